@@ -130,7 +130,7 @@ impl Event {
     }
 }
 
-/// Puts the name of each webhook before its id in the list that says why it got the event or not.
+/// Puts the name of each webhook first, and its id last, in the list that says why it got the event or not.
 async fn name_webhooks(client: &Client, event: &mut Value) {
     let Some(rows) = event["webhooks"].as_array_mut() else { return };
     RowNames::default().add_webhooks(client, rows).await;
@@ -138,5 +138,8 @@ async fn name_webhooks(client: &Client, event: &mut Value) {
         let Some(members) = row.as_object_mut() else { continue };
         let Some(name) = members.shift_remove(row_names::WEBHOOK_NAME) else { continue };
         members.shift_insert(0, "webhook".to_owned(), name);
+        // Last: a narrow terminal leaves ids out first.
+        let id = members.shift_remove("webhook_id").unwrap_or_default();
+        members.insert("webhook_id".to_owned(), id);
     }
 }

@@ -143,8 +143,7 @@ impl Screen {
         self.rows(&table, rows)?;
         match table.left_out() {
             0 => {}
-            1 => note("+1 column: -o wide\n"),
-            more => note(&format!("+{more} columns: -o wide\n")),
+            more => note(&format!("{}\n", table::left_out(more))),
         }
         Ok(table)
     }

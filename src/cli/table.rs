@@ -262,7 +262,16 @@ fn record_at(value: &Value, depth: usize, style: RecordStyle, out: &mut String) 
     }
 }
 
-/// A list of objects as a table whose columns are their members. One that does not fit is a record for each object.
+/// What a terminal that is too narrow is told.
+pub fn left_out(columns: usize) -> String {
+    match columns {
+        1 => "+1 column: -o wide".to_owned(),
+        more => format!("+{more} columns: -o wide"),
+    }
+}
+
+/// A list of objects as a table whose columns are their members. If it does not fit, ids at its end are left out. If it
+/// still does not fit, it is a record for each object.
 fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut String) {
     let mut names: Vec<&str> = Vec::new();
     for name in entries.iter().filter_map(Value::as_object).flat_map(|entry| entry.keys()) {
@@ -275,9 +284,13 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
     let titles: Vec<String> = names.iter().map(|name| harmless(name)).collect();
     let chars = |text: &String| text.chars().count();
     let width = |i: usize| lines.iter().map(|line| chars(&line[i])).max().unwrap_or(0).max(chars(&titles[i]));
-    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let mut widths: Vec<usize> = (0..names.len()).map(width).collect();
     let indent = " ".repeat(depth * GAP);
-    if style.width.is_some_and(|width| indent.len() + line_chars(&widths) > width) {
+    let fits = |widths: &[usize]| style.width.is_none_or(|width| indent.len() + line_chars(widths) <= width);
+    while widths.len() > 1 && !fits(&widths) && names[widths.len() - 1].ends_with("_id") {
+        widths.pop();
+    }
+    if !fits(&widths) {
         for (i, entry) in entries.iter().enumerate() {
             out.push_str(&format!("{indent}{}\n", style.paint.strong(&(i + 1).to_string())));
             record_at(entry, depth + 1, style, out);
@@ -293,6 +306,9 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
     };
     out.push_str(&laid(&titles, &|title| style.paint.strong(title)));
     lines.iter().for_each(|line| out.push_str(&laid(line, &|cell| style.paint.word(cell))));
+    if let more @ 1.. = names.len() - widths.len() {
+        out.push_str(&format!("{indent}{}\n", left_out(more)));
+    }
 }
 
 /// A text of at most `BODY_CHARS_MAX` characters, which says how many it lacks.
