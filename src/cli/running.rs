@@ -60,7 +60,8 @@ impl Record {
         }
         let path = directory.join(format!("{}.{EXTENSION}", std::process::id()));
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
-        file.try_lock().map_err(|error| io::Error::other(error.to_string()))?;
+        // A client that looks at the file at this moment holds a lock too, and gives it back at once.
+        file.lock()?;
         file.write_all(&serde_json::to_vec(daemon)?)?;
         Ok(Record { path, _lock: file })
     }

@@ -2,19 +2,20 @@
 //!
 //! Invariant: a key that was found goes only to the daemon that it was found with, and only while that daemon runs.
 
-use std::fs::{File, TryLockError};
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::config::{SERVICE_DATA_DIR, data_dir_of, url_of};
 use super::running::{self, RunningDaemon};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
+use crate::daemon::CONTROL_FILE;
 
 /// Where a daemon with default settings is.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// The file of the data directory that holds the key of the first start.
 pub const FIRST_KEY_FILE: &str = "first-key";
-const LOCK_FILE: &str = "lock";
 
 /// Where to, with which key.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,10 +82,10 @@ fn with_key(daemon: RunningDaemon, others: OtherOwners) -> Result<Target, Exit> 
     Ok(Target { url: daemon.url, token: key, note })
 }
 
-/// Whether a daemon has the directory.
+/// Whether a daemon has the directory: its control socket is there. The lock is not tried, because a daemon that starts at
+/// this moment would find it taken.
 fn is_in_use(data_dir: &Path) -> bool {
-    let lock = File::open(data_dir.join(LOCK_FILE));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    fs::symlink_metadata(data_dir.join(CONTROL_FILE)).is_ok_and(|about| about.file_type().is_socket())
 }
 
 #[cfg(test)]
@@ -122,5 +123,7 @@ mod tests {
         assert_eq!(found.token.as_deref(), Some("pr_x"));
         assert!(found.note.is_some_and(|note| note.contains("first-key") && !note.contains("pr_x")));
         assert!(!is_in_use(folder.path()), "no daemon has it");
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join(CONTROL_FILE)).expect("a socket");
+        assert!(is_in_use(folder.path()));
     }
 }

@@ -105,6 +105,29 @@ fn three_commands_work_without_a_flag_or_a_key() {
 }
 
 #[test]
+fn a_daemon_that_left_no_record_is_found_by_its_settings() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let port = ReservedPort::new();
+    let with_port = |words: &[&str]| {
+        let mut command = fresh(folder.path(), words);
+        command.env("POSTRIDER_LISTEN", port.address().to_string()).env("POSTRIDER_MIN_FREE_BYTES", "0");
+        command
+    };
+    let mut daemon = Running::start(with_port(&["serve"]).env("XDG_RUNTIME_DIR", "/nonexistent"));
+    daemon.line("postrider: listening on ");
+    let stats = children::output(&mut with_port(&["stats"]));
+    let err = String::from_utf8_lossy(&stats.stderr).into_owned();
+    assert!(stats.status.success() && err.contains("with the key in ./postrider-data/first-key"), "{err}");
+    // A key that another user could have planted is refused.
+    let key = folder.path().join("postrider-data/first-key");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("set");
+    let stats = children::output(&mut with_port(&["stats"]));
+    let err = String::from_utf8_lossy(&stats.stderr).into_owned();
+    assert!(stats.status.code() == Some(78) && err.contains("is not to be trusted: other users may write it"), "{err}");
+    daemon.end("TERM");
+}
+
+#[test]
 fn a_key_goes_to_no_other_daemon() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut daemon = Running::start(&mut fresh(folder.path(), &["serve", "--dev"]));

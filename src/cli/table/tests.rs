@@ -100,7 +100,10 @@ fn lists_of_objects_are_tables_and_records_where_those_do_not_fit() {
     assert_eq!(record(&value, PIPE), expected);
     let narrow = RecordStyle { width: Some(20), ..PIPE };
     let ids_last = json!({"why": [{"reason": "filter", "webhook_id": "w-1"}]});
-    assert_eq!(record(&ids_last, narrow), "why\n  reason\n  filter\n  +1 column: -o wide\n");
+    assert_eq!(
+        record(&ids_last, RecordStyle { width: Some(19), ..narrow }),
+        "why\n  reason\n  filter\n  +1 column: -o wide\n"
+    );
     let text = record(&value, narrow);
     assert!(text.contains("  1\n    webhook_id  w-1\n    reason      filter\n  2\n"), "{text}");
 }
