@@ -93,6 +93,10 @@ fn three_commands_work_without_a_flag_or_a_key() {
     assert!(out.contains("a.b"), "{out}");
     receiver.line("#1  verified  -> 200");
     receiver.end("INT");
+    let doctor = children::output(&mut fresh(folder.path(), &["doctor"]));
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let is_that_one = said.contains(&data) && said.contains("OK    daemon          it is ready");
+    assert!(is_that_one, "the doctor looks at the daemon that runs: {said}");
 
     // The receiver's webhook is gone, and the next event is sent to no webhook.
     let sent = children::output(&mut fresh(folder.path(), &["send", "a.b"]));

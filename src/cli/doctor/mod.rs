@@ -18,11 +18,12 @@ use clap::Args;
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
 use super::config::{data_dir_of, url_of};
+use super::running;
 use super::screen::Output;
 use super::target::FIRST_KEY_FILE;
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
-use crate::config::{self, Loaded, Settings};
+use crate::config::{self, Loaded, Settings, ValueSource};
 
 /// Find faults and their cures: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
@@ -62,7 +63,7 @@ impl Doctor {
         let place = match &loaded {
             Ok(loaded) => Site::of(loaded),
             // What can be seen with the defaults is better than nothing.
-            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
+            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir, url: None },
         };
         if self.accept_clock {
             let answer = self.client(&place)?.call(Call::post(&["clock", "accept"])).await?;
@@ -83,7 +84,7 @@ impl Doctor {
 
     fn client(&self, site: &Site) -> Result<Client, Exit> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let url = given(&self.url).unwrap_or_else(|| url_of(&site.settings));
+        let url = given(&self.url).or_else(|| site.url.clone()).unwrap_or_else(|| url_of(&site.settings));
         let token = given(&self.token).or_else(|| site.token());
         Client::new(&url, token.as_deref())
     }
@@ -94,13 +95,21 @@ struct Site {
     settings: Settings,
     /// The directory of the settings. The packaged service's if the settings name none and only that one exists.
     data_dir: PathBuf,
+    /// The address of a daemon that was found by its record.
+    url: Option<String>,
 }
 
 impl Site {
+    /// What the settings name. If they name no data directory and there is none, the only daemon of this user.
     fn of(loaded: &Loaded) -> Site {
         let settings = loaded.settings.clone();
         let data_dir = data_dir_of(loaded).to_owned();
-        Site { settings, data_dir }
+        let is_named = *loaded.origin("data_dir") != ValueSource::Default || data_dir.symlink_metadata().is_ok();
+        let running = if is_named { Ok(Vec::new()) } else { running::all(&trusted_file::runtime_dir()) };
+        match running.as_deref() {
+            Ok([only]) => Site { settings, data_dir: only.data_dir.clone(), url: Some(only.url.clone()) },
+            _ => Site { settings, data_dir, url: None },
+        }
     }
 
     /// A key that may ask, where one can be read.
