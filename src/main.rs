@@ -6,8 +6,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use postrider::cli::{Cli, Exit, Verb, on_this_thread, unparsed};
+use postrider::cli::{Exit, Verb, on_this_thread, parse, unparsed};
 
 /// An event has many small allocations that one thread makes and another frees. The C library's allocator is slow at
 /// that (docs/performance.md).
@@ -15,7 +14,7 @@ use postrider::cli::{Cli, Exit, Verb, on_this_thread, unparsed};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),
     };

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
+use crate::model::id::IdKind;
 use crate::model::{AttemptOutcome, DeliveryStatus, Id, StatusCodes, Time};
 use crate::rules::patterns;
 use crate::store::{AnyOf, FailedPosition, ListWindow, Search, TimeSpan, WaitingPosition};
@@ -212,7 +213,7 @@ impl Params {
         }
     }
 
-    pub fn id<K>(&self, param: &Param) -> Result<Option<Id<K>>, ApiError> {
+    pub fn id<K: IdKind>(&self, param: &Param) -> Result<Option<Id<K>>, ApiError> {
         self.read(param, "must be a UUID", |text| text.parse().ok())
     }
 
@@ -394,7 +395,7 @@ mod tests {
             .and(params.event_type().map(drop))
             .and(params.status_code().map(drop))
             .and(params.delivery_status().map(drop))
-            .and(params.id::<()>(&WEBHOOK).map(drop));
+            .and(params.id::<crate::model::Webhook>(&WEBHOOK).map(drop));
         code_of(checked)
     }
 

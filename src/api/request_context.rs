@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::model::id::IdKind;
 use crate::model::{Id, Scope};
 use crate::rules::json;
 use crate::store::{Command, IdempotencyKey, TenantScope, WriteRequest};
@@ -39,8 +40,8 @@ impl<'a> RequestContext<'a> {
         self.principal.key.may(scope)
     }
 
-    /// The id in the path. 404 if the segment is not an id.
-    pub fn id<K>(&self, what: &str) -> Result<Id<K>, ApiError> {
+    /// The id in the path; anything else there is a thing that does not exist.
+    pub fn id<K: IdKind>(&self, what: &str) -> Result<Id<K>, ApiError> {
         self.path.get("id").parse().map_err(|_| ApiError::not_found(what))
     }
 

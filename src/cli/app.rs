@@ -9,11 +9,14 @@ use super::{
     Exit,
     client::{Call, Remote},
     list::{self, Paging},
+    noun::{Noun, shown},
+    resolve,
     table::{Column, day, id, text},
     webhook_fields::object_in,
 };
 
-const COLUMNS: &[Column] = &[id("ID", "id"), text("UID", "uid"), text("NAME", "name"), day("CREATED", "created_at")];
+const COLUMNS: &[Column] =
+    &[id("ID", "id", Noun::App), text("UID", "uid"), text("NAME", "name"), day("CREATED", "created_at")];
 
 /// Apps: the tenants inside an organization
 #[derive(Args, Debug)]
@@ -45,7 +48,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The app's id or uid
+    /// The app: its name, uid or id, or the beginning of its id
     #[arg(value_name = "APP")]
     id: String,
 }
@@ -78,18 +81,22 @@ impl Fields {
 impl App {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let call = match self.action {
+        let mut action = self.action;
+        if let Action::Get(id) | Action::Delete(id) | Action::Update { id, .. } = &mut action {
+            id.id = resolve::id(&client, Noun::App, &id.id).await?;
+        }
+        let call = match action {
             Action::List(paging) => {
                 return list::print(&client, screen, Call::get(&["apps"]), &paging, COLUMNS).await;
             }
             Action::Delete(Id { id }) => {
                 client.call(Call::delete(&["apps", &id])).await?;
-                return screen.said(&format!("deleted app {id}"));
+                return screen.said(&format!("deleted app {}", shown(Noun::App.prefix(), id)));
             }
             Action::Get(Id { id }) => Call::get(&["apps", &id]),
             Action::Create(fields) => Call::post(&["apps"]).json(&fields.object()?)?,
             Action::Update { id, fields } => Call::patch(&["apps", &id.id]).json(&fields.object()?)?,
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::App, &client.call(call).await?.body)
     }
 }

@@ -1,6 +1,7 @@
 //! The API's client: a call, its answer, and the error message for an answer that is not 2xx.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use clap::Args;
@@ -13,31 +14,24 @@ use serde_json::Value;
 use crate::http_client::HttpEndpoint;
 
 use super::{
-    Exit, problem,
-    screen::{Output, Screen},
+    Exit,
+    noun::{self, Noun},
+    problem,
+    screen::{self, Output, Screen},
+    target::{self, Target},
 };
 
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The URL of a daemon with default settings.
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-
 /// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Remote {
-    /// The daemon: http://host:port, https://… or unix:/path
-    #[arg(
-        long,
-        global = true,
-        env = "POSTRIDER_URL",
-        hide_env_values = true,
-        default_value = DEFAULT_URL,
-        value_name = "URL"
-    )]
-    pub url: String,
-    /// An API key
+    /// The daemon: http://host:port, https://… or unix:/path; else the one that runs on this machine
+    #[arg(long, global = true, env = "POSTRIDER_URL", hide_env_values = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// An API key; else the first key of a daemon on this machine
     #[arg(long, global = true, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
     pub token: Option<String>,
     /// A client certificate to show, where the daemon asks for one (PEM file)
@@ -66,9 +60,13 @@ pub struct Remote {
 
 impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
-        // A variable with an empty value counts as unset.
-        let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
-        let client = Client::new(url, self.token.as_deref())?;
+        // A variable that is set and empty says nothing.
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let Target { url, token, note } = target::find(filled(&self.url).as_deref(), filled(&self.token).as_deref())?;
+        if let Some(note) = note {
+            screen::note(&format!("{note}\n"));
+        }
+        let client = Client::new(&url, token.as_deref())?;
         match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => client.showing(cert, key),
             _ => Ok(client),
@@ -163,6 +161,8 @@ impl Answer {
 pub struct Client {
     place: HttpEndpoint,
     token: Option<String>,
+    /// What the whole id on the command line is meant to be: looked for among other nouns if there is no such object.
+    meant: OnceLock<(Noun, String)>,
 }
 
 impl Client {
@@ -170,7 +170,7 @@ impl Client {
         let place =
             HttpEndpoint::parse(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
         let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
-        Ok(Self { place, token })
+        Ok(Self { place, token, meant: OnceLock::new() })
     }
 
     /// The same client with a certificate to show in TLS handshakes.
@@ -178,11 +178,31 @@ impl Client {
         Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
     }
 
-    /// The answer if it is 2xx. Every other one ends the verb.
+    /// Notes what the id of the command line is meant to be. The first one counts.
+    pub fn means(&self, noun: Noun, id: &str) {
+        let _ = self.meant.set((noun, id.to_owned()));
+    }
+
+    /// The answer, where it is 2xx; everything else is the end of the verb. An id of another kind is told as such.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
+        let exit = match self.exchange(call).await {
+            Err(exit) if exit.status == Some(404) => exit,
+            other => return other,
+        };
+        let Some((wanted, id)) = self.meant.get() else { return Err(exit) };
+        for noun in [Noun::Event, Noun::Webhook, Noun::Delivery, Noun::Attempt, Noun::Replay, Noun::App] {
+            if noun != *wanted && self.exchange(Call::get(&[noun.collection(), id])).await.is_ok() {
+                return Err(noun::of_another_kind(&format!("{}{id}", noun.prefix()), *wanted, noun));
+            }
+        }
+        Err(exit)
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
-            Exit::unreachable(format!("no answer from {}: {error}", self.place.written()))
-                .hint("is the daemon running (`postrider serve`)? Another address is given with --url or POSTRIDER_URL")
+            Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(
+                "is the daemon running? `postrider serve --dev` starts one to try; --url or POSTRIDER_URL name another",
+            )
         })?;
         let (parts, body) = answer.into_parts();
         match parts.status.is_success() {

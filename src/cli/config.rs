@@ -10,7 +10,7 @@ use super::{
     in_force::SettingsInForce,
     screen::{Output, Screen},
 };
-use crate::config::{self, Environment, Flag, Flags, Loaded, Settings, ValueSource};
+use crate::config::{self, Environment, Flag, Flags, ListenSetting, Loaded, Settings, ValueSource};
 
 /// The settings that are flags too, and the file; on every verb that starts or opens a store.
 #[derive(Args, Clone, Debug, Default)]
@@ -40,15 +40,16 @@ impl SettingsFlags {
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
     }
 
-    fn flags(&self) -> Flags {
+    /// As the loader takes them.
+    pub(super) fn flags(&self) -> Flags {
         let flag = |flag, key, value: &Option<String>| value.clone().map(|value| Flag { flag, key, value });
         let values = [flag("--data-dir", "data_dir", &self.data_dir), flag("--listen", "listen", &self.listen)];
         Flags { config: self.config.clone(), values: values.into_iter().flatten().collect() }
     }
 }
 
-/// The data directory of the packaged service, for verbs that are started by hand beside it.
-const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
+/// Where the packaged service keeps its data, for what is started by hand beside it.
+pub(super) const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
@@ -58,6 +59,20 @@ pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
     match is_default && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
         true => of_service,
         false => &loaded.settings.data_dir,
+    }
+}
+
+/// How a client on this machine reaches what listens there.
+pub(super) fn url_of(settings: &Settings) -> String {
+    let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
+    match (&settings.listen, &settings.server.public_url) {
+        (_, Some(public)) if scheme == "https" => public.clone(),
+        (ListenSetting::Unix(path), _) => format!("unix:{}", path.display()),
+        (ListenSetting::Tcp(addr), _) if addr.ip().is_unspecified() => {
+            let host = if addr.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+            format!("{scheme}://{host}:{}", addr.port())
+        }
+        (ListenSetting::Tcp(addr), _) => format!("{scheme}://{addr}"),
     }
 }
 
@@ -137,6 +152,20 @@ fn show(screen: Screen, loaded: &Loaded, is_offline: bool) -> Result<(), Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_daemon_is_looked_for_where_it_listens() {
+        let listening = |listen: &str| Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
+        assert_eq!(url_of(&listening("127.0.0.1:8080")), "http://127.0.0.1:8080");
+        assert_eq!(url_of(&listening("0.0.0.0:80")), "http://127.0.0.1:80");
+        assert_eq!(url_of(&listening("[::]:80")), "http://[::1]:80");
+        assert_eq!(url_of(&listening("unix:/run/p.sock")), "unix:/run/p.sock");
+        let mut secured = listening("0.0.0.0:443");
+        secured.server.tls_cert = Some("cert.pem".into());
+        assert_eq!(url_of(&secured), "https://127.0.0.1:443");
+        secured.server.public_url = Some("https://hooks.example.com".into());
+        assert_eq!(url_of(&secured), "https://hooks.example.com");
+    }
 
     fn loaded(flags: &SettingsFlags, variables: &[(&str, &str)]) -> Loaded {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

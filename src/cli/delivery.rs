@@ -9,14 +9,17 @@ use super::{
     list,
     list::{Filters, Paging},
     moment::{self, Direction},
+    noun::Noun,
+    resolve, row_names,
     screen::Screen,
     table::{Column, id, number, text, time, word},
 };
 
 pub const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Delivery),
     word("STATUS", "status"),
-    text("TYPE", "event_type"),
+    text("TYPE", row_names::EVENT_TYPE),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
     word("OUTCOME", "last_outcome"),
     number("CODE", "last_status_code"),
     number("TRIES", "attempts"),
@@ -24,14 +27,14 @@ pub const COLUMNS: &[Column] = &[
 ];
 
 const RETRIED_COLUMNS: &[Column] = &[
-    id("DELIVERY", "id"),
-    id("SENT AS", "delivery.id"),
+    id("DELIVERY", "id", Noun::Delivery),
+    id("SENT AS", "delivery.id", Noun::Delivery),
     word("STATUS", "delivery.status"),
     text("ERROR", "error.detail"),
 ];
 
 pub const ATTEMPT_COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Attempt),
     number("NO", "number"),
     word("OUTCOME", "outcome"),
     number("CODE", "status_code"),
@@ -43,7 +46,7 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider delivery list --status failed --ended-from 24h
-  postrider delivery list --webhook 0191d5c8-… --status-code 429,5xx --all -o json";
+  postrider delivery list --webhook invoices --status-code 429,5xx --all -o json";
 
 /// Look up, retry and cancel deliveries of events to webhooks
 #[derive(Args, Debug)]
@@ -80,14 +83,14 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The delivery's id
+    /// The delivery: its id, or the beginning of its id
     #[arg(value_name = "DELIVERY")]
     id: String,
 }
 
 #[derive(Args, Debug)]
 struct List {
-    /// Only those to this webhook
+    /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
     /// Only those of this event
@@ -108,11 +111,27 @@ struct List {
 impl Delivery {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let call = match self.action {
+        let mut action = self.action;
+        match &mut action {
+            Action::List(_) => {}
+            Action::Retry { ids } => {
+                for id in ids {
+                    *id = resolve::id(&client, Noun::Delivery, id).await?;
+                }
+            }
+            Action::Get(Id { id }) | Action::Cancel(Id { id }) => {
+                *id = resolve::id(&client, Noun::Delivery, id).await?;
+            }
+            Action::Attempts { id, .. } => id.id = resolve::id(&client, Noun::Delivery, &id.id).await?,
+        }
+        let call = match action {
             Action::List(args) => {
-                let call = Call::get(&["deliveries"]).query("webhook_id", args.webhook).query("event_id", args.event);
+                let webhook = resolve::optional(&client, Noun::Webhook, args.webhook.as_ref()).await?;
+                let event = resolve::optional(&client, Noun::Event, args.event.as_ref()).await?;
                 let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
-                let call = call
+                let call = Call::get(&["deliveries"])
+                    .query("webhook_id", webhook)
+                    .query("event_id", event)
                     .query("ended_from", read("--ended-from", &args.ended_from)?)
                     .query("ended_to", read("--ended-to", &args.ended_to)?);
                 let call = args.filters.onto(call)?;
@@ -127,7 +146,7 @@ impl Delivery {
             Action::Retry { ids } => Call::post(&["deliveries", &ids[0], "retry"]),
             Action::Cancel(Id { id }) => Call::post(&["deliveries", &id, "cancel"]),
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::Delivery, &client.call(call).await?.body)
     }
 }
 
@@ -140,7 +159,7 @@ async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result
     }
     let page: list::Page = serde_json::from_slice(&answer.body)
         .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))?;
-    page.show(screen, &mut None, RETRIED_COLUMNS)
+    page.show(client, screen, &mut list::Shown::default(), RETRIED_COLUMNS).await
 }
 
 /// One HTTP request of a delivery, with what was sent and answered
@@ -156,7 +175,7 @@ pub struct Attempt {
 enum AttemptAction {
     /// Show one attempt with headers, answer and timings
     Get {
-        /// The attempt's id
+        /// The attempt: its id, or the beginning of its id
         #[arg(value_name = "ATTEMPT")]
         id: String,
     },
@@ -165,7 +184,9 @@ enum AttemptAction {
 impl Attempt {
     pub async fn run(self) -> Result<(), Exit> {
         let AttemptAction::Get { id } = self.action;
-        let answer = self.remote.client()?.call(Call::get(&["attempts", &id])).await?;
-        self.remote.screen().record(&answer.body)
+        let client = self.remote.client()?;
+        let id = resolve::id(&client, Noun::Attempt, &id).await?;
+        let answer = client.call(Call::get(&["attempts", &id])).await?;
+        self.remote.screen().object(Noun::Attempt, &answer.body)
     }
 }

@@ -1,17 +1,21 @@
 //! `postrider event`: published events.
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::{
     Exit,
-    client::{Call, Remote},
+    client::{Call, Client, Remote},
     delivery, list,
     list::{Paging, Span},
+    noun::{Noun, shown},
+    resolve,
+    row_names::{self, RowNames},
     table::{Column, id, number, text, time},
 };
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Event),
     text("TYPE", "type"),
     text("EVENT ID", "event_id"),
     text("SUBJECT", "subject"),
@@ -55,7 +59,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The event's id
+    /// The event: its id, the beginning of its id, or its event_id
     #[arg(value_name = "EVENT")]
     id: String,
 }
@@ -86,7 +90,15 @@ struct List {
 impl Event {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let call = match self.action {
+        let mut action = self.action;
+        match &mut action {
+            Action::List(_) => {}
+            Action::Get(Id { id }) | Action::Cancel(Id { id }) | Action::Erase(Id { id }) => {
+                *id = resolve::id(&client, Noun::Event, id).await?;
+            }
+            Action::Deliveries { id, .. } => id.id = resolve::id(&client, Noun::Event, &id.id).await?,
+        }
+        let call = match action {
             Action::List(args) => {
                 let (from, to) = args.span.read()?;
                 let call = Call::get(&["events"])
@@ -103,13 +115,35 @@ impl Event {
                 let call = Call::get(&["events", &id.id, "deliveries"]);
                 return list::print(&client, screen, call, &paging, delivery::COLUMNS).await;
             }
-            Action::Get(Id { id }) => Call::get(&["events", &id]),
+            Action::Get(Id { id }) => {
+                let answer = client.call(Call::get(&["events", &id])).await?;
+                let mut event = answer.json().unwrap_or_default();
+                if screen.is_json() || !event.is_object() {
+                    return screen.text(&answer.body);
+                }
+                name_webhooks(&client, &mut event).await;
+                return screen.object(Noun::Event, event.to_string().as_bytes());
+            }
             Action::Cancel(Id { id }) => Call::post(&["events", &id, "cancel"]),
             Action::Erase(Id { id }) => {
                 client.call(Call::delete(&["events", &id, "data"])).await?;
-                return screen.said(&format!("erased the data of event {id}"));
+                return screen.said(&format!("erased the data of event {}", shown(Noun::Event.prefix(), id)));
             }
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::Event, &client.call(call).await?.body)
+    }
+}
+
+/// Puts the name of each webhook first, and its id last, in the list that says why it got the event or not.
+async fn name_webhooks(client: &Client, event: &mut Value) {
+    let Some(rows) = event["webhooks"].as_array_mut() else { return };
+    RowNames::default().add_webhooks(client, rows).await;
+    for row in rows {
+        let Some(members) = row.as_object_mut() else { continue };
+        let Some(name) = members.shift_remove(row_names::WEBHOOK_NAME) else { continue };
+        members.shift_insert(0, "webhook".to_owned(), name);
+        // Last: a narrow terminal leaves ids out first.
+        let id = members.shift_remove("webhook_id").unwrap_or_default();
+        members.insert("webhook_id".to_owned(), id);
     }
 }

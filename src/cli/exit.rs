@@ -90,6 +90,16 @@ impl Exit {
         Self { status: Some(status), ..self }
     }
 
+    /// Without what to do next.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same request may succeed later: the daemon is away, starts, or is busy.
+    pub fn is_passing(&self) -> bool {
+        self.code == UNREACHABLE || matches!(self.status, Some(429 | 502..=504))
+    }
+
     pub fn code(&self) -> u8 {
         self.code
     }

@@ -36,7 +36,7 @@ pub fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Exit> {
 /// Checks JSON text and keeps its bytes unchanged.
 pub fn raw(flag: &str, text: String) -> Result<Box<RawValue>, Exit> {
     serde_json::from_str::<Box<RawValue>>(&text).map_err(|error| {
-        Exit::usage(format!("{flag}: not JSON: {error}")).hint("a text needs its quotes: --data '\"text\"'")
+        Exit::usage(format!("{flag}: not JSON: {error}")).hint("a text needs its quotes, for instance '\"text\"'")
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use serde_json::{Map, Value};
 
 use super::{
@@ -11,13 +11,16 @@ use super::{
     input,
     list::{self, Paging},
     moment::{self, Direction},
+    noun::{Noun, shown},
+    resolve,
     table::{Column, day, id, text},
 };
 use crate::config;
 use crate::daemon::{self, KeyRotation};
+use crate::model::Scope;
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Key),
     text("NAME", "name"),
     text("SCOPES", "scopes"),
     text("APP", "app_id"),
@@ -51,7 +54,7 @@ enum Action {
     Create(Create),
     /// Make a key useless, at once
     Revoke {
-        /// The key's id
+        /// The key: its name, its id, or the beginning of its id
         #[arg(value_name = "KEY")]
         id: String,
     },
@@ -103,7 +106,8 @@ struct Create {
     /// A name for people
     name: String,
     /// Scopes of the key; comma-separated or repeated
-    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE",
+        value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)), hide_possible_values = true)]
     scopes: Vec<String>,
     /// Only for this app
     #[arg(long, value_name = "APP")]
@@ -137,11 +141,13 @@ impl Key {
             Action::List(paging) => list::print(&client()?, screen, Call::get(&["keys"]), &paging, COLUMNS).await,
             Action::Create(args) => {
                 let call = Call::post(&["keys"]).json(&args.object()?)?;
-                screen.record(&client()?.call(call).await?.body)
+                screen.object(Noun::Key, &client()?.call(call).await?.body)
             }
             Action::Revoke { id } => {
-                client()?.call(Call::delete(&["keys", &id])).await?;
-                screen.said(&format!("revoked key {id}"))
+                let client = client()?;
+                let id = resolve::id(&client, Noun::Key, &id).await?;
+                client.call(Call::delete(&["keys", &id])).await?;
+                screen.said(&format!("revoked key {}", shown(Noun::Key.prefix(), id)))
             }
             // It works on the files, and needs no daemon and no token.
             Action::RotateMaster(verb) => screen.said(&verb.run()?),

@@ -8,9 +8,13 @@ use super::{
     Exit,
     client::{Call, Client},
     moment::{self, Direction},
+    row_names::{self, RowNames},
     screen::{self, Screen},
     table::{Column, Table},
 };
+
+/// Every status of a delivery.
+pub const DELIVERY_STATUSES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancelled"];
 
 /// Which part of a list.
 #[derive(Args, Clone, Debug)]
@@ -31,8 +35,8 @@ pub struct Paging {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct Filters {
-    /// pending, retrying, delivered, failed or cancelled; or several of them with commas between
-    #[arg(long, value_name = "STATUS")]
+    /// The delivery's status
+    #[arg(long, value_name = "STATUS", value_parser = DELIVERY_STATUSES)]
     pub status: Option<String>,
     /// The event's type
     #[arg(long = "type", value_name = "TYPE")]
@@ -101,22 +105,39 @@ impl Page {
         self.data.iter().map(|row| read(row)).collect()
     }
 
-    /// Prints the rows: as received, one per line, or below the table that the first rows began.
-    pub fn show(&self, screen: Screen, table: &mut Option<Table>, columns: &'static [Column]) -> Result<(), Exit> {
+    /// Prints the rows: one a line as they came, or below the table that the first rows began.
+    pub async fn show(
+        &self,
+        client: &Client,
+        screen: Screen,
+        shown: &mut Shown,
+        columns: &'static [Column],
+    ) -> Result<(), Exit> {
         if screen.is_json() {
             return self.data.iter().try_for_each(|row| screen.text(row.get()));
         }
-        let rows = self.rows();
-        match table {
+        let mut rows = self.rows();
+        if columns.iter().any(|column| column.field == row_names::WEBHOOK_NAME) {
+            shown.names.add_webhooks(client, &mut rows).await;
+        }
+        match &shown.table {
             Some(table) => screen.rows(table, &rows)?,
             None if rows.is_empty() => {}
-            None => *table = Some(screen.table(columns, &rows)?),
+            None => shown.table = Some(screen.table(columns, &rows)?),
         }
         Ok(())
     }
 }
 
-/// Requests one page.
+/// What was shown of a list, for its further pages.
+#[derive(Default)]
+pub struct Shown {
+    /// `None` as long as there was no row.
+    table: Option<Table>,
+    names: RowNames,
+}
+
+/// Asks for one page.
 pub async fn page(client: &Client, call: &Call) -> Result<Page, Exit> {
     let answer = client.call(call.clone()).await?;
     serde_json::from_slice(&answer.body)
@@ -135,12 +156,12 @@ pub async fn print(
     if screen.is_json() && !paging.all {
         return screen.text(client.call(call).await?.body);
     }
-    let mut table = None;
+    let mut shown = Shown::default();
     let mut page = page(client, &call).await?;
-    page.show(screen, &mut table, columns)?;
+    page.show(client, screen, &mut shown, columns).await?;
     while let Some(cursor) = page.next_cursor.as_ref().filter(|_| paging.all) {
         page = self::page(client, &call.with_query("cursor", cursor)).await?;
-        page.show(screen, &mut table, columns)?;
+        page.show(client, screen, &mut shown, columns).await?;
     }
     // On stderr, because it is not part of the list.
     if let Some(from) = page.indexed_from.as_ref().filter(|_| !screen.is_json()) {
@@ -150,7 +171,7 @@ pub async fn print(
     match page.next_cursor {
         _ if screen.is_json() => {}
         Some(cursor) => screen::note(&format!("more: --cursor {cursor}, or --all\n")),
-        None if table.is_none() => screen::note("nothing found\n"),
+        None if shown.table.is_none() => screen::note("nothing found\n"),
         None => {}
     }
     Ok(())

@@ -8,10 +8,13 @@ mod compact;
 mod config;
 mod delivery;
 mod demo;
+mod dev;
 mod doctor;
+mod duration;
 mod event;
 mod exit;
 mod follow;
+mod help;
 mod in_force;
 mod input;
 mod key;
@@ -19,12 +22,18 @@ mod list;
 mod listen;
 mod log;
 mod moment;
+mod noun;
 mod openapi;
 mod org;
 mod paint;
 mod problem;
+mod program;
 mod ready;
+mod reconnect;
 mod replay;
+mod resolve;
+mod row_names;
+mod running;
 mod screen;
 mod send;
 mod serve;
@@ -32,13 +41,15 @@ mod shell;
 mod stats;
 mod table;
 mod tail;
+mod target;
+mod trusted_file;
 mod verify;
 mod webhook;
 mod webhook_fields;
 
 use std::future::Future;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use config::SettingsFlags;
 pub use exit::Exit;
@@ -46,13 +57,12 @@ pub use screen::unparsed;
 
 const AFTER_HELP: &str = "\
 Examples:
-  postrider demo
-  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
-  postrider send --type invoice.paid --data '{\"id\": 42}'
-  postrider tail
+  postrider serve --dev
   postrider listen --create
+  postrider send a.b '{}'
+  postrider tail
 
-Client commands reach the daemon at POSTRIDER_URL (http://127.0.0.1:8080) with the key in POSTRIDER_TOKEN.
+Client commands find a daemon of this machine and its key by themselves. POSTRIDER_URL and POSTRIDER_TOKEN name another.
 Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 78 bad configuration.";
 
 /// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept
@@ -93,7 +103,16 @@ pub enum Verb {
     Man(shell::Man),
 }
 
-/// Runs a client verb on one thread, which suffices for one user's requests.
+/// Reads the command line of this process.
+///
+/// # Errors
+/// It is no verb, or asks for help: for [`unparsed`].
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = help::grouped().try_get_matches()?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Drives a client verb: one thread is enough for one person's requests.
 pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;

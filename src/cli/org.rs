@@ -7,10 +7,11 @@ use super::{
     Exit,
     client::{Call, Remote},
     list::{self, Paging},
+    noun::Noun,
     table::{Column, day, id, text},
 };
 
-const COLUMNS: &[Column] = &[id("ID", "id"), text("NAME", "name"), day("CREATED", "created_at")];
+const COLUMNS: &[Column] = &[id("ID", "id", Noun::Organization), text("NAME", "name"), day("CREATED", "created_at")];
 
 /// Organizations of this installation, for its administrator
 #[derive(Args, Debug)]
@@ -39,7 +40,7 @@ impl Org {
             Action::List(paging) => list::print(&client, screen, Call::get(&["organizations"]), &paging, COLUMNS).await,
             Action::Create { name } => {
                 let call = Call::post(&["organizations"]).json(&json!({ "name": name }))?;
-                screen.record(&client.call(call).await?.body)
+                screen.object(Noun::Organization, &client.call(call).await?.body)
             }
         }
     }

@@ -9,8 +9,8 @@ pub struct Paint {
 }
 
 impl Paint {
-    /// Colour as the caller decides.
-    pub fn when(on: bool) -> Self {
+    /// Whether to, decided by who asks.
+    pub const fn when(on: bool) -> Self {
         Self { on }
     }
 

@@ -4,12 +4,18 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::{Exit, table::one_line};
+use crate::rules::target::ADDRESS_REFUSED;
 
 /// Maximum characters that are shown of an answer that is no problem document.
 const EXCERPT_CHARS_MAX: usize = 300;
 const DETAIL_CHARS_MAX: usize = 4_000;
 
-/// The members that are read from `application/problem+json`. All of them may be missing.
+/// [`ADDRESS_REFUSED`] without its cure, which [`ALLOW_ADDRESS`] holds.
+const REFUSED: &str = "the address is private or reserved, and deliveries to it are not allowed";
+const ALLOW_ADDRESS: &str = "to try things on this machine, start the daemon with `postrider serve --dev`; else name the \
+    network in delivery.allow of the daemon's postrider.toml, or in its variable POSTRIDER_DELIVERY__ALLOW";
+
+/// What is read of `application/problem+json`; all of it may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -37,6 +43,11 @@ pub fn exit(status: StatusCode, headers: &HeaderMap, body: &[u8], from: &str) ->
     };
     let code = known.and_then(|problem| problem.code.as_deref()).unwrap_or_default();
     let exit = Exit::failed(message).with_status(status.as_u16());
+    let is_refused_address =
+        known.is_some_and(|problem| problem.errors.iter().any(|error| error.detail == ADDRESS_REFUSED));
+    if is_refused_address {
+        return exit.hint(ALLOW_ADDRESS);
+    }
     match hint(status, code, headers) {
         Some(hint) => exit.hint(hint),
         None => exit,
@@ -47,10 +58,12 @@ fn words(problem: &Problem) -> String {
     let shown = |text: &Option<String>| {
         text.as_deref().filter(|text| !text.is_empty()).map(|text| one_line(text, DETAIL_CHARS_MAX))
     };
-    let mut message =
-        [shown(&problem.title), shown(&problem.detail)].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    // The detail of a single wrong field says no more than the field does.
+    let detail = shown(&problem.detail).filter(|_| problem.errors.len() != 1);
+    let mut message = [shown(&problem.title), detail].into_iter().flatten().collect::<Vec<_>>().join(": ");
     for error in &problem.errors {
-        let line = format!("{}: {}", error.pointer, error.detail);
+        let said = if error.detail == ADDRESS_REFUSED { REFUSED } else { &error.detail };
+        let line = format!("{}: {said}", error.pointer);
         message.push_str(&format!("\n  {}", one_line(&line, DETAIL_CHARS_MAX)));
     }
     if let Some(id) = shown(&problem.request_id) {
@@ -72,7 +85,7 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
     let text = match (status.as_u16(), code) {
         (401, _) => {
             "give an API key with --token or POSTRIDER_TOKEN; the first start of a new store leaves one in the file \
-             first-key of its data directory"
+             first-key of its data directory, which the user of the daemon and root can read"
         }
         (403, _) => "this key may not do that; `postrider key create --scope …` makes one that may",
         (404, _) => "an object of another organization or app is not found either",
@@ -111,6 +124,19 @@ mod tests {
             told(422, body),
             "error: Invalid values: 2 fields are wrong\n  /url: no host\n  /a: b\n  (request r-1)\n"
         );
+    }
+
+    #[test]
+    fn a_private_address_is_told_once_with_its_three_cures() {
+        let body = format!(
+            r#"{{"title":"Unprocessable Entity","detail":"/url {ADDRESS_REFUSED}",
+            "errors":[{{"pointer":"/url","detail":"{ADDRESS_REFUSED}"}}]}}"#
+        );
+        let text = told(422, &body);
+        assert_eq!(text.matches("/url").count(), 1, "{text}");
+        for (cure, count) in [("delivery.allow", 1), ("POSTRIDER_DELIVERY__ALLOW", 1), ("serve --dev", 1)] {
+            assert_eq!(text.matches(cure).count(), count, "{cure}: {text}");
+        }
     }
 
     #[test]

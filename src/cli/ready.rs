@@ -17,7 +17,7 @@ impl Ready {
     pub async fn run(self) -> Result<(), Exit> {
         let answer = self.remote.client()?.peek("/readyz", None).await;
         let (status, body) =
-            answer.map_err(|error| Exit::unreachable(format!("no answer from {}: {error}", self.remote.url)))?;
+            answer.map_err(|error| Exit::unreachable(format!("the daemon gives no answer: {error}")))?;
         if status.is_success() {
             return self.remote.screen().text(body);
         }

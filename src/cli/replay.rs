@@ -12,16 +12,18 @@ use super::{
     input, list,
     list::{Paging, Span},
     moment::{self, Direction},
+    noun::Noun,
+    resolve, row_names,
     screen::Screen,
-    table::{Column, id, number, text, time, word},
+    table::{self, Column, id, number, text, time, word},
 };
 
 const WAIT_POLL: Duration = Duration::from_millis(500);
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Replay),
     word("STATUS", "status"),
-    text("WEBHOOK", "webhook_id"),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
     number("MATCHED", "matched"),
     number("MADE", "created"),
     number("DELIVERED", "delivered"),
@@ -31,8 +33,8 @@ const COLUMNS: &[Column] = &[
 
 const EXAMPLES: &str = "\
 Examples:
-  postrider replay --webhook 0191d5c8-… --ended-from 24h --status failed --status-code 5xx
-  postrider replay --webhook 0191d5c8-… --from 2026-11-20 --to 2026-11-21 --missing --dry-run
+  postrider replay --webhook invoices --ended-from 24h --status failed --status-code 5xx
+  postrider replay --webhook invoices --from 2026-11-20 --to 2026-11-21 --missing --dry-run
   postrider replay list";
 
 /// Send past events again, as a job that survives a restart
@@ -61,7 +63,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The replay's id
+    /// The replay: its id, or the beginning of its id
     #[arg(value_name = "REPLAY")]
     id: String,
 }
@@ -73,10 +75,10 @@ struct Create {
     #[command(flatten)]
     span: Span,
     /// Only events of these types; comma-separated or repeated
-    #[arg(long, value_delimiter = ',', value_name = "TYPE")]
+    #[arg(long = "type", alias = "types", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<String>,
-    /// Only events whose last delivery has this status: delivered, failed or cancelled
-    #[arg(long, value_name = "STATUS")]
+    /// Only events whose last delivery has this status
+    #[arg(long, value_name = "STATUS", value_parser = ["delivered", "failed", "cancelled"])]
     status: Option<String>,
     /// Only events whose last delivery has one of these outcomes, such as timeout; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "OUTCOME")]
@@ -99,7 +101,7 @@ struct Create {
     /// Deliveries made a second
     #[arg(long, value_name = "N")]
     rate: Option<u64>,
-    /// Wait until it is done, and say how far it is
+    /// Wait until it is done, and say how far it is. Exit code 1 if a delivery of it fails
     #[arg(long)]
     wait: bool,
 }
@@ -107,7 +109,7 @@ struct Create {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// Send to this webhook
+    /// Send to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     /// Send to the webhooks of this app
@@ -124,30 +126,35 @@ impl Replay {
             Some(Action::List(paging)) => {
                 return list::print(&client, screen, Call::get(&["replays"]), &paging, COLUMNS).await;
             }
-            Some(Action::Get(Id { id })) => Call::get(&["replays", &id]),
-            Some(Action::Cancel(Id { id })) => Call::post(&["replays", &id, "cancel"]),
+            Some(Action::Get(Id { id })) => Call::get(&["replays", &resolve::id(&client, Noun::Replay, &id).await?]),
+            Some(Action::Cancel(Id { id })) => {
+                Call::post(&["replays", &resolve::id(&client, Noun::Replay, &id).await?, "cancel"])
+            }
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::Replay, &client.call(call).await?.body)
     }
 }
 
 impl Create {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
-        let answer = client.call(Call::post(&["replays"]).json(&self.object()?)?).await?;
+        let webhook = resolve::optional(client, Noun::Webhook, self.target.webhook.as_ref()).await?;
+        let answer = client.call(Call::post(&["replays"]).json(&self.object(webhook)?)?).await?;
         if !self.wait || self.dry_run {
-            return screen.record(&answer.body);
+            return screen.object(Noun::Replay, &answer.body);
         }
         let job = answer.json()?;
         let id = job["id"].as_str().ok_or_else(|| Exit::failed("the answer names no replay"))?;
-        screen.record(wait(client, id).await?.to_string().as_bytes())
+        let job = wait(client, id).await?;
+        screen.object(Noun::Replay, job.to_string().as_bytes())?;
+        outcome(&job)
     }
 
-    fn object(&self) -> Result<Map<String, Value>, Exit> {
+    fn object(&self, webhook: Option<String>) -> Result<Map<String, Value>, Exit> {
         let (from, to) = self.span.read()?;
         let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
         let (ended_from, ended_to) = (read("--ended-from", &self.ended_from)?, read("--ended-to", &self.ended_to)?);
         Ok(input::object([
-            ("webhook_id", self.target.webhook.clone().map(Value::from)),
+            ("webhook_id", webhook.map(Value::from)),
             ("app_id", self.target.app.clone().map(Value::from)),
             ("from", from.map(Value::from)),
             ("to", to.map(Value::from)),
@@ -164,7 +171,18 @@ impl Create {
     }
 }
 
-/// Polls until the job is done. The bar is on stderr, and only on a terminal.
+/// A job that did not deliver all that it made is a failure of the verb.
+fn outcome(job: &Value) -> Result<(), Exit> {
+    let failed = job["failed"].as_u64().unwrap_or(0);
+    match (job["status"] == "done", failed) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(Exit::failed(format!("{failed} of {} deliveries failed", table::plain(&job["created"])))
+            .hint("`postrider delivery list --status failed` lists them")),
+        (false, _) => Err(Exit::failed(format!("the replay ended as {}", table::plain(&job["status"])))),
+    }
+}
+
+/// Asks until the job is over. The bar is on stderr, and only on a terminal.
 async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} delivered or failed  {elapsed}");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,36 +1,48 @@
-//! The output of a verb on stdout, as a table for people or JSON for machines. A reader that leaves early ends the verb
-//! without an error.
+//! Where a verb's answer goes: stdout, as a table for people or JSON for machines. A reader that leaves early ends the
+//! verb without an error.
+//!
+//! Invariants: only a terminal's lines are cut, and what is left out is said. No character that steers a terminal reaches
+//! one, in no format.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::{
-    Exit,
+    Exit, help,
+    noun::{self, Noun},
     paint::Paint,
-    table::{self, Column, Table, Width},
+    table::{self, Column, RecordStyle, Table},
 };
 
-/// Width of an output without a width, such as a file or a pipe.
+/// The width that sentences are wrapped at in a file or a pipe.
 const WIDTH_WITHOUT_A_TERMINAL: usize = 100;
-/// Minimum width. A narrower screen is treated as this wide.
+/// Longer lines of help are hard to read.
+const HELP_WIDTH_MAX: usize = 120;
+/// Narrower screens are taken to be this wide.
 const WIDTH_MIN: usize = 40;
 
 /// The output option of a verb.
 #[derive(Args, Clone, Debug)]
 pub struct Output {
-    /// Print a table for people, or json: the API's answer, unchanged
+    /// Print a table for people; wide: with every column whole; json: the API's answer, unchanged
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     #[arg(hide_possible_values = true)]
     pub output: Format,
+    /// Print long texts and bodies whole on a terminal
+    #[arg(long, global = true)]
+    pub full: bool,
 }
 
-/// The two formats of an answer.
+/// The forms of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
+    /// A table that may be wider than the terminal.
+    Wide,
     Json,
 }
 
@@ -41,15 +53,16 @@ pub struct Screen {
     pub paint: Paint,
     /// The width in characters.
     pub width: usize,
-    /// Whether lines are cut at the width, as on a terminal.
-    pub crops: bool,
+    pub is_terminal: bool,
+    /// Whether long texts are printed whole on a terminal.
+    pub is_full: bool,
 }
 
 impl Output {
     pub fn screen(&self) -> Screen {
-        let known = known_width();
-        let width = known.unwrap_or(WIDTH_WITHOUT_A_TERMINAL).max(WIDTH_MIN);
-        Screen { format: self.output, paint: Paint::of_stdout(), width, crops: known.is_some() }
+        let width = known_width().unwrap_or(WIDTH_WITHOUT_A_TERMINAL).max(WIDTH_MIN);
+        let is_terminal = io::stdout().is_terminal();
+        Screen { format: self.output, paint: Paint::of_stdout(), width, is_terminal, is_full: self.full }
     }
 }
 
@@ -63,14 +76,33 @@ fn known_width() -> Option<usize> {
     told.or_else(asked)
 }
 
+/// The width of help, which is read in a pipe as well.
+pub fn help_width() -> usize {
+    known_width().unwrap_or(WIDTH_WITHOUT_A_TERMINAL).clamp(WIDTH_MIN, HELP_WIDTH_MAX)
+}
+
 impl Screen {
     pub fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// Writes the text unchanged, with a line end if it has none.
+    /// The width that a table is cut at. `None` if it is not cut.
+    pub fn table_width(&self) -> Option<usize> {
+        (self.is_terminal && self.format == Format::Table).then_some(self.width)
+    }
+
+    /// The width that a body's line is cut at. `None` if it is not cut.
+    pub fn body_width(&self) -> Option<usize> {
+        self.table_width().filter(|_| !self.is_full)
+    }
+
+    /// Writes as it is and ends the line if it is not ended. JSON for a terminal has the characters that would steer it
+    /// escaped, which leaves it the same JSON.
     pub fn text(&self, text: impl AsRef<[u8]>) -> Result<(), Exit> {
-        write(text)
+        match self.is_json() && self.is_terminal {
+            true => write(table::escaped_json(&String::from_utf8_lossy(text.as_ref()))),
+            false => write(text),
+        }
     }
 
     /// A line for people, which the JSON format omits.
@@ -84,17 +116,35 @@ impl Screen {
     /// One object: its members for people, or the received bytes for machines.
     pub fn record(&self, body: &[u8]) -> Result<(), Exit> {
         match serde_json::from_slice::<Value>(body) {
-            Ok(value) if !self.is_json() => self.text(table::record(&value, self.paint)),
+            Ok(value) if !self.is_json() => self.text(table::record(&value, self.record_style())),
             _ => self.text(body),
         }
     }
 
-    /// A list with its titles. In the table format an empty list prints nothing, because the verb prints a sentence.
+    /// [`Screen::record`] of a noun: its ids have their prefixes for people.
+    pub fn object(&self, noun: Noun, body: &[u8]) -> Result<(), Exit> {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) if !self.is_json() => {
+                self.text(table::record(&noun::with_prefixes(value, noun), self.record_style()))
+            }
+            _ => self.text(body),
+        }
+    }
+
+    /// How records are shown here.
+    pub fn record_style(&self) -> RecordStyle {
+        RecordStyle { paint: self.paint, width: self.table_width(), is_full: self.body_width().is_none() }
+    }
+
+    /// A list with its titles. Nothing at all for people who get no rows but a sentence.
     pub fn table(&self, columns: &'static [Column], rows: &[Value]) -> Result<Table, Exit> {
-        let width = Width { chars: self.width, crops: self.crops };
-        let table = Table::fitted(columns, rows, width, self.paint);
+        let table = Table::fitted(columns, rows, self.table_width(), self.paint);
         self.text(table.head())?;
         self.rows(&table, rows)?;
+        match table.left_out() {
+            0 => {}
+            more => note(&format!("{}\n", table::left_out(more))),
+        }
         Ok(table)
     }
 
@@ -125,6 +175,13 @@ pub fn note(text: &str) {
 pub fn unparsed(error: &clap::Error) -> ExitCode {
     match error.print() {
         Err(failure) if !error.use_stderr() => unwritten(failure).report(),
+        Ok(()) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+            if let Some(examples) = help::examples(words) {
+                note(&format!("\n{examples}"));
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX))
+        }
         _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX)),
     }
 }

@@ -9,30 +9,41 @@ use super::{
     client::{Call, Client, Remote},
     input,
     moment::{self, Direction},
-    screen::Screen,
+    noun::Noun,
+    screen::{self, Screen},
+    table::one_line,
 };
 
 /// The API's limits of a batch (api.md, section 3).
 const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// A type is shown up to this length.
+const KIND_CHARS_MAX: usize = 100;
+
 const EXAMPLES: &str = "\
 Examples:
-  postrider send --type invoice.paid --data '{\"id\": 42}'
-  postrider send --type invoice.paid --data @invoice.json --event-id inv-42-paid
-  jq -n '{id: 1}' | postrider send --type invoice.paid --data -
-  postrider send --type load.test --data '{}' --count 10000";
+  postrider send invoice.paid '{\"id\": 42}'
+  postrider send invoice.paid @invoice.json --event-id inv-42-paid
+  jq -n '{id: 1}' | postrider send invoice.paid -
+  postrider send load.test --count 10000";
 
 /// Publish an event
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Send {
     /// The event's type, for instance invoice.paid
+    #[arg(value_name = "TYPE", required_unless_present = "kind_flag", conflicts_with = "kind_flag")]
+    kind: Option<String>,
+    /// The event's data: JSON, @FILE, or - for stdin; {} if not given
+    #[arg(value_name = "DATA", conflicts_with = "data_flag")]
+    data: Option<String>,
+    /// The type as a flag
     #[arg(long = "type", value_name = "TYPE")]
-    kind: String,
-    /// The event's data: JSON, @FILE, or - for stdin
-    #[arg(long, value_name = "JSON", default_value = "{}", hide_default_value = true)]
-    data: String,
+    kind_flag: Option<String>,
+    /// The data as a flag
+    #[arg(long = "data", value_name = "DATA")]
+    data_flag: Option<String>,
     /// Your own id of the event: the same id again sends nothing twice
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
@@ -87,13 +98,23 @@ struct Batch<'a> {
 impl Send {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let data = input::json("--data", &self.data)?;
-        let event = Event { r#type: &self.kind, data: &data, rest: self.rest()? };
+        let kind = self.kind.as_ref().or(self.kind_flag.as_ref()).map_or("", String::as_str);
+        let (source, given) = match (&self.data, &self.data_flag) {
+            (Some(data), _) => ("DATA", data.as_str()),
+            (None, Some(data)) => ("--data", data.as_str()),
+            (None, None) => ("DATA", "{}"),
+        };
+        let data = input::json(source, given)?;
+        let event = Event { r#type: kind, data: &data, rest: self.rest()? };
         match self.count {
             Some(count) => self.many(&client, screen, event, count).await,
             None => {
                 let call = Call::post(&["events"]).idempotency_key(self.idempotency_key.clone()).json(&event)?;
-                screen.record(&client.call(call).await?.body)
+                let answer = client.call(call).await?;
+                screen.object(Noun::Event, &answer.body)?;
+                let answer = answer.json()?;
+                note_of_no_receiver(answer["deliveries"].as_u64() == Some(0) && answer["duplicate"] != true, kind);
+                Ok(())
             }
         }
     }
@@ -143,7 +164,20 @@ impl Send {
             duplicates += rows.iter().filter(|row| row["duplicate"] == true).count();
             deliveries += rows.iter().filter_map(|row| row["deliveries"].as_u64()).sum::<u64>();
         }
-        screen.said(&format!("{published} events, {duplicates} of them duplicates, {deliveries} deliveries"))
+        screen.said(&format!("{published} events, {duplicates} of them duplicates, {deliveries} deliveries"))?;
+        note_of_no_receiver(deliveries == 0 && published > duplicates, event.r#type);
+        Ok(())
+    }
+}
+
+/// Says on stderr that no webhook got an event that was published.
+fn note_of_no_receiver(is_unwanted: bool, kind: &str) {
+    if is_unwanted {
+        let kind = one_line(kind, KIND_CHARS_MAX);
+        screen::note(&format!(
+            "sent to no webhook: none that is enabled wants {kind}. The event is kept; `postrider webhook list` shows \
+             what each wants\n"
+        ));
     }
 }
 

@@ -1,21 +1,28 @@
 //! `postrider serve`: runs the daemon until it is told to stop.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, SettingsFlags, in_force::SettingsInForce, log::Log, screen};
-use crate::config::{Loaded, SettingChange};
+use super::demo::scratch::Scratch;
+use super::running::{Record, RunningDaemon};
+use super::{
+    Exit, SettingsFlags, config, dev, in_force::SettingsInForce, log::Log, program::program, screen, trusted_file,
+};
+use crate::config::{ConfigError, Environment, Flags, ListenSetting, Loaded, SettingChange, Settings, ValueSource};
 use crate::daemon::control::{ControlSocket, ShownSettings};
 use crate::daemon::{self, Daemon, Platform};
+use crate::engine::network::ListenAddr;
 use crate::store;
 
 /// Run the daemon: take events in, deliver them, keep them
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  postrider serve --dev             to try it: receivers on this machine allowed, data in a fresh directory
   postrider serve
   postrider serve --data-dir /srv/postrider --listen 127.0.0.1:9000
   POSTRIDER_DELIVERY__ALLOW=10.0.0.0/8 postrider serve
@@ -25,23 +32,37 @@ SIGTERM and Ctrl-C stop it: requests under way are finished, everything else sta
 SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca. The log names the settings \
 that need a restart.")]
 pub struct Serve {
+    /// For development: deliver to this machine too, and keep data in a fresh directory that goes at the end, unless
+    /// --data-dir or POSTRIDER_DATA_DIR names one
+    #[arg(long)]
+    dev: bool,
     #[command(flatten)]
     settings: SettingsFlags,
 }
 
 impl Serve {
     pub fn run(&self) -> Result<(), Exit> {
-        let loaded = self.settings.load()?;
+        // Dropped last: the daemon writes into it until it has ended.
+        let scratch = if self.dev && !dev::names_data_dir(&self.settings)? { Some(Scratch::new("dev")?) } else { None };
+        let dev = self.dev.then(|| dev::flags(&self.settings, scratch.as_ref().map(Scratch::path))).transpose()?;
+        let loaded = self.load(dev.as_ref())?;
         let log = Log::start(&loaded.settings.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
-        let ended = runtime.block_on(self.serve(loaded, &log));
-        // Work that still runs is aborted, because it was told to end.
+        let ended = runtime.block_on(self.serve(loaded, dev.as_ref(), &log));
+        // What still runs is given up: it was told to end.
         runtime.shutdown_timeout(Duration::from_secs(1));
         ended
     }
 
-    async fn serve(&self, mut loaded: Loaded, log: &Log) -> Result<(), Exit> {
+    fn load(&self, dev: Option<&Flags>) -> Result<Loaded, ConfigError> {
+        match dev {
+            Some(flags) => Settings::load(flags, &Environment::of_process()),
+            None => self.settings.load(),
+        }
+    }
+
+    async fn serve(&self, mut loaded: Loaded, dev: Option<&Flags>, log: &Log) -> Result<(), Exit> {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
@@ -54,7 +75,8 @@ impl Serve {
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
-        if let Err(exit) = greet(&daemon) {
+        let _record = record(&daemon, &loaded.settings);
+        if let Err(exit) = greet(&daemon, &next(self.dev, &loaded)) {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
             return Err(exit);
         }
@@ -68,7 +90,7 @@ impl Serve {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
                     tell_supervisor(&[NotifyState::Reloading]);
-                    self.reload(&daemon, &mut loaded, log);
+                    self.reload(&daemon, &mut loaded, dev, log);
                     shown.set(SettingsInForce::of(&loaded).json().to_string());
                     tell_supervisor(&[NotifyState::Ready]);
                 }
@@ -90,11 +112,10 @@ impl Serve {
         Ok(())
     }
 
-    /// Handles SIGHUP: applies the live settings and logs those that need a restart. If any setting is wrong, nothing
-    /// changes.
-    fn reload(&self, daemon: &Daemon, running: &mut Loaded, log: &Log) {
+    /// SIGHUP: takes over what can be, says what needs a restart, and keeps everything as it is where anything is wrong.
+    fn reload(&self, daemon: &Daemon, running: &mut Loaded, dev: Option<&Flags>, log: &Log) {
         reload_certificate(daemon);
-        let fresh = match self.settings.load() {
+        let fresh = match self.load(dev) {
             Ok(fresh) => fresh,
             Err(error) => {
                 for problem in &error.problems {
@@ -123,13 +144,44 @@ impl Serve {
     }
 }
 
-/// Prints the first key, if this start made it, and the address.
-fn greet(daemon: &Daemon) -> Result<(), Exit> {
+/// Tells client verbs of this user where the daemon is. They can be told by hand as well, so it serves without.
+fn record(daemon: &Daemon, settings: &Settings) -> Option<Record> {
+    let listen = match &daemon.address {
+        ListenAddr::Tcp(addr) => ListenSetting::Tcp(*addr),
+        ListenAddr::Unix(path) => ListenSetting::Unix(path.clone()),
+    };
+    let url = config::url_of(&Settings { listen, ..settings.clone() });
+    let data_dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+    let written = Record::write(&trusted_file::runtime_dir(), &RunningDaemon { url, data_dir });
+    written.inspect_err(|error| tracing::debug!(%error, "client verbs do not find this daemon by themselves")).ok()
+}
+
+/// The next steps, for a person: at a terminal, or during development.
+fn next(is_dev: bool, loaded: &Loaded) -> String {
+    let program = program();
+    match is_dev {
+        true => {
+            dev::next(&program, &loaded.settings.data_dir, *loaded.origin("data_dir") == ValueSource::Flag(dev::FLAG))
+        }
+        false if std::io::stdout().is_terminal() => format!(
+            "\nNext, in another terminal:
+  {program} webhook create https://hooks.example.com/in
+  {program} send invoice.paid '{{\"id\": 42}}'
+  {program} tail
+To try it with a receiver on this machine: {program} serve --dev\n"
+        ),
+        false => String::new(),
+    }
+}
+
+/// Prints the first key, if this start made it, the address, and the next steps.
+fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
     if let Some(first) = &daemon.first_key {
         screen::write(format!("postrider: the first key, shown this once: {}", first.text))?;
         screen::write(format!("postrider: it is kept in {}", first.file.display()))?;
     }
-    screen::write(format!("postrider: listening on {}", daemon.url()))
+    // In one write: a reader that waits for the address may leave then.
+    screen::write(format!("postrider: listening on {}\n{next}", daemon.url()))
 }
 
 fn reload_certificate(daemon: &Daemon) {

@@ -1,11 +1,13 @@
 //! `postrider stats`: the figures of one webhook, or of all that the key can see.
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{
     Exit,
     client::{Call, Client, Remote},
+    noun::Noun,
+    resolve,
     screen::Screen,
     table,
 };
@@ -15,7 +17,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Figures: of everything the key can see, or of one webhook
 #[derive(Args, Debug)]
 pub struct Stats {
-    /// Only this webhook
+    /// Only this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     #[command(flatten)]
@@ -24,11 +26,13 @@ pub struct Stats {
 
 impl Stats {
     pub async fn run(self) -> Result<(), Exit> {
-        let call = match &self.webhook {
+        let client = self.remote.client()?;
+        let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let call = match &webhook {
             Some(id) => Call::get(&["webhooks", id, "stats"]),
             None => Call::get(&["stats"]),
         };
-        show(&self.remote.client()?, self.remote.screen(), call).await
+        show(&client, self.remote.screen(), call).await
     }
 }
 
@@ -42,7 +46,7 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
         return screen.text(answer.body);
     }
     let hours = figures.as_object_mut().and_then(|figures| figures.shift_remove("hours"));
-    screen.text(table::record(&figures, screen.paint))?;
+    screen.text(table::record(&in_words(figures), screen.record_style()))?;
     let Some(Value::Array(mut hours)) = hours.filter(|hours| *hours != Value::Array(vec![])) else {
         return Ok(());
     };
@@ -56,7 +60,35 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
     Ok(())
 }
 
-/// One character for each count, with a height relative to the largest. Only a count of zero has the lowest bar.
+/// The figures under the names of what they count: the API's own names are those of a published shape. Members that are
+/// not known stay as they are.
+fn in_words(figures: Value) -> Value {
+    const WORDS: [(&str, &str, &str); 12] = [
+        ("total_events", "deliveries", "begun"),
+        ("successful_deliveries", "deliveries", "delivered"),
+        ("pending_deliveries", "deliveries", "open"),
+        ("failed_deliveries", "attempts", "failed"),
+        ("success_rate", "attempts", "success_percent"),
+        ("last_delivery", "attempts", "last"),
+        ("average_response_time_ms", "response_ms", "average"),
+        ("p50_response_time_ms", "response_ms", "p50"),
+        ("p95_response_time_ms", "response_ms", "p95"),
+        ("p99_response_time_ms", "response_ms", "p99"),
+        ("last_24h_events", "last_24h", "deliveries_begun"),
+        ("last_24h_failures", "last_24h", "attempts_failed"),
+    ];
+    let Value::Object(mut rest) = figures else { return figures };
+    let mut named = Map::new();
+    for (name, group, word) in WORDS {
+        if let Some(value) = rest.shift_remove(name) {
+            named.entry(group).or_insert_with(|| json!({}))[word] = value;
+        }
+    }
+    named.extend(rest);
+    Value::Object(named)
+}
+
+/// One character a count, its height by the largest; nothing is the lowest, and only nothing is.
 fn bars(counts: &[u64]) -> String {
     let most = counts.iter().max().copied().unwrap_or(0).max(1);
     let steps = BARS.len() as u64 - 1;
@@ -66,6 +98,15 @@ fn bars(counts: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_have_the_names_of_what_they_count() {
+        let figures = json!({"total_events": 2, "successful_deliveries": 1, "failed_deliveries": 3,
+            "pending_deliveries": 1, "success_rate": 25.0, "backlog": 1});
+        let expected = json!({"deliveries": {"begun": 2, "delivered": 1, "open": 1},
+            "attempts": {"failed": 3, "success_percent": 25.0}, "backlog": 1});
+        assert_eq!(in_words(figures), expected);
+    }
 
     #[test]
     fn bars_grow_with_the_counts() {

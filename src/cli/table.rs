@@ -3,11 +3,14 @@
 
 use serde_json::Value;
 
+use super::noun::{self, Noun};
 use super::paint::Paint;
 
 const GAP: usize = 2;
 /// Minimum width to which a text is cut. It is never cut below its title.
 const COLUMN_WIDTH_MIN: usize = 6;
+/// A text of a record is shown up to this length on a terminal.
+const BODY_CHARS_MAX: usize = 2_000;
 const ELLIPSIS: char = '…';
 
 /// One column of a list: its title, the member of a row that it shows, and its kind.
@@ -16,6 +19,8 @@ pub struct Column {
     pub title: &'static str,
     pub field: &'static str,
     pub kind: Kind,
+    /// Whose ids it shows.
+    noun: Option<Noun>,
 }
 
 /// The form of a column.
@@ -37,32 +42,32 @@ pub enum Kind {
 
 /// A column that may be cut.
 pub const fn text(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Text }
+    Column { title, field, kind: Kind::Text, noun: None }
 }
 
-/// A column that is never cut.
-pub const fn id(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Id }
+/// A column of ids, with the prefix of their noun.
+pub const fn id(title: &'static str, field: &'static str, noun: Noun) -> Column {
+    Column { title, field, kind: Kind::Id, noun: Some(noun) }
 }
 
 /// A column of moments.
 pub const fn time(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Time }
+    Column { title, field, kind: Kind::Time, noun: None }
 }
 
 /// A column of numbers.
 pub const fn number(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Number }
+    Column { title, field, kind: Kind::Number, noun: None }
 }
 
 /// A column of days.
 pub const fn day(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Day }
+    Column { title, field, kind: Kind::Day, noun: None }
 }
 
 /// A column of states.
 pub const fn word(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Word }
+    Column { title, field, kind: Kind::Word, noun: None }
 }
 
 impl Column {
@@ -79,40 +84,39 @@ impl Column {
     }
 }
 
-/// The width of a line.
-#[derive(Clone, Copy, Debug)]
-pub struct Width {
-    /// The width in characters.
-    pub chars: usize,
-    /// Whether columns that do not fit are omitted, the last one first. Otherwise the line is longer.
-    pub crops: bool,
-}
-
-/// A list whose first rows determine its columns and widths, so that later pages align.
+/// A list whose columns and widths are settled by its first rows, so that later pages line up below.
 pub struct Table {
     columns: &'static [Column],
     widths: Vec<usize>,
+    is_cut: bool,
     paint: Paint,
 }
 
 impl Table {
-    /// Fits the columns to `width` by the values of `rows`. The first column is always shown.
-    pub fn fitted(columns: &'static [Column], rows: &[Value], width: Width, paint: Paint) -> Self {
+    /// Fits the columns to `width` characters by what `rows` hold: texts are cut, and columns left out, the last first. The
+    /// first column is always there. With `None` nothing is cut.
+    pub fn fitted(columns: &'static [Column], rows: &[Value], width: Option<usize>, paint: Paint) -> Self {
         let natural = |column: &Column| {
             let cells = rows.iter().map(|row| cell(row, column).chars().count());
             cells.max().unwrap_or(0).max(column.least())
         };
         let natural: Vec<usize> = columns.iter().map(natural).collect();
+        let Some(width) = width else {
+            return Self { columns, widths: natural, is_cut: false, paint };
+        };
         let mut shown = columns.len();
         loop {
-            let columns = &columns[..shown];
-            let widths = fit(columns, natural[..shown].to_vec(), width.chars);
-            let fits = line_chars(&widths) <= width.chars;
-            if fits || !width.crops || shown == 1 {
-                return Self { columns, widths, paint };
+            let widths = fit(&columns[..shown], natural[..shown].to_vec(), width);
+            if line_chars(&widths) <= width || shown == 1 {
+                return Self { columns, widths, is_cut: true, paint };
             }
             shown -= 1;
         }
+    }
+
+    /// The number of columns that did not fit.
+    pub fn left_out(&self) -> usize {
+        self.columns.len() - self.widths.len()
     }
 
     /// The line of titles.
@@ -133,7 +137,7 @@ impl Table {
     fn line(&self, cells: impl Iterator<Item = String>, paint: impl Fn(&Column, String) -> String) -> String {
         let mut line = String::new();
         for ((text, column), width) in cells.zip(self.columns).zip(&self.widths) {
-            let text = cut(&text, *width, column.kind);
+            let text = if self.is_cut { cut(&text, *width, column.kind) } else { text };
             let pad = " ".repeat(width.saturating_sub(text.chars().count()));
             match column.kind {
                 Kind::Number => line.extend([pad, paint(column, text)]),
@@ -182,6 +186,7 @@ pub fn one_line(text: &str, width: usize) -> String {
 fn cell(row: &Value, column: &Column) -> String {
     let value = column.field.split('.').fold(row, |value, member| &value[member]);
     let text = harmless(&plain(value));
+    let text = column.noun.map_or(text.clone(), |noun| noun::shown(noun.prefix(), text));
     match column.kind {
         Kind::Time => part(text, 5..19),
         Kind::Day => part(text, 0..10),
@@ -210,14 +215,25 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// One object, with one member per line and its names in a column. Nested objects are indented.
-pub fn record(value: &Value, paint: Paint) -> String {
+/// How a record is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordStyle {
+    pub paint: Paint,
+    /// The terminal's width in characters. `None` if there is no terminal.
+    pub width: Option<usize>,
+    /// Whether long texts are shown whole.
+    pub is_full: bool,
+}
+
+/// One object, a member a line, its names in a column. Objects inside it are set in, and lists of objects are tables.
+pub fn record(value: &Value, style: RecordStyle) -> String {
     let mut out = String::new();
-    record_at(value, 0, paint, &mut out);
+    record_at(value, 0, style, &mut out);
     out
 }
 
-fn record_at(value: &Value, depth: usize, paint: Paint, out: &mut String) {
+fn record_at(value: &Value, depth: usize, style: RecordStyle, out: &mut String) {
+    let paint = style.paint;
     let Value::Object(members) = value else {
         out.push_str(&harmless(&plain(value)));
         return out.push('\n');
@@ -230,11 +246,15 @@ fn record_at(value: &Value, depth: usize, paint: Paint, out: &mut String) {
         match member {
             Value::Object(inner) if !inner.is_empty() => {
                 out.push_str(&format!("{indent}{}\n", paint.strong(&name)));
-                record_at(member, depth + 1, paint, out);
+                record_at(member, depth + 1, style, out);
+            }
+            Value::Array(entries) if !entries.is_empty() && entries.iter().all(Value::is_object) => {
+                out.push_str(&format!("{indent}{}\n", paint.strong(&name)));
+                entries_at(entries, depth + 1, style, out);
             }
             _ => {
                 let below = format!("\n{indent}{}", " ".repeat(names + GAP));
-                let lines: Vec<String> = plain(member).lines().map(harmless).collect();
+                let lines: Vec<String> = shortened(plain(member), style).lines().map(harmless).collect();
                 let text = paint.word(&lines.join(&below));
                 out.push_str(&format!("{indent}{}{pad}{text}\n", paint.strong(&name)));
             }
@@ -242,99 +262,94 @@ fn record_at(value: &Value, depth: usize, paint: Paint, out: &mut String) {
     }
 }
 
-/// Replaces control characters, and those that reorder or hide text. Tabs and line ends become spaces.
+/// What a terminal that is too narrow is told.
+pub fn left_out(columns: usize) -> String {
+    match columns {
+        1 => "+1 column: -o wide".to_owned(),
+        more => format!("+{more} columns: -o wide"),
+    }
+}
+
+/// A list of objects as a table whose columns are their members. If it does not fit, ids at its end are left out. If it
+/// still does not fit, it is a record for each object.
+fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut String) {
+    let mut names: Vec<&str> = Vec::new();
+    for name in entries.iter().filter_map(Value::as_object).flat_map(|entry| entry.keys()) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let line = |entry: &Value| names.iter().map(|name| harmless(&plain(&entry[*name]))).collect::<Vec<_>>();
+    let lines: Vec<Vec<String>> = entries.iter().map(line).collect();
+    let titles: Vec<String> = names.iter().map(|name| harmless(name)).collect();
+    let chars = |text: &String| text.chars().count();
+    let width = |i: usize| lines.iter().map(|line| chars(&line[i])).max().unwrap_or(0).max(chars(&titles[i]));
+    let mut widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let indent = " ".repeat(depth * GAP);
+    let fits = |widths: &[usize]| style.width.is_none_or(|width| indent.len() + line_chars(widths) <= width);
+    while widths.len() > 1 && !fits(&widths) && names[widths.len() - 1].ends_with("_id") {
+        widths.pop();
+    }
+    if !fits(&widths) {
+        for (i, entry) in entries.iter().enumerate() {
+            out.push_str(&format!("{indent}{}\n", style.paint.strong(&(i + 1).to_string())));
+            record_at(entry, depth + 1, style, out);
+        }
+        return;
+    }
+    let laid = |cells: &[String], paint: &dyn Fn(&str) -> String| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+            let pad = " ".repeat(width - cell.chars().count() + GAP);
+            format!("{}{pad}", paint(cell))
+        });
+        format!("{indent}{}\n", padded.collect::<String>().trim_end())
+    };
+    out.push_str(&laid(&titles, &|title| style.paint.strong(title)));
+    lines.iter().for_each(|line| out.push_str(&laid(line, &|cell| style.paint.word(cell))));
+    if let more @ 1.. = names.len() - widths.len() {
+        out.push_str(&format!("{indent}{}\n", left_out(more)));
+    }
+}
+
+/// A text of at most `BODY_CHARS_MAX` characters, which says how many it lacks.
+fn shortened(text: String, style: RecordStyle) -> String {
+    let chars = text.chars().count();
+    if style.is_full || chars <= BODY_CHARS_MAX {
+        return text;
+    }
+    let begin: String = text.chars().take(BODY_CHARS_MAX).collect();
+    format!("{begin}{ELLIPSIS}\n(+{} characters: --full)", chars - BODY_CHARS_MAX)
+}
+
+/// Control characters, and those that reorder or hide text, replaced; tabs and line ends are spaces.
 pub fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
+        c if steers(c) => '\u{fffd}',
         c => c,
     };
     text.chars().map(shown).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const COLUMNS: &[Column] = &[id("ID", "id"), word("STATUS", "status"), text("URL", "to.url"), time("AT", "at")];
-
-    const WIDE: Width = Width { chars: 200, crops: true };
-
-    fn rows() -> Vec<Value> {
-        let row = |url: &str| {
-            json!({"id": "0191d5c8-0000-7000-8000-000000000001", "status": "enabled",
-                "to": {"url": url}, "at": "2026-11-22T03:29:00.123Z"})
-        };
-        vec![row("https://a.example/"), row("https://b.example/a/rather/long/path/to/a/receiver")]
-    }
-
-    fn lines(width: usize) -> Vec<String> {
-        let rows = rows();
-        let table = Table::fitted(COLUMNS, &rows, Width { chars: width, crops: true }, Paint::when(false));
-        std::iter::once(table.head()).chain(rows.iter().map(|row| table.row(row))).collect()
-    }
-
-    #[test]
-    fn a_wide_screen_shows_everything() {
-        let lines = lines(200);
-        assert!(lines[0].starts_with("ID   "), "{}", lines[0]);
-        assert!(lines[2].contains("https://b.example/a/rather/long/path/to/a/receiver"), "{}", lines[2]);
-        assert!(lines[1].ends_with("11-22 03:29:00"), "{}", lines[1]);
-        let at = |line: &str| line.find("https:");
-        assert_eq!(at(&lines[1]), at(&lines[2]), "columns line up");
-    }
-
-    #[test]
-    fn a_narrow_screen_cuts_text_and_never_an_id() {
-        let lines = lines(90);
-        for line in &lines {
-            assert!(line.chars().count() <= 90, "{line}");
+/// JSON with every character that steers a terminal escaped (RFC 8259 section 7). Line ends are whitespace of the JSON.
+pub fn escaped_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(c),
+            c if steers(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
         }
-        assert!(lines[2].contains("0191d5c8-0000-7000-8000-000000000001"), "{}", lines[2]);
-        assert!(lines[2].contains("https://b.e") && lines[2].contains('…'), "{}", lines[2]);
-        assert!(super::tests::lines(10)[1].contains("0191d5c8-0000-7000-8000-000000000001"));
     }
-
-    #[test]
-    fn a_narrower_screen_leaves_the_last_columns_out_and_a_pipe_none() {
-        for (width, last) in [(200, "AT"), (72, "AT"), (60, "URL"), (50, "STATUS"), (40, "ID"), (10, "ID")] {
-            let lines = lines(width);
-            assert!(lines[0].ends_with(last), "{width}: {}", lines[0]);
-            assert!(width < 36 || lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
-        }
-        let pipe = Width { chars: 40, crops: false };
-        let rows = rows();
-        assert!(Table::fitted(COLUMNS, &rows, pipe, Paint::when(false)).head().ends_with("AT"));
-    }
-
-    #[test]
-    fn what_came_from_outside_cannot_steer_the_terminal() {
-        let row = json!({"id": "\u{1b}]0;owned\u{7}", "status": "a\nb", "to": {"url": "\u{202e}x"}});
-        let table = Table::fitted(COLUMNS, std::slice::from_ref(&row), WIDE, Paint::when(false));
-        let line = table.row(&row);
-        assert!(!line.chars().any(char::is_control) && line.contains("a b"), "{line:?}");
-        let record = record(&row, Paint::when(false));
-        assert!(record.chars().all(|c| c == '\n' || !c.is_control()), "{record:?}");
-    }
-
-    #[test]
-    fn a_record_lines_up_its_names_and_sets_objects_in() {
-        let value =
-            json!({"id": 7, "event_types": ["a", "b"], "auth": {"type": "basic"}, "error": null, "body": "x\ny"});
-        let expected =
-            "id           7\nevent_types  a,b\nauth\n  type  basic\nerror        -\nbody         x\n             y\n";
-        assert_eq!(record(&value, Paint::when(false)), expected);
-        assert_eq!(record(&json!("alone"), Paint::when(false)), "alone\n");
-    }
-
-    #[test]
-    fn only_screens_with_colour_get_colour() {
-        let rows = rows();
-        let row = |paint| Table::fitted(COLUMNS, &rows, WIDE, paint).row(&rows[0]);
-        assert!(row(Paint::when(true)).contains("\u{1b}["));
-        assert!(!row(Paint::when(false)).contains('\u{1b}'));
-    }
+    out
 }
+
+/// Whether a terminal would obey the character, or the text around it would read differently: C0, DEL, C1, and the
+/// characters of Unicode that set directions, join or hide.
+fn steers(c: char) -> bool {
+    let hides = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    hides || c.is_control()
+}
+
+#[cfg(test)]
+mod tests;

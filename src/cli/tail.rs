@@ -1,8 +1,10 @@
 //! `postrider tail`: prints attempts or deliveries as they are made. It polls, and stores only enough to print no row
 //! twice.
 //!
-//! Attempts are listed by webhook. Only webhooks that were tried since the last poll are listed, so the cost of a poll
-//! follows the number of attempts and not the number of webhooks.
+//! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
+//! last look: what a look costs grows with what happens, not with how many webhooks there are.
+//!
+//! A daemon that is restarted is waited for. The next look goes back to what was seen, so that nothing is left out.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -15,13 +17,19 @@ use serde_json::Value;
 use super::{
     Exit,
     client::{Call, Client, Remote},
-    delivery,
+    delivery, duration,
     list::{self, Page},
+    noun::Noun,
+    reconnect::until_answered,
+    resolve,
+    row_names::{self, RowNames},
     screen::{self, Screen},
     table::{Column, Table, id, number, text, time, word},
 };
 
-/// Rows of one page.
+/// A shorter interval would keep the daemon busy.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Rows of one look.
 const LOOK_ROWS: u16 = 250;
 /// Maximum pages of one poll. A burst above them is cut, and a line says so.
 const LOOK_PAGES_MAX: usize = 20;
@@ -33,7 +41,7 @@ const FIRST_WEBHOOKS_MAX: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   postrider tail
-  postrider tail --webhook 0191d5c8-… --status failed
+  postrider tail --webhook invoices --status failed
   postrider tail --deliveries
   postrider tail -o json | jq .error";
 
@@ -42,9 +50,10 @@ const COLUMNS: &[Column] = &[
     time("STARTED (UTC)", "started_at"),
     word("OUTCOME", "outcome"),
     number("CODE", "status_code"),
-    text("URL", "url"),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
+    text("TYPE", row_names::EVENT_TYPE),
     text("ERROR", "error"),
-    id("DELIVERY", "delivery_id"),
+    id("DELIVERY", "delivery_id", Noun::Delivery),
     number("NO", "number"),
     number("MS", "response_time_ms"),
 ];
@@ -53,14 +62,14 @@ const COLUMNS: &[Column] = &[
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// Follow this webhook's attempts only
+    /// Follow this webhook's attempts only: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     /// Follow deliveries instead of attempts: the newest 250 of them, each again when it changes
     #[arg(long, conflicts_with = "webhook")]
     deliveries: bool,
-    /// Only those with this status, for instance failed
-    #[arg(long, value_name = "STATUS")]
+    /// Only those of deliveries with this status
+    #[arg(long, value_name = "STATUS", value_parser = list::DELIVERY_STATUSES)]
     status: Option<String>,
     /// Only events of this type
     #[arg(long = "type", value_name = "TYPE")]
@@ -72,14 +81,20 @@ pub struct Tail {
     #[arg(short = 'n', long, default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u16).range(0..=250))]
     lines: u16,
-    /// Seconds between two looks
-    #[arg(long, default_value_t = 1, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    interval: u64,
-    /// Print the current rows, and end
+    /// Time between two looks
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
+    interval: Duration,
+    /// Say what is there, and end
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     remote: Remote,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration::read(text)?
+        .checked_sub(INTERVAL_MIN)
+        .map_or_else(|| Err("less than 100ms".into()), |more| Ok(more + INTERVAL_MIN))
 }
 
 impl Tail {
@@ -90,18 +105,26 @@ impl Tail {
             (false, Some(_)) => delivery::ATTEMPT_COLUMNS,
             (false, None) => COLUMNS,
         };
-        let mut printer = Printer { screen, columns, table: None };
-        let (mut seen, mut tried) = (Seen { never_changes: !self.deliveries, ..Seen::default() }, Tried::default());
-        let mut first = seen.news(self.look(&client, &seen, &mut tried).await?);
-        first.drain(..first.len().saturating_sub(usize::from(self.lines)));
-        printer.print(first)?;
-        if self.once {
+        let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let this = Tail { webhook, ..self };
+        let mut printer = Printer { screen, columns, table: None, names: RowNames::default() };
+        let (mut seen, mut tried) = (Seen { never_changes: !this.deliveries, ..Seen::default() }, Tried::default());
+        let mut first = seen.news(this.look(&client, &seen, &mut tried).await?);
+        first.drain(..first.len().saturating_sub(usize::from(this.lines)));
+        printer.print(&client, first).await?;
+        if this.once {
             return Ok(());
         }
         loop {
-            tokio::time::sleep(Duration::from_secs(self.interval)).await;
-            let rows = self.look(&client, &seen, &mut tried).await?;
-            printer.print(seen.news(rows))?;
+            tokio::time::sleep(this.interval).await;
+            let rows = until_answered(async || {
+                // A look that fails half-way is made again as a whole.
+                let mut now_tried = tried.clone();
+                let rows = this.look(&client, &seen, &mut now_tried).await?;
+                tried = now_tried;
+                Ok(rows)
+            });
+            printer.print(&client, seen.news(rows.await?)).await?;
         }
     }
 
@@ -168,8 +191,8 @@ async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
     Ok(webhooks)
 }
 
-/// The last attempt of each webhook, as of the last poll.
-#[derive(Default)]
+/// When each webhook was last tried, as of the last look.
+#[derive(Clone, Default)]
 struct Tried {
     at: HashMap<String, String>,
     /// Webhooks that are read once more, because another attempt may have been recorded in the same millisecond.
@@ -273,14 +296,22 @@ struct Printer {
     screen: Screen,
     columns: &'static [Column],
     table: Option<Table>,
+    names: RowNames,
 }
 
 impl Printer {
-    fn print(&mut self, rows: Vec<Row>) -> Result<(), Exit> {
+    async fn print(&mut self, client: &Client, rows: Vec<Row>) -> Result<(), Exit> {
         if self.screen.is_json() {
             return rows.iter().try_for_each(|row| self.screen.text(&row.raw));
         }
-        let values: Vec<Value> = rows.into_iter().map(|row| row.value).collect();
+        let mut values: Vec<Value> = rows.into_iter().map(|row| row.value).collect();
+        let shows = |member| self.columns.iter().any(|column| column.field == member);
+        if shows(row_names::WEBHOOK_NAME) {
+            self.names.add_webhooks(client, &mut values).await;
+        }
+        if shows(row_names::EVENT_TYPE) {
+            self.names.add_types(client, &mut values).await;
+        }
         match &self.table {
             Some(table) => self.screen.rows(table, &values)?,
             None if values.is_empty() => {}

@@ -6,16 +6,19 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     client::{Call, Client, Remote},
-    delivery, list,
+    delivery, duration, list,
     list::{Filters, Paging},
+    noun::{Noun, shown},
+    reconnect::until_answered,
+    resolve,
     screen::Screen,
     stats,
-    table::{Column, id, number, text, time, word},
+    table::{self, Column, id, number, text, time, word},
     webhook_fields::Fields,
 };
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Webhook),
     word("STATUS", "status"),
     text("NAME", "name"),
     text("URL", "url"),
@@ -24,14 +27,14 @@ const COLUMNS: &[Column] = &[
 ];
 
 const FEED_COLUMNS: &[Column] = &[
-    id("DELIVERY", "delivery_id"),
+    id("DELIVERY", "delivery_id", Noun::Delivery),
     text("TYPE", "event.type"),
-    id("EVENT", "event.id"),
+    id("EVENT", "event.id", Noun::Event),
     time("RECEIVED (UTC)", "event.received_at"),
 ];
 
 const WAITING_COLUMNS: &[Column] = &[
-    id("DELIVERY", "id"),
+    id("DELIVERY", "id", Noun::Delivery),
     text("TYPE", "event_type"),
     number("TRIES", "attempts"),
     word("WAITS FOR", "waiting_for.reason"),
@@ -39,16 +42,19 @@ const WAITING_COLUMNS: &[Column] = &[
     time("UNTIL (UTC)", "waiting_for.until"),
 ];
 
+/// An attempt's error is shown up to this length.
+const ERROR_CHARS_MAX: usize = 200;
+
 const CREATE_EXAMPLES: &str = "\
 Examples:
-  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
-  postrider webhook create https://hooks.example.com/in --auth-bearer s3cret --retry-schedule 5,60,600
+  postrider webhook create https://hooks.example.com/in --type 'invoice.*'
+  postrider webhook create https://hooks.example.com/in --auth-bearer s3cret --retry-schedule 5s,1m,10m
   postrider webhook create https://hooks.example.com/in --json webhook.json -o json";
 
 const UPDATE_EXAMPLES: &str = "\
 Examples:
-  postrider webhook update 0191d5c8-… --target https://hooks.example.com/v2 --timeout-ms 30000
-  postrider webhook update 0191d5c8-… --unset filter,rate_limit_per_s";
+  postrider webhook update invoices --target https://hooks.example.com/v2 --timeout 30s
+  postrider webhook update whk_0191d5c8 --unset filter,rate_limit_per_s";
 
 /// Where events go: make, change, pause and look into webhooks
 #[derive(Args, Debug)]
@@ -92,7 +98,7 @@ enum Action {
     Secret(Id),
     /// Replace the secret; the old one keeps signing for a while
     RotateSecret(RotateSecret),
-    /// Send one signed request now; nothing is stored
+    /// Send one signed request now; nothing is stored. Exit code 1 if the receiver does not take it
     Test(Id),
     /// Show figures of all time and of the last day
     Stats(Id),
@@ -108,7 +114,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The webhook's id
+    /// The webhook: its name, its id, or the beginning of its id
     #[arg(value_name = "WEBHOOK")]
     id: String,
 }
@@ -118,8 +124,8 @@ struct ListArgs {
     /// Only those of this app
     #[arg(long, value_name = "APP", help_heading = "Filters")]
     app: Option<String>,
-    /// enabled, paused or disabled
-    #[arg(long, value_name = "STATUS", help_heading = "Filters")]
+    /// Only those with this status
+    #[arg(long, value_name = "STATUS", help_heading = "Filters", value_parser = ["enabled", "paused", "disabled"])]
     status: Option<String>,
     /// Part of a name or URL
     #[arg(long, value_name = "TEXT", help_heading = "Filters")]
@@ -158,9 +164,9 @@ struct RotateSecret {
     /// The new secret; made by the daemon if not given
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
-    /// How long the old secret keeps signing (86400)
-    #[arg(long, value_name = "SECONDS")]
-    overlap_s: Option<u64>,
+    /// How long the old secret keeps signing (1d)
+    #[arg(long, alias = "overlap-s", value_name = "DURATION", value_parser = duration::seconds)]
+    overlap: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -183,29 +189,57 @@ struct Feed {
     /// Rows of an answer, 1 to 250
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u16,
-    /// Wait up to this long for something new, 0 to 30
-    #[arg(long, value_name = "SECONDS")]
-    wait_s: Option<u8>,
+    /// Wait up to this long for something new, 0s to 30s
+    #[arg(long, alias = "wait-s", value_name = "DURATION", value_parser = duration::seconds)]
+    wait: Option<u64>,
     /// Go on for ever; with `-o json` one row a line
     #[arg(long)]
     follow: bool,
 }
 
-/// The wait of `feed --follow`, the longest that the API allows.
-const FOLLOW_WAIT_S: u8 = 30;
+impl Action {
+    /// What names the webhook on the command line.
+    fn id(&mut self) -> Option<&mut String> {
+        match self {
+            Action::List(_) | Action::Create(_) => None,
+            Action::Get(Id { id })
+            | Action::Delete(Id { id })
+            | Action::Pause(Id { id })
+            | Action::Resume(Id { id })
+            | Action::Enable(Id { id })
+            | Action::Disable(Id { id })
+            | Action::Secret(Id { id })
+            | Action::Test(Id { id })
+            | Action::Stats(Id { id })
+            | Action::Health(Id { id }) => Some(id),
+            Action::Update(args) => Some(&mut args.id.id),
+            Action::RotateSecret(args) => Some(&mut args.id.id),
+            Action::Deliveries(args) | Action::Attempts(args) => Some(&mut args.id.id),
+            Action::Feed(args) => Some(&mut args.id.id),
+            Action::Waiting { id, .. } => Some(&mut id.id),
+        }
+    }
+}
+
+/// What `feed --follow` waits with, the longest the API allows.
+const FOLLOW_WAIT_S: u64 = 30;
 
 impl Webhook {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let show = async |call: Call| screen.record(&client.call(call).await?.body);
-        match self.action {
+        let show = async |call: Call| screen.object(Noun::Webhook, &client.call(call).await?.body);
+        let mut action = self.action;
+        if let Some(id) = action.id() {
+            *id = resolve::id(&client, Noun::Webhook, id).await?;
+        }
+        match action {
             Action::List(args) => args.run(&client, screen).await,
             Action::Get(Id { id }) => show(Call::get(&["webhooks", &id])).await,
             Action::Create(args) => show(args.call()?).await,
             Action::Update(args) => show(args.call()?).await,
             Action::Delete(Id { id }) => {
                 client.call(Call::delete(&["webhooks", &id])).await?;
-                screen.said(&format!("deleted webhook {id}"))
+                screen.said(&format!("deleted webhook {}", shown(Noun::Webhook.prefix(), id)))
             }
             Action::Pause(Id { id }) => show(Call::post(&["webhooks", &id, "pause"])).await,
             Action::Resume(Id { id }) => show(Call::post(&["webhooks", &id, "resume"])).await,
@@ -213,7 +247,7 @@ impl Webhook {
             Action::Disable(Id { id }) => show(status(&id, "disabled")?).await,
             Action::Secret(Id { id }) => show(Call::get(&["webhooks", &id, "secret"])).await,
             Action::RotateSecret(args) => show(args.call()?).await,
-            Action::Test(Id { id }) => show(Call::post(&["webhooks", &id, "test"])).await,
+            Action::Test(Id { id }) => test(&client, screen, &id).await,
             Action::Stats(Id { id }) => stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await,
             Action::Health(Id { id }) => show(Call::get(&["webhooks", &id, "health"])).await,
             Action::Deliveries(args) => args.run(&client, screen, "deliveries", delivery::COLUMNS).await,
@@ -225,6 +259,21 @@ impl Webhook {
             }
         }
     }
+}
+
+/// Shows the attempt. One that failed is a failure of the verb.
+async fn test(client: &Client, screen: Screen, id: &str) -> Result<(), Exit> {
+    let answer = client.call(Call::post(&["webhooks", id, "test"])).await?;
+    screen.object(Noun::Attempt, &answer.body)?;
+    let attempt = answer.json()?;
+    if attempt["success"] == true {
+        return Ok(());
+    }
+    let what = match attempt["status_code"].as_u64() {
+        Some(code) => format!("the receiver answered {code}"),
+        None => table::one_line(&table::plain(&attempt["error"]), ERROR_CHARS_MAX),
+    };
+    Err(Exit::failed(format!("the test request did not arrive: {what}")))
 }
 
 fn status(id: &str, status: &str) -> Result<Call, Exit> {
@@ -267,7 +316,7 @@ impl RotateSecret {
     fn call(&self) -> Result<Call, Exit> {
         let mut object = serde_json::Map::new();
         object.extend(self.secret.clone().map(|secret| ("secret".to_owned(), secret.into())));
-        object.extend(self.overlap_s.map(|overlap| ("overlap_s".to_owned(), overlap.into())));
+        object.extend(self.overlap.map(|overlap| ("overlap_s".to_owned(), overlap.into())));
         Call::post(&["webhooks", &self.id.id, "rotate-secret"]).json(&object)
     }
 }
@@ -281,7 +330,7 @@ impl Filtered {
 
 impl Feed {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
-        let wait_s = self.wait_s.or(self.follow.then_some(FOLLOW_WAIT_S));
+        let wait_s = self.wait.or(self.follow.then_some(FOLLOW_WAIT_S));
         let mut call = Call::get(&["webhooks", &self.id.id, "feed"])
             .query("cursor", self.cursor.as_ref())
             .query("limit", Some(self.limit))
@@ -289,10 +338,15 @@ impl Feed {
         if screen.is_json() && !self.follow {
             return screen.text(client.call(call).await?.body);
         }
-        let mut table = None;
+        let mut shown = list::Shown::default();
+        let mut first = Some(list::page(client, &call).await?);
         loop {
-            let page = list::page(client, &call).await?;
-            page.show(screen, &mut table, FEED_COLUMNS)?;
+            let page = match first.take() {
+                Some(page) => page,
+                // The cursor says where to go on, also after a restart of the daemon.
+                None => until_answered(async || list::page(client, &call).await).await?,
+            };
+            page.show(client, screen, &mut shown, FEED_COLUMNS).await?;
             match page.next_cursor {
                 Some(cursor) if self.follow => call = call.with_query("cursor", &cursor),
                 Some(cursor) => return screen.said(&format!("next: --cursor {cursor}")),

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde_json::{Map, Value, json};
 
-use super::{Exit, input};
+use super::{Exit, duration, input};
 use crate::api::native::webhook_fields::{FieldFlag, FlagValue, writable};
 
 const HEADING: &str = "Fields";
@@ -74,6 +75,7 @@ impl FromArgMatches for FieldFlags {
 fn argument(flag: &FieldFlag) -> Arg {
     let argument = Arg::new(flag.long).long(flag.long).value_name(flag.value_name).help(flag.help);
     let argument = argument.help_heading(HEADING).action(ArgAction::Set);
+    let argument = flag.former.into_iter().fold(argument, Arg::alias);
     match flag.value {
         FlagValue::Boolean => argument
             .num_args(0..=1)
@@ -83,7 +85,15 @@ fn argument(flag: &FieldFlag) -> Arg {
             .hide_possible_values(true),
         FlagValue::Whole => argument.value_parser(value_parser!(u64)),
         FlagValue::Number => argument.value_parser(value_parser!(f64)),
-        FlagValue::Texts | FlagValue::NoneOrTexts => argument.value_delimiter(',').action(ArgAction::Append),
+        FlagValue::Choice(words) | FlagValue::WordOrBoolean(words) => {
+            argument.value_parser(PossibleValuesParser::new(words))
+        }
+        FlagValue::NoneOrTexts(words) => {
+            argument.value_delimiter(',').action(ArgAction::Append).value_parser(PossibleValuesParser::new(words))
+        }
+        FlagValue::Milliseconds => argument.value_parser(|text: &str| duration::ms_of(text, 1)),
+        FlagValue::Seconds => argument.value_parser(duration::seconds),
+        FlagValue::Texts => argument.value_delimiter(',').action(ArgAction::Append),
         FlagValue::Header | FlagValue::SecretHeader => argument.action(ArgAction::Append),
         FlagValue::BasicAuth | FlagValue::BearerAuth | FlagValue::HeaderAuth => argument.group("auth"),
         FlagValue::PemFile(member) => {
@@ -94,7 +104,7 @@ fn argument(flag: &FieldFlag) -> Arg {
                 _ => argument,
             }
         }
-        FlagValue::Text | FlagValue::Json | FlagValue::WordOrSeconds | FlagValue::WordOrBoolean => argument,
+        FlagValue::Text | FlagValue::Json | FlagValue::WordOrSeconds => argument,
     }
 }
 
@@ -149,11 +159,13 @@ impl GivenFlag {
             FlagValue::Whole => text.parse::<u64>().map_or(Value::Null, Value::from),
             FlagValue::Number => text.parse().map_or(Value::Null, number),
             FlagValue::Texts => json!(self.texts),
-            FlagValue::NoneOrTexts if self.texts == ["none"] => json!("none"),
-            FlagValue::NoneOrTexts => json!(self.texts),
+            FlagValue::NoneOrTexts(_) if self.texts == ["none"] => json!("none"),
+            FlagValue::NoneOrTexts(_) => json!(self.texts),
             FlagValue::Json => json_value(flag, text)?,
             FlagValue::WordOrSeconds => seconds(flag, text)?,
-            FlagValue::WordOrBoolean => word_or_boolean(text),
+            FlagValue::WordOrBoolean(_) => word_or_boolean(text),
+            FlagValue::Milliseconds => duration::ms_of(text, 1).map_or(Value::Null, Value::from),
+            FlagValue::Seconds => duration::seconds(text).map_or(Value::Null, Value::from),
             FlagValue::BasicAuth => {
                 let pair = text.split_once(':').ok_or_else(|| Exit::usage(format!("{flag}: write USER:PASSWORD")));
                 let (username, password) = pair?;
@@ -164,7 +176,11 @@ impl GivenFlag {
                 let (name, value) = header_parts(flag, text)?;
                 json!({"type": "header", "name": name, "value": value})
             }
-            FlagValue::Text | FlagValue::Header | FlagValue::SecretHeader | FlagValue::PemFile(_) => text.into(),
+            FlagValue::Text
+            | FlagValue::Choice(_)
+            | FlagValue::Header
+            | FlagValue::SecretHeader
+            | FlagValue::PemFile(_) => text.into(),
         })
     }
 
@@ -201,13 +217,13 @@ fn header_parts<'a>(flag: &str, header: &'a str) -> Result<(&'a str, &'a str), E
     Ok((name.trim(), value.trim()))
 }
 
-/// `5,300` are the seconds themselves. A word is a preset, which the daemon knows.
+/// `5s,5m` is durations, and `5,300` seconds; a word is a preset, and the daemon knows which there are.
 fn seconds(flag: &str, given: &str) -> Result<Value, Exit> {
     if given.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Ok(given.into());
     }
-    let seconds: Result<Vec<u64>, _> = given.split(',').map(|part| part.trim().parse()).collect();
-    let wrong = || Exit::usage(format!("{flag}: `{given}` is neither seconds such as 5,300,1800 nor a preset"));
+    let seconds: Result<Vec<u64>, _> = given.split(',').map(|part| duration::seconds(part.trim())).collect();
+    let wrong = || Exit::usage(format!("{flag}: `{given}` is neither durations such as 5s,5m,2h nor a preset"));
     seconds.map(Value::from).map_err(|_| wrong())
 }
 
@@ -263,10 +279,11 @@ mod tests {
             "--secret-header=X-C: opens",
             "--auth-basic=u:p:q",
             "--signature=standard,ed25519",
-            "--retry-schedule=5, 300",
+            "--retry-schedule=5, 5m",
             "--rate-limit=2.5",
             "--ordered=key",
             "--timeout-ms=1000",
+            "--disable-after=5d",
             "--filter={\"all\":[]}",
             "--app=acme",
         ];
@@ -276,10 +293,12 @@ mod tests {
             "secret_headers": ["X-C"],
             "auth": {"type": "basic", "username": "u", "password": "p:q"},
             "signature": ["standard", "ed25519"], "retry_schedule_s": [5, 300], "rate_limit_per_s": 2.5,
-            "ordered": "key", "timeout_ms": 1000, "filter": {"all": []}, "app_id": "acme",
+            "ordered": "key", "timeout_ms": 1000, "disable_after_s": 432_000, "filter": {"all": []}, "app_id": "acme",
         });
         assert_eq!(object(&args).expect("an object"), expected);
         let one = |args: &[&str]| object(args).expect("an object");
+        let renamed = json!({"timeout_ms": 30_000, "event_types": ["a"], "disable_after_s": 60});
+        assert_eq!(one(&["--timeout=30s", "--type=a", "--disable-after-s=60"]), renamed);
         assert_eq!(one(&["--signature=none"]), json!({"signature": "none"}));
         assert_eq!(one(&["--retry-schedule=dfns"]), json!({"retry_schedule_s": "dfns"}));
         assert_eq!(one(&["--ordered=true", "--rate-limit=5"]), json!({"ordered": true, "rate_limit_per_s": 5}));
@@ -295,6 +314,10 @@ mod tests {
         let value = |value: FlagValue| match value {
             FlagValue::Boolean => "=true".to_owned(),
             FlagValue::Whole | FlagValue::Number | FlagValue::WordOrSeconds => "=7".to_owned(),
+            FlagValue::Milliseconds | FlagValue::Seconds => "=7s".to_owned(),
+            FlagValue::Choice(words) | FlagValue::NoneOrTexts(words) | FlagValue::WordOrBoolean(words) => {
+                format!("={}", words[0])
+            }
             FlagValue::Json => "={}".to_owned(),
             FlagValue::BasicAuth | FlagValue::HeaderAuth | FlagValue::Header | FlagValue::SecretHeader => {
                 "=X-A: b".to_owned()

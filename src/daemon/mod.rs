@@ -37,6 +37,7 @@ use crate::store::{self, Disk, RealDisk, StoreOptions};
 
 pub use keys::{FirstKey, KeyRotation};
 pub use offline::{compact, rotate_master_key, verify};
+pub use protocol::CONTROL_FILE;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,31 @@ pub type EventId = Id<super::event::Event>;
 pub type DeliveryId = Id<super::delivery::Delivery>;
 pub type AttemptId = Id<super::attempt::Attempt>;
 
+/// A noun that has ids.
+pub trait IdKind {
+    /// Stands before an id where people read it, and may stand there wherever an id is read from text.
+    const PREFIX: &'static str;
+}
+
+macro_rules! kinds {
+    ($($noun:ty => $prefix:literal),* $(,)?) => {
+        $(impl IdKind for $noun { const PREFIX: &'static str = $prefix; })*
+        /// The prefixes of all nouns.
+        pub const PREFIXES: &[&str] = &[$($prefix),*];
+    };
+}
+
+kinds! {
+    super::organization::Organization => "org_",
+    super::app::App => "app_",
+    super::key::ApiKey => "key_",
+    super::webhook::Webhook => "whk_",
+    super::event::Event => "evt_",
+    super::delivery::Delivery => "dlv_",
+    super::attempt::Attempt => "att_",
+    super::delivery::ReplayJob => "rpl_",
+}
+
 impl<K> Id<K> {
     pub const MIN: Self = Self::from_bytes([0; 16]);
     pub const MAX: Self = Self::from_bytes([0xff; 16]);
@@ -156,10 +181,11 @@ impl fmt::Display for NotAnId {
     }
 }
 
-impl<K> FromStr for Id<K> {
+impl<K: IdKind> FromStr for Id<K> {
     type Err = NotAnId;
-    /// Parses the hyphenated form. Braces, URNs and bare hex are refused.
+    /// Only the hyphenated form is an id, alone or behind the prefix of its noun; braces, URNs and bare hex are not.
     fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let text = text.strip_prefix(K::PREFIX).unwrap_or(text);
         if text.len() != 36 {
             return Err(NotAnId);
         }
@@ -258,6 +284,19 @@ mod tests {
         assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(id.time(), Time(1_772_704_800_120));
         assert!(EventId::floor(id.time()) <= id);
+    }
+
+    #[test]
+    fn the_prefix_of_the_noun_may_stand_before_an_id_and_no_other() {
+        let id: EventId = "019cbd70-9d78-7320-aa3a-de3497964cb8".parse().unwrap();
+        assert_eq!("evt_019cbd70-9d78-7320-aa3a-de3497964cb8".parse(), Ok(id));
+        for wrong in
+            ["dlv_019cbd70-9d78-7320-aa3a-de3497964cb8", "evt_evt_019cbd70-9d78-7320-aa3a-de3497964cb8", "evt_"]
+        {
+            assert!(wrong.parse::<EventId>().is_err(), "{wrong}");
+        }
+        let distinct: HashSet<&str> = PREFIXES.iter().copied().collect();
+        assert_eq!(distinct.len(), PREFIXES.len());
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Client {
 }
 
 fn clients() -> [Client; 5] {
-    let absent: u128 = ABSENT.parse::<Id<()>>().unwrap().as_u128();
+    let absent: u128 = ABSENT.parse::<Id<postrider::model::Webhook>>().unwrap().as_u128();
     [
         Client {
             name: "instantly",

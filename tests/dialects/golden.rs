@@ -24,7 +24,7 @@ fn file(name: &str) -> Value {
 }
 
 fn id(value: &Value) -> u128 {
-    value.as_str().unwrap().parse::<Id<()>>().unwrap().as_u128()
+    value.as_str().unwrap().parse::<Id<postrider::model::Webhook>>().unwrap().as_u128()
 }
 
 fn ms(value: &Value) -> Time {

@@ -56,7 +56,9 @@ fn follow(name: &str, text: &str) -> Followed {
         ("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap_or_default())),
         ("POSTRIDER_LISTEN", format!("127.0.0.1:{}", ports[0])),
         ("POSTRIDER_URL", format!("http://127.0.0.1:{}", ports[0])),
-        // A machine with a full disk must not refuse the events of a page.
+        // Daemons of other tests are not found.
+        ("XDG_RUNTIME_DIR", directory.path().display().to_string()),
+        // A machine that is short of disk is no reason to refuse what a page publishes.
         ("POSTRIDER_MIN_FREE_BYTES", "0".to_owned()),
         // The daemon reads the machine's file, if it has one. An empty file has no settings.
         ("POSTRIDER_CONFIG", directory.path().join("none.toml").display().to_string()),

@@ -4,6 +4,7 @@ mod activation;
 mod backup;
 mod demo;
 mod faults;
+mod first_hour;
 mod follow;
 mod in_force;
 mod reload;

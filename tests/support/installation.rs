@@ -80,6 +80,7 @@ impl House {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("POSTRIDER_CONFIG", self.settings_file()).env("POSTRIDER_DATA_DIR", self.data_dir());
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
         command.env("POSTRIDER_LISTEN", "127.0.0.1:0").env("POSTRIDER_LOG__FORMAT", "json");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if !self.url.is_empty() {

@@ -27,6 +27,8 @@ impl Drop for Program {
 fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("serve").env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_LISTEN", "127.0.0.1:0");
+    // Client verbs of other tests do not find it.
+    command.env("XDG_RUNTIME_DIR", log.parent().unwrap_or(Path::new("/nonexistent")));
     command.env("POSTRIDER_MIN_FREE_BYTES", "0").env("POSTRIDER_CONFIG", "/dev/null");
     command.envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(log).expect("a log"));

@@ -21,7 +21,7 @@ use crate::rules::target::TargetPolicy;
 use super::waiting_for::WaitingForView;
 use super::webhook_form::{self as form, FormField};
 use super::{webhook_schema as schema, webhook_text as texts};
-use FlagValue::{Boolean, Json, Number, Text, Texts, Whole};
+use FlagValue::{Boolean, Choice, Json, Number, Text, Texts, Whole};
 
 /// One member of a webhook's JSON form.
 pub struct WebhookField {
@@ -53,6 +53,8 @@ pub struct FieldForm {
 pub struct FieldFlag {
     /// The name without its dashes.
     pub long: &'static str,
+    /// The name it had before, which still works.
+    pub former: Option<&'static str>,
     pub value_name: &'static str,
     pub help: &'static str,
     pub value: FlagValue,
@@ -69,12 +71,18 @@ pub enum FlagValue {
     Texts,
     /// JSON, `@FILE` or `-`.
     Json,
-    /// `none`, or a list of texts separated by commas.
-    NoneOrTexts,
-    /// A word, or seconds separated by commas.
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `none`, or a list of these words separated by commas.
+    NoneOrTexts(&'static [&'static str]),
+    /// A word, or durations separated by commas.
     WordOrSeconds,
-    /// `true`, `false` or another word.
-    WordOrBoolean,
+    /// `true`, `false` or another of these words.
+    WordOrBoolean(&'static [&'static str]),
+    /// A duration; a bare number is milliseconds.
+    Milliseconds,
+    /// A duration; a bare number is seconds.
+    Seconds,
     /// `USER:PASSWORD`.
     BasicAuth,
     BearerAuth,
@@ -167,7 +175,12 @@ const fn field(
 }
 
 const fn flag(long: &'static str, value_name: &'static str, value: FlagValue, help: &'static str) -> FieldFlag {
-    FieldFlag { long, value_name, help, value }
+    FieldFlag { long, former: None, value_name, help, value }
+}
+
+/// A flag that had another name.
+const fn renamed(former: &'static str, flag: FieldFlag) -> FieldFlag {
+    FieldFlag { former: Some(former), ..flag }
 }
 
 /// A boolean flag whose value may be omitted.
@@ -201,7 +214,7 @@ pub static FIELDS: &[WebhookField] = &[
     field("url", schema::url, |webhook, _| text(&webhook.url)).read_by(form::read_url, &[]),
     field("method", || choice(&["get", "put", "post", "patch", "delete"]), |webhook, _| text(webhook.method)).read_by(
         |webhook, field| webhook.method = field.choice("get, put, post, patch or delete", WebhookMethod::Post),
-        &[flag("method", "METHOD", Text, "get, put, post, patch or delete")],
+        &[flag("method", "METHOD", Choice(&["get", "put", "post", "patch", "delete"]), "The request's method")],
     ),
     field(
         "content_type",
@@ -213,7 +226,12 @@ pub static FIELDS: &[WebhookField] = &[
             let names = "application/json or application/x-www-form-urlencoded";
             webhook.content_type = field.choice(names, ContentType::Json);
         },
-        &[flag("content-type", "TYPE", Text, "application/json or application/x-www-form-urlencoded")],
+        &[flag(
+            "content-type",
+            "TYPE",
+            Choice(&["application/json", "application/x-www-form-urlencoded"]),
+            "The body's media type",
+        )],
     ),
     field(
         "field_set",
@@ -224,7 +242,12 @@ pub static FIELDS: &[WebhookField] = &[
         |webhook, field| {
             webhook.field_set = field.choice("standard, raw, legacy, dfns, sent or flat", FieldSet::Standard);
         },
-        &[flag("field-set", "SHAPE", Text, "The body's shape: standard, raw, legacy, dfns, sent or flat")],
+        &[flag(
+            "field-set",
+            "SHAPE",
+            Choice(&["standard", "raw", "legacy", "dfns", "sent", "flat"]),
+            "The body's shape",
+        )],
     ),
     field("include_html", boolean, |webhook, _| text(webhook.include_html)).read_by(
         |webhook, field| webhook.include_html = field.boolean(),
@@ -265,11 +288,14 @@ pub static FIELDS: &[WebhookField] = &[
     ),
     field("event_types", schema::event_types, |webhook, _| text(&webhook.event_types)).read_by(
         form::read_event_types,
-        &[flag(
+        &[renamed(
             "event-type",
-            "PATTERN",
-            Texts,
-            "Event types to send: invoice.paid, order.* (one segment), order.** (any depth)",
+            flag(
+                "type",
+                "PATTERN",
+                Texts,
+                "Event types to send: invoice.paid, order.* (one segment), order.** (any depth)",
+            ),
         )],
     ),
     field(
@@ -285,8 +311,10 @@ pub static FIELDS: &[WebhookField] = &[
         .or_null()
         .read_by(form::read_filter, &[flag("filter", "JSON", Json, "A match on the event's data, as JSON, @FILE or -")])
         .patched_as(schema::filter_patch_reference),
-    field("status", schema::status_reference, |webhook, _| text(webhook.status))
-        .read_by(form::read_status, &[flag("status", "STATUS", Text, "enabled, paused or disabled")]),
+    field("status", schema::status_reference, |webhook, _| text(webhook.status)).read_by(
+        form::read_status,
+        &[flag("status", "STATUS", Choice(&["enabled", "paused", "disabled"]), "Whether it is sent to")],
+    ),
     field("disabled_reason", || choice(&["manual", "failures", "gone"]), |webhook, _| text(webhook.disabled_reason))
         .or_null(),
     field("status_since", schema::status_since, |webhook, _| text(webhook.status_since)).or_null(),
@@ -301,8 +329,8 @@ pub static FIELDS: &[WebhookField] = &[
         &[flag(
             "signature",
             "SCHEME",
-            FlagValue::NoneOrTexts,
-            "none, or some of standard, ed25519, dfns, sent; comma-separated",
+            FlagValue::NoneOrTexts(&["none", "standard", "ed25519", "dfns", "sent"]),
+            "none, or one or several schemes; comma-separated",
         )],
     ),
     field("tls", schema::shown_tls, |webhook, _| texts::tls_text(webhook, true))
@@ -332,9 +360,9 @@ pub static FIELDS: &[WebhookField] = &[
         |webhook, field| webhook.proxy = field.choice("default or none", WebhookProxy::Default),
         &[flag(
             "proxy",
-            "default|none",
-            Text,
-            "default, or none: directly although delivery.proxy names a proxy, which needs the key of the installation",
+            "PROXY",
+            Choice(&["default", "none"]),
+            "none: directly although delivery.proxy names a proxy, which needs the key of the installation",
         )],
     ),
     field("handshake", boolean, |webhook, _| text(webhook.handshake)).read_by(
@@ -343,7 +371,7 @@ pub static FIELDS: &[WebhookField] = &[
     ),
     field("success_rule", || choice(&["2xx", "200"]), |webhook, _| text(webhook.success_rule)).read_by(
         |webhook, field| webhook.success_rule = field.choice("2xx or 200", SuccessRule::Any2xx),
-        &[flag("success-rule", "RULE", Text, "Statuses that count as delivered: 2xx or 200")],
+        &[flag("success-rule", "RULE", Choice(&["2xx", "200"]), "Statuses that count as delivered")],
     ),
     field("retry_schedule_s", || items(count(), SCHEDULE_STEPS_MAX), |webhook, _| text(&webhook.retry_schedule_s))
         .read_by(
@@ -352,7 +380,7 @@ pub static FIELDS: &[WebhookField] = &[
                 "retry-schedule",
                 "SCHEDULE",
                 FlagValue::WordOrSeconds,
-                "Seconds between attempts (5,300), or standard, dfns, sent, everlytic, none",
+                "Waits between attempts (5s,5m,2h), or standard, dfns, sent, everlytic, none",
             )],
         )
         .given_as(schema::retry_schedule),
@@ -360,7 +388,10 @@ pub static FIELDS: &[WebhookField] = &[
         |webhook, field| {
             webhook.timeout_ms = field.whole(TIMEOUT_MS_MIN, TIMEOUT_MS_MAX, TIMEOUT_MS_DEFAULT.into()) as u32;
         },
-        &[flag("timeout-ms", "MS", Whole, "Limit of a whole request, 1000 to 120000")],
+        &[renamed(
+            "timeout-ms",
+            flag("timeout", "DURATION", FlagValue::Milliseconds, "Limit of a whole request, 1s to 2m"),
+        )],
     ),
     field("max_in_flight", || whole(1, IN_FLIGHT_MAX), |webhook, _| text(webhook.max_in_flight)).read_by(
         |webhook, field| webhook.max_in_flight = field.whole(1, IN_FLIGHT_MAX, IN_FLIGHT_DEFAULT.into()) as u32,
@@ -374,14 +405,17 @@ pub static FIELDS: &[WebhookField] = &[
         form::read_ordered,
         &[flag(
             "ordered",
-            "false|true|key",
-            FlagValue::WordOrBoolean,
-            "One after another: true for the webhook, key for each ordering key, false",
+            "ORDER",
+            FlagValue::WordOrBoolean(&["false", "true", "key"]),
+            "One after another: true for the webhook, key for each ordering key",
         )],
     ),
     field("disable_after_s", || whole(0, DISABLE_AFTER_S_MAX), |webhook, _| text(webhook.disable_after_s)).read_by(
         |webhook, field| webhook.disable_after_s = field.whole(0, DISABLE_AFTER_S_MAX, DISABLE_AFTER_S_DEFAULT),
-        &[flag("disable-after-s", "SECONDS", Whole, "Disable after this long without a success; 0 never")],
+        &[renamed(
+            "disable-after-s",
+            flag("disable-after", "DURATION", FlagValue::Seconds, "Disable after this long without a success; 0 never"),
+        )],
     ),
     field("consecutive_failures", count, |_, state| text(state.consecutive_failures)),
     field("last_attempt_at", time, |_, state| text(state.last_attempt_at)).or_null(),

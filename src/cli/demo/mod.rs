@@ -3,7 +3,7 @@
 //! Invariant: every line of the story is read over the HTTP API of the started daemon, with a key, and none comes from
 //! inside the process. After every end except SIGKILL the directory is removed.
 
-mod scratch;
+pub(super) mod scratch;
 mod stage;
 mod story;
 mod watch;
@@ -49,7 +49,7 @@ impl Demo {
         let entered = runtime.enter();
         // Before the directory exists, so that no signal falls between its creation and the handler that removes it.
         let stop = Stop::new()?;
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::new("demo")?;
         drop(entered);
         let ended = runtime.block_on(self.play(&scratch, stop));
         // After the last thread that may still write.
@@ -63,7 +63,7 @@ impl Demo {
             stage = Stage::set(scratch.path()) => stage?,
             () = stop.asked() => return Ok(()),
         };
-        let screen = Output { output: Format::Table }.screen();
+        let screen = Output { output: Format::Table, full: false }.screen();
         let told = tokio::select! {
             told = self.tell(&stage, screen) => told,
             () = stop.asked() => Ok(()),

@@ -14,12 +14,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new directory below the system's temporary one. Its name cannot be guessed. An existing path is refused, so
-    /// the directory is never a link of another user.
-    pub fn new() -> Result<Self, Exit> {
+    /// A new directory below the system's temporary one. Its name cannot be guessed, and it is refused if it is there
+    /// already, so that it is never a link of another user. The name holds `purpose`.
+    pub fn new(purpose: &str) -> Result<Self, Exit> {
         let mut random = [0; 8];
         SystemRandomness::default().fill(&mut random);
-        let name = format!("postrider-demo-{:016x}", u64::from_be_bytes(random));
+        let name = format!("postrider-{purpose}-{:016x}", u64::from_be_bytes(random));
         let path = std::env::temp_dir().join(name);
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path }),
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn it_is_private_and_gone_afterwards_with_all_that_is_in_it() {
-        let (one, other) = (Scratch::new().expect("one"), Scratch::new().expect("another"));
+        let (one, other) = (Scratch::new("test").expect("one"), Scratch::new("test").expect("another"));
         let (path, other_path) = (one.path().to_owned(), other.path().to_owned());
         assert_ne!(path, other_path);
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
@@ -68,7 +68,7 @@ mod tests {
     fn it_is_gone_after_a_panic() {
         let kept = std::sync::Mutex::new(PathBuf::new());
         let unwound = std::panic::catch_unwind(|| {
-            let scratch = Scratch::new().expect("a directory");
+            let scratch = Scratch::new("test").expect("a directory");
             scratch.path().clone_into(&mut kept.lock().expect("unpoisoned"));
             std::panic::resume_unwind(Box::new("as if it had panicked"));
         });

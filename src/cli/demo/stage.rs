@@ -84,6 +84,7 @@ impl Stage {
         let (told, mut requests) = mpsc::channel(TOLD_MAX);
         let receiver = Receiver {
             secrets: vec![secret],
+            accepts_bad: false,
             fail,
             status: StatusCode::OK,
             forward: None,

@@ -1,6 +1,5 @@
 //! The story of the demo: its events, their times, and the text around the lines.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use super::watch::{Line, Watch};
 use crate::cli::Exit;
 use crate::cli::client::{Call, Client};
 use crate::cli::paint::Paint;
+use crate::cli::program::program;
 use crate::cli::screen::Screen;
 use crate::cli::table::{Column, number, text};
 
@@ -88,7 +88,7 @@ pub fn opening(stage: &Stage, paint: Paint) -> String {
 
 Join in from a second shell; the events that you publish show up here:
   export POSTRIDER_URL={url} POSTRIDER_TOKEN={key}
-  {program} send --type invoice.paid --data '{{\"id\": 43}}'
+  {program} send invoice.paid '{{\"id\": 43}}'
   curl $POSTRIDER_URL/v1/events -H \"authorization: Bearer $POSTRIDER_TOKEN\" \\
     -H 'content-type: application/json' -d '{{\"type\": \"order.shipped\", \"data\": {{\"id\": 8}}}}'
 
@@ -102,8 +102,16 @@ pub fn closing(stage: &Stage, left: Option<Duration>) -> String {
         Some(left) => format!("for {} more seconds (`demo --keep` stays until Ctrl-C)", left.as_secs()),
         None => "until Ctrl-C".to_owned(),
     };
-    let (url, key) = (stage.url(), stage.key());
-    format!("The API answers at {url} with the key {key}\n{until}; then nothing of this is left.\n")
+    let (url, key, program) = (stage.url(), stage.key(), program());
+    format!(
+        "The API answers at {url} with the key {key}
+{until}; then nothing of this is left.
+
+Next, with events of your own, in three terminals:
+  {program} serve --dev
+  {program} listen --create
+  {program} send a.b '{{}}'\n"
+    )
 }
 
 /// The figures of every webhook, as the API has them.
@@ -119,32 +127,9 @@ pub async fn figures(client: &Client, watch: &Watch, screen: Screen) -> Result<(
     screen.text("\n")
 }
 
-/// The command that starts this program from the current directory. A program below it gets its relative path.
-fn program() -> String {
-    let Ok(path) = std::env::current_exe() else { return "postrider".to_owned() };
-    let here = std::env::current_dir().unwrap_or_default();
-    shown(&path, &here)
-}
-
-fn shown(program: &Path, here: &Path) -> String {
-    match program.strip_prefix(here) {
-        Ok(below) if below.components().count() > 1 => below.display().to_string(),
-        Ok(below) => format!("./{}", below.display()),
-        Err(_) => program.display().to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_program_is_called_as_a_shell_would_find_it() {
-        let shown = |program: &str| shown(Path::new(program), Path::new("/src/p"));
-        assert_eq!(shown("/src/p/target/release/postrider"), "target/release/postrider");
-        assert_eq!(shown("/src/p/postrider"), "./postrider");
-        assert_eq!(shown("/usr/bin/postrider"), "/usr/bin/postrider");
-    }
 
     #[test]
     fn only_the_first_event_meets_a_receiver_that_fails() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::Exit;
+use crate::cli::help::wrapped;
 use crate::cli::screen::Screen;
 use crate::cli::table::harmless;
 
@@ -90,23 +91,6 @@ fn shown(screen: Screen, finding: &Finding) -> String {
     text
 }
 
-/// Lines of at most `width` characters, as far as the words permit.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let last = lines.last().map_or(0, |line| line.chars().count());
-        match lines.last_mut() {
-            Some(line) if last == 0 => line.push_str(word),
-            Some(line) if last + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_finding_fits_the_screen_and_its_fix_stands_below() {
-        let screen = Screen { format: Format::Table, paint: Paint::when(false), width: 60, crops: true };
+        let screen =
+            Screen { format: Format::Table, paint: Paint::when(false), width: 60, is_terminal: true, is_full: false };
         let finding = Finding::fail("disk_space", "there are only some bytes left on the disk", "free some of it");
         let text = shown(screen, &finding);
         let lines: Vec<&str> = text.lines().collect();
@@ -123,11 +108,5 @@ mod tests {
         assert_eq!(lines[1], "                      disk");
         assert_eq!(lines[2], "                      -> free some of it");
         assert!(lines.iter().all(|line| line.len() <= 60), "{text}");
-    }
-
-    #[test]
-    fn long_words_are_left_whole() {
-        assert_eq!(wrapped("a bcdefgh i", 4), ["a", "bcdefgh", "i"]);
-        assert_eq!(wrapped("", 4), [""]);
     }
 }

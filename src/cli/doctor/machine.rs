@@ -13,8 +13,7 @@ use super::Site;
 use super::finding::Finding;
 use crate::cli::moment::{now_ms, rfc3339};
 use crate::config::duration_text;
-use crate::model::Time;
-use crate::model::id::Id;
+use crate::model::EventId;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Number of syncs that are measured.
@@ -80,7 +79,7 @@ impl Stored {
 
 /// A partition is named by its first id, which begins with its time.
 fn began_ms(file_name: &str) -> Option<i64> {
-    let id: Id<Time> = file_name.strip_suffix(".redb")?.parse().ok()?;
+    let id: EventId = file_name.strip_suffix(".redb")?.parse().ok()?;
     Some(id.time().0)
 }
 

@@ -17,11 +17,14 @@ use clap::Args;
 
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
-use super::config::data_dir_of;
+use super::config::{data_dir_of, url_of};
 use super::in_force::SettingsInForce;
+use super::running;
 use super::screen::Output;
+use super::target::FIRST_KEY_FILE;
+use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
-use crate::config::{self, ListenSetting, Loaded, Settings};
+use crate::config::{self, Loaded, Settings, ValueSource};
 
 /// Find faults and their cures: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
@@ -60,8 +63,8 @@ impl Doctor {
         findings.extend(settings(&loaded));
         let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
-            // The checks that need only the defaults still run.
-            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
+            // What can be seen with the defaults is better than nothing.
+            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir, url: None },
         };
         if !self.offline {
             findings.extend(place.ask_daemon(loaded.as_ref().ok()));
@@ -85,7 +88,7 @@ impl Doctor {
 
     fn client(&self, site: &Site) -> Result<Client, Exit> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let url = given(&self.url).unwrap_or_else(|| url_of(&site.settings));
+        let url = given(&self.url).or_else(|| site.url.clone()).unwrap_or_else(|| url_of(&site.settings));
         let token = given(&self.token).or_else(|| site.token());
         Client::new(&url, token.as_deref())
     }
@@ -96,13 +99,21 @@ struct Site {
     settings: Settings,
     /// The directory of the settings. The packaged service's if the settings name none and only that one exists.
     data_dir: PathBuf,
+    /// The address of a daemon that was found by its record.
+    url: Option<String>,
 }
 
 impl Site {
+    /// What the settings name. If they name no data directory and there is none, the only daemon of this user.
     fn of(loaded: &Loaded) -> Site {
         let settings = loaded.settings.clone();
         let data_dir = data_dir_of(loaded).to_owned();
-        Site { settings, data_dir }
+        let is_named = *loaded.origin("data_dir") != ValueSource::Default || data_dir.symlink_metadata().is_ok();
+        let running = if is_named { Ok(Vec::new()) } else { running::all(&trusted_file::runtime_dir()) };
+        match running.as_deref() {
+            Ok([only]) => Site { settings, data_dir: only.data_dir.clone(), url: Some(only.url.clone()) },
+            _ => Site { settings, data_dir, url: None },
+        }
     }
 
     /// Takes over the settings in force of the daemon on the data directory. `None` if none answers.
@@ -122,22 +133,9 @@ impl Site {
     /// A key that may ask, where one can be read.
     fn token(&self) -> Option<String> {
         let admin = self.settings.admin_key.as_ref().map(|key| key.expose().to_owned());
-        let first = || std::fs::read_to_string(self.data_dir.join("first-key")).ok();
+        let file = self.data_dir.join(FIRST_KEY_FILE);
+        let first = || trusted_file::read(&file, OtherOwners::OfTheDirectoryForRoot).ok()?.map(|(_, key)| key);
         admin.or_else(first).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty())
-    }
-}
-
-/// The URL by which a client on this machine reaches the listener.
-fn url_of(settings: &Settings) -> String {
-    let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
-    match (&settings.listen, &settings.server.public_url) {
-        (_, Some(public)) if scheme == "https" => public.clone(),
-        (ListenSetting::Unix(path), _) => format!("unix:{}", path.display()),
-        (ListenSetting::Tcp(addr), _) if addr.ip().is_unspecified() => {
-            let host = if addr.is_ipv4() { "127.0.0.1" } else { "[::1]" };
-            format!("{scheme}://{host}:{}", addr.port())
-        }
-        (ListenSetting::Tcp(addr), _) => format!("{scheme}://{addr}"),
     }
 }
 
@@ -154,24 +152,5 @@ fn settings(loaded: &Result<Loaded, config::ConfigError>) -> Vec<Finding> {
             });
             each.collect()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_daemon_is_looked_for_where_it_listens() {
-        let listening = |listen: &str| Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
-        assert_eq!(url_of(&listening("127.0.0.1:8080")), "http://127.0.0.1:8080");
-        assert_eq!(url_of(&listening("0.0.0.0:80")), "http://127.0.0.1:80");
-        assert_eq!(url_of(&listening("[::]:80")), "http://[::1]:80");
-        assert_eq!(url_of(&listening("unix:/run/p.sock")), "unix:/run/p.sock");
-        let mut secured = listening("0.0.0.0:443");
-        secured.server.tls_cert = Some("cert.pem".into());
-        assert_eq!(url_of(&secured), "https://127.0.0.1:443");
-        secured.server.public_url = Some("https://hooks.example.com".into());
-        assert_eq!(url_of(&secured), "https://hooks.example.com");
     }
 }

@@ -25,6 +25,7 @@ use super::{
     Exit,
     client::{Call, Client, Remote},
     input,
+    noun::{Noun, shown},
     screen::Screen,
 };
 use receiver::{Receiver, serve};
@@ -37,11 +38,11 @@ const TOLD_MAX: usize = 1_000;
 const EXAMPLES: &str = "\
 Examples:
   postrider listen --create                      make a webhook for this receiver, remove it on Ctrl-C
-  postrider listen --create --event-type 'order.*' --fail 2
+  postrider listen --create --type 'order.*' --fail 2
   postrider listen --port 9000 --secret whsec_…  a receiver for a webhook made by hand
   postrider listen --create --forward http://localhost:3000/webhooks
 
-A daemon reaches a receiver on this machine only where its setting delivery.allow names 127.0.0.1.";
+A daemon delivers to this machine if it was started with --dev, or if its setting delivery.allow names 127.0.0.1.";
 
 /// Receive webhooks on this machine and print them, signatures checked
 #[derive(Args, Debug)]
@@ -54,7 +55,7 @@ pub struct Listen {
     #[arg(long)]
     create: bool,
     /// With --create: event types to receive; comma-separated or repeated
-    #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
+    #[arg(long = "type", alias = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
     event_types: Vec<String>,
     /// With --create: the app, by id or uid
     #[arg(long, value_name = "APP", requires = "create")]
@@ -62,6 +63,9 @@ pub struct Listen {
     /// Check signatures with this secret; may be repeated
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<Secret>,
+    /// Treat requests with a bad signature like any other; else they are answered 401
+    #[arg(long)]
+    accept_bad_signatures: bool,
     /// Answer 500 to the first N requests
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     fail: u64,
@@ -100,7 +104,9 @@ impl Listen {
         secrets.extend(made.iter().map(|webhook| webhook.secret.clone()));
 
         let (told, requests) = mpsc::channel(TOLD_MAX);
-        let receiver = Receiver { secrets, fail: self.fail, status, forward, received: AtomicU64::new(0), told };
+        let accepts_bad = self.accept_bad_signatures;
+        let receiver =
+            Receiver { secrets, accepts_bad, fail: self.fail, status, forward, received: AtomicU64::new(0), told };
         let serving = tokio::spawn(serve(listener, Arc::new(receiver)));
         let ended = self.print(screen, &url, made.as_ref(), requests, stop).await;
         let removed = match &made {
@@ -124,7 +130,9 @@ impl Listen {
         let id = made.map(|webhook| webhook.id.as_str());
         match (screen.is_json(), id) {
             (true, _) => screen.text(json!({"kind": "listening", "url": url, "webhook": id}).to_string())?,
-            (false, Some(id)) => screen.text(format!("receiving on {url} for webhook {id}"))?,
+            (false, Some(id)) => {
+                screen.text(format!("receiving on {url} for webhook {}{id}", Noun::Webhook.prefix()))?
+            }
             (false, None) => screen.text(format!("receiving on {url}"))?,
         }
         let mut left = self.count;
@@ -136,7 +144,7 @@ impl Listen {
             let Some(seen) = seen else { return Ok(()) };
             match screen.is_json() {
                 true => screen.text(seen.for_machines())?,
-                false => screen.text(seen.for_people(screen.width, screen.paint))?,
+                false => screen.text(seen.for_people(screen.body_width(), screen.paint))?,
             }
             left = left.map(|left| left - 1);
         }
@@ -150,15 +158,7 @@ impl Listen {
             ("event_types", (!self.event_types.is_empty()).then(|| self.event_types.clone().into())),
             ("app_id", self.app.clone().map(Into::into)),
         ]);
-        let refused = |exit: Exit| {
-            match exit.status {
-            Some(422) => exit.hint(
-                "does the daemon's setting delivery.allow name 127.0.0.1? For instance POSTRIDER_DELIVERY__ALLOW=127.0.0.1/32",
-            ),
-            _ => exit,
-        }
-        };
-        let answer = client.value(Call::post(&["webhooks"]).json(&body)?).await.map_err(refused)?;
+        let answer = client.value(Call::post(&["webhooks"]).json(&body)?).await?;
         let id = answer["id"].as_str().ok_or_else(|| Exit::failed("the answer names no webhook"))?;
         let made = |secret| Made { id: id.to_owned(), secret };
         match answer["secret"].as_str().unwrap_or_default().parse() {
@@ -180,9 +180,12 @@ struct Made {
 impl Made {
     async fn remove(&self, client: &Client) -> Result<(), Exit> {
         let removed = client.call(Call::delete(&["webhooks", &self.id])).await;
-        removed
-            .map(|_| ())
-            .map_err(|exit| exit.hint(format!("webhook {0} is still there: postrider webhook delete {0}", self.id)))
+        removed.map(|_| ()).map_err(|exit| {
+            exit.hint(format!(
+                "webhook {0} is still there: postrider webhook delete {0}",
+                shown(Noun::Webhook.prefix(), self.id.clone())
+            ))
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     seen::Seen,
-    verify::{Secret, judge},
+    verify::{Judgement, Secret, judge},
 };
 use crate::cli::moment::now_ms;
 use crate::http_client::HttpEndpoint;
@@ -36,7 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The answers of the receiver, and the secrets that it checks with.
 pub struct Receiver {
     pub secrets: Vec<Secret>,
-    /// Number of first requests that are answered with 500.
+    /// Whether a request with a bad signature is answered like any other. Else it is answered 401.
+    pub accepts_bad: bool,
+    /// The first so many requests are answered 500.
     pub fail: u64,
     /// The status of all other answers.
     pub status: StatusCode,
@@ -80,10 +82,14 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is not whole, or too large"));
     };
     let body = body.to_bytes();
-    let response = receiver.respond(&parts, &body).await;
+    let judgement = judge(&receiver.secrets, &parts.headers, &body, at_ms / 1000);
+    let response = match judgement {
+        Judgement::Bad(why) if !receiver.accepts_bad => plain(StatusCode::UNAUTHORIZED, why),
+        _ => receiver.respond(&parts, &body).await,
+    };
     let seen = Seen {
         at_ms,
-        judgement: judge(&receiver.secrets, &parts.headers, &body, at_ms / 1000),
+        judgement,
         method: parts.method,
         target: parts.uri.to_string(),
         headers: parts.headers,

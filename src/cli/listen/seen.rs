@@ -47,10 +47,11 @@ impl Seen {
         }
     }
 
-    /// The line for people: time, event type, webhook-id, attempt, signature, answer, and as much of the body as fits
-    /// `width`.
-    pub fn for_people(&self, width: usize, paint: Paint) -> String {
-        let or_none = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width));
+    /// Time, event type, webhook-id, attempt, signature, answer, and as much of the body as fits `width`, if there is one.
+    pub fn for_people(&self, width: Option<usize>, paint: Paint) -> String {
+        let or_none = |text: Option<String>| {
+            text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width.unwrap_or(usize::MAX)))
+        };
         let (judged, why) = self.judgement();
         let signature = match why {
             Some(why) => format!("{} ({why})", paint.word(judged)),
@@ -65,6 +66,7 @@ impl Seen {
             self.status
         );
         let body = String::from_utf8_lossy(&self.body);
+        let width = width.unwrap_or(usize::MAX);
         match self.body.is_empty() {
             true => format!("{head}\n  {} {}", self.method, one_line(&self.target, width)),
             false => format!("{head}\n  {}", one_line(&body, width.saturating_sub(2))),
@@ -121,12 +123,14 @@ mod tests {
     #[test]
     fn people_get_two_lines_that_cannot_steer_the_terminal() {
         let text =
-            seen(b"{\"type\":\"order\\u001b.made\",\n\"x\":\"\xe2\x80\xae\"}").for_people(40, Paint::when(false));
+            seen(b"{\"type\":\"order\\u001b.made\",\n\"x\":\"\xe2\x80\xae\"}").for_people(Some(40), Paint::when(false));
         let lines: Vec<&str> = text.lines().collect();
         let head = "03:29:00  order\u{fffd}.made  0191d5c8 #3  bad (no signature)  -> 500";
         assert_eq!((lines.len(), lines[0]), (2, head));
         assert!(lines[1].chars().count() <= 40 && !lines[1].contains('\u{202e}'), "{lines:?}");
-        assert!(seen(b"").for_people(80, Paint::when(false)).ends_with("  POST /in?a=1"));
+        let whole = seen(&[b'x'; 500]).for_people(None, Paint::when(false));
+        assert!(whole.ends_with(&"x".repeat(500)), "a pipe is never cut: {whole}");
+        assert!(seen(b"").for_people(Some(80), Paint::when(false)).ends_with("  POST /in?a=1"));
     }
 
     #[test]

@@ -42,6 +42,8 @@ async fn api(status: u16, answer: &'static str) -> (String, Asked) {
     (url, asked)
 }
 
+const REFUSED: &str = r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"the address is not one that may be sent to, unless delivery.allow of the daemon names it"}]}"#;
+
 fn listen(line: &str) -> Listen {
     match Cli::try_parse_from(line.split(' ')).expect("it parses").verb {
         Verb::Listen(listen) => listen,
@@ -66,11 +68,11 @@ async fn a_webhook_is_made_and_removed_again() {
 
 #[tokio::test]
 async fn a_refused_address_says_which_setting_to_look_at() {
-    let (url, _) = api(422, r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"loopback"}]}"#).await;
+    let (url, _) = api(422, REFUSED).await;
     let client = Client::new(&url, None).expect("a client");
     let made = listen("postrider listen --create").create_webhook(&client, "http://127.0.0.1:9/").await;
     let exit = made.map(|made| made.id).expect_err("it was refused");
-    assert!(exit.text().contains("POSTRIDER_DELIVERY__ALLOW=127.0.0.1/32"), "{}", exit.text());
+    assert!(exit.text().contains("`postrider serve --dev`"), "{}", exit.text());
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
-use crate::model::{AttemptId, DeliveryId, OrganizationId, Scope, Time};
+use crate::model::{Attempt, AttemptId, DeliveryId, OrganizationId, Scope, Time};
 use crate::rules::health;
 use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow, Registry};
 
@@ -162,7 +162,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         window: ListWindow {
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
             to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
-            before: request.query.id::<AttemptId>(&docs::STARTING_AFTER)?.map(|id| id.as_u128()),
+            before: request.query.id::<Attempt>(&docs::STARTING_AFTER)?.map(|id| id.as_u128()),
             limit: request.query.number_or_default(&docs::LIMIT)? as usize,
         },
     };

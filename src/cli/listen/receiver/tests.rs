@@ -9,11 +9,16 @@ struct Running {
 }
 
 async fn run(fail: u64, status: u16, forward: Option<HttpEndpoint>) -> Running {
+    start(fail, status, forward, true).await
+}
+
+async fn start(fail: u64, status: u16, forward: Option<HttpEndpoint>, accepts_bad: bool) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let (told, requests) = mpsc::channel(16);
     let receiver = Receiver {
         secrets: vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("a secret")],
+        accepts_bad,
         fail,
         status: StatusCode::from_u16(status).expect("a status"),
         forward,
@@ -43,6 +48,15 @@ async fn the_first_requests_fail_and_the_rest_are_answered_as_told() {
     assert_eq!((seen.target.as_str(), seen.status), ("/in?a=1", 500));
     assert_eq!(&seen.body[..], b"{\"type\":\"x\"}");
     assert_eq!(seen.judgement, Judgement::Bad("no signature"));
+}
+
+#[tokio::test]
+async fn a_bad_signature_is_answered_401_and_counts_for_nothing() {
+    let mut behind = run(0, 200, None).await;
+    let front = start(1, 200, Some(behind.place.clone()), false).await;
+    assert_eq!(front.post("/", "forged").await.status().as_u16(), 401);
+    assert_eq!(front.post("/", "forged").await.status().as_u16(), 401);
+    assert!(behind.told.try_recv().is_err(), "it is not passed on");
 }
 
 #[tokio::test]

@@ -1,0 +1,129 @@
+//! The daemon that client verbs speak to, and the key they show, if the command line names neither.
+//!
+//! Invariant: a key that was found goes only to the daemon that it was found with, and only while that daemon runs.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use super::config::{SERVICE_DATA_DIR, data_dir_of, url_of};
+use super::running::{self, RunningDaemon};
+use super::trusted_file::{self, OtherOwners};
+use super::{Exit, SettingsFlags};
+use crate::daemon::CONTROL_FILE;
+
+/// Where a daemon with default settings is.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// The file of the data directory that holds the key of the first start.
+pub const FIRST_KEY_FILE: &str = "first-key";
+
+/// Where to, with which key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target {
+    pub url: String,
+    pub token: Option<String>,
+    /// A sentence about what was found, for stderr.
+    pub note: Option<String>,
+}
+
+/// Settles both. A given key leaves everything else as it was given.
+///
+/// # Errors
+/// Several daemons run and none is named, or a file with a key or an address is not to be trusted.
+pub fn find(url: Option<&str>, token: Option<&str>) -> Result<Target, Exit> {
+    if token.is_some() {
+        let url = url.unwrap_or(DEFAULT_URL).to_owned();
+        return Ok(Target { url, token: token.map(str::to_owned), note: None });
+    }
+    let running = running::all(&trusted_file::runtime_dir())?;
+    match choose(url, running)? {
+        Some(daemon) => with_key(daemon, OtherOwners::Refused),
+        None => of_settings(url),
+    }
+}
+
+/// The daemon that is meant: the one with the URL, the only one, or the one with the default URL.
+fn choose(url: Option<&str>, running: Vec<RunningDaemon>) -> Result<Option<RunningDaemon>, Exit> {
+    if let Some(url) = url {
+        return Ok(running.into_iter().find(|daemon| is_same(&daemon.url, url)));
+    }
+    if running.len() > 1 && !running.iter().any(|daemon| daemon.url == DEFAULT_URL) {
+        let urls: Vec<&str> = running.iter().map(|daemon| daemon.url.as_str()).collect();
+        return Err(Exit::usage("several daemons run here")
+            .hint(format!("choose with --url or POSTRIDER_URL: {}", urls.join(", "))));
+    }
+    let default = running.iter().position(|daemon| daemon.url == DEFAULT_URL).unwrap_or(0);
+    Ok(running.into_iter().nth(default))
+}
+
+fn is_same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+/// The daemon of this machine's settings, if it runs and its key can be read: the packaged service, for root.
+fn of_settings(url: Option<&str>) -> Result<Target, Exit> {
+    let default = || Target { url: url.unwrap_or(DEFAULT_URL).to_owned(), token: None, note: None };
+    let Ok(loaded) = SettingsFlags::default().load() else { return Ok(default()) };
+    let (data_dir, its_url) = (data_dir_of(&loaded).to_owned(), url_of(&loaded.settings));
+    if url.is_some_and(|url| !is_same(url, &its_url)) || !is_in_use(&data_dir) {
+        return Ok(default());
+    }
+    let others = match data_dir.starts_with(SERVICE_DATA_DIR) {
+        true => OtherOwners::OfTheDirectoryForRoot,
+        false => OtherOwners::Refused,
+    };
+    with_key(RunningDaemon { url: its_url, data_dir }, others)
+}
+
+fn with_key(daemon: RunningDaemon, others: OtherOwners) -> Result<Target, Exit> {
+    let file = daemon.data_dir.join(FIRST_KEY_FILE);
+    let key = trusted_file::read(&file, others)?.map(|(_, text)| text.trim().to_owned()).filter(|key| !key.is_empty());
+    let note = key.as_ref().map(|_| format!("using {} with the key in {}", daemon.url, file.display()));
+    Ok(Target { url: daemon.url, token: key, note })
+}
+
+/// Whether a daemon has the directory: its control socket is there. The lock is not tried, because a daemon that starts at
+/// this moment would find it taken.
+fn is_in_use(data_dir: &Path) -> bool {
+    fs::symlink_metadata(data_dir.join(CONTROL_FILE)).is_ok_and(|about| about.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(urls: &[&str]) -> Vec<RunningDaemon> {
+        urls.iter().map(|url| RunningDaemon { url: (*url).into(), data_dir: "/srv".into() }).collect()
+    }
+
+    fn chosen(url: Option<&str>, urls: &[&str]) -> Option<String> {
+        choose(url, running(urls)).ok().flatten().map(|daemon| daemon.url)
+    }
+
+    #[test]
+    fn the_named_the_only_or_the_default_daemon_is_meant() {
+        let (one, two) = ("http://127.0.0.1:1", "http://127.0.0.1:2");
+        assert_eq!(chosen(Some("http://127.0.0.1:2/"), &[one, two]).as_deref(), Some(two));
+        assert_eq!(chosen(Some("https://elsewhere.example"), &[one]), None, "its key goes nowhere else");
+        assert_eq!(chosen(None, &[one]).as_deref(), Some(one));
+        assert_eq!(chosen(None, &[one, DEFAULT_URL]).as_deref(), Some(DEFAULT_URL));
+        assert_eq!(chosen(None, &[]), None);
+        let exit = choose(None, running(&[one, two])).expect_err("two of them");
+        assert!(exit.code() == 2 && exit.text().contains(two), "{}", exit.text());
+    }
+
+    #[test]
+    fn a_key_is_read_with_its_daemon_and_said() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let daemon = || RunningDaemon { url: DEFAULT_URL.into(), data_dir: folder.path().into() };
+        let without = with_key(daemon(), OtherOwners::Refused).expect("no key");
+        assert_eq!((without.token, without.note), (None, None));
+        std::fs::write(folder.path().join(FIRST_KEY_FILE), "pr_x\n").expect("written");
+        let found = with_key(daemon(), OtherOwners::Refused).expect("a key");
+        assert_eq!(found.token.as_deref(), Some("pr_x"));
+        assert!(found.note.is_some_and(|note| note.contains("first-key") && !note.contains("pr_x")));
+        assert!(!is_in_use(folder.path()), "no daemon has it");
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join(CONTROL_FILE)).expect("a socket");
+        assert!(is_in_use(folder.path()));
+    }
+}

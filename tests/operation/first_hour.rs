@@ -1,0 +1,289 @@
+//! The command line as a new user meets it: three commands without a flag, exit codes that tell what failed, and verbs
+//! that outlive a restart.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::support::children;
+use crate::support::installation::House;
+use crate::support::ports::ReservedPort;
+
+/// The wait for a line. On a busy machine it comes late, and if something is wrong it never comes.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A verb that runs, and the lines of both its streams.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    read: Vec<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = children::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let (tell, lines) = channel();
+        let streams: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
+        for stream in streams {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
+            });
+        }
+        Self { child, lines, read: Vec::new() }
+    }
+
+    /// Reads on until a line that has `text`.
+    fn line(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(LINE_TIMEOUT);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in\n{}", self.read.join("\n")));
+            self.read.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn end(&mut self, signal: &str) {
+        children::signal(&self.child, signal);
+        assert!(self.child.wait().expect("an end").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program in an empty environment, but for the directories that a login sets.
+fn fresh(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.args(words).env_clear().env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
+    // The default port may belong to another test.
+    command.env("POSTRIDER_LISTEN", "127.0.0.1:0").env("POSTRIDER_CONFIG", "/dev/null").current_dir(folder);
+    command
+}
+
+#[test]
+fn three_commands_work_without_a_flag_or_a_key() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut daemon = Running::start(&mut fresh(folder.path(), &["serve", "--dev"]));
+    let listens = daemon.line("postrider: listening on ");
+    daemon.line("listen --create");
+    daemon.line("send a.b '{}'");
+    let data = daemon.line("Data: ");
+    let data = data.trim_start_matches("Data: ").split(';').next().expect("a path").to_owned();
+    assert!(Path::new(&data).join("first-key").exists(), "{data}");
+
+    let mut receiver = Running::start(&mut fresh(folder.path(), &["listen", "--create"]));
+    receiver.line("receiving on ");
+    let sent = children::output(&mut fresh(folder.path(), &["send", "a.b", "{}"]));
+    let (out, err) = (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+    assert!(sent.status.success(), "{err}");
+    assert_eq!(err.lines().count(), 1, "said once: {err}");
+    let url = listens.trim_start_matches("postrider: listening on ");
+    assert!(err.starts_with(&format!("using {url} with the key in {data}/first-key")), "{err}");
+    assert!(out.contains("a.b"), "{out}");
+    receiver.line("#1  verified  -> 200");
+    receiver.end("INT");
+    let doctor = children::output(&mut fresh(folder.path(), &["doctor"]));
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let is_that_one = said.contains(&data) && said.contains("OK    daemon          it is ready");
+    assert!(is_that_one, "the doctor looks at the daemon that runs: {said}");
+
+    // The receiver's webhook is gone, and the next event is sent to no webhook.
+    let sent = children::output(&mut fresh(folder.path(), &["send", "a.b"]));
+    let err = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(sent.status.success() && err.contains("sent to no webhook: none that is enabled wants a.b"), "{err}");
+    daemon.end("TERM");
+    assert!(!Path::new(&data).exists(), "the data goes with the daemon");
+    let left: Vec<_> = fs::read_dir(folder.path().join("postrider")).expect("a directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_daemon_that_left_no_record_is_found_by_its_settings() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let port = ReservedPort::new();
+    let with_port = |words: &[&str]| {
+        let mut command = fresh(folder.path(), words);
+        command.env("POSTRIDER_LISTEN", port.address().to_string()).env("POSTRIDER_MIN_FREE_BYTES", "0");
+        command
+    };
+    let mut daemon = Running::start(with_port(&["serve"]).env("XDG_RUNTIME_DIR", "/nonexistent"));
+    daemon.line("postrider: listening on ");
+    let stats = children::output(&mut with_port(&["stats"]));
+    let err = String::from_utf8_lossy(&stats.stderr).into_owned();
+    assert!(stats.status.success() && err.contains("with the key in ./postrider-data/first-key"), "{err}");
+    // A key that another user could have planted is refused.
+    let key = folder.path().join("postrider-data/first-key");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("set");
+    let stats = children::output(&mut with_port(&["stats"]));
+    let err = String::from_utf8_lossy(&stats.stderr).into_owned();
+    assert!(stats.status.code() == Some(78) && err.contains("is not to be trusted: other users may write it"), "{err}");
+    daemon.end("TERM");
+}
+
+#[test]
+fn a_key_goes_to_no_other_daemon() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut daemon = Running::start(&mut fresh(folder.path(), &["serve", "--dev"]));
+    daemon.line("postrider: listening on ");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", other.local_addr().expect("an address"));
+    let asked = std::thread::spawn(move || {
+        let (stream, _) = other.accept().expect("a request");
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>()
+    });
+    let stats = children::output(&mut fresh(folder.path(), &["stats", "--url", &url]));
+    assert!(!stats.status.success());
+    let head = asked.join().expect("a request").join("\n").to_lowercase();
+    assert!(head.starts_with("get /v1/stats") && !head.contains("authorization"), "{head}");
+    daemon.end("TERM");
+}
+
+#[test]
+fn what_was_tried_and_failed_is_exit_code_1() {
+    let house = House::start();
+    let dead = ReservedPort::new();
+    let url = format!("http://{}/", dead.address());
+    let webhook = house.json(&["webhook", "create", &url, "--name", "dead", "--retry-schedule", "none"]);
+    let id = webhook["id"].as_str().expect("an id");
+    let (code, err) = house.fails(&["webhook", "test", id]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("did not arrive: Connection refused"), "{err}");
+    house.says(&["send", "a.b"]);
+    let (code, err) = house.fails(&["replay", "--webhook", id, "--from", "1h", "--wait"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("1 of 1 deliveries failed"), "{err}");
+}
+
+#[test]
+fn a_bad_signature_is_answered_401_unless_told_otherwise() {
+    let house = House::start();
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (flags, status) in [(&[][..], "401"), (&["--accept-bad-signatures"][..], "200")] {
+        let words = [&["listen", "--secret", other][..], flags].concat();
+        let mut receiver = Running::start(house.command().args(&words));
+        let url = receiver.line("receiving on ").trim_start_matches("receiving on ").to_owned();
+        let webhook = house.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
+        let test = house.output(&["webhook", "test", webhook["id"].as_str().expect("an id")]);
+        assert_eq!(test.status.code(), Some(i32::from(status == "401")));
+        receiver.line(&format!("bad (no signature matches)  -> {status}"));
+        receiver.end("INT");
+    }
+}
+
+#[tokio::test]
+async fn tail_and_feed_go_on_after_a_restart() {
+    let port = ReservedPort::new();
+    let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
+    house.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
+    house.serve();
+    let dead = ReservedPort::new();
+    let url = format!("http://{}/", dead.address());
+    let webhook = house.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
+    let id = webhook["id"].as_str().expect("an id").to_owned();
+    house.says(&["send", "before.restart"]);
+    let mut feed = Running::start(house.command().args(["webhook", "feed", &id, "--follow", "-o", "json"]));
+    let mut tail = Running::start(house.command().args(["tail", "-o", "json", "-n", "10"]));
+    feed.line("before.restart");
+    let first = tail.line("connect_refused");
+    house.stop();
+    feed.line("trying again");
+    tail.line("trying again");
+    house.serve();
+    house.says(&["send", "after.restart"]);
+    feed.line("after.restart");
+    let second = tail.line("connect_refused");
+    assert_ne!(first, second);
+    assert_eq!(feed.read.iter().filter(|line| line.contains("before.restart")).count(), 1, "{:?}", feed.read);
+}
+
+/// The lines of a table without its head, each as its words.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn objects_are_named_by_names_ids_and_their_beginnings() {
+    let house = House::start();
+    let dead = ReservedPort::new();
+    let url = format!("http://{}/", dead.address());
+    let create = |name| house.json(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
+    let (webhook, other) = (create("invoices"), create("orders"));
+    let id = |value: &serde_json::Value| value["id"].as_str().expect("an id").to_owned();
+    let event = house.json(&["send", "a.b", "--event-id", "mine-1"]);
+    let (whk, evt) = (id(&webhook), id(&event));
+    for name in ["invoices", &whk, &format!("whk_{whk}"), &format!("whk_{}", &whk[..35])] {
+        assert_eq!(house.json(&["webhook", "get", name])["id"], webhook["id"], "{name}");
+    }
+    for name in ["mine-1", &evt, &format!("evt_{evt}"), &evt[..13]] {
+        assert_eq!(house.json(&["event", "get", name])["id"], event["id"], "{name}");
+    }
+    // People see names and types, and ids that say what they are.
+    let list = house.says(&["delivery", "list", "--webhook", "invoices"]);
+    let row = &rows(&list)[0];
+    assert!(row[0].starts_with("dlv_") && row[2] == "a.b" && row[3] == "invoices", "{list}");
+    let got = house.says(&["delivery", "get", row[0]]);
+    assert!(got.contains(&format!("whk_{whk}")) && got.contains(&format!("evt_{evt}")), "{got}");
+    let why = house.says(&["event", "get", "mine-1"]);
+    let why: Vec<_> = why.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert!(why.iter().any(|line| line.starts_with(&["webhook", "decision", "reason", "webhook_id"])), "{why:?}");
+    let whk_of_other = format!("whk_{}", id(&other));
+    assert!(why.iter().any(|line| line[0] == "orders" && line.last() == Some(&&*whk_of_other)), "{why:?}");
+}
+
+#[test]
+fn an_id_that_fits_nothing_several_or_another_kind_is_told() {
+    let house = House::start();
+    let url = "https://hooks.example.com/in";
+    let twice = ["twice", "twice"].map(|name| house.json(&["webhook", "create", url, "--name", name]));
+    let event = house.json(&["send", "a.b"]);
+    let delivery = house.json(&["event", "deliveries", event["id"].as_str().expect("an id")]);
+    let delivery = delivery["data"][0]["id"].as_str().expect("a delivery");
+    let (code, err) = house.fails(&["webhook", "get", "twice"]);
+    assert!(code == 2 && err.contains("`twice` fits 2 objects:\n  whk_"), "{err}");
+    let (code, err) = house.fails(&["webhook", "get", "none"]);
+    assert!(code == 1 && err.contains("hint: `postrider webhook list`"), "{err}");
+    // With its prefix, and without.
+    for text in [format!("dlv_{delivery}"), delivery.to_owned()] {
+        let (code, err) = house.fails(&["event", "get", &text]);
+        let told = format!("dlv_{delivery} is a delivery, and an event is needed here");
+        assert!(code == 2 && err.contains(&told), "{err}");
+        assert!(err.contains(&format!("`postrider delivery get dlv_{delivery}` shows it")), "{err}");
+    }
+    drop(twice);
+}
+
+#[tokio::test]
+async fn the_api_takes_ids_with_and_without_their_prefix() {
+    let house = House::start();
+    let event = house.json(&["send", "a.b"]);
+    let id = event["id"].as_str().expect("an id");
+    // The command line leaves the path of a whole id as it is without its prefix; this asks the API itself.
+    let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    let status = |path: String| {
+        use std::io::{Read as _, Write as _};
+        let address = house.url.trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        write!(stream, "{head}authorization: Bearer {}\r\n\r\n", key.trim()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").to_owned()
+    };
+    assert_eq!(status(format!("/v1/events/{id}")), "200");
+    assert_eq!(status(format!("/v1/events/evt_{id}")), "200");
+    assert_eq!(status(format!("/v1/deliveries?event_id=evt_{id}")), "200");
+    assert_eq!(status(format!("/v1/events/dlv_{id}")), "404");
+    assert_eq!(status(format!("/v1/deliveries?event_id=dlv_{id}")), "400");
+}
