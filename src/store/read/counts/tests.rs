@@ -13,6 +13,7 @@ use crate::model::{AppId, OrganizationId};
 use crate::store::command::{
     AttemptReport, Caller, Command, EventInput, NewKey, PartitionCommand, Receipt, StateCommand, WriteRequest,
 };
+use crate::store::figures::SumsRow;
 use crate::store::partitions::set::StoreOptions;
 use crate::store::read::counts::*;
 use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
