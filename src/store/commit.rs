@@ -170,8 +170,7 @@ impl Writer {
         self.figures.remove(&partition.first);
         self.end_backup();
         // Only the writer opens the active partition, so readers would find it closed until the next batch.
-        let _ = self.partition_set.close(&partition);
-        let _ = self.open_for_writing(&partition);
+        let _ = self.reopen_for_writing(&partition);
     }
 
     /// The segment of a partition, open for writing. An archived partition is unarchived first, and opening the active
@@ -183,18 +182,22 @@ impl Writer {
         if partition.first != self.active {
             return self.partition_set.write(partition, OTHER_CACHE_BYTES);
         }
-        let was_open = self.partition_set.is_open_for_writing(partition);
-        let file = self.partition_set.write(partition, ACTIVE_CACHE_BYTES)?;
-        if !was_open && let Err(error) = self.recover(partition.first, &file) {
-            drop(file);
-            // A failed segment reports its failure again when it is closed, and is closed all the same.
-            let _ = self.partition_set.close(partition);
-            return Err(error);
-        }
-        Ok(file)
+        let partition_set = self.partition_set.clone();
+        partition_set.write_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file))
     }
 
-    /// Replays the records that the segment does not contain. The write-ahead log continues after them.
+    /// Closes a partition and opens it again for writing, after it failed.
+    pub(in crate::store) fn reopen_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
+        let partition_set = self.partition_set.clone();
+        if partition.first == self.active {
+            return partition_set
+                .reopen_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file));
+        }
+        partition_set.reopen_prepared(partition, OTHER_CACHE_BYTES, |_| Ok(()))
+    }
+
+    /// Replays the records that the segment does not contain. The write-ahead log continues after them. No reader sees
+    /// the segment before, because it lacks acknowledged batches.
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
         let Some(end) = file.replay_wal(first, &self.wal)? else {
             self.wal.reset(first, file.epoch()?);
@@ -205,10 +208,7 @@ impl Writer {
             self.flushing_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
-        if let Some(partition) = self.partition_set.partition(first) {
-            self.idempotency.load(&self.partition_set.snapshot(&partition)?, Time::ZERO)?;
-        }
-        Ok(())
+        self.idempotency.load(&file.snapshot()?, Time::ZERO)
     }
 }
 

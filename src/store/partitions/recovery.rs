@@ -79,12 +79,12 @@ impl Writer {
     fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
         let Some(partition) = self.partition_set.partition(first) else { return Ok(()) };
         self.figures.remove(&first);
-        // A failed file reports its failure again when it is closed, and is closed all the same.
-        let _ = self.partition_set.close(&partition);
         if partition.row().archived {
+            // A failed file reports its failure again when it is closed, and is closed all the same.
+            let _ = self.partition_set.close(&partition);
             return Ok(());
         }
-        let file = self.open_for_writing(&partition)?;
+        let file = self.reopen_for_writing(&partition)?;
         let snapshot = file.snapshot()?;
         self.load_states(&snapshot)?;
         self.partition_set.raise_newest(Id::from_u128(last_id(&snapshot)?));
