@@ -7,8 +7,9 @@ use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
-    Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+    Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, NewKey, Opened,
+    PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest,
+    open,
 };
 
 pub const START: Time = Time(1_772_704_800_000);
@@ -94,6 +95,11 @@ impl Bench {
             batch.effects.merge(next.effects);
         }
         (batch.results.pop().unwrap().map(|applied| applied.receipt), batch)
+    }
+
+    /// Ends the store as a killed process does. Returns its data directory.
+    pub fn kill(self) -> tempfile::TempDir {
+        self.folder
     }
 
     pub fn reopen(&mut self) {

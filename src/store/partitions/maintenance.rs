@@ -109,8 +109,11 @@ impl Writer {
         let new = Partition::new(first, PartitionRow::default());
         self.partition_set.create_partition(&new)?;
         // Opened before it is listed, because readers never open the active partition.
-        let opened =
-            self.partition_set.write(&new, ACTIVE_CACHE_BYTES).and_then(|_| self.partition_set.state()?.snapshot());
+        let opened = self
+            .partition_set
+            .write(&new, ACTIVE_CACHE_BYTES)
+            .and_then(|_| self.wal.announce(&*self.partition_set.disk, first, self.active))
+            .and_then(|()| self.partition_set.state()?.snapshot());
         let state = match opened {
             Ok(state) => state,
             Err(error) => {

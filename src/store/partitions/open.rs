@@ -103,6 +103,10 @@ pub fn open_with_ids(
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
+    if let Err(error) = writer.require_wal() {
+        // The disk may be full. The next checkpoint says the same.
+        writer.mark_failed(&error);
+    }
     let first = writer.broken_queues()?;
     let is_new = partition_set.registry().organizations.is_empty();
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })

@@ -14,11 +14,13 @@ use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
+use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
+use crate::kv::wal::NEEDED_KEY;
 use crate::store::registry::Registry;
 use crate::store::secrets::vault::Vault;
 
@@ -228,9 +230,11 @@ impl PartitionSet {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
     }
 
-    /// Makes the file of a new partition.
+    /// Makes the file of a new partition. It needs the write-ahead log from the start, because nothing says so later than a
+    /// record.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
-        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
+        let needed = (Table::Meta, NEEDED_KEY, codec::encode(&true));
+        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[needed])
     }
 
     /// The partition's segment, opened for reading if it is closed. Only the writer opens the active partition, because

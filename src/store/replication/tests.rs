@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::kv::scan::ScanStep;
 use crate::kv::tables::{Key, Table};
-use crate::kv::wal::EPOCH_KEY;
+use crate::kv::wal::{EPOCH_KEY, NEEDED_KEY};
 use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 use crate::store::backup::tests::{
@@ -46,7 +46,7 @@ fn record(number: u64) -> Vec<u8> {
 /// All rows but what only the running file is told: up to where the journal is in it.
 fn shown(opened: &Opened) -> Vec<Rows> {
     let mut files = all_rows(opened);
-    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY));
+    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY && key != NEEDED_KEY));
     files
 }
 
