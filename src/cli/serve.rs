@@ -6,11 +6,12 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, SettingsFlags, log::Log, screen};
+use super::{Exit, SettingsFlags, log::Log, moment::rfc3339, screen};
 use crate::config::{Loaded, SettingChange};
 use crate::daemon::control::ControlSocket;
 use crate::daemon::{self, Daemon, Platform};
 use crate::store;
+use crate::store::admin::AcceptedLoss;
 
 /// Run the daemon: take events in, deliver them, keep them
 #[derive(Args, Debug)]
@@ -27,12 +28,18 @@ that need a restart.")]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,
+    /// Give up the events that a damaged write-ahead log lacks, keep the damaged file under another name, and start
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 impl Serve {
     pub fn run(&self) -> Result<(), Exit> {
         let loaded = self.settings.load()?;
         let log = Log::start(&loaded.settings.log);
+        if self.accept_loss {
+            tell_loss(daemon::accept_loss(&loaded.settings.data_dir)?);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
         let ended = runtime.block_on(self.serve(loaded, &log));
@@ -117,6 +124,22 @@ impl Serve {
             tracing::info!("the settings were read again; nothing has changed");
         }
     }
+}
+
+/// Says on stderr how much was given up.
+fn tell_loss(accepted: Option<AcceptedLoss>) {
+    let Some(AcceptedLoss { damage, kept_as, lost, kept_until }) = accepted else {
+        screen::note("postrider: nothing was given up: the write-ahead log is whole, or not needed\n");
+        return;
+    };
+    let kept = kept_as.map_or("there is no file to keep".to_owned(), |name| format!("the file is kept as {name}"));
+    screen::note(&format!(
+        "postrider: the write-ahead log is damaged: {damage}\n\
+         postrider: lost are at least {} commits, with at least {} events; the newest row that is left is of {}; {kept}\n",
+        lost.records,
+        lost.events,
+        rfc3339(kept_until.0),
+    ));
 }
 
 /// Prints the first key, if this start made it, and the address.

@@ -97,6 +97,10 @@ impl Bench {
         (batch.results.pop().unwrap().map(|applied| applied.receipt), batch)
     }
 
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Ends the store as a killed process does. Returns its data directory.
     pub fn kill(self) -> tempfile::TempDir {
         self.folder
