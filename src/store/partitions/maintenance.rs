@@ -130,7 +130,9 @@ impl Writer {
         if let Some((row, old)) = &sealed {
             write_batch.put(Table::Partitions, tables::partition(old.first), row);
         }
+        self.is_roll_uncertain = true;
         self.commit(CommitTarget::State, write_batch)?;
+        self.is_roll_uncertain = false;
         if let Some((row, old)) = sealed {
             old.set_row(row);
             // The next use opens it with the small cache of a sealed partition.

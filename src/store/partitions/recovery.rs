@@ -56,7 +56,9 @@ impl Writer {
         self.ids.rise_above(last);
         for partition in self.partition_set.partitions() {
             if !partition.row().sealed && partition.first != self.active {
-                // The failed commit had begun this partition.
+                // The failed commit had begun this partition. redb must contain the records of the one before, because
+                // the write-ahead log goes on for this one.
+                self.checkpoint()?;
                 self.active = partition.first;
                 self.open_for_writing(&partition)?;
             }
@@ -65,7 +67,8 @@ impl Writer {
                 let _ = self.partition_set.close(&partition);
             }
         }
-        remove_unlisted(&self.partition_set)?;
+        remove_unlisted(&self.partition_set, &self.wal)?;
+        self.is_roll_uncertain = false;
         self.fanouts.clear();
         let effects = &mut batch.effects;
         effects.registry_changed = true;

@@ -44,6 +44,9 @@ pub struct WebhookFigures {
     pub minutes: Vec<(u32, Minute)>,
 }
 
+/// Webhooks that are measured in one snapshot.
+const MEASURED_WEBHOOKS: usize = 256;
+
 /// Open deliveries of a set of webhooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -263,9 +266,14 @@ impl Store {
 
     pub fn backlog(&self, webhooks: &[WebhookId]) -> Result<Backlog> {
         let mut backlog = Backlog::default();
-        for partition in self.partition_set.open_partitions() {
-            let snapshot = self.partition_set.snapshot(&partition)?;
-            for &webhook in webhooks {
+        let partitions = self.partition_set.open_partitions();
+        let slices = webhooks.chunks(MEASURED_WEBHOOKS);
+        for (partition, slice) in
+            partitions.iter().flat_map(|partition| slices.clone().map(move |slice| (partition, slice)))
+        {
+            // A snapshot lives for one slice: the writer waits for it when it opens a failed file again.
+            let snapshot = self.partition_set.snapshot(partition)?;
+            for &webhook in slice {
                 let sums =
                     decoded::<crate::store::figures::SumsRow>(&snapshot, Table::Figures, &tables::figures(webhook, 0))?;
                 backlog.waiting += sums.map_or(0, |row| row.sums.open());
