@@ -39,8 +39,8 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
     Ok(compacted?)
 }
 
-/// Gives up what a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is damaged,
-/// or there is no store.
+/// Gives up what a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is
+/// damaged, or there is no store.
 ///
 /// # Errors
 /// A daemon has the store, or a file of it does not open.

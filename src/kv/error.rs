@@ -13,8 +13,8 @@ pub enum Error {
     Damaged { file: String, table: &'static str, key: String },
     /// A write-ahead log that lacks acknowledged records, or is missing.
     #[error(
-        "{file}: the write-ahead log is damaged: {what}; restore a backup, or give up what is lost by one `postrider serve \
-         --accept-loss`"
+        "{file}: the write-ahead log is damaged: {what}; restore a backup, or give up what is lost by one \
+         `postrider serve --accept-loss`"
     )]
     WalDamaged { file: String, what: String },
     /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to

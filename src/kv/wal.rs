@@ -6,8 +6,8 @@
 //! The file has two halves. The records between two checkpoints are an epoch, and epochs alternate between the halves:
 //! one fills while a checkpoint flushes the other.
 //!
-//! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log says
-//! so, and is refused without it.
+//! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log
+//! says so, and is refused without it.
 //!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
@@ -26,8 +26,8 @@ pub const WAL_FILE: &str = "journal";
 const WAL_FILE_NEW: &str = "journal.new";
 /// Key in `meta` of the last epoch that the partition's file contains.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
-/// Key in `meta` of whether the partition's file lacks records without its write-ahead log. Files of older versions lack
-/// the row, and a clean stop sets it to `false`.
+/// Key in `meta` of whether the partition's file lacks records without its write-ahead log. Files of older versions
+/// lack the row, and a clean stop sets it to `false`.
 pub const NEEDED_KEY: &[u8] = b"journal_needed";
 /// Maximum bytes of the records of an epoch.
 pub const EPOCH_BYTES_MAX: u64 = 16 << 20;
@@ -137,8 +137,8 @@ impl Wal {
         }
     }
 
-    /// Makes the file if it is missing or short, and gives it a head for the records of `partition` after `epoch` if it has
-    /// none. Afterwards the partition may need the log.
+    /// Makes the file if it is missing or short, and gives it a head for the records of `partition` after `epoch` if it
+    /// has none. Afterwards the partition may need the log.
     pub fn prepare(&mut self, disk: &dyn Disk, partition: u128, epoch: u64) -> Result<()> {
         self.make(disk)?;
         if self.head.is_some_and(|head| head.partition == partition || head.previous == partition) {
@@ -147,8 +147,8 @@ impl Wal {
         self.announce_head(WalHead { sequence: 0, partition, previous: 0, epoch: epoch + 1, number: 0 })
     }
 
-    /// Makes the log that of the new partition `partition`, durably. The list of partitions may name it afterwards. redb
-    /// must contain all records of `previous`, which the log serves as well until then.
+    /// Makes the log that of the new partition `partition`, durably. The list of partitions may name it afterwards.
+    /// redb must contain all records of `previous`, which the log serves as well until then.
     pub fn announce(&mut self, disk: &dyn Disk, partition: u128, previous: u128) -> Result<()> {
         self.make(disk)?;
         self.announce_head(WalHead { sequence: 0, partition, previous, epoch: 1, number: 0 })
@@ -218,7 +218,8 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it, with the head of a new epoch in the same sync. `false` if it does not fit into this epoch; then nothing was written.
+    /// Appends a record and syncs it, with the head of a new epoch in the same sync. `false` if it does not fit into
+    /// this epoch; then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
@@ -338,8 +339,8 @@ impl Wal {
 
     /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset. Each record is
     /// synced before the next is written, so such a record proves that the one at `at` was whole. Older records lie
-    /// behind the last one, of other epochs. The payload of a torn record cannot pass for a record: it would have to name
-    /// the partition, whose id has 42 random bits that no producer knows.
+    /// behind the last one, of other epochs. The payload of a torn record cannot pass for a record: it would have to
+    /// name the partition, whose id has 42 random bits that no producer knows.
     fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
         let name: [u8; NAME_BYTES] =
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The head of the write-ahead log: for which partition and epoch the log is.
 //!
-//! Two slots behind the halves contain heads in turn, so that a torn one leaves the one before. A head fills one sector.
+//! Two slots behind the halves contain heads in turn, so that a torn one leaves the one before. A head fills one
+//! sector.
 
 use crate::kv::wal::WAL_BYTES;
 
@@ -22,8 +23,8 @@ pub(in crate::kv) struct WalHead {
     pub sequence: u64,
     /// The first id of the partition whose records follow.
     pub partition: u128,
-    /// The first id of the partition before it, which redb contains entirely. 0 if there was none. The list of partitions
-    /// names the new one later than the head does.
+    /// The first id of the partition before it, which redb contains entirely. 0 if there was none. The list of
+    /// partitions names the new one later than the head does.
     pub previous: u128,
     /// The epoch of the records that were written when the head was.
     pub epoch: u64,

@@ -168,9 +168,12 @@ impl Writer {
         self.checkpoint_with(WalNeed::Needed, |writer, file| Ok(writer.wal.bytes() > 0 || file.is_flushing()))
     }
 
-    /// Runs the last checkpoint before a stop. The partition does not need the write-ahead log afterwards, so nothing more
-    /// may be applied.
+    /// Runs the last checkpoint before a stop. The partition does not need the write-ahead log afterwards, so nothing
+    /// more may be applied. After a failed sync nothing is done.
     pub fn close(&mut self) -> Result<()> {
+        if self.has_lost_writes() {
+            return Ok(());
+        }
         self.checkpoint_with(WalNeed::Unneeded, |_, _| Ok(true))
     }
 

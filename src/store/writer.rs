@@ -66,8 +66,8 @@ pub struct Writer {
     pub(in crate::store) flushing_bytes: u64,
     /// Checkpoints since the active partition became full.
     pub(in crate::store) sealing_checkpoints: u32,
-    /// Whether `state.redb` may list a newer partition than `active`, because the commit that lists it failed. Until it is
-    /// read again, no partition may be the home of a new event.
+    /// Whether `state.redb` may list a newer partition than `active`, because the commit that lists it failed. Until it
+    /// is read again, no partition may be the home of a new event.
     pub(in crate::store) is_roll_uncertain: bool,
     /// The lease of the running backup, if there is one.
     pub(in crate::store) backup: Weak<BackupLease>,

@@ -41,7 +41,8 @@ impl HookedDisk {
         *self.watch.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
     }
 
-    /// Lets `state.redb` fail after so many syncs: a later sync is done and reported as failed, and the file does not open.
+    /// Lets `state.redb` fail after so many syncs: a later sync is done and reported as failed, and the file does not
+    /// open.
     pub fn fail_state_after(&self, syncs: i64) {
         self.watch.syncs_left.store(syncs, Ordering::Relaxed);
     }

@@ -79,8 +79,8 @@ impl Killed {
         found
     }
 
-    /// Damage is refused by name and changes nothing, is found by the verification, and is given up on request, with all
-    /// that was before it.
+    /// Damage is refused by name and changes nothing, is found by the verification, and is given up on request, with
+    /// all that was before it.
     fn is_refused(&self, what: &str, kept: usize, harm: impl FnOnce(&Path)) {
         let folder = self.damaged(harm);
         let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::take(folder.path()).unwrap()) };

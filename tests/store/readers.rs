@@ -8,8 +8,8 @@ use postrider::store::{Error, EventQuery, ListWindow, Store};
 use crate::store::bench::{Bench, START};
 use crate::store::hooked_disk::HookedDisk;
 
-/// Time that a reader gets to answer while a partition is not open yet. A reader that waits for the partition uses all of
-/// it.
+/// Time that a reader gets to answer while a partition is not open yet. A reader that waits for the partition uses all
+/// of it.
 const ANSWER_WAIT: Duration = Duration::from_millis(100);
 
 /// Asks in a thread of its own while the active partition is opened again. Returns its answer.

@@ -130,9 +130,11 @@ impl Writer {
         if let Some((row, old)) = &sealed {
             write_batch.put(Table::Partitions, tables::partition(old.first), row);
         }
-        self.is_roll_uncertain = true;
-        self.commit(CommitTarget::State, write_batch)?;
-        self.is_roll_uncertain = false;
+        if let Err(error) = self.commit(CommitTarget::State, write_batch) {
+            self.is_roll_uncertain = true;
+            self.failed_files.insert(0);
+            return Err(error);
+        }
         if let Some((row, old)) = sealed {
             old.set_row(row);
             // The next use opens it with the small cache of a sealed partition.

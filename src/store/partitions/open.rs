@@ -13,6 +13,7 @@ use crate::model::{ApiKey, App, Delivery, Organization, Time};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
+use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
@@ -191,7 +192,7 @@ pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal)
     let oldest = partition_set.partitions().first().map_or(0, |oldest| oldest.first);
     for first in unlisted.iter().filter_map(|name| first_of(name)).filter(|first| *first > oldest) {
         let name = Partition::new(first, PartitionRow::default()).file_name();
-        if has_events(disk, &name, first, wal)? {
+        if has_events(&partition_set.disk, &name, first, wal)? {
             let words = format!(
                 "it is older than {name}, which it does not list; put the files of one moment back, or restore a backup"
             );
@@ -206,9 +207,10 @@ pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal)
     Ok(())
 }
 
-/// Whether a partition's file has events, or the write-ahead log has records for it.
-fn has_events(disk: &dyn Disk, name: &str, first: u128, wal: &Wal) -> Result<bool> {
-    let file = Arc::new(Segment::open_for_reading(disk, name)?);
+/// Whether a partition's file has events, or the write-ahead log has records for it. A repair of the file stays in
+/// memory, because a full disk may have no space for it.
+fn has_events(disk: &Arc<dyn Disk>, name: &str, first: u128, wal: &Wal) -> Result<bool> {
+    let file = Arc::new(Segment::open(&ReadOnlyDisk(disk.clone()), name, OpenMode::Write, OTHER_CACHE_BYTES)?);
     // The log of a partition that was just made may still be that of the one before.
     let has_records = matches!(file.replay_wal(first, wal), Ok(Some(_)));
     Ok(has_records || file.snapshot()?.rows(Table::Events)? > 0)

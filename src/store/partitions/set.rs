@@ -230,8 +230,8 @@ impl PartitionSet {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
     }
 
-    /// Makes the file of a new partition. It needs the write-ahead log from the start, because nothing says so later than a
-    /// record.
+    /// Makes the file of a new partition. It needs the write-ahead log from the start, because nothing says so later
+    /// than a record.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
         let needed = (Table::Meta, NEEDED_KEY, codec::encode(&true));
         Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[needed])
@@ -288,8 +288,8 @@ impl PartitionSet {
         self.open_prepared(partition, &mut slot, cache_bytes, prepare)
     }
 
-    /// Closes the partition's segment and opens it again for writing. Readers wait meanwhile, so none finds it closed or
-    /// unprepared.
+    /// Closes the partition's segment and opens it again for writing. Readers wait meanwhile, so none finds it closed
+    /// or unprepared.
     ///
     /// # Errors
     /// The file does not open, or `prepare` failed. The partition is closed then.
