@@ -19,7 +19,7 @@ use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::Changes;
 use crate::kv::tables::{ALL_TABLES, Key, Table};
-use crate::kv::wal_head::{SLOTS, WAL_FILE_BYTES, WAL_HEAD_BYTES, WalHead};
+use crate::kv::wal_head::{HEADS_BYTES, SLOTS, WAL_HEAD_BYTES, WalHead};
 use crate::mutants::mutant;
 
 pub const WAL_FILE: &str = "journal";
@@ -33,6 +33,8 @@ pub const NEEDED_KEY: &[u8] = b"journal_needed";
 pub const EPOCH_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of the records: one half for each of two epochs. `WAL_FILE_BYTES` is the length of the file.
 pub const WAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
+/// Bytes of the whole file: the records, and the heads behind them.
+pub const WAL_FILE_BYTES: u64 = WAL_BYTES + HEADS_BYTES;
 /// Above this size the buffer of a record is freed after use.
 const BUFFER_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a record's head: length, checksum, epoch, partition and number.
@@ -107,7 +109,7 @@ impl Wal {
             Wal { backend, len, head: None, partition: 0, epoch: 0, number: 0, first: 0, end: 0, record: Vec::new() };
         for slot in 0..SLOTS {
             let mut bytes = [0; WAL_HEAD_BYTES];
-            wal.read_bytes(WalHead::slot(slot), &mut bytes)?;
+            wal.read_bytes(WAL_BYTES + WalHead::slot(slot), &mut bytes)?;
             let found = WalHead::decode(&bytes);
             wal.head = [wal.head, found].into_iter().flatten().max_by_key(|head| head.sequence);
         }
@@ -181,7 +183,7 @@ impl Wal {
     /// Writes a head with the next sequence number. The caller syncs it.
     fn write_head(&mut self, head: WalHead) -> Result<()> {
         let head = WalHead { sequence: self.head.map_or(0, |head| head.sequence + 1), ..head };
-        self.backend()?.write(WalHead::slot(head.sequence), &head.encode()).map_err(failed)?;
+        self.backend()?.write(WAL_BYTES + WalHead::slot(head.sequence), &head.encode()).map_err(failed)?;
         self.head = Some(head);
         Ok(())
     }

@@ -3,14 +3,12 @@
 //! Two slots behind the halves contain heads in turn, so that a torn one leaves the one before. A head fills one
 //! sector.
 
-use crate::kv::wal::WAL_BYTES;
-
 /// Bytes of a slot: a page, so that no write of one slot touches the other.
 const SLOT_BYTES: u64 = 4096;
 /// Number of slots.
 pub(in crate::kv) const SLOTS: u64 = 2;
-/// Bytes of the whole file: the two halves and the slots.
-pub const WAL_FILE_BYTES: u64 = WAL_BYTES + SLOTS * SLOT_BYTES;
+/// Bytes of all slots.
+pub(in crate::kv) const HEADS_BYTES: u64 = SLOTS * SLOT_BYTES;
 /// First bytes of every head.
 const MAGIC: [u8; 8] = *b"PRWALHD1";
 /// Bytes of a head: the magic, four numbers of 8 or 16 bytes in the order of the fields, and a CRC-32.
@@ -62,9 +60,9 @@ impl WalHead {
         })
     }
 
-    /// Offset of the slot of the head with this sequence number.
+    /// Offset of the slot of the head with this sequence number, from the first slot on.
     pub(in crate::kv) fn slot(sequence: u64) -> u64 {
-        WAL_BYTES + sequence % SLOTS * SLOT_BYTES
+        sequence % SLOTS * SLOT_BYTES
     }
 }
 
@@ -85,8 +83,8 @@ mod tests {
     }
 
     #[test]
-    fn successive_heads_lie_in_different_pages_behind_the_records() {
-        assert_eq!([WalHead::slot(0), WalHead::slot(1), WalHead::slot(2)], [WAL_BYTES, WAL_BYTES + 4096, WAL_BYTES]);
-        assert_eq!(WalHead::slot(1) + SLOT_BYTES, WAL_FILE_BYTES);
+    fn successive_heads_lie_in_different_pages() {
+        assert_eq!([WalHead::slot(0), WalHead::slot(1), WalHead::slot(2)], [0, SLOT_BYTES, 0]);
+        assert_eq!(WalHead::slot(1) + SLOT_BYTES, HEADS_BYTES);
     }
 }

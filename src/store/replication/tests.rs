@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use crate::kv::scan::ScanStep;
 use crate::kv::tables::{Key, Table};
-use crate::kv::wal::{EPOCH_KEY, NEEDED_KEY};
 use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 use crate::store::backup::tests::{
-    InterferingReader, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked,
+    InterferingReader, opened_again, publish, shown, store_with_quiet_partition, walked,
 };
 use crate::store::backup::{ReceivedBackup, receive};
 use crate::store::partitions::maintenance::Retention;
@@ -41,13 +40,6 @@ fn record(number: u64) -> Vec<u8> {
     let changes = [(Key::from_slice(&[number as u8]), Some(vec![7; 100]))].into();
     wal::encode_changes(&[(Table::Totals, &changes)], &mut bytes);
     bytes
-}
-
-/// All rows but what only the running file is told: up to where the journal is in it.
-fn shown(opened: &Opened) -> Vec<Rows> {
-    let mut files = all_rows(opened);
-    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY && key != NEEDED_KEY));
-    files
 }
 
 /// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
