@@ -10,13 +10,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::demo::scratch::Scratch;
 use super::running::{Record, RunningDaemon};
 use super::{
-    Exit, SettingsFlags, config, dev, in_force::SettingsInForce, log::Log, program::program, screen, trusted_file,
+    Exit, SettingsFlags, config, dev, in_force::SettingsInForce, log::Log, moment::rfc3339, program::program, screen,
+    trusted_file,
 };
 use crate::config::{ConfigError, Environment, Flags, ListenSetting, Loaded, SettingChange, Settings, ValueSource};
 use crate::daemon::control::{ControlSocket, ShownSettings};
 use crate::daemon::{self, Daemon, Platform};
 use crate::engine::network::ListenAddr;
 use crate::store;
+use crate::store::admin::AcceptedLoss;
 
 /// Run the daemon: take events in, deliver them, keep them
 #[derive(Args, Debug)]
@@ -38,6 +40,9 @@ pub struct Serve {
     dev: bool,
     #[command(flatten)]
     settings: SettingsFlags,
+    /// Give up the events that a damaged write-ahead log lacks, keep the damaged file under another name, and start
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 impl Serve {
@@ -47,6 +52,9 @@ impl Serve {
         let dev = self.dev.then(|| dev::flags(&self.settings, scratch.as_ref().map(Scratch::path))).transpose()?;
         let loaded = self.load(dev.as_ref())?;
         let log = Log::start(&loaded.settings.log);
+        if self.accept_loss {
+            tell_loss(daemon::accept_loss(&loaded.settings.data_dir)?);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
         let ended = runtime.block_on(self.serve(loaded, dev.as_ref(), &log));
@@ -172,6 +180,22 @@ To try it with a receiver on this machine: {program} serve --dev\n"
         ),
         false => String::new(),
     }
+}
+
+/// Says on stderr how much was given up.
+fn tell_loss(accepted: Option<AcceptedLoss>) {
+    let Some(AcceptedLoss { damage, kept_as, lost, kept_until }) = accepted else {
+        screen::note("postrider: nothing was given up: the write-ahead log is whole, or not needed\n");
+        return;
+    };
+    let kept = kept_as.map_or("there is no file to keep".to_owned(), |name| format!("the file is kept as {name}"));
+    screen::note(&format!(
+        "postrider: the write-ahead log is damaged: {damage}\n\
+         postrider: lost are at least {} commits, with at least {} events; the newest row that is left is of {}; {kept}\n",
+        lost.records,
+        lost.events,
+        rfc3339(kept_until.0),
+    ));
 }
 
 /// Prints the first key, if this start made it, the address, and the next steps.

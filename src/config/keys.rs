@@ -22,8 +22,9 @@ const SECOND_MS: i64 = 1_000;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
 const IN_FLIGHT_MAX: i64 = 100_000;
 const SHUTDOWN_S_MAX: i64 = 3_600;
-/// Minimum size of a partition. Tests seal partitions early with it.
-const PARTITION_BYTES_MIN: u64 = 64 << 10;
+/// The smallest partition. A new file takes a few MiB, so a smaller limit begins one with each commit, and in the end
+/// no start has descriptors for all of them.
+const PARTITION_BYTES_MIN: u64 = 16 << 20;
 const PARTITION_BYTES_MAX: u64 = 64 << 30;
 const EVENT_BYTES_MIN: u64 = 1 << 10;
 /// Maximum size of an event. It is that of a batch (api.md, section 3).

@@ -36,7 +36,7 @@ use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 
 pub use keys::{FirstKey, KeyRotation};
-pub use offline::{compact, rotate_master_key, verify};
+pub use offline::{accept_loss, compact, rotate_master_key, verify, wal_damage};
 pub use protocol::CONTROL_FILE;
 
 /// Why the daemon does not run.

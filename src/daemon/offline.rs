@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
 use crate::store::RealDisk;
-use crate::store::admin::{self, Compacted, Defect, OnBackupProgress, OnVerifyProgress, VerifyReport};
+use crate::store::admin::{self, AcceptedLoss, Compacted, Defect, OnBackupProgress, OnVerifyProgress, VerifyReport};
 
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
@@ -39,8 +39,37 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
     Ok(compacted?)
 }
 
-/// Verifies the store in the data directory, or in a backup with the same layout, while no daemon has it open. Nothing
-/// is changed.
+/// Gives up what a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is
+/// damaged, or there is no store.
+///
+/// # Errors
+/// A daemon has the store, or a file of it does not open.
+pub fn accept_loss(data_dir: &Path) -> Result<Option<AcceptedLoss>, DaemonError> {
+    match has_store(data_dir) {
+        Err(DaemonError::NoStore(_)) => return Ok(None),
+        found => found?,
+    }
+    let accepted = admin::accept_loss(&*take(data_dir)?)?;
+    if accepted.is_some() {
+        hand_over(data_dir)?;
+    }
+    Ok(accepted)
+}
+
+/// The damage of the write-ahead log in words. `None` if nothing is damaged or there is no store. Nothing is changed.
+///
+/// # Errors
+/// A daemon has the store, or a file of it does not open.
+pub fn wal_damage(data_dir: &Path) -> Result<Option<String>, DaemonError> {
+    match has_store(data_dir) {
+        Err(DaemonError::NoStore(_)) => return Ok(None),
+        found => found?,
+    }
+    Ok(admin::wal_damage(held(RealDisk::look(data_dir), data_dir)?)?)
+}
+
+/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
+/// changed.
 ///
 /// # Errors
 /// There is no store, a daemon has it open, its master key is missing or another one, or `state.redb` does not open.

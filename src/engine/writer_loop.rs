@@ -142,7 +142,7 @@ impl WriterLoop {
             let gathered = self.parts.writer.finish();
             self.apply(gathered.into());
             self.write_outcomes();
-            let checkpoint = self.parts.writer.checkpoint();
+            let checkpoint = self.parts.writer.close();
             self.log.checkpoint(&checkpoint);
             return;
         }

@@ -11,6 +11,12 @@ pub enum Error {
     /// A row whose check failed. It is named, and no altered data is shown.
     #[error("{file}: damaged row in table {table} at {key}")]
     Damaged { file: String, table: &'static str, key: String },
+    /// A write-ahead log that lacks acknowledged records, or is missing.
+    #[error(
+        "{file}: the write-ahead log is damaged: {what}; restore a backup, or give up what is lost by one \
+         `postrider serve --accept-loss`"
+    )]
+    WalDamaged { file: String, what: String },
     /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to
     /// another key.
     #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]

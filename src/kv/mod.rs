@@ -25,4 +25,5 @@ pub mod segment;
 pub mod snapshot;
 pub mod tables;
 pub mod wal;
+pub mod wal_head;
 pub mod write_batch;

@@ -17,7 +17,7 @@ use crate::kv::memtable::{Layer, MemTable, MemTableView};
 use crate::kv::scan::Direction;
 use crate::kv::snapshot::{ReadFile, Snapshot};
 use crate::kv::tables::{ALL_TABLES, Key, Table};
-use crate::kv::wal::{EPOCH_KEY, Wal, WalPosition};
+use crate::kv::wal::{EPOCH_KEY, LostRecords, NEEDED_KEY, Wal, WalPosition, WalRecord};
 use crate::kv::write_batch::WriteBatch;
 
 /// The schema that this program reads and writes.
@@ -216,24 +216,51 @@ impl Segment {
 
     /// The last epoch of the write-ahead log that redb contains.
     pub fn epoch(&self) -> Result<u64> {
+        Ok(self.stored(EPOCH_KEY, codec::decode::<u64>)?.unwrap_or(0))
+    }
+
+    /// Whether redb lacks records without the write-ahead log. `false` after a clean stop and for a file of an older
+    /// version.
+    pub fn needs_wal(&self) -> Result<bool> {
+        Ok(self.stored(NEEDED_KEY, codec::decode::<bool>)?.unwrap_or(false))
+    }
+
+    /// A row of `meta` that redb contains.
+    fn stored<T>(&self, key: &[u8], decode: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>> {
         let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default());
-        Ok(stored.get(Table::Meta, EPOCH_KEY, codec::decode::<u64>)?.flatten().unwrap_or(0))
+        Ok(stored.get(Table::Meta, key, decode)?.flatten())
     }
 
     /// Reads the records that redb does not contain from the write-ahead log of `partition` into the memtable. `None`
     /// if there are none.
+    ///
+    /// # Errors
+    /// `WalDamaged` if acknowledged records are missing.
     pub fn replay_wal(&self, partition: u128, wal: &Wal) -> Result<Option<WalPosition>> {
         let epoch = self.epoch()?;
+        if self.needs_wal()? {
+            wal.check(partition, epoch)?;
+        }
         let mut last = epoch + 1;
-        wal.records_after(partition, epoch, |epoch, record| {
-            if epoch != last {
-                self.freeze(last);
-                last = epoch;
-            }
-            let mut layer = Layer::default();
-            record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
-            self.insert(layer);
-        })
+        wal.records_after(partition, epoch, |epoch, record| self.insert_record(&mut last, epoch, record))
+    }
+
+    /// Like `replay_wal`, up to the first damage.
+    pub fn salvage_wal(&self, partition: u128, wal: &Wal) -> Result<LostRecords> {
+        let epoch = self.epoch()?;
+        let mut last = epoch + 1;
+        wal.salvage(partition, epoch, |epoch, record| self.insert_record(&mut last, epoch, record))
+    }
+
+    /// Inserts a record. `last` is the epoch of the record before it, whose layers are frozen if this is another.
+    fn insert_record(&self, last: &mut u64, epoch: u64, record: WalRecord) {
+        if epoch != *last {
+            self.freeze(*last);
+            *last = epoch;
+        }
+        let mut layer = Layer::default();
+        record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
+        self.insert(layer);
     }
 
     /// Whether the memtable has so many layers that a flush is due.
@@ -250,6 +277,7 @@ impl Segment {
     pub fn freeze(&self, epoch: u64) {
         let mut mark = Layer::default();
         mark[Table::Meta as usize].insert(Key::from_slice(EPOCH_KEY), Some(codec::encode(&epoch)));
+        mark[Table::Meta as usize].insert(Key::from_slice(NEEDED_KEY), Some(codec::encode(&true)));
         let mut memtable = self.memtable();
         memtable.insert(mark);
         memtable.freeze();

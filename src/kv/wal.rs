@@ -6,6 +6,9 @@
 //! The file has two halves. The records between two checkpoints are an epoch, and epochs alternate between the halves:
 //! one fills while a checkpoint flushes the other.
 //!
+//! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log
+//! says so, and is refused without it.
+//!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
 //! redb contains already changes nothing.
@@ -13,25 +16,35 @@
 use redb::StorageBackend;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::{Result, io};
+use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::Changes;
 use crate::kv::tables::{ALL_TABLES, Key, Table};
+use crate::kv::wal_head::{HEADS_BYTES, SLOTS, WAL_HEAD_BYTES, WalHead};
 use crate::mutants::mutant;
 
 pub const WAL_FILE: &str = "journal";
 const WAL_FILE_NEW: &str = "journal.new";
 /// Key in `meta` of the last epoch that the partition's file contains.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
+/// Key in `meta` of whether the partition's file lacks records without its write-ahead log. Files of older versions
+/// lack the row, and a clean stop sets it to `false`.
+pub const NEEDED_KEY: &[u8] = b"journal_needed";
 /// Maximum bytes of the records of an epoch.
 pub const EPOCH_BYTES_MAX: u64 = 16 << 20;
-/// Bytes of the file: one half for each of two epochs.
+/// Bytes of the records: one half for each of two epochs. `WAL_FILE_BYTES` is the length of the file.
 pub const WAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
+/// Bytes of the whole file: the records, and the heads behind them.
+pub const WAL_FILE_BYTES: u64 = WAL_BYTES + HEADS_BYTES;
 /// Above this size the buffer of a record is freed after use.
 const BUFFER_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a record's head: length, checksum, epoch, partition and number.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
-/// Bytes that are searched for a later record when a record and its length are unreadable.
-const SEARCHED_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that the search for a later record reads at once.
+const SEARCHED_BYTES: usize = 64 << 10;
+/// Bytes of a record's epoch and partition, which the search looks for.
+const NAME_BYTES: usize = 8 + 16;
+/// A piece of the file that nothing was written to.
+static UNWRITTEN: [u8; SEARCHED_BYTES + NAME_BYTES] = [0; SEARCHED_BYTES + NAME_BYTES];
 
 /// The changes of one batch, by table.
 pub type WalRecord = Vec<(Table, Changes)>;
@@ -45,14 +58,32 @@ pub struct WalPosition {
     pub bytes: u64,
     /// The number of the next record.
     number: u64,
+    /// The number of that epoch's first record.
+    first: u64,
+}
+
+/// Records that cannot be recovered, because they follow a damaged one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LostRecords {
+    /// Number of lost records, as far as readable records after them show.
+    pub records: u64,
+    /// Rows of events in those of them that are readable.
+    pub events: u64,
 }
 
 pub struct Wal {
-    backend: Box<dyn StorageBackend>,
+    /// `None` if the file is missing.
+    backend: Option<Box<dyn StorageBackend>>,
+    /// Length of the file in bytes.
+    len: u64,
+    /// The newest head in the file. `None` if no head is readable.
+    head: Option<WalHead>,
     partition: u128,
     epoch: u64,
     /// Records since `reset`. Consecutive numbers prove that no record is missing between two epochs.
     number: u64,
+    /// The number of this epoch's first record.
+    first: u64,
     /// Bytes of this epoch's records.
     end: u64,
     /// The buffer of the last record, reused for the next.
@@ -66,31 +97,117 @@ impl std::fmt::Debug for Wal {
 }
 
 impl Wal {
-    /// Opens the write-ahead log. A missing one is made.
+    /// Opens the write-ahead log as it is. `prepare` makes a missing one.
     pub fn open(disk: &dyn Disk) -> Result<Wal> {
-        if !disk.exists(WAL_FILE).map_err(failed)? {
+        let backend = if disk.exists(WAL_FILE).map_err(failed)? {
+            Some(disk.open(WAL_FILE, false).map_err(failed)?)
+        } else {
+            None
+        };
+        let len = backend.as_ref().map_or(Ok(0), |backend| backend.len()).map_err(failed)?;
+        let mut wal =
+            Wal { backend, len, head: None, partition: 0, epoch: 0, number: 0, first: 0, end: 0, record: Vec::new() };
+        for slot in 0..SLOTS {
+            let mut bytes = [0; WAL_HEAD_BYTES];
+            wal.read_bytes(WAL_BYTES + WalHead::slot(slot), &mut bytes)?;
+            let found = WalHead::decode(&bytes);
+            wal.head = [wal.head, found].into_iter().flatten().max_by_key(|head| head.sequence);
+        }
+        Ok(wal)
+    }
+
+    /// Refuses a log that cannot contain the records after `epoch` of a partition that needs them.
+    ///
+    /// # Errors
+    /// `WalDamaged` if the log is missing, cut short, without a head, or of another partition or epoch.
+    pub fn check(&self, partition: u128, epoch: u64) -> Result<()> {
+        if self.backend.is_none() {
+            return Err(damaged("the file is missing".to_owned()));
+        }
+        if self.len < WAL_FILE_BYTES {
+            return Err(damaged(format!("the file is cut short: {} of {WAL_FILE_BYTES} bytes", self.len)));
+        }
+        match self.head {
+            None => Err(damaged("its head is unreadable".to_owned())),
+            Some(head) if head.partition != partition && head.previous != partition => {
+                Err(damaged("its head names another partition".to_owned()))
+            }
+            Some(head) if head.partition == partition && head.epoch > epoch + 2 => {
+                Err(damaged(format!("it is at epoch {}, and the partition is at {epoch}", head.epoch)))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Makes the file if it is missing or short, and gives it a head for the records of `partition` after `epoch` if it
+    /// has none. Afterwards the partition may need the log.
+    pub fn prepare(&mut self, disk: &dyn Disk, partition: u128, epoch: u64) -> Result<()> {
+        self.make(disk)?;
+        if self.head.is_some_and(|head| head.partition == partition || head.previous == partition) {
+            return Ok(());
+        }
+        self.announce_head(WalHead { sequence: 0, partition, previous: 0, epoch: epoch + 1, number: 0 })
+    }
+
+    /// Makes the log that of the new partition `partition`, durably. The list of partitions may name it afterwards.
+    /// redb must contain all records of `previous`, which the log serves as well until then.
+    pub fn announce(&mut self, disk: &dyn Disk, partition: u128, previous: u128) -> Result<()> {
+        self.make(disk)?;
+        self.announce_head(WalHead { sequence: 0, partition, previous, epoch: 1, number: 0 })
+    }
+
+    fn make(&mut self, disk: &dyn Disk) -> Result<()> {
+        if self.backend.is_none() {
             // The rename syncs the folder: without it a power cut may remove a file that was synced.
             let made = disk.open(WAL_FILE_NEW, true).map_err(failed)?;
-            made.set_len(WAL_BYTES).map_err(failed)?;
+            made.set_len(WAL_FILE_BYTES).map_err(failed)?;
             made.close().map_err(failed)?;
             disk.rename(WAL_FILE_NEW, WAL_FILE).map_err(failed)?;
+            self.backend = Some(disk.open(WAL_FILE, false).map_err(failed)?);
+            self.len = WAL_FILE_BYTES;
         }
-        let backend = disk.open(WAL_FILE, false).map_err(failed)?;
-        if backend.len().map_err(failed)? < WAL_BYTES {
-            backend.set_len(WAL_BYTES).map_err(failed)?;
+        if self.len < WAL_FILE_BYTES {
+            self.backend()?.set_len(WAL_FILE_BYTES).map_err(failed)?;
+            self.len = WAL_FILE_BYTES;
         }
-        Ok(Wal { backend, partition: 0, epoch: 0, number: 0, end: 0, record: Vec::new() })
+        Ok(())
+    }
+
+    /// Writes a head and syncs it. The first one fills all slots, so that a later one needs no space on a full disk.
+    fn announce_head(&mut self, head: WalHead) -> Result<()> {
+        let heads = if self.head.is_none() { SLOTS } else { 1 };
+        (0..heads).try_for_each(|_| self.write_head(head))?;
+        self.backend()?.sync_data().map_err(failed)
+    }
+
+    /// Writes a head with the next sequence number. The caller syncs it.
+    fn write_head(&mut self, head: WalHead) -> Result<()> {
+        let head = WalHead { sequence: self.head.map_or(0, |head| head.sequence + 1), ..head };
+        self.backend()?.write(WAL_BYTES + WalHead::slot(head.sequence), &head.encode()).map_err(failed)?;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    fn backend(&self) -> Result<&dyn StorageBackend> {
+        self.backend.as_deref().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// Reads bytes of the file. Bytes beyond its end are zero.
+    fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let there = self.len.saturating_sub(offset).min(out.len() as u64) as usize;
+        out[there..].fill(0);
+        if there == 0 { Ok(()) } else { self.backend()?.read(offset, &mut out[..there]).map_err(failed) }
     }
 
     /// Starts empty, for the records of `partition` after `epoch`.
     pub fn reset(&mut self, partition: u128, epoch: u64) {
-        (self.partition, self.epoch, self.number, self.end) = (partition, epoch + 1, 0, 0);
+        (self.partition, self.epoch, self.number, self.first, self.end) = (partition, epoch + 1, 0, 0, 0);
     }
 
     /// Starts the next epoch in the other half. The epoch before this one must be checkpointed, because its half is
     /// overwritten.
     pub fn rotate(&mut self) {
-        (self.epoch, self.end) = (self.epoch + 1, 0);
+        (self.epoch, self.end, self.first) = (self.epoch + 1, 0, self.number);
     }
 
     /// The current epoch.
@@ -103,16 +220,21 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it. `false` if it does not fit into this epoch. Then nothing was written.
+    /// Appends a record and syncs it, with the head of a new epoch in the same sync. `false` if it does not fit into
+    /// this epoch; then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
         if self.end + bytes > EPOCH_BYTES_MAX {
             return Ok(false);
         }
-        self.backend.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
+        if self.head.is_none_or(|head| (head.partition, head.epoch) != (self.partition, self.epoch)) {
+            let (partition, epoch, number) = (self.partition, self.epoch, self.first);
+            self.write_head(WalHead { sequence: 0, partition, previous: 0, epoch, number })?;
+        }
+        self.backend()?.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
         if !mutant!("ack_before_commit") {
-            self.backend.sync_data().map_err(failed)?;
+            self.backend()?.sync_data().map_err(failed)?;
         }
         self.end += bytes;
         self.number += 1;
@@ -126,8 +248,8 @@ impl Wal {
     /// it was never acknowledged. `None` if there are no records.
     ///
     /// # Errors
-    /// `Damaged` if records are missing between two epochs, or if a later record follows an unreadable one. Such a
-    /// record is damaged and not torn, and its batch was acknowledged.
+    /// `WalDamaged` if records are missing before the epoch that the head names, or if a later record follows an
+    /// unreadable one. Such a record is damaged and not torn, and its batch was acknowledged.
     pub fn records_after(
         &self,
         partition: u128,
@@ -137,78 +259,113 @@ impl Wal {
         let mut end: Option<WalPosition> = None;
         let first = epoch + 1;
         for epoch in [first, first + 1] {
-            let mut bytes = 0;
+            let (mut bytes, mut first_number) = (0, None);
             while let Some(found) = self.read(bytes, partition, epoch)? {
                 // The first record may have any number, unless an earlier epoch has records.
                 let is_next = end.map_or(epoch == first, |end| found.number == end.number);
                 if !is_next {
-                    let key = format!("record {}, before record {}", end.map_or(0, |end| end.number), found.number);
-                    return Err(crate::kv::error::Error::Damaged { file: WAL_FILE.to_owned(), table: "records", key });
+                    let number = end.map_or(0, |end| end.number);
+                    return Err(damaged(format!("record {number} is unreadable, and record {} is not", found.number)));
                 }
                 bytes += found.bytes;
-                end = Some(WalPosition { epoch, bytes, number: found.number + 1 });
+                let first = *first_number.get_or_insert(found.number);
+                end = Some(WalPosition { epoch, bytes, number: found.number + 1, first });
                 take(epoch, found.record);
             }
-            if self.is_followed(bytes, partition, epoch)? {
-                let key = format!("byte {}", half(epoch) + bytes);
-                return Err(crate::kv::error::Error::Damaged { file: WAL_FILE.to_owned(), table: "records", key });
+            if let Some((at, found)) = self.next_record(bytes, partition, epoch)? {
+                let (from, number) = (half(epoch) + bytes, found.number);
+                let at = half(epoch) + at;
+                return Err(damaged(format!("byte {from} is unreadable, and record {number} at byte {at} is not")));
             }
         }
-        Ok(end)
+        // An epoch begins only after all records of the one before were synced.
+        let begun = self.head.filter(|head| head.partition == partition && head.epoch == first + 1);
+        let number = end.map_or(0, |end| end.number);
+        match begun {
+            Some(head) if end.is_none() || number < head.number => {
+                Err(damaged(format!("record {number} is unreadable, and {} were written", head.number)))
+            }
+            _ => Ok(end),
+        }
+    }
+
+    /// Passes the records of `partition` after `epoch` to `take` up to the first damage. Returns the records after it,
+    /// which are lost.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn salvage(&self, partition: u128, epoch: u64, mut take: impl FnMut(u64, WalRecord)) -> Result<LostRecords> {
+        let mut lost = LostRecords::default();
+        let (mut next, mut last, mut first_lost, mut is_whole) = (None, None, None, true);
+        let first = epoch + 1;
+        for epoch in [first, first + 1] {
+            let mut at = 0;
+            loop {
+                let found = match self.read(at, partition, epoch)? {
+                    Some(found) => Some((at, found)),
+                    None => self.next_record(at, partition, epoch)?,
+                };
+                let Some((start, found)) = found else { break };
+                // As in `records_after`: a record has the next number, and only that of the first epoch may be any.
+                is_whole &= start == at && next.map_or(epoch == first, |next| next == found.number);
+                at = start + found.bytes;
+                last = Some(found.number);
+                if is_whole {
+                    next = Some(found.number + 1);
+                    take(epoch, found.record);
+                } else {
+                    first_lost.get_or_insert(found.number);
+                    let events = found.record.iter().filter(|(table, _)| *table == Table::Events);
+                    lost.events += events.map(|(_, changes)| changes.len() as u64).sum::<u64>();
+                }
+            }
+        }
+        let begun = |epoch| self.head.filter(|head| (head.partition, head.epoch) == (partition, epoch));
+        let written = begun(first + 1).map_or(0, |head| head.number).max(last.map_or(0, |last| last + 1));
+        let from = next.or(begun(first).map(|head| head.number)).or(first_lost).unwrap_or(written);
+        lost.records = written.saturating_sub(from);
+        Ok(lost)
     }
 
     /// Continues after the last record of `partition`. The epoch's records are written and synced again: if the
     /// previous process ended because a sync failed, they may exist in the page cache only.
     pub fn resume(&mut self, partition: u128, end: WalPosition) -> Result<()> {
         let mut again = vec![0; end.bytes as usize];
-        self.backend.read(half(end.epoch), &mut again).map_err(failed)?;
-        self.backend.write(half(end.epoch), &again).map_err(failed)?;
-        self.backend.sync_data().map_err(failed)?;
+        self.read_bytes(half(end.epoch), &mut again)?;
+        self.backend()?.write(half(end.epoch), &again).map_err(failed)?;
+        self.backend()?.sync_data().map_err(failed)?;
         (self.partition, self.epoch, self.number, self.end) = (partition, end.epoch, end.number, end.bytes);
+        self.first = end.first;
         Ok(())
     }
 
-    /// Whether a whole record of this epoch follows `at`, where no readable record begins. The search runs only if the
-    /// bytes at `at` resemble a record's head but for one bit, because older records lie beyond the last one. The
-    /// payload of a torn record cannot pass for a record: it would have to name the partition, whose id has 42 random
-    /// bits that no producer knows.
-    fn is_followed(&self, at: u64, partition: u128, epoch: u64) -> Result<bool> {
-        let name = [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat();
-        let seen_bytes = (EPOCH_BYTES_MAX - at).min(HEAD_BYTES as u64 + SEARCHED_BYTES_MAX);
-        if seen_bytes <= HEAD_BYTES as u64 {
-            return Ok(false);
-        }
-        let mut head = [0; HEAD_BYTES];
-        self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
-        // Nothing was ever written here.
-        if head[8..32] == [0; 24] {
-            return Ok(false);
-        }
-        let differing: u32 = head[8..32].iter().zip(&name).map(|(found, wanted)| (found ^ wanted).count_ones()).sum();
-        if differing > 1 {
-            return Ok(false);
-        }
-        // The length and each of its one-bit variants are tried, so a single flipped bit is detected in a record of any
-        // size.
-        let body_bytes = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let flipped = (0..u32::BITS).map(|bit| body_bytes ^ 1 << bit);
-        for body_bytes in std::iter::once(body_bytes).chain(flipped) {
-            let next = at + HEAD_BYTES as u64 + u64::from(body_bytes);
-            if next < EPOCH_BYTES_MAX && self.read(next, partition, epoch)?.is_some() {
-                return Ok(true);
+    /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset. Each record is
+    /// synced before the next is written, so such a record proves that the one at `at` was whole. Older records lie
+    /// behind the last one, of other epochs. The payload of a torn record cannot pass for a record: it would have to
+    /// name the partition, whose id has 42 random bits that no producer knows.
+    fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
+        let name: [u8; NAME_BYTES] =
+            [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();
+        let mut seen = vec![0; SEARCHED_BYTES + NAME_BYTES];
+        // A record's name follows its length and checksum.
+        let mut base = at + 8 + 1;
+        while base < EPOCH_BYTES_MAX && half(epoch) + base < self.len {
+            let bytes = (EPOCH_BYTES_MAX - base).min(seen.len() as u64) as usize;
+            self.read_bytes(half(epoch) + base, &mut seen[..bytes])?;
+            let mut from = if seen[..bytes] == UNWRITTEN[..bytes] { bytes } else { 0 };
+            while let Some(found) = seen[from..bytes].iter().position(|byte| *byte == name[0]) {
+                let start = from + found;
+                from = start + 1;
+                let record = base + start as u64 - 8;
+                if seen[start..bytes].starts_with(&name)
+                    && let Some(found) = self.read(record, partition, epoch)?
+                {
+                    return Ok(Some((record, found)));
+                }
             }
+            base += SEARCHED_BYTES as u64;
         }
-        let mut seen = vec![0; seen_bytes as usize];
-        self.backend.read(half(epoch) + at, &mut seen).map_err(failed)?;
-        let mut from = HEAD_BYTES;
-        while let Some(found) = seen[from..].iter().position(|byte| *byte == name[0]) {
-            let start = from + found;
-            if seen[start..].starts_with(&name) && self.read(at + start as u64 - 8, partition, epoch)?.is_some() {
-                return Ok(true);
-            }
-            from = start + 1;
-        }
-        Ok(false)
+        Ok(None)
     }
 
     /// Reads the record at `at` bytes in an epoch's half. `None` if no whole record of that epoch begins there.
@@ -218,14 +375,14 @@ impl Wal {
             return Ok(None);
         }
         let mut head = [0; HEAD_BYTES];
-        self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
+        self.read_bytes(half(epoch) + at, &mut head)?;
         let body_bytes = u64::from(u32::from_le_bytes([head[0], head[1], head[2], head[3]]));
         let bytes = HEAD_BYTES as u64 + body_bytes;
         if head[8..16] != epoch.to_le_bytes() || head[16..32] != partition.to_be_bytes() || bytes > left {
             return Ok(None);
         }
         let mut whole = vec![0; bytes as usize];
-        self.backend.read(half(epoch) + at, &mut whole).map_err(failed)?;
+        self.read_bytes(half(epoch) + at, &mut whole)?;
         if crc32fast::hash(&whole[8..]).to_le_bytes() != head[4..8] {
             return Ok(None);
         }
@@ -301,157 +458,13 @@ pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<WalRecord> {
     Some(record)
 }
 
-fn failed(error: std::io::Error) -> crate::kv::error::Error {
+fn failed(error: std::io::Error) -> Error {
     io(WAL_FILE, error)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn changes(n: u8) -> Changes {
-        let key = |last: u8| Key::from_slice(&[n, last]);
-        Changes::from([(key(1), Some(vec![n; 300])), (key(2), None), (key(3), Some(vec![]))])
-    }
-
-    /// A write-ahead log for partition 7, after `epoch`.
-    fn made(epoch: u64) -> (tempfile::TempDir, crate::kv::disk::RealDisk, Wal) {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = crate::kv::disk::RealDisk::take(folder.path()).unwrap();
-        let mut wal = Wal::open(&disk).unwrap();
-        wal.reset(7, epoch);
-        (folder, disk, wal)
-    }
-
-    /// The records after an epoch, and the epoch of the last one.
-    fn after(wal: &Wal, partition: u128, epoch: u64) -> Result<(Vec<WalRecord>, u64)> {
-        let mut records = Vec::new();
-        let end = wal.records_after(partition, epoch, |_, record| records.push(record))?;
-        Ok((records, end.map_or(epoch, |end| end.epoch)))
-    }
-
-    #[test]
-    fn what_was_appended_is_read_back_in_order_and_only_for_its_epoch_and_partition() {
-        let (_folder, _disk, mut wal) = made(0);
-        for n in 0..3 {
-            assert!(wal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
-        }
-        let (records, epoch) = after(&wal, 7, 0).unwrap();
-        assert_eq!((records.len(), epoch), (3, 1));
-        assert_eq!(records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
-        assert!(after(&wal, 7, 1).unwrap().0.is_empty());
-        assert!(after(&wal, 8, 0).unwrap().0.is_empty());
-        // A shorter epoch overwrites a longer one: the old tail is not read.
-        wal.reset(7, 2);
-        assert!(wal.append(&[(Table::Events, &changes(5))]).unwrap());
-        assert_eq!(after(&wal, 7, 2).unwrap().0.len(), 1);
-    }
-
-    #[test]
-    fn two_epochs_are_read_in_order_and_nothing_may_be_missing_between_them() {
-        let (_folder, _disk, mut wal) = made(4);
-        let append = |wal: &mut Wal, n| wal.append(&[(Table::Events, &changes(n))]).unwrap();
-        assert!(append(&mut wal, 1) && append(&mut wal, 2));
-        let last = half(5) + wal.bytes() / 2;
-        wal.rotate();
-        assert!(append(&mut wal, 3));
-        let tail = after(&wal, 7, 4).unwrap();
-        assert_eq!((tail.0.len(), tail.1), (3, 6));
-        assert_eq!(tail.0[2], vec![(Table::Events, changes(3))]);
-        assert_eq!(after(&wal, 7, 5).unwrap().0.len(), 1);
-        // One byte in either record of the epoch before.
-        for at in [half(5), last] {
-            let mut byte = [0];
-            wal.backend.read(at + 50, &mut byte).unwrap();
-            wal.backend.write(at + 50, &[byte[0] ^ 1]).unwrap();
-            let found = after(&wal, 7, 4);
-            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "{found:?}");
-            wal.backend.write(at + 50, &byte).unwrap();
-        }
-        assert_eq!(after(&wal, 7, 4).unwrap(), tail);
-    }
-
-    #[test]
-    fn it_goes_on_behind_the_last_record_after_a_restart() {
-        let (_folder, disk, mut wal) = made(0);
-        let append = |wal: &mut Wal, n| assert!(wal.append(&[(Table::Events, &changes(n))]).unwrap());
-        append(&mut wal, 1);
-        wal.rotate();
-        append(&mut wal, 2);
-        append(&mut wal, 3);
-        drop(wal);
-        let mut wal = Wal::open(&disk).unwrap();
-        let end = wal.records_after(7, 0, |_, _| ()).unwrap().unwrap();
-        wal.resume(7, end).unwrap();
-        append(&mut wal, 4);
-        wal.rotate();
-        append(&mut wal, 5);
-        // The first epoch is overwritten.
-        let (records, epoch) = after(&wal, 7, 1).unwrap();
-        assert_eq!((records.len(), epoch), (4, 3));
-        assert_eq!(records[3], vec![(Table::Events, changes(5))]);
-    }
-
-    #[test]
-    fn a_torn_record_ends_the_journal() {
-        let (_folder, _disk, mut wal) = made(0);
-        wal.append(&[(Table::Events, &changes(1))]).unwrap();
-        let first = half(1);
-        let end = first + wal.bytes();
-        wal.append(&[(Table::Events, &changes(2))]).unwrap();
-        for at in [end, end + 5, end + 40, first + wal.bytes() - 1] {
-            let mut byte = [0];
-            wal.backend.read(at, &mut byte).unwrap();
-            wal.backend.write(at, &[byte[0] ^ 0x10]).unwrap();
-            assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 1, "at {at}");
-            wal.backend.write(at, &byte).unwrap();
-        }
-        assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 2);
-    }
-
-    #[test]
-    fn a_record_that_others_follow_is_damaged_and_not_torn() {
-        let (_folder, _disk, mut wal) = made(0);
-        wal.append(&[(Table::Events, &changes(1))]).unwrap();
-        let second = half(1) + wal.bytes();
-        wal.append(&[(Table::Events, &changes(2))]).unwrap();
-        let last = half(1) + wal.bytes();
-        wal.append(&[(Table::Events, &changes(3))]).unwrap();
-        for bit in 8 * second..8 * last {
-            let mut byte = [0];
-            wal.backend.read(bit / 8, &mut byte).unwrap();
-            wal.backend.write(bit / 8, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
-            let found = after(&wal, 7, 0);
-            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "bit {bit}: {found:?}");
-            wal.backend.write(bit / 8, &byte).unwrap();
-        }
-        assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 3);
-    }
-
-    #[test]
-    fn a_flipped_bit_in_a_large_record_is_damage_as_well() {
-        let (_folder, _disk, mut wal) = made(0);
-        let large = Changes::from([(Key::from_slice(&[1]), Some(vec![7; 2 * SEARCHED_BYTES_MAX as usize]))]);
-        assert!(wal.append(&[(Table::Data, &large)]).unwrap());
-        let body_bits = 8 * HEAD_BYTES as u64..8 * wal.bytes();
-        wal.append(&[(Table::Events, &changes(2))]).unwrap();
-        for bit in (0..8 * HEAD_BYTES as u64).chain(body_bits.step_by(1_000_003)) {
-            let mut byte = [0];
-            let at = half(1) + bit / 8;
-            wal.backend.read(at, &mut byte).unwrap();
-            wal.backend.write(at, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
-            let found = after(&wal, 7, 0);
-            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "bit {bit}: {found:?}");
-            wal.backend.write(at, &byte).unwrap();
-        }
-        assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 2);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_not_written() {
-        let (_folder, _disk, mut wal) = made(0);
-        let large = Changes::from([(Key::from_slice(&[1]), Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
-        assert!(!wal.append(&[(Table::Data, &large)]).unwrap());
-        assert_eq!(wal.bytes(), 0);
-    }
+fn damaged(what: String) -> Error {
+    Error::WalDamaged { file: WAL_FILE.to_owned(), what }
 }
+
+#[cfg(test)]
+mod tests;

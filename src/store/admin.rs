@@ -13,10 +13,12 @@ use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 use crate::store::replication::log::ReplicationLog;
 use crate::store::secrets::vault::KEY_BYTES;
 
+pub use crate::kv::wal::LostRecords;
 pub use crate::store::backup::{
     BackupProgress, BackupSnapshot, OnBackupProgress, ReceivedBackup, is_stream, receive, refuse,
 };
 pub use crate::store::partitions::compact::{Compacted, compact};
+pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
 pub use crate::store::replication::{

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use crate::kv::error::{Error, Result};
 use crate::kv::segment::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Segment, catch_panic};
 use crate::kv::tables::{Key, Table};
-use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY};
+use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, NEEDED_KEY};
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::store::partitions::set::{Partition, PartitionSet, STATE_FILE};
@@ -36,6 +36,14 @@ impl CommitTarget<'_> {
             CommitTarget::Partition(_, file) => file.name(),
         }
     }
+}
+
+/// Whether the active partition's file lacks records without the write-ahead log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WalNeed {
+    Needed,
+    /// The daemon stops.
+    Unneeded,
 }
 
 /// Flushes the active partition's frozen memtable. Until it has run, the writer blocks once the other half of the
@@ -85,7 +93,7 @@ impl Writer {
             is_written = self.wal.append(&write_batch.changes())?;
         }
         if !is_written {
-            return self.commit_all(first, file, write_batch);
+            return self.commit_all(first, file, write_batch, WalNeed::Needed);
         }
         file.insert(write_batch.into_layer());
         if (self.wal.bytes() >= CHECKPOINT_DUE_BYTES || file.has_many_layers()) && !file.is_flushing() {
@@ -95,8 +103,15 @@ impl Writer {
     }
 
     /// Commits the memtable and `write_batch` to redb in one commit and resets the write-ahead log.
-    fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut write_batch: WriteBatch) -> Result<()> {
+    fn commit_all(
+        &mut self,
+        first: u128,
+        file: &Arc<Segment>,
+        mut write_batch: WriteBatch,
+        need: WalNeed,
+    ) -> Result<()> {
         let epoch = self.wal.epoch();
+        write_batch.put(Table::Meta, Key::from_slice(NEEDED_KEY), &(need == WalNeed::Needed));
         write_batch.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
         file.commit(write_batch)?;
         self.wal.reset(first, epoch);
@@ -150,14 +165,36 @@ impl Writer {
 
     /// Runs a checkpoint at once and resets the write-ahead log.
     pub fn checkpoint(&mut self) -> Result<()> {
+        self.checkpoint_with(WalNeed::Needed, |writer, file| Ok(writer.wal.bytes() > 0 || file.is_flushing()))
+    }
+
+    /// Runs the last checkpoint before a stop. The partition does not need the write-ahead log afterwards, so nothing
+    /// more may be applied. After a failed sync nothing is done.
+    pub fn close(&mut self) -> Result<()> {
+        if self.has_lost_writes() {
+            return Ok(());
+        }
+        self.checkpoint_with(WalNeed::Unneeded, |_, _| Ok(true))
+    }
+
+    /// Records that the active partition needs the write-ahead log from now on.
+    pub(in crate::store) fn require_wal(&mut self) -> Result<()> {
+        self.checkpoint_with(WalNeed::Needed, |_, file| Ok(!file.needs_wal()?))
+    }
+
+    fn checkpoint_with(
+        &mut self,
+        need: WalNeed,
+        is_due: impl FnOnce(&Writer, &Arc<Segment>) -> Result<bool>,
+    ) -> Result<()> {
         let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
         // A closed segment may lack records of the write-ahead log. Opening it replays them.
         let file = self.open_for_writing(&partition)?;
-        if self.wal.bytes() == 0 && !file.is_flushing() {
+        if !is_due(self, &file)? {
             return Ok(());
         }
         let write_batch = WriteBatch::on(file.snapshot()?);
-        self.commit_all(partition.first, &file, write_batch).inspect_err(|error| {
+        self.commit_all(partition.first, &file, write_batch, need).inspect_err(|error| {
             drop(file);
             self.checkpoint_failed(error);
         })
@@ -170,8 +207,7 @@ impl Writer {
         self.figures.remove(&partition.first);
         self.end_backup();
         // Only the writer opens the active partition, so readers would find it closed until the next batch.
-        let _ = self.partition_set.close(&partition);
-        let _ = self.open_for_writing(&partition);
+        let _ = self.reopen_for_writing(&partition);
     }
 
     /// The segment of a partition, open for writing. An archived partition is unarchived first, and opening the active
@@ -183,20 +219,27 @@ impl Writer {
         if partition.first != self.active {
             return self.partition_set.write(partition, OTHER_CACHE_BYTES);
         }
-        let was_open = self.partition_set.is_open_for_writing(partition);
-        let file = self.partition_set.write(partition, ACTIVE_CACHE_BYTES)?;
-        if !was_open && let Err(error) = self.recover(partition.first, &file) {
-            drop(file);
-            // A failed segment reports its failure again when it is closed, and is closed all the same.
-            let _ = self.partition_set.close(partition);
-            return Err(error);
-        }
-        Ok(file)
+        let partition_set = self.partition_set.clone();
+        partition_set.write_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file))
     }
 
-    /// Replays the records that the segment does not contain. The write-ahead log continues after them.
+    /// Closes a partition and opens it again for writing, after it failed.
+    pub(in crate::store) fn reopen_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
+        let partition_set = self.partition_set.clone();
+        if partition.first == self.active {
+            return partition_set
+                .reopen_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file));
+        }
+        partition_set.reopen_prepared(partition, OTHER_CACHE_BYTES, |_| Ok(()))
+    }
+
+    /// Replays the records that the segment does not contain. The write-ahead log continues after them. No reader sees
+    /// the segment before, because it lacks acknowledged batches.
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
-        let Some(end) = file.replay_wal(first, &self.wal)? else {
+        let end = file.replay_wal(first, &self.wal)?;
+        let partition_set = self.partition_set.clone();
+        self.wal.prepare(&*partition_set.disk, first, file.epoch()?)?;
+        let Some(end) = end else {
             self.wal.reset(first, file.epoch()?);
             return Ok(());
         };
@@ -205,10 +248,7 @@ impl Writer {
             self.flushing_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
-        if let Some(partition) = self.partition_set.partition(first) {
-            self.idempotency.load(&self.partition_set.snapshot(&partition)?, Time::ZERO)?;
-        }
-        Ok(())
+        self.idempotency.load(&file.snapshot()?, Time::ZERO)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
 use crate::store::idempotency::rows;
-use crate::store::partitions::set::PartitionSet;
+use crate::store::partitions::set::{PartitionSet, STATE_FILE};
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
 use crate::store::replication::{CommitPublisher, Replication};
@@ -68,6 +68,9 @@ pub struct Writer {
     pub(in crate::store) flushing_bytes: u64,
     /// Checkpoints since the active partition became full.
     pub(in crate::store) sealing_checkpoints: u32,
+    /// Whether `state.redb` may list a newer partition than `active`, because the commit that lists it failed. Until it
+    /// is read again, no partition may be the home of a new event.
+    pub(in crate::store) is_roll_uncertain: bool,
     /// The lease of the running backup, if there is one.
     pub(in crate::store) backup: Weak<BackupLease>,
     /// Time of the current batch.
@@ -193,6 +196,9 @@ impl Writer {
             }
             let slot = Slot { index, request, command };
             match self.target_of(command) {
+                Ok(WriteTarget::Partition(first)) if first == self.active && self.is_roll_uncertain => {
+                    results.set(index, Err(Rejection::Failed(format!("{STATE_FILE} is being opened again"))));
+                }
                 Ok(WriteTarget::Partition(first)) => partitions.entry(first).or_default().push(slot),
                 Ok(WriteTarget::Nowhere(kind)) => results.set(index, Err(Rejection::NotFound(kind))),
                 Err(error) => self.fail(&[slot], &error, results, batch),

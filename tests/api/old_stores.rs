@@ -1,7 +1,8 @@
 //! Stores of earlier versions can be read, to the last attempt, and used: `tests/data/stores/*.tar.gz`, each with the
 //! answers of its API at that time. A changed format needs a reader for these. None of them is ever rebuilt.
 //!
-//! `POSTRIDER_KEEP_STORE=name cargo test --test daemon old_stores` adds one, at a release that changes a format.
+//! `POSTRIDER_KEEP_STORE=name cargo test --test daemon old_stores` adds one, at a release that changes a format. A name
+//! that ends with `-killed` keeps the files as a killed daemon leaves them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 use crate::support::children::output;
 use crate::support::daemon::text;
 use crate::support::{Receiver, TestDaemon};
+
+/// Seconds until a failed delivery is tried again.
+const RETRY_S: i64 = 3_600;
 
 fn stores() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/stores")
@@ -36,8 +40,8 @@ async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
     Value::Object(said)
 }
 
-/// Makes a store with deliveries of every kind: delivered at once, after a failure, failed, and waiting. Its folder
-/// goes into `name`.tar.gz, and the API's answers into `name`.json.
+/// A store with some of everything: delivered at once, after a failure, failed for good, one that waits, and one that
+/// waits for its retry. Its folder goes into `name`.tar.gz, what the API says into `name`.json.
 async fn keep(name: &str) {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
@@ -46,11 +50,13 @@ async fn keep(name: &str) {
         daemon.webhook(&receiver.url(), json!({ "event_types": ["ill"], "name": "ill", "retry_schedule_s": [] })).await;
     let paused = daemon.webhook(&receiver.url(), json!({ "event_types": ["later"], "name": "paused" })).await;
     daemon.post(&format!("/v1/webhooks/{}/pause", text(&paused, "id")), json!({})).await;
+    let retrying = json!({ "event_types": ["again"], "name": "retrying", "retry_schedule_s": [RETRY_S] });
+    let retrying = daemon.webhook(&receiver.url(), retrying).await;
     let mut paths = Vec::new();
-    receiver.next_statuses([500]);
-    // One payload is stored in chunks.
+    receiver.next_statuses([500, 200, 500]);
+    // One of them is kept in pieces.
     let event = |kind: &str, data: Value| json!({ "type": kind, "event_id": format!("of {kind}"), "data": data });
-    for (kind, ends) in [("ill", "failed"), ("well", "delivered"), ("later", "pending")] {
+    for (kind, ends) in [("ill", "failed"), ("well", "delivered"), ("again", "retrying"), ("later", "pending")] {
         let made = daemon
             .publish_with(event(kind, json!({ "fill": kind.repeat(if kind == "later" { 15_000 } else { 10 }) })))
             .await;
@@ -59,14 +65,17 @@ async fn keep(name: &str) {
         paths.push(format!("/v1/deliveries/{}", text(&delivery, "id")));
         paths.push(format!("/v1/deliveries/{}/attempts", text(&delivery, "id")));
     }
-    for webhook in [&well, &ill, &paused] {
+    for webhook in [&well, &ill, &paused, &retrying] {
         paths.push(format!("/v1/webhooks/{}", text(webhook, "id")));
         paths.push(format!("/v1/webhooks/{}/stats", text(webhook, "id")));
         paths.push(format!("/v1/webhooks/{}/secret", text(webhook, "id")));
     }
     let said = said(&daemon, &paths).await;
-    daemon.stop(Duration::from_secs(10)).await;
-    let kept = json!({ "key": daemon.key, "paused": text(&paused, "id"), "said": said });
+    if !name.ends_with("-killed") {
+        daemon.stop(Duration::from_secs(10)).await;
+    }
+    let (waits, fails) = (text(&paused, "id"), text(&retrying, "id"));
+    let kept = json!({ "key": daemon.key, "paused": waits, "retrying": fails, "said": said });
     fs::create_dir_all(stores()).expect("a folder");
     let words = serde_json::to_string_pretty(&kept).expect("JSON") + "\n";
     fs::write(stores().join(format!("{name}.json")), words).expect("written");
@@ -100,6 +109,13 @@ async fn read(name: &str) {
     daemon.patch(&format!("/v1/webhooks/{paused}"), json!({ "url": receiver.url() })).await;
     daemon.post(&format!("/v1/webhooks/{paused}/resume"), json!({})).await;
     receiver.take(1).await;
+    // So is the one that waited for its retry. Older stores have none.
+    if let Some(retrying) = kept["retrying"].as_str() {
+        daemon.patch(&format!("/v1/webhooks/{retrying}"), json!({ "url": receiver.url() })).await;
+        // Twice the wait, because a random part is added to it.
+        daemon.advance_s(2 * RETRY_S);
+        receiver.take(1).await;
+    }
     let again = daemon.publish_with(json!({ "type": "later", "event_id": "of another", "data": {} })).await;
     daemon.delivery_in(&again, "delivered").await;
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::cli_failures::{files, made, name, partition};
-use crate::support::process::{refused, start};
+use crate::support::process::{refused, said_by, start, start_with};
 
 const FAILED: i32 = 1;
 
@@ -125,4 +125,26 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
         fs::write(&path, whole).expect("written");
     }
     start(&data, &folder.path().join("log"), &[]).stop();
+}
+
+#[test]
+fn a_journal_that_is_missing_after_a_kill_is_refused_until_the_loss_is_accepted() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    // Dropped without SIGTERM, it is killed.
+    drop(start(&data, &log, &[]));
+    fs::remove_file(data.join("journal")).expect("removed");
+    let (code, words) = refused(&data, &log, &[]);
+    assert_eq!(code, FAILED, "{words}");
+    assert!(words.contains("journal: ") && words.contains("--accept-loss"), "{words}");
+    assert!(!data.join("journal").exists(), "nothing is made in its place");
+    let (code, words) = said_by(&data, &["verify"], &[]);
+    assert!(code == FAILED && words.contains("journal: the file is missing"), "{words}");
+    let (code, words) = said_by(&data, &["doctor", "--offline"], &[]);
+    assert!(code == FAILED && words.contains("write_ahead_log") && words.contains("--accept-loss"), "{words}");
+    let accepting = start_with(&["--accept-loss"], &data, &log);
+    accepting.stop();
+    let words = fs::read_to_string(&log).expect("a log");
+    assert!(words.contains("the file is missing") && words.contains("lost are at least"), "{words}");
+    start(&data, &log, &[]).stop();
 }

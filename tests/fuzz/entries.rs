@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postrider::api::cursor::{self, CursorKind};
 use postrider::api::native::cloudevents;
 use postrider::kv::codec;
-use postrider::kv::wal::{WAL_BYTES, Wal};
+use postrider::kv::wal::Wal;
 use postrider::model::job::Job;
 use postrider::model::{ApiKey, App, Attempt, Delivery, Event, Organization, Webhook};
 use postrider::rules::filter::Filter;
@@ -95,13 +95,13 @@ pub fn journal(bytes: &[u8]) {
     }
 }
 
-/// A read-only disk with one file, which has zeros after its bytes.
+/// A disk of one file that takes no change.
 #[derive(Debug)]
 struct OneFile(Vec<u8>);
 
 impl redb::StorageBackend for OneFile {
     fn len(&self) -> std::io::Result<u64> {
-        Ok(WAL_BYTES)
+        Ok(self.0.len() as u64)
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
         let rest = self.0.get(offset as usize..).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Disk for OneFile {
         Ok(())
     }
     fn len(&self, _: &str) -> std::io::Result<u64> {
-        Ok(WAL_BYTES)
+        Ok(self.0.len() as u64)
     }
     fn free_bytes(&self) -> std::io::Result<u64> {
         Ok(u64::MAX)

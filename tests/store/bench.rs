@@ -7,12 +7,15 @@ use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
-    Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+    Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, NewKey, Opened,
+    PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest,
+    open,
 };
 
 pub const START: Time = Time(1_772_704_800_000);
 pub const DAY_MS: i64 = 86_400_000;
+
+pub const MASTER_KEY: [u8; 32] = [7; 32];
 
 pub struct Bench {
     folder: tempfile::TempDir,
@@ -31,7 +34,11 @@ fn options() -> StoreOptions {
 }
 
 fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
-    let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+    open_on(Arc::new(RealDisk::take(folder.path()).unwrap()), now).unwrap()
+}
+
+/// Opens a store on a disk, with random numbers that follow from the time.
+pub fn open_on(disk: Arc<dyn Disk>, now: Time) -> postrider::store::Result<Opened> {
     let mut seed = 0x9e37_79b9_7f4a_7c15u64 ^ now.0 as u64;
     let random = move || {
         seed ^= seed << 13;
@@ -39,13 +46,22 @@ fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
         seed ^= seed << 17;
         seed
     };
-    open(disk, options(), &[7; 32], now, Box::new(random)).unwrap()
+    open(disk, options(), &MASTER_KEY, now, Box::new(random))
 }
 
 impl Bench {
     pub fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let mut opened = open_at(&folder, START);
+        let opened = open_at(&folder, START);
+        Bench::of(folder, opened)
+    }
+
+    /// A new store on a disk.
+    pub fn on(disk: Arc<dyn Disk>) -> Bench {
+        Bench::of(tempfile::tempdir().unwrap(), open_on(disk, START).unwrap())
+    }
+
+    fn of(folder: tempfile::TempDir, mut opened: Opened) -> Bench {
         assert!(opened.is_new);
         let key = NewKey {
             app: None,
@@ -79,6 +95,15 @@ impl Bench {
             batch.effects.merge(next.effects);
         }
         (batch.results.pop().unwrap().map(|applied| applied.receipt), batch)
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Ends the store as a killed process does. Returns its data directory.
+    pub fn kill(self) -> tempfile::TempDir {
+        self.folder
     }
 
     pub fn reopen(&mut self) {

@@ -1,5 +1,8 @@
 //! The store by itself, without a daemon around it.
 
 mod bench;
+mod hooked_disk;
+mod journal;
 mod life;
 mod partitions;
+mod readers;

@@ -1,10 +1,14 @@
 //! Partitions begin and go without making publishers wait. A full one is sealed when redb has nearly all of it, and old
 //! ones are dropped a few at a time.
 
-use bytes::Bytes;
-use postrider::store::Retention;
+use std::sync::Arc;
 
-use crate::store::bench::{Bench, DAY_MS};
+use bytes::Bytes;
+use postrider::model::EventId;
+use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt, Retention};
+
+use crate::store::bench::{Bench, DAY_MS, START, open_on};
+use crate::store::hooked_disk::HookedDisk;
 
 /// Publishes this many events of 100 KiB.
 fn publish_large(bench: &mut Bench, events: usize) {
@@ -61,4 +65,80 @@ fn what_retention_has_ended_goes_a_few_partitions_at_a_time() {
     }
     assert_eq!(dropped.len(), 6);
     assert_eq!(bench.opened.store.verify(&mut |_| {}).unwrap().unlisted, Vec::<String>::new());
+}
+
+#[test]
+fn a_start_opens_a_bounded_number_of_the_partitions_that_may_change() {
+    let disk = HookedDisk::new();
+    let mut bench = Bench::on(disk.clone());
+    bench.webhook(|_| {});
+    for _ in 0..70 {
+        bench.publish("a", |_| {});
+        bench.now = bench.now.plus_ms(1_000);
+        bench.opened.writer.roll(bench.now).unwrap();
+    }
+    let now = bench.now;
+    drop(bench);
+    disk.take_open_max();
+    let opened = open_on(disk.clone(), now).unwrap();
+    assert_eq!(opened.store.partition_count(), 71);
+    let open = disk.take_open_max();
+    assert!(open < 60, "{open} files were open at once");
+}
+
+#[test]
+fn a_state_file_that_is_older_than_a_partition_with_events_is_refused_and_nothing_is_removed() {
+    for is_checkpointed in [false, true] {
+        let mut bench = Bench::new();
+        let aside = tempfile::tempdir().unwrap();
+        std::fs::copy(bench.folder().join("state.redb"), aside.path().join("state.redb")).unwrap();
+        bench.now = bench.now.plus_ms(1_000);
+        bench.opened.writer.roll(bench.now).unwrap();
+        bench.publish("a", |_| {});
+        if is_checkpointed {
+            bench.opened.writer.checkpoint().unwrap();
+        }
+        let folder = bench.kill();
+        let partitions = || std::fs::read_dir(folder.path().join("partitions")).unwrap().count();
+        std::fs::copy(aside.path().join("state.redb"), folder.path().join("state.redb")).unwrap();
+        let error = open_on(Arc::new(RealDisk::take(folder.path()).unwrap()), START).unwrap_err().to_string();
+        assert!(error.starts_with("state.redb: it is older than partitions/"), "{error}");
+        assert_eq!(partitions(), 2);
+    }
+}
+
+/// Publishes an event. `None` if that was refused.
+fn try_publish(bench: &mut Bench) -> Option<EventId> {
+    let publish = Command::Partition(PartitionCommand::Publish(vec![EventInput::new("a", "{}")]));
+    match bench.apply(publish).0 {
+        Ok(Receipt::Published(published)) => Some(published[0].event.id),
+        _ => None,
+    }
+}
+
+#[test]
+fn events_are_found_after_a_partition_began_in_a_commit_that_failed() {
+    let mut began = 0;
+    for syncs in 0..4 {
+        let disk = HookedDisk::new();
+        let mut bench = Bench::on(disk.clone());
+        let mut acknowledged = vec![try_publish(&mut bench).expect("an event")];
+        bench.now = bench.now.plus_ms(1_000);
+        disk.fail_state_after(syncs);
+        let rolled = bench.opened.writer.roll(bench.now);
+        bench.now = bench.now.plus_ms(1_000);
+        acknowledged.extend(try_publish(&mut bench));
+        disk.heal_state();
+        acknowledged.extend(try_publish(&mut bench));
+        acknowledged.push(try_publish(&mut bench).expect("the file is open again"));
+        began += usize::from(rolled.is_err() && bench.opened.store.partition_count() == 2);
+        let tenant = bench.caller.tenant;
+        let now = bench.now;
+        let is_found = |bench: &Bench, id| bench.opened.store.event(tenant, id, now).unwrap().is_some();
+        assert!(acknowledged.iter().all(|id| is_found(&bench, *id)), "after {syncs} syncs");
+        drop(bench);
+        let store = open_on(disk, now).unwrap().store;
+        assert!(acknowledged.iter().all(|id| store.event(tenant, *id, now).unwrap().is_some()), "after {syncs} syncs");
+    }
+    assert!(began > 0, "no failed commit was on the disk");
 }

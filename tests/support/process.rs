@@ -35,6 +35,13 @@ fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
     command
 }
 
+/// Starts it with flags and waits until it listens.
+pub fn start_with(flags: &[&str], data_dir: &Path, log: &Path) -> Program {
+    let mut command = command(data_dir, log, &[]);
+    let (child, said) = listening_of(command.args(flags), log);
+    Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), said }
+}
+
 /// Starts it and waits until it listens on TCP.
 pub fn start(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
     let (child, said) = listening(data_dir, log, variables);
@@ -49,7 +56,11 @@ pub fn start_anywhere(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -
 }
 
 fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child, Vec<String>) {
-    let mut child = spawn(&mut command(data_dir, log, variables));
+    listening_of(&mut command(data_dir, log, variables), log)
+}
+
+fn listening_of(command: &mut Command, log: &Path) -> (Child, Vec<String>) {
+    let mut child = spawn(command);
     let mut said = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
         said.push(line.expect("text"));

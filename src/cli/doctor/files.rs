@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Site;
 use super::finding::Finding;
+use crate::daemon;
 use crate::server::{ServerTls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
@@ -13,6 +14,7 @@ const OF_ANYBODY_ELSE: u32 = 0o077;
 
 pub(super) fn look(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
+    findings.extend(write_ahead_log(&site.data_dir));
     let settings = &site.settings;
     let key_files = [("admin_key_file", &settings.admin_key_file), ("master_key_file", &settings.master_key_file)];
     let tls = [("server.tls_key", &settings.server.tls_key)];
@@ -62,7 +64,18 @@ fn data_dir(dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Checks a file with a secret. `None` if all is well.
+/// `None` if the daemon has the store, or there is none to be looked into: other checks say so.
+fn write_ahead_log(dir: &Path) -> Option<Finding> {
+    const CHECK: &str = "write_ahead_log";
+    let fix = "restore a backup; or `postrider serve --accept-loss` once, which says how much is lost";
+    match daemon::wal_damage(dir) {
+        Ok(Some(damage)) => Some(Finding::fail(CHECK, format!("it is damaged: {damage}"), fix)),
+        Ok(None) if dir.join("journal").exists() => Some(Finding::ok(CHECK, "it is whole, or not needed")),
+        Ok(None) | Err(_) => None,
+    }
+}
+
+/// None where all is well.
 fn secret_file(check: &'static str, file: &Path) -> Option<Finding> {
     let shown = file.display();
     match fs::metadata(file) {

@@ -65,6 +65,14 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
+fn a_partition_that_each_commit_would_fill_is_refused() {
+    let with = |config: &'static str| TestInputs { config: Some(config), ..given() };
+    let said = with("partition_max_bytes = \"15MiB\"\n").problems().join("\n");
+    assert!(said.contains("partition_max_bytes") && said.contains("16MiB"), "{said}");
+    assert!(with("partition_max_bytes = \"16MiB\"\n").load().is_ok());
+}
+
+#[test]
 fn the_shipped_file_changes_nothing_and_uncommented_gives_exactly_the_defaults() {
     let shipped = TestInputs { config: Some(SETTINGS_FILE), ..given() }.load().expect("it is valid");
     assert_eq!(shipped.settings, Settings::default());

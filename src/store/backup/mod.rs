@@ -26,6 +26,7 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
+use crate::kv::wal::NEEDED_KEY;
 use crate::model::Webhook;
 use crate::model::figures::Sums;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
@@ -224,6 +225,10 @@ impl BackupSender<'_> {
                 }
             }
             rows += 1;
+            // The copy has no write-ahead log and needs none.
+            if (table, key) == (Table::Meta, NEEDED_KEY) {
+                return Ok(ScanStep::Go);
+            }
             self.row(table, key, change(key, value)?.as_deref().unwrap_or(value))?;
             Ok(ScanStep::Go)
         })

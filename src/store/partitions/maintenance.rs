@@ -109,8 +109,11 @@ impl Writer {
         let new = Partition::new(first, PartitionRow::default());
         self.partition_set.create_partition(&new)?;
         // Opened before it is listed, because readers never open the active partition.
-        let opened =
-            self.partition_set.write(&new, ACTIVE_CACHE_BYTES).and_then(|_| self.partition_set.state()?.snapshot());
+        let opened = self
+            .partition_set
+            .write(&new, ACTIVE_CACHE_BYTES)
+            .and_then(|_| self.wal.announce(&*self.partition_set.disk, first, self.active))
+            .and_then(|()| self.partition_set.state()?.snapshot());
         let state = match opened {
             Ok(state) => state,
             Err(error) => {
@@ -127,7 +130,11 @@ impl Writer {
         if let Some((row, old)) = &sealed {
             write_batch.put(Table::Partitions, tables::partition(old.first), row);
         }
-        self.commit(CommitTarget::State, write_batch)?;
+        if let Err(error) = self.commit(CommitTarget::State, write_batch) {
+            self.is_roll_uncertain = true;
+            self.failed_files.insert(0);
+            return Err(error);
+        }
         if let Some((row, old)) = sealed {
             old.set_row(row);
             // The next use opens it with the small cache of a sealed partition.

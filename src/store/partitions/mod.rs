@@ -8,3 +8,4 @@ pub mod recovery;
 pub mod set;
 pub mod sizes;
 pub mod space;
+pub mod wal_loss;

@@ -13,6 +13,7 @@ use crate::model::{ApiKey, App, Delivery, Organization, Time};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
+use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
@@ -23,7 +24,9 @@ use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::IdempotencyIndex;
 use crate::store::partitions::last_seen;
-use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
+use crate::store::partitions::set::{
+    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
+};
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
 use crate::store::registry::Registry;
@@ -77,8 +80,8 @@ pub fn open_with_ids(
     let vault = Vault::new(&master_key::data_key(&state.snapshot()?, &master)?);
     let partition_set = Arc::new(PartitionSet::new(disk, options, vault, state));
     let last = load_state(&partition_set)?;
-    remove_unlisted(&partition_set)?;
     let wal = Wal::open(&*partition_set.disk)?;
+    remove_unlisted(&partition_set, &wal)?;
     let mut writer = Writer {
         partition_set: partition_set.clone(),
         ids,
@@ -95,6 +98,7 @@ pub fn open_with_ids(
         checkpoint: None,
         flushing_bytes: 0,
         sealing_checkpoints: 0,
+        is_roll_uncertain: false,
         backup: Weak::new(),
         now,
         last_seen: last_seen::stored(&partition_set)?.unwrap_or(Time::ZERO),
@@ -105,6 +109,10 @@ pub fn open_with_ids(
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
+    if let Err(error) = writer.require_wal() {
+        // The disk may be full. The next checkpoint says the same.
+        writer.mark_failed(&error);
+    }
     let first = writer.broken_queues()?;
     let is_new = partition_set.registry().organizations.is_empty();
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })
@@ -173,16 +181,41 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
     })
 }
 
-/// Removes files that are not listed. A crash came before they were listed or after they were delisted.
-pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<()> {
-    for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))? {
-        let listed = first_of(&name).is_some_and(|first| partition_set.partition(first).is_some());
-        if !listed {
-            let name = format!("{PARTITIONS}/{name}");
-            partition_set.disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
+/// Removes files that are not listed: they were made before a cut, or delisted before it.
+///
+/// # Errors
+/// A file that is newer than a listed one has events: `state.redb` is of an earlier moment. Nothing is removed then.
+pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal) -> Result<()> {
+    let disk = &*partition_set.disk;
+    let names = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
+    let is_listed = |name: &String| first_of(name).is_some_and(|first| partition_set.partition(first).is_some());
+    let unlisted: Vec<String> = names.into_iter().filter(|name| !is_listed(name)).collect();
+    // Partitions are delisted in their order, so one that lies behind the oldest never was.
+    let oldest = partition_set.partitions().first().map_or(0, |oldest| oldest.first);
+    for first in unlisted.iter().filter_map(|name| first_of(name)).filter(|first| *first > oldest) {
+        let name = Partition::new(first, PartitionRow::default()).file_name();
+        if has_events(&partition_set.disk, &name, first, wal)? {
+            let words = format!(
+                "it is older than {name}, which it does not list; put the files of one moment back, or restore a backup"
+            );
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, words);
+            return Err(crate::kv::error::io(STATE_FILE, error));
         }
     }
+    for name in unlisted {
+        let name = format!("{PARTITIONS}/{name}");
+        disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
+    }
     Ok(())
+}
+
+/// Whether a partition's file has events, or the write-ahead log has records for it. A repair of the file stays in
+/// memory, because a full disk may have no space for it.
+fn has_events(disk: &Arc<dyn Disk>, name: &str, first: u128, wal: &Wal) -> Result<bool> {
+    let file = Arc::new(Segment::open(&ReadOnlyDisk(disk.clone()), name, OpenMode::Write, OTHER_CACHE_BYTES)?);
+    // The log of a partition that was just made may still be that of the one before.
+    let has_records = matches!(file.replay_wal(first, wal), Ok(Some(_)));
+    Ok(has_records || file.snapshot()?.rows(Table::Events)? > 0)
 }
 
 impl Writer {
@@ -198,7 +231,10 @@ impl Writer {
                 self.active = partition.first;
             }
             if !row.archived {
-                self.open_for_writing(partition)?;
+                // Others are opened for reading, so that a bounded number is open at once.
+                if partition.first == self.active {
+                    self.open_for_writing(partition)?;
+                }
                 let snapshot = self.partition_set.snapshot(partition)?;
                 let last = last_id(&snapshot)?;
                 self.ids.rise_above(last);

@@ -56,7 +56,9 @@ impl Writer {
         self.ids.rise_above(last);
         for partition in self.partition_set.partitions() {
             if !partition.row().sealed && partition.first != self.active {
-                // The failed commit had begun this partition.
+                // The failed commit had begun this partition. redb must contain the records of the one before, because
+                // the write-ahead log goes on for this one.
+                self.checkpoint()?;
                 self.active = partition.first;
                 self.open_for_writing(&partition)?;
             }
@@ -65,7 +67,8 @@ impl Writer {
                 let _ = self.partition_set.close(&partition);
             }
         }
-        remove_unlisted(&self.partition_set)?;
+        remove_unlisted(&self.partition_set, &self.wal)?;
+        self.is_roll_uncertain = false;
         self.fanouts.clear();
         self.name_runs.forget();
         let effects = &mut batch.effects;
@@ -80,12 +83,12 @@ impl Writer {
     fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
         let Some(partition) = self.partition_set.partition(first) else { return Ok(()) };
         self.figures.remove(&first);
-        // A failed file reports its failure again when it is closed, and is closed all the same.
-        let _ = self.partition_set.close(&partition);
         if partition.row().archived {
+            // A failed file reports its failure again when it is closed, and is closed all the same.
+            let _ = self.partition_set.close(&partition);
             return Ok(());
         }
-        let file = self.open_for_writing(&partition)?;
+        let file = self.reopen_for_writing(&partition)?;
         let snapshot = file.snapshot()?;
         self.load_states(&snapshot)?;
         self.partition_set.raise_newest(Id::from_u128(last_id(&snapshot)?));

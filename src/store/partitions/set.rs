@@ -14,11 +14,13 @@ use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
+use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
+use crate::kv::wal::NEEDED_KEY;
 use crate::store::registry::Registry;
 use crate::store::secrets::vault::Vault;
 
@@ -228,9 +230,11 @@ impl PartitionSet {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
     }
 
-    /// Makes the file of a new partition.
+    /// Makes the file of a new partition. It needs the write-ahead log from the start, because nothing says so later
+    /// than a record.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
-        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
+        let needed = (Table::Meta, NEEDED_KEY, codec::encode(&true));
+        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[needed])
     }
 
     /// The partition's segment, opened for reading if it is closed. Only the writer opens the active partition, because
@@ -264,17 +268,58 @@ impl PartitionSet {
 
     /// The partition's segment, open for writing. Waits for short reads of a segment that was open for reading only.
     pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<Segment>> {
+        self.write_prepared(partition, cache_bytes, |_| Ok(()))
+    }
+
+    /// Like `write`. `prepare` runs on a segment that is opened here, before readers see it: until then they wait.
+    ///
+    /// # Errors
+    /// The file does not open, or `prepare` failed. The partition is closed then.
+    pub fn write_prepared(
+        &self,
+        partition: &Partition,
+        cache_bytes: usize,
+        prepare: impl FnOnce(&Arc<Segment>) -> Result<()>,
+    ) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.take() {
-            Some((OpenMode::Write, file)) => {
-                *slot = Some((OpenMode::Write, file.clone()));
-                return Ok(file);
-            }
-            // Nothing was written through it, so an error of closing it does not matter.
-            Some((OpenMode::Read | OpenMode::Check, file)) => drop(close_when_unused(file)),
-            None => {}
+        if let Some((OpenMode::Write, file)) = &*slot {
+            return Ok(file.clone());
+        }
+        self.open_prepared(partition, &mut slot, cache_bytes, prepare)
+    }
+
+    /// Closes the partition's segment and opens it again for writing. Readers wait meanwhile, so none finds it closed
+    /// or unprepared.
+    ///
+    /// # Errors
+    /// The file does not open, or `prepare` failed. The partition is closed then.
+    pub fn reopen_prepared(
+        &self,
+        partition: &Partition,
+        cache_bytes: usize,
+        prepare: impl FnOnce(&Arc<Segment>) -> Result<()>,
+    ) -> Result<Arc<Segment>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open_prepared(partition, &mut slot, cache_bytes, prepare)
+    }
+
+    fn open_prepared(
+        &self,
+        partition: &Partition,
+        slot: &mut Option<(OpenMode, Arc<Segment>)>,
+        cache_bytes: usize,
+        prepare: impl FnOnce(&Arc<Segment>) -> Result<()>,
+    ) -> Result<Arc<Segment>> {
+        // A failed segment reports its failure again when it is closed, and is closed all the same. Nothing was written
+        // through a segment that was open for reading.
+        if let Some((_, file)) = slot.take() {
+            let _ = close_when_unused(file);
         }
         let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Write, cache_bytes)?);
+        if let Err(error) = prepare(&file) {
+            let _ = close_when_unused(file);
+            return Err(error);
+        }
         *slot = Some((OpenMode::Write, file.clone()));
         Ok(file)
     }

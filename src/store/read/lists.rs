@@ -44,6 +44,9 @@ pub struct WebhookFigures {
     pub minutes: Vec<(u32, Minute)>,
 }
 
+/// Webhooks that are measured in one snapshot.
+const MEASURED_WEBHOOKS: usize = 256;
+
 /// Open deliveries of a set of webhooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -267,13 +270,18 @@ impl Store {
     pub fn backlog(&self, webhooks: &[WebhookId], now: Time) -> Result<Backlog> {
         let expiring = self.expiring(now);
         let mut backlog = Backlog::default();
-        for partition in self.partition_set.open_partitions() {
-            let snapshot = self.partition_set.snapshot(&partition)?;
-            for &webhook in webhooks {
+        let partitions = self.partition_set.open_partitions();
+        let slices = webhooks.chunks(MEASURED_WEBHOOKS);
+        for (partition, slice) in
+            partitions.iter().flat_map(|partition| slices.clone().map(move |slice| (partition, slice)))
+        {
+            // A snapshot lives for one slice: the writer waits for it when it opens a failed file again.
+            let snapshot = self.partition_set.snapshot(partition)?;
+            for &webhook in slice {
                 let open = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.open());
-                let expired = self.expired_open_in(&expiring, &partition, &snapshot, (webhook, open), now)?;
+                let expired = self.expired_open_in(&expiring, partition, &snapshot, (webhook, open), now)?;
                 backlog.waiting += open - expired;
-                let first = self.first_kept_due(&expiring, &partition, &snapshot, webhook, now)?.map(|(at, _)| at);
+                let first = self.first_kept_due(&expiring, partition, &snapshot, webhook, now)?.map(|(at, _)| at);
                 backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
             }
         }

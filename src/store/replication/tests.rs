@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use crate::kv::scan::ScanStep;
 use crate::kv::tables::{Key, Table};
-use crate::kv::wal::EPOCH_KEY;
 use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 use crate::store::backup::tests::{
-    InterferingReader, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked,
+    InterferingReader, opened_again, publish, shown, store_with_quiet_partition, walked,
 };
 use crate::store::backup::{ReceivedBackup, receive};
 use crate::store::partitions::maintenance::Retention;
@@ -43,14 +42,7 @@ fn record(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// All rows but those of the open store only, such as the epoch of the write-ahead log.
-fn shown(opened: &Opened) -> Vec<Rows> {
-    let mut files = all_rows(opened);
-    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY));
-    files
-}
-
-/// Makes the base of a follower while a row of an idle partition changes. The backup reads that partition again.
+/// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
 fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let mut sink = InterferingReader { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };

@@ -19,7 +19,7 @@ pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
-use crate::kv::wal::{WAL_FILE, Wal};
+use crate::kv::wal::Wal;
 use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
@@ -64,6 +64,7 @@ impl Defect {
                 key: Some(key.clone()),
                 what: "does not read back as it was written".into(),
             },
+            Error::WalDamaged { file, what } => Defect::of_file(file, what),
             Error::Storage { source, .. } => Defect::of_file(file, source),
             Error::Io { source, .. } => Defect::of_file(file, source),
             other => Defect::of_file(file, other),
@@ -136,7 +137,7 @@ pub fn verify(
     let walked = catch_panic(STATE_FILE, || {
         let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Check, OTHER_CACHE_BYTES)?);
         let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
-        let wal = if disk.exists(WAL_FILE).map_err(|e| io(WAL_FILE, e))? { Some(Wal::open(&*disk)?) } else { None };
+        let wal = Wal::open(&*disk)?;
         walk(&PartitionSet::new(disk, options, vault, state), Some(OfflineStore { wal }), progress)
     });
     walked.flatten()
@@ -152,14 +153,14 @@ impl Store {
 
 /// A closed store. Its pages are verified, and the records of its write-ahead log are replayed into memory.
 struct OfflineStore {
-    wal: Option<Wal>,
+    wal: Wal,
 }
 
 impl OfflineStore {
     fn open(&self, partition_set: &PartitionSet, partition: &Partition) -> Result<()> {
         let file = partition_set.check(partition)?;
-        if let Some(wal) = self.wal.as_ref().filter(|_| !partition.row().sealed)
-            && let Err(error) = file.replay_wal(partition.first, wal)
+        if !partition.row().sealed
+            && let Err(error) = file.replay_wal(partition.first, &self.wal)
         {
             drop(file);
             // The file is closed, because it lacks the changes of the WAL and a later walk must not read it so.
