@@ -161,7 +161,7 @@ impl Answer {
 pub struct Client {
     place: HttpEndpoint,
     token: Option<String>,
-    /// What the whole id on the command line is meant to be: looked for among other nouns if there is no such object.
+    /// The noun of the whole id on the command line. If it has no such object, other nouns are searched for the id.
     meant: OnceLock<(Noun, String)>,
 }
 
@@ -178,7 +178,7 @@ impl Client {
         Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
     }
 
-    /// Notes what the id of the command line is meant to be. The first one counts.
+    /// Notes the noun of the id on the command line. The first one counts.
     pub fn means(&self, noun: Noun, id: &str) {
         let _ = self.meant.set((noun, id.to_owned()));
     }

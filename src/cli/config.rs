@@ -48,7 +48,7 @@ impl SettingsFlags {
     }
 }
 
-/// Where the packaged service keeps its data, for what is started by hand beside it.
+/// Data directory of the packaged service, for commands that are started by hand beside it.
 pub(super) const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
@@ -62,7 +62,7 @@ pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
     }
 }
 
-/// How a client on this machine reaches what listens there.
+/// The URL by which a client on this machine reaches the listener.
 pub(super) fn url_of(settings: &Settings) -> String {
     let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
     match (&settings.listen, &settings.server.public_url) {
@@ -94,7 +94,7 @@ enum Action {
     /// Print every setting in force with its origin, in the form of the settings file: those of the running daemon, or
     /// those of this process if none answers. Keys are masked
     Show {
-        /// Do not ask the daemon: what this process would start with
+        /// Do not ask the daemon: print the settings that this process would start with
         #[arg(long)]
         offline: bool,
     },

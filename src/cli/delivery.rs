@@ -150,7 +150,7 @@ impl Delivery {
     }
 }
 
-/// Sends several deliveries at once and prints what became of each.
+/// Sends several deliveries at once and prints the result for each.
 async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result<(), Exit> {
     let call = Call::post(&["deliveries", "retry"]).json(&json!({ "ids": ids }))?;
     let answer = client.call(call).await?;
@@ -162,7 +162,7 @@ async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result
     page.show(client, screen, &mut list::Shown::default(), RETRIED_COLUMNS).await
 }
 
-/// One HTTP request of a delivery, with what was sent and answered
+/// One HTTP request of a delivery, with the request and the answer
 #[derive(Args, Debug)]
 pub struct Attempt {
     #[command(subcommand)]

@@ -90,7 +90,7 @@ impl Exit {
         Self { status: Some(status), ..self }
     }
 
-    /// Without what to do next.
+    /// Without a hint.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -45,7 +45,7 @@ impl SettingsInForce {
         shown.ok_or_else(|| Exit::failed("the daemon is of another version and does not tell its settings"))
     }
 
-    /// Reads what `json` made.
+    /// Reads the text that `json` wrote.
     fn read(value: &Value) -> Option<SettingsInForce> {
         let rows = value["settings"].as_object()?.iter().map(|(name, row)| {
             let origin = row["origin"].as_str()?.to_owned();

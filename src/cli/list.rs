@@ -129,7 +129,7 @@ impl Page {
     }
 }
 
-/// What was shown of a list, for its further pages.
+/// The part of a list that was printed, for its further pages.
 #[derive(Default)]
 pub struct Shown {
     /// `None` as long as there was no row.

@@ -15,7 +15,7 @@ const REFUSED: &str = "the address is private or reserved, and deliveries to it 
 const ALLOW_ADDRESS: &str = "to try things on this machine, start the daemon with `postrider serve --dev`; else name the \
     network in delivery.allow of the daemon's postrider.toml, or in its variable POSTRIDER_DELIVERY__ALLOW";
 
-/// What is read of `application/problem+json`; all of it may be missing.
+/// The members of `application/problem+json` that are read. Each may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {

@@ -11,7 +11,7 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 /// The answer of `ask`, asked again while the daemon is away or busy. Says on stderr that it is away, and that it is back.
 ///
 /// # Errors
-/// What asking again does not mend, such as a key that was revoked.
+/// Failures that another request does not cure, such as a revoked key.
 pub async fn until_answered<T>(mut ask: impl AsyncFnMut() -> Result<T, Exit>) -> Result<T, Exit> {
     let mut wait = None;
     loop {

@@ -1,4 +1,4 @@
-//! What rows of the API name by an id only, for people: the webhook's name and the event's type. JSON stays as it came.
+//! Adds names to rows that have ids only: the webhook's name and the event's type. JSON stays as it came.
 
 use std::collections::HashMap;
 

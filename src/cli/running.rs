@@ -35,7 +35,7 @@ pub struct Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // The next daemon removes what stays.
+        // The next daemon removes a record that stays.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,7 +1,7 @@
 //! Where a verb's answer goes: stdout, as a table for people or JSON for machines. A reader that leaves early ends the
 //! verb without an error.
 //!
-//! Invariants: only a terminal's lines are cut, and what is left out is said. No character that steers a terminal reaches
+//! Invariants: only a terminal's lines are cut, and a note tells the omission. No character that steers a terminal reaches
 //! one, in no format.
 
 use std::io::{self, IsTerminal, Write as _};

@@ -58,7 +58,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
         let ended = runtime.block_on(self.serve(loaded, dev.as_ref(), &log));
-        // What still runs is given up: it was told to end.
+        // Tasks that still run are given up, because they were told to end.
         runtime.shutdown_timeout(Duration::from_secs(1));
         ended
     }
@@ -120,7 +120,7 @@ impl Serve {
         Ok(())
     }
 
-    /// SIGHUP: takes over what can be, says what needs a restart, and keeps everything as it is where anything is wrong.
+    /// SIGHUP: applies the changed settings that need no restart, and names the others. A mistake changes nothing.
     fn reload(&self, daemon: &Daemon, running: &mut Loaded, dev: Option<&Flags>, log: &Log) {
         reload_certificate(daemon);
         let fresh = match self.load(dev) {

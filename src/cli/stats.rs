@@ -60,8 +60,8 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
     Ok(())
 }
 
-/// The figures under the names of what they count: the API's own names are those of a published shape. Members that are
-/// not known stay as they are.
+/// The figures under the names of the things that they count. The API's own names are those of a published shape. Unknown
+/// members stay as they are.
 fn in_words(figures: Value) -> Value {
     const WORDS: [(&str, &str, &str); 12] = [
         ("total_events", "deliveries", "begun"),

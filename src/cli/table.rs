@@ -93,8 +93,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Fits the columns to `width` characters by what `rows` hold: texts are cut, and columns left out, the last first. The
-    /// first column is always there. With `None` nothing is cut.
+    /// Fits the columns to `width` characters by the content of `rows`. Texts are cut and columns omitted, the last first. The
+    /// first column always stays. With `None` nothing is cut.
     pub fn fitted(columns: &'static [Column], rows: &[Value], width: Option<usize>, paint: Paint) -> Self {
         let natural = |column: &Column| {
             let cells = rows.iter().map(|row| cell(row, column).chars().count());
@@ -262,7 +262,7 @@ fn record_at(value: &Value, depth: usize, style: RecordStyle, out: &mut String) 
     }
 }
 
-/// What a terminal that is too narrow is told.
+/// The note for a terminal that is too narrow.
 pub fn left_out(columns: usize) -> String {
     match columns {
         1 => "+1 column: -o wide".to_owned(),

@@ -2,9 +2,9 @@
 //! twice.
 //!
 //! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
-//! last look: what a look costs grows with what happens, not with how many webhooks there are.
+//! last look. The cost of a look grows with the number of attempts, and not with the number of webhooks.
 //!
-//! A daemon that is restarted is waited for. The next look goes back to what was seen, so that nothing is left out.
+//! A daemon that is restarted is waited for. The next look begins after the last attempt that was printed, so none is missed.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -84,7 +84,7 @@ pub struct Tail {
     /// Time between two looks
     #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
     interval: Duration,
-    /// Say what is there, and end
+    /// Print the attempts that exist, and end
     #[arg(long)]
     once: bool,
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub const FIRST_KEY_FILE: &str = "first-key";
 pub struct Target {
     pub url: String,
     pub token: Option<String>,
-    /// A sentence about what was found, for stderr.
+    /// A sentence about the result, for stderr.
     pub note: Option<String>,
 }
 

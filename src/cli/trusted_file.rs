@@ -40,7 +40,7 @@ pub fn read(path: &Path, others: OtherOwners) -> Result<Option<(File, String)>, 
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
             return Ok(None);
         }
-        // What the caller may not read is not the caller's.
+        // A file that the caller may not read is another user's.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             return Err(distrusted(path, "it is a symbolic link"));

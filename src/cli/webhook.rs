@@ -79,7 +79,7 @@ enum Action {
     Update(Update),
     /// Remove a webhook; its open deliveries are cancelled
     Delete(Id),
-    /// List what waits, by due time, and why each waits
+    /// List waiting deliveries by due time, with the reason for each
     Waiting {
         #[command(flatten)]
         id: Id,
@@ -198,7 +198,7 @@ struct Feed {
 }
 
 impl Action {
-    /// What names the webhook on the command line.
+    /// The argument that names the webhook.
     fn id(&mut self) -> Option<&mut String> {
         match self {
             Action::List(_) | Action::Create(_) => None,
@@ -221,7 +221,7 @@ impl Action {
     }
 }
 
-/// What `feed --follow` waits with, the longest the API allows.
+/// Waiting time of `feed --follow`, the longest that the API allows, in seconds.
 const FOLLOW_WAIT_S: u64 = 30;
 
 impl Webhook {

@@ -39,7 +39,7 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
     Ok(compacted?)
 }
 
-/// Gives up what a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is
+/// Gives up the commits that a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is
 /// damaged, or there is no store.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub struct JobSpec {
     pub last: LastDeliveryFilter,
 }
 
-/// What the last delivery of an event to a webhook must be like, beside its status. The default is any.
+/// The conditions for an event's last delivery to a webhook, beside its status. The default accepts any.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LastDeliveryFilter {
     /// The outcome is one of these. Empty for any.

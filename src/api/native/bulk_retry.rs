@@ -23,18 +23,18 @@ use crate::store::{IdempotencyKey, PartitionCommand, Receipt, RetriedDelivery, W
 use super::deliveries::DeliveryView;
 use super::replays::{keeping, kept};
 
-/// What became of each delivery that was to be sent again.
+/// The result for each delivery of the request.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "RetriedMany")]
 pub struct RetriedManyView<'a> {
     /// In the order of `ids`.
-    data: Vec<RetriedView<'a>>,
+    data: Vec<BulkRetriedView<'a>>,
 }
 
-/// What became of one delivery that was to be sent again.
+/// The result for one delivery of the request.
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
-struct RetriedView<'a> {
+struct BulkRetriedView<'a> {
     /// The delivery that was asked for.
     id: DeliveryId,
     /// The delivery that is sent: the same, or a new one if that was final. Null if none is.
@@ -135,8 +135,8 @@ fn run(mut retries: Retries, answer: Box<dyn FnOnce(HttpResponse) -> Step + Send
     })
 }
 
-fn shown(retried: &RetriedDelivery) -> RetriedView<'_> {
-    RetriedView {
+fn shown(retried: &RetriedDelivery) -> BulkRetriedView<'_> {
+    BulkRetriedView {
         id: retried.id,
         delivery: retried.sent.as_deref().map(DeliveryView::new),
         error: retried.rejection.as_ref().map(|(code, detail)| RetryErrorView { code, detail }),

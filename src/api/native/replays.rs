@@ -41,7 +41,7 @@ pub struct JobView {
     request: ReplayRequestView,
 }
 
-/// What a replay was asked for, beside its webhook or app.
+/// The conditions of a replay, beside its webhook or app.
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 struct ReplayRequestView {
@@ -160,7 +160,7 @@ fn read_spec(
     Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s, last })
 }
 
-/// What the last delivery must be like, beside its status.
+/// The conditions for an event's last delivery, beside its status.
 fn read_last(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> LastDeliveryFilter {
     let outcome = |text: &str| AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
     let outcomes = object.strings("outcome", field_errors, AttemptOutcome::ALL.len(), |raw| {

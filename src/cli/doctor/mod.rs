@@ -63,7 +63,7 @@ impl Doctor {
         findings.extend(settings(&loaded));
         let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
-            // What can be seen with the defaults is better than nothing.
+            // Checks with the defaults are better than none.
             Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir, url: None },
         };
         if !self.offline {
@@ -104,7 +104,7 @@ struct Site {
 }
 
 impl Site {
-    /// What the settings name. If they name no data directory and there is none, the only daemon of this user.
+    /// The data directory of the settings. If they name none and the default is missing, the only daemon of this user.
     fn of(loaded: &Loaded) -> Site {
         let settings = loaded.settings.clone();
         let data_dir = data_dir_of(loaded).to_owned();

@@ -110,7 +110,8 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
     Finding::fail("webhook", format!("{who} {what}. {waiting}{why}"), fix)
 }
 
-/// The state of a webhook in a sentence, and how much waits. Empty for what an older daemon does not tell.
+/// The state of a webhook in a sentence, and the number of its waiting deliveries. Empty
+/// for members that an older daemon lacks.
 fn in_words(health: &Value) -> (String, String) {
     let state = health["reasons"]["state"].as_str().unwrap_or_default().to_owned();
     let waiting = match (health["state"]["waiting"].as_u64(), health["state"]["oldest_waiting"].as_str()) {
@@ -147,8 +148,8 @@ fn in_text(addresses: &Result<BTreeSet<IpAddr>, String>) -> String {
     }
 }
 
-/// What the settings in force and the resolver say of the URL today, if the last attempt failed under others. `None` if the
-/// last attempt says enough.
+/// The judgement of the URL by the settings in force and the resolver, if the last attempt failed under other settings.
+/// `None` if the last attempt says enough.
 fn judged_today(
     last: &Value,
     url: &str,
@@ -179,7 +180,7 @@ fn judged_today(
     }
 }
 
-/// Why the last attempt failed, and what to do about it.
+/// The reason of the last failure, and its cure.
 fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let text = |name: &str| attempt[name].as_str().unwrap_or_default();
     let error = text("error");

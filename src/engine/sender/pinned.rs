@@ -18,7 +18,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// Fields of `TBSCertificate` between the version and the validity: serial number, signature algorithm, issuer.
 const FIELDS_BEFORE_VALIDITY: usize = 3;
 
-/// `inner` accepts what the pinned authorities signed. A pinned certificate is accepted for its names and dates in
+/// `inner` accepts certificates that the pinned authorities signed. A pinned certificate is accepted for its names and dates in
 /// addition, even with `CA:TRUE`, which `openssl req -x509` sets.
 #[derive(Debug)]
 pub(in crate::engine) struct PinnedVerifier {

@@ -1,4 +1,4 @@
-//! Finds damage of the write-ahead log while no daemon has the store, and gives up what is lost by it.
+//! Finds damage of the write-ahead log while no daemon has the store, and gives up the commits that it cost.
 //!
 //! Invariant: no byte of a damaged log is removed. The log gets another name after redb contains its readable records.
 
@@ -28,7 +28,7 @@ pub struct AcceptedLoss {
     pub kept_as: Option<String>,
     /// Lost records, as far as the file shows them: at least so many.
     pub lost: LostRecords,
-    /// Time of the newest row that is there. What was acknowledged later is lost.
+    /// Time of the newest row in the store. Later acknowledged commits are lost.
     pub kept_until: Time,
 }
 

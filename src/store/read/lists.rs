@@ -266,7 +266,7 @@ impl Store {
         self.partition_set.webhook_state(webhook)
     }
 
-    /// What waits for these webhooks, without deliveries whose retention has ended.
+    /// The backlog of these webhooks, without deliveries whose retention has ended.
     pub fn backlog(&self, webhooks: &[WebhookId], now: Time) -> Result<Backlog> {
         let expiring = self.expiring(now);
         let mut backlog = Backlog::default();

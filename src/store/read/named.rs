@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-/// Passes the events under `hash` to `visit`, newest first. Returns the exclusive upper end of what is left if it stops.
+/// Passes the events under `hash` to `visit`, newest first. If it stops, returns the exclusive upper end of the rest.
 fn look_up(
     snapshot: &Snapshot,
     hash: u64,
@@ -120,7 +120,7 @@ fn look_up(
     Ok(None)
 }
 
-/// Passes all events of a partition to `visit`, newest first. Returns the exclusive upper end of what is left if it stops.
+/// Passes all events of a partition to `visit`, newest first. If it stops, returns the exclusive upper end of the rest.
 fn walk(
     snapshot: &Snapshot,
     (from, below): (EventId, EventId),
