@@ -12,6 +12,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
         "Operate",
         &[
             "doctor",
+            "ready",
             "config",
             "key",
             "app",

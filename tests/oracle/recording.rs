@@ -259,13 +259,15 @@ impl Oracle {
         }
         self.note_deed(asked, &was, "delivery.retry");
         self.touched.insert(was.event_id);
+        // A hold of the webhook is shown, and changes nothing in the delivery.
+        let own_time = self.deliveries.get(&id).and_then(|made| made.row.next_attempt_at).filter(|at| *at > asked.now);
         if let Some(made) = self.deliveries.get_mut(&id) {
             made.row.manual = true;
-            if let (Some(at), None) = (was.next_attempt_at.filter(|at| *at > asked.now), was.planned_at) {
+            if let (Some(at), None) = (own_time, was.planned_at) {
                 made.row.planned_at = Some(at);
             }
         }
-        if was.next_attempt_at.is_some_and(|at| at > asked.now) {
+        if own_time.is_some() {
             self.reschedule(id, asked.now)?;
         }
         Ok(Ok(Receipt::Delivery(Box::new(self.deliveries[&id].row.clone()))))

@@ -181,11 +181,13 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let delivery = in_path(context, request)?;
     let webhook = context.registry.webhook(request.tenant(), delivery.webhook_id).cloned();
     let (store, now) = (context.store.clone(), context.now);
+    // Read before the retry, because the probe that it lets through may be recorded before the answer is made.
+    let first = store.first_due_of(delivery.webhook_id, now)?;
     let write_request = request.write(PartitionCommand::Retry { id: delivery.id })?;
     Ok(Step::apply(write_request, move |applied| {
         let Receipt::Delivery(delivery) = applied.receipt else { return Err(super::unexpected()) };
         let state = circuit::shown(store.state(delivery.webhook_id), now);
-        let is_first = store.first_due_of(delivery.webhook_id)? == Some(delivery.id);
+        let is_first = first.is_none_or(|first| first == delivery.id);
         let waiting_for = webhook.and_then(|webhook| WaitingForView::of_retried(&webhook, &state, is_first));
         let view = RetriedView { delivery: DeliveryView::new(&delivery), waiting_for };
         Ok(HttpResponse::json(StatusCode::ACCEPTED, &view))

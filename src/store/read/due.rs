@@ -77,14 +77,14 @@ impl Store {
         Ok(heads)
     }
 
-    /// The webhook's delivery that is due first. `None` if none is planned.
-    pub fn first_due_of(&self, webhook: WebhookId) -> Result<Option<DeliveryId>> {
+    /// The webhook's delivery that is due first. `None` if none is due at `now`.
+    pub fn first_due_of(&self, webhook: WebhookId, now: Time) -> Result<Option<DeliveryId>> {
         let mut first: Option<DueKey> = None;
         for partition in self.partition_set.open_partitions() {
             let found = first_due(&self.partition_set.snapshot(&partition)?, webhook)?;
             first = [first, found].into_iter().flatten().min();
         }
-        Ok(first.map(|(_, delivery)| delivery))
+        Ok(first.filter(|(at, _)| *at <= now).map(|(_, delivery)| delivery))
     }
 
     /// When the webhook's oldest due delivery became due. For an ordered webhook, when its queue head first did.
