@@ -192,7 +192,7 @@ if ! command -v skopeo >/dev/null; then
         { cat "$work/apt" >&2; fail "apt-get install skopeo"; }
 fi
 # Both readings of the one file, by a program of the container world.
-skopeo inspect --config "docker-archive:$image" >"$work/config.json"
+skopeo inspect --raw --config "docker-archive:$image" >"$work/config.json"
 skopeo --insecure-policy copy --quiet "oci-archive:$image" "dir:$work/copied"
 python3 - "$work/config.json" <<'PYTHON'
 import json, sys
