@@ -278,6 +278,15 @@ impl Params {
         Ok(TimeSpan { from: self.time(&ENDED_FROM)?, to: self.time(&ENDED_TO)? })
     }
 
+    /// A text of at most `chars_max` characters of the parameter's `ParamValues::Text`.
+    pub fn bounded_text(&self, param: &Param) -> Result<Option<String>, ApiError> {
+        let ParamValues::Text { chars_max: Some(max) } = param.values else {
+            return Ok(self.text(param).map(str::to_owned));
+        };
+        let what = format!("must have at most {max} characters");
+        self.read(param, &what, |text| (text.chars().count() <= max).then(|| text.to_owned()))
+    }
+
     pub fn search(&self) -> Result<Option<Search>, ApiError> {
         let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
         self.read(&SEARCH, &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))

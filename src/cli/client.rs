@@ -66,7 +66,16 @@ impl Remote {
         if let Some(note) = note {
             screen::note(&format!("{note}\n"));
         }
-        let client = Client::new(&url, token.as_deref())?;
+        self.showing(Client::new(&url, token.as_deref())?)
+    }
+
+    /// A client without a key, for `/readyz` and the like. It reads no key file.
+    pub fn keyless_client(&self) -> Result<Client, Exit> {
+        let given = self.url.as_deref().filter(|url| !url.trim().is_empty());
+        self.showing(Client::new(&target::find_url(given)?, None)?)
+    }
+
+    fn showing(&self, client: Client) -> Result<Client, Exit> {
         match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => client.showing(cert, key),
             _ => Ok(client),

@@ -28,9 +28,9 @@ pub const COLUMNS: &[Column] = &[
 
 const RETRIED_COLUMNS: &[Column] = &[
     id("DELIVERY", "id", Noun::Delivery),
-    id("SENT AS", "delivery.id", Noun::Delivery),
-    word("STATUS", "delivery.status"),
     text("ERROR", "error.detail"),
+    word("STATUS", "delivery.status"),
+    id("SENT AS", "delivery.id", Noun::Delivery),
 ];
 
 pub const ATTEMPT_COLUMNS: &[Column] = &[
@@ -154,12 +154,18 @@ impl Delivery {
 async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result<(), Exit> {
     let call = Call::post(&["deliveries", "retry"]).json(&json!({ "ids": ids }))?;
     let answer = client.call(call).await?;
-    if screen.is_json() {
-        return screen.text(answer.body);
-    }
     let page: list::Page = serde_json::from_slice(&answer.body)
         .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))?;
-    page.show(client, screen, &mut list::Shown::default(), RETRIED_COLUMNS).await
+    if screen.is_json() {
+        screen.text(&answer.body)?;
+    } else {
+        page.show(client, screen, &mut list::Shown::default(), RETRIED_COLUMNS).await?;
+    }
+    let failed = page.rows().iter().filter(|row| !row["error"].is_null()).count();
+    match failed {
+        0 => Ok(()),
+        _ => Err(Exit::failed(format!("{failed} of {} deliveries were not sent", ids.len()))),
+    }
 }
 
 /// One HTTP request of a delivery, with the request and the answer

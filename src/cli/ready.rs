@@ -15,7 +15,7 @@ pub struct Ready {
 impl Ready {
     /// Asks `/readyz`, which needs no key.
     pub async fn run(self) -> Result<(), Exit> {
-        let answer = self.remote.client()?.peek("/readyz", None).await;
+        let answer = self.remote.keyless_client()?.peek("/readyz", None).await;
         let (status, body) =
             answer.map_err(|error| Exit::unreachable(format!("the daemon gives no answer: {error}")))?;
         if status.is_success() {

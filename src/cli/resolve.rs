@@ -31,24 +31,26 @@ const SHOWN_MAX: usize = 5;
 /// # Errors
 /// It names none, several, or an object of another kind.
 pub async fn id(client: &Client, noun: Noun, text: &str) -> Result<String, Exit> {
-    let bare = match Noun::of_text(text) {
-        Some((other, rest)) if other != noun && is_beginning(rest) => {
-            return Err(noun::of_another_kind(text, noun, other));
-        }
-        Some((other, rest)) if other == noun => rest,
-        _ => text,
+    // The beginning of a name or of an `event_id` may look like a prefix, so names are compared with the whole text.
+    let (bare, other) = match Noun::of_text(text) {
+        Some((other, rest)) if other != noun => (text, Some((other, rest))),
+        Some((_, rest)) => (rest, None),
+        None => (text, None),
     };
+    if let Some((other, _)) = other.filter(|(_, rest)| noun::is_id(rest)) {
+        return Err(noun::of_another_kind(text, noun, other));
+    }
     if noun::is_id(bare) {
         client.means(noun, bare);
         return Ok(bare.to_owned());
     }
     let found = match noun {
         Noun::Webhook | Noun::Key | Noun::App | Noun::Organization | Noun::Replay => {
-            in_list(client, Call::get(&[noun.collection()]), |row| fits(row, bare)).await?
+            in_list(client, Call::get(&[noun.collection()]), |row| fits(row, text, bare)).await?
         }
         Noun::Event => {
-            let call = Call::get(&["events"]).query("search", Some(bare));
-            let own = in_list(client, call, |row| if row["event_id"] == bare { Fit::Exact } else { Fit::None }).await?;
+            let call = Call::get(&["events"]).query("event_id", Some(text));
+            let own = in_list(client, call, |row| if row["event_id"] == text { Fit::Exact } else { Fit::None }).await?;
             if own.is_empty() { by_beginning(client, &[Call::get(&["events"])], bare).await? } else { own }
         }
         Noun::Delivery => by_beginning(client, &[Call::get(&["deliveries"])], bare).await?,
@@ -56,7 +58,10 @@ pub async fn id(client: &Client, noun: Noun, text: &str) -> Result<String, Exit>
     };
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(unknown(noun, text)),
+        [] => Err(match other.filter(|(_, rest)| span(rest).is_some()) {
+            Some((other, _)) => noun::of_another_kind(text, noun, other),
+            None => unknown(noun, text),
+        }),
         several => Err(ambiguous(noun, text, several)),
     }
 }
@@ -78,9 +83,11 @@ enum Fit {
     None,
 }
 
-fn fits(row: &Value, text: &str) -> Fit {
+/// `text` is compared with names, and `bare`, without the prefix of an id, with ids.
+fn fits(row: &Value, text: &str, bare: &str) -> Fit {
     let is = |member: &str| row[member].as_str() == Some(text);
-    let begins = row["id"].as_str().is_some_and(|id| is_beginning(text) && id.starts_with(&text.to_lowercase()));
+    let is_long = span(bare).is_some();
+    let begins = row["id"].as_str().is_some_and(|id| is_long && id.starts_with(&bare.to_lowercase()));
     match (is("name") || is("uid"), begins) {
         (true, _) => Fit::Exact,
         (false, true) => Fit::Beginning,
@@ -124,7 +131,7 @@ async fn by_beginning(client: &Client, lists: &[Call], text: &str) -> Result<Vec
     let mut found = Vec::new();
     for call in lists {
         let call = call.clone().query("from", Some(&from)).query("to", Some(&to));
-        found.extend(in_list(client, call, |row| fits(row, text)).await?);
+        found.extend(in_list(client, call, |row| fits(row, text, text)).await?);
     }
     found.sort_unstable();
     found.dedup();
@@ -161,7 +168,9 @@ fn shown(text: &str) -> String {
 fn unknown(noun: Noun, text: &str) -> Exit {
     let text = shown(text);
     let (means, hint) = match noun {
-        Noun::Webhook | Noun::Key | Noun::App => ("has this name, or an id that begins so", "lists them"),
+        Noun::Webhook | Noun::Key | Noun::App => {
+            ("has this name, or an id that begins so", "lists them; a beginning needs 8 digits")
+        }
         Noun::Event => ("has this event_id, or an id that begins so", "lists them; a beginning needs 8 digits"),
         Noun::Attempt => ("has an id that begins so", "… attempts` lists them; a beginning needs 8 digits"),
         _ => ("has an id that begins so", "lists them; a beginning needs 8 digits"),
@@ -200,8 +209,17 @@ mod tests {
     #[test]
     fn a_name_fits_better_than_a_beginning() {
         let row = json!({"id": "019cbd70-9d78-7320-aa3a-de3497964cb8", "name": "invoices", "uid": "0"});
-        assert!(fits(&row, "invoices") == Fit::Exact && fits(&row, "0") == Fit::Exact);
-        assert!(fits(&row, "019CBD70-9") == Fit::Beginning && fits(&row, "inv") == Fit::None);
+        let fits = |text| fits(&row, text, text);
+        assert!(fits("invoices") == Fit::Exact && fits("0") == Fit::Exact);
+        assert!(fits("019CBD70-9") == Fit::Beginning && fits("inv") == Fit::None && fits("019c") == Fit::None);
+    }
+
+    #[test]
+    fn a_name_that_begins_like_a_prefix_is_compared_whole() {
+        let row = |uid| json!({"id": "019cbd70-9d78-7320-aa3a-de3497964cb8", "uid": uid});
+        assert!(fits(&row("app_1"), "app_1", "1") == Fit::Exact && fits(&row("1"), "app_1", "1") == Fit::None);
+        assert!(fits(&row("x"), "app_019cbd70", "019cbd70") == Fit::Beginning);
+        assert!(fits(&row("x"), "app_0", "0") == Fit::None);
     }
 
     #[test]

@@ -54,15 +54,19 @@ impl Record {
             return Err(io::Error::other(format!("{} is not this user's alone", directory.display())));
         }
         for path in paths(directory) {
-            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            // A shared lock, so that a client that looks at this moment does not take the record for one that lives.
+            if File::open(&path).is_ok_and(|file| file.try_lock_shared().is_ok()) {
                 let _ = fs::remove_file(path);
             }
         }
+        // Written and locked under another name, so that another daemon's start never finds it without its lock.
         let path = directory.join(format!("{}.{EXTENSION}", std::process::id()));
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
-        // A client that looks at the file at this moment holds a lock too, and gives it back at once.
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
         file.lock()?;
         file.write_all(&serde_json::to_vec(daemon)?)?;
+        fs::rename(&new, &path)?;
         Ok(Record { path, _lock: file })
     }
 }

@@ -271,7 +271,8 @@ impl Seen {
         let newest = rows.iter().map(|row| row.id.clone()).max();
         let news = rows.into_iter().rev().filter(|row| self.is_news(row)).collect();
         if self.never_changes && self.floor.is_none() {
-            self.floor = newest;
+            // Nothing is old if there was nothing at the first poll.
+            self.floor = Some(newest.unwrap_or_default());
         }
         news
     }
@@ -331,6 +332,15 @@ mod tests {
 
     fn told(seen: &mut Seen, rows: Vec<Row>) -> Vec<String> {
         seen.news(rows).into_iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn a_first_poll_without_rows_hides_no_later_one() {
+        let mut seen = Seen { never_changes: true, ..Seen::default() };
+        let ids = |rows: Vec<Row>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(seen.news(Vec::new())), Vec::<String>::new());
+        assert_eq!(ids(seen.news(vec![row("e", "")])), ["e"]);
+        assert_eq!(ids(seen.news(vec![row("e", ""), row("d", "")])), ["d"]);
     }
 
     #[test]

@@ -2,15 +2,14 @@
 //!
 //! Invariant: a key that was found goes only to the daemon that it was found with, and only while that daemon runs.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::config::{SERVICE_DATA_DIR, data_dir_of, url_of};
+use super::in_force::SettingsInForce;
 use super::running::{self, RunningDaemon};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
-use crate::daemon::CONTROL_FILE;
+use crate::config::Settings;
 
 /// Where a daemon with default settings is.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -64,8 +63,9 @@ fn is_same(one: &str, other: &str) -> bool {
 fn of_settings(url: Option<&str>) -> Result<Target, Exit> {
     let default = || Target { url: url.unwrap_or(DEFAULT_URL).to_owned(), token: None, note: None };
     let Ok(loaded) = SettingsFlags::default().load() else { return Ok(default()) };
-    let (data_dir, its_url) = (data_dir_of(&loaded).to_owned(), url_of(&loaded.settings));
-    if url.is_some_and(|url| !is_same(url, &its_url)) || !is_in_use(&data_dir) {
+    let data_dir = data_dir_of(&loaded).to_owned();
+    let Some(its_url) = url_in_force(&data_dir, &loaded.settings) else { return Ok(default()) };
+    if url.is_some_and(|url| !is_same(url, &its_url)) {
         return Ok(default());
     }
     let others = match data_dir.starts_with(SERVICE_DATA_DIR) {
@@ -82,15 +82,31 @@ fn with_key(daemon: RunningDaemon, others: OtherOwners) -> Result<Target, Exit> 
     Ok(Target { url: daemon.url, token: key, note })
 }
 
-/// Whether a daemon has the directory: its control socket is there. The lock is not tried, because a daemon that starts at
-/// this moment would find it taken.
-fn is_in_use(data_dir: &Path) -> bool {
-    fs::symlink_metadata(data_dir.join(CONTROL_FILE)).is_ok_and(|about| about.file_type().is_socket())
+/// The URL of the daemon that runs on the directory, by its settings in force. `None` if none answers at the control socket:
+/// the file of the socket stays after a kill, and another program may listen at the address then.
+fn url_in_force(data_dir: &Path, here: &Settings) -> Option<String> {
+    let in_force = SettingsInForce::of_daemon(data_dir).ok()?;
+    Some(url_of(&here.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)))))
+}
+
+/// The URL alone, for requests that need no key.
+///
+/// # Errors
+/// Several daemons run and none is named.
+pub fn find_url(url: Option<&str>) -> Result<String, Exit> {
+    if let Some(url) = url {
+        return Ok(url.to_owned());
+    }
+    Ok(match choose(None, running::all(&trusted_file::runtime_dir())?)? {
+        Some(daemon) => daemon.url,
+        None => SettingsFlags::default().load().map_or(DEFAULT_URL.to_owned(), |loaded| url_of(&loaded.settings)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::CONTROL_FILE;
 
     fn running(urls: &[&str]) -> Vec<RunningDaemon> {
         urls.iter().map(|url| RunningDaemon { url: (*url).into(), data_dir: "/srv".into() }).collect()
@@ -122,8 +138,8 @@ mod tests {
         let found = with_key(daemon(), OtherOwners::Refused).expect("a key");
         assert_eq!(found.token.as_deref(), Some("pr_x"));
         assert!(found.note.is_some_and(|note| note.contains("first-key") && !note.contains("pr_x")));
-        assert!(!is_in_use(folder.path()), "no daemon has it");
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join(CONTROL_FILE)).expect("a socket");
-        assert!(is_in_use(folder.path()));
+        let socket = std::os::unix::net::UnixListener::bind(folder.path().join(CONTROL_FILE)).expect("a socket");
+        drop(socket);
+        assert_eq!(url_in_force(folder.path(), &Settings::default()), None, "a killed daemon leaves the file");
     }
 }

@@ -79,7 +79,7 @@ impl ProxyHealth {
             ProxyContact::Unanswered if record.answered_at.is_none_or(|at| now.since(at) >= ANSWERED_MS) => {
                 return Some(record.unreachable(proxy, why, now));
             }
-            ProxyContact::Unanswered => {
+            ProxyContact::Unanswered | ProxyContact::TunnelTimedOut => {
                 record.failures.refused += 1;
                 return None;
             }
@@ -224,6 +224,9 @@ mod tests {
         let later = 1_000 + ANSWERED_MS;
         assert_eq!(record(&health, ProxyContact::Unanswered, later), Some(Time(later + 1_000)));
         assert_eq!(health.failures(), ProxyFailures { unreachable: 2, credentials: 0, refused: 1 });
+        // Silence is no answer.
+        assert_eq!(record(&health, ProxyContact::TunnelTimedOut, later + 500), None);
+        assert_eq!(health.state(Time(later + 500)), ProxyState::Unreachable);
         // A proxy that starts again accepts connections before it answers.
         record(&health, ProxyContact::Reached, later + 1_000);
         record(&health, ProxyContact::Unreachable, later + 1_001);

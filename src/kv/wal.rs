@@ -116,6 +116,11 @@ impl Wal {
         Ok(wal)
     }
 
+    /// Whether the file says which partition and epoch its records are of. Logs of earlier versions do not.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Refuses a log that cannot contain the records after `epoch` of a partition that needs them.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub struct JobSpec {
     pub types: Vec<String>,
     /// Only events whose last delivery has this final status. `None` for any final status.
     pub status: Option<DeliveryStatus>,
-    /// Only events that match now and have no delivery to the webhook.
+    /// Only events that match now and have no delivered or open delivery to the webhook.
     pub missing: bool,
     pub rate_per_s: Option<f64>,
     #[serde(default)]

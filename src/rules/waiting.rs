@@ -82,9 +82,10 @@ pub fn of_delivery(
     if behind.is_some() {
         return wait(WaitReason::Order, None);
     }
+    // Readers see the end of a hold as the next attempt of a delivery that is due.
     let planned = delivery.next_attempt_at.filter(|at| *at > now);
     let held = circuit::held_until(state, now);
-    if let Some(until) = planned.filter(|at| held.is_none_or(|held| held <= *at)) {
+    if let Some(until) = planned.filter(|at| held.is_none_or(|held| held < *at)) {
         return wait(WaitReason::Schedule, Some(until));
     }
     if let Some(until) = held {

@@ -179,6 +179,9 @@ impl Writer {
 
     /// Records that the active partition needs the write-ahead log from now on.
     pub(in crate::store) fn require_wal(&mut self) -> Result<()> {
+        if !self.wal.has_head() {
+            return Ok(());
+        }
         self.checkpoint_with(WalNeed::Needed, |_, file| Ok(!file.needs_wal()?))
     }
 
@@ -238,7 +241,13 @@ impl Writer {
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
         let end = file.replay_wal(first, &self.wal)?;
         let partition_set = self.partition_set.clone();
-        self.wal.prepare(&*partition_set.disk, first, file.epoch()?)?;
+        if let Err(error) = self.wal.prepare(&*partition_set.disk, first, file.epoch()?) {
+            // A log of an earlier version has no head, and the disk may be full. The first record writes the head.
+            if !error.is_disk_full() {
+                return Err(error);
+            }
+            self.space.ran_out();
+        }
         let Some(end) = end else {
             self.wal.reset(first, file.epoch()?);
             return Ok(());

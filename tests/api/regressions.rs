@@ -260,3 +260,13 @@ async fn a_daemon_that_takes_no_more_connections_ends() {
     daemon.start_again().await;
     daemon.delivery_in(&event, "delivered").await;
 }
+
+#[tokio::test]
+async fn a_filter_of_the_audit_that_is_too_long_is_refused() {
+    let daemon = TestDaemon::start().await;
+    for name in ["action", "target"] {
+        let ask = |length| format!("/v1/audit?{name}={}", "0".repeat(length));
+        assert_eq!(daemon.try_get(&ask(128)).await.status, 200, "{name}");
+        assert_eq!(daemon.try_get(&ask(129)).await.status, 400, "{name}");
+    }
+}

@@ -77,3 +77,21 @@ async fn an_ordered_delivery_names_the_one_before_it_and_the_circuit_its_probe()
     let done = daemon.get(&format!("/v1/deliveries/{}", text(&done, "id"))).await;
     assert_eq!(done["waiting_for"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_due_delivery_behind_an_open_circuit_names_the_circuit_everywhere() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [864_000] })).await;
+    for n in 0..10 {
+        let event = daemon.publish("a", json!(n)).await;
+        daemon.delivery_in(&event, "retrying").await;
+    }
+    let open = daemon.webhook_when(&hook, |row| row["circuit"] == "open").await;
+    let behind = daemon.publish("a", json!("behind")).await;
+    let id = only_delivery(&daemon, &behind).await;
+    let one = daemon.get(&format!("/v1/deliveries/{id}")).await;
+    assert_eq!(one["waiting_for"], json!({ "reason": "circuit", "until": open["held_until"], "behind": null }));
+    let page = waiting(&daemon, &hook).await;
+    assert_eq!(page["data"][0]["waiting_for"], one["waiting_for"]);
+}

@@ -232,7 +232,9 @@ start_squid closed
 send secure
 until_true ready_says proxy_credentials
 untried secure || fail "a wrong password was an attempt"
-"$bin" webhook test "$secure" 2>&1 | grep -q "check delivery.proxy's user and password" || fail "no cure"
+# The verb fails, because the attempt does.
+told=$("$bin" webhook test "$secure" 2>&1) && fail "a test without a tunnel passed"
+grep -q "check delivery.proxy's user and password" <<<"$told" || fail "no cure: $told"
 settings "http://user:$encoded@127.0.0.1:$squid_port"
 reload
 until_true delivered secure 4

@@ -62,8 +62,8 @@ impl<'a> AuditView<'a> {
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let filter = AuditFilter {
         key_id: request.query.id(&KEY_ID)?,
-        action: request.query.text(&ACTION).map(str::to_owned),
-        target: request.query.text(&TARGET).map(str::to_owned),
+        action: request.query.bounded_text(&ACTION)?,
+        target: request.query.bounded_text(&TARGET)?,
     };
     let page = context.store.audit(request.tenant(), &filter, request.query.window(CursorKind::Audit)?)?;
     Ok(Step::Reply(page::response(CursorKind::Audit, &page, AuditView::new)))

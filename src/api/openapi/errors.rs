@@ -35,15 +35,18 @@ pub fn of(route: &Route) -> Vec<u16> {
     let open = matches!(route.access, RouteAccess::Open(_));
     let keyed = matches!(route.access, RouteAccess::Scope(..) | RouteAccess::Installation(_));
     let writes = route.verb != RouteMethod::Get;
-    let names_app =
-        matches!(route.path, "/v1/events" | "/v1/events/batch" | "/v1/webhooks" | "/v1/keys" | "/v1/replays");
+    // Their fields or parameters name an app or deliveries.
+    let names_objects = matches!(
+        route.path,
+        "/v1/events" | "/v1/events/batch" | "/v1/webhooks" | "/v1/keys" | "/v1/replays" | "/v1/deliveries/retry"
+    );
     let takes_fields = !route.body.is_none();
     STATUSES
         .iter()
         .map(|(status, _)| *status)
         .filter(|status| match status {
             401 => !open,
-            404 => route.path.contains("{id}") || names_app || matches!(route.access, RouteAccess::Metrics(_)),
+            404 => route.path.contains("{id}") || names_objects || matches!(route.access, RouteAccess::Metrics(_)),
             409 => writes,
             // Reading a secret leaves an audit line.
             507 => writes || route.path.ends_with("/secret"),

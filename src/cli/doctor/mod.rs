@@ -64,7 +64,12 @@ impl Doctor {
         let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
             // Checks with the defaults are better than none.
-            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir, url: None },
+            Err(_) => Site {
+                settings: Settings::default(),
+                data_dir: Settings::default().data_dir,
+                url: None,
+                answers: false,
+            },
         };
         if !self.offline {
             findings.extend(place.ask_daemon(loaded.as_ref().ok()));
@@ -88,8 +93,11 @@ impl Doctor {
 
     fn client(&self, site: &Site) -> Result<Client, Exit> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let url = given(&self.url).or_else(|| site.url.clone()).unwrap_or_else(|| url_of(&site.settings));
-        let token = given(&self.token).or_else(|| site.token());
+        let its_url = site.url.clone().unwrap_or_else(|| url_of(&site.settings));
+        let url = given(&self.url).unwrap_or_else(|| its_url.clone());
+        // A key of this machine goes only to the daemon of this machine, while it runs.
+        let is_its = site.answers && url.trim_end_matches('/') == its_url.trim_end_matches('/');
+        let token = given(&self.token).or_else(|| site.token().filter(|_| is_its));
         Client::new(&url, token.as_deref())
     }
 }
@@ -101,6 +109,8 @@ struct Site {
     data_dir: PathBuf,
     /// The address of a daemon that was found by its record.
     url: Option<String>,
+    /// Whether a daemon answers at the control socket of the directory.
+    answers: bool,
 }
 
 impl Site {
@@ -111,8 +121,10 @@ impl Site {
         let is_named = *loaded.origin("data_dir") != ValueSource::Default || data_dir.symlink_metadata().is_ok();
         let running = if is_named { Ok(Vec::new()) } else { running::all(&trusted_file::runtime_dir()) };
         match running.as_deref() {
-            Ok([only]) => Site { settings, data_dir: only.data_dir.clone(), url: Some(only.url.clone()) },
-            _ => Site { settings, data_dir, url: None },
+            Ok([only]) => {
+                Site { settings, data_dir: only.data_dir.clone(), url: Some(only.url.clone()), answers: false }
+            }
+            _ => Site { settings, data_dir, url: None, answers: false },
         }
     }
 
@@ -120,6 +132,7 @@ impl Site {
     fn ask_daemon(&mut self, here: Option<&Loaded>) -> Option<Finding> {
         const CHECK: &str = "settings";
         let in_force = SettingsInForce::of_daemon(&self.data_dir).ok()?;
+        self.answers = true;
         self.settings = self.settings.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)));
         let file = in_force.file.as_ref().map_or("no settings file".to_owned(), Clone::clone);
         let told = format!("in force, from the running daemon ({file})");

@@ -251,6 +251,12 @@ impl Lanes {
         self.parked_until.get_or_insert(now.plus_ms(PARKED_MS));
     }
 
+    /// Nothing more is sent, so no lane waits for a share.
+    pub fn stop(&mut self) {
+        self.parked.clear();
+        self.parked_until = None;
+    }
+
     /// Returns parked lanes to the ring if slots may be free for them.
     fn look_at_parked(&mut self, now: Time) {
         let is_due = self.parked_until.is_some_and(|until| until <= now || until.since(now) > PARKED_MS);

@@ -1,6 +1,7 @@
 //! The scheduler: sleeps until a delivery may be sent, and passes it to the deliverer. One task; `lanes` decides.
 //!
-//! Invariant: every change that makes a lane sendable reaches this task as a message or a timer, so nothing is polled.
+//! Invariant: every change that makes a lane sendable reaches this task as a message or a timer. Lanes that lack a share of
+//! the slots have one timer together, every `lanes::PARKED_MS`.
 
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
@@ -214,7 +215,10 @@ impl Scheduler {
                     }
                 }
             }
-            SchedulerMessage::Stop => self.stopped = true,
+            SchedulerMessage::Stop => {
+                self.stopped = true;
+                self.lanes.stop();
+            }
         }
         if now.since(self.tidied_at) >= TIDY_MS {
             self.tidied_at = now;

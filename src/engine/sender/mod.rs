@@ -236,7 +236,8 @@ impl Sender {
                 }
                 Exchanged::Done(Ok(()))
             }
-            Ok(Err(failure)) if link.wrote() => Exchanged::Done(Err(failure)),
+            // The receiver may have the request, so a shortage ends the attempt.
+            Ok(Err(failure)) if link.wrote() => Exchanged::Done(Err(SendFailure { shortage: None, ..failure })),
             Ok(Err(failure)) => Exchanged::NeverLeft(failure),
             Err(_elapsed) => Exchanged::Done(Err(SendFailure::of(AttemptOutcome::Timeout))),
         }

@@ -66,6 +66,8 @@ pub enum ProxyContact {
     CredentialsAsked,
     /// The proxy opened no tunnel to this receiver.
     TunnelRefused,
+    /// The proxy did not answer a CONNECT in time.
+    TunnelTimedOut,
 }
 
 impl DeliveryProxy {

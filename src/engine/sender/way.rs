@@ -51,6 +51,9 @@ impl Way {
             return failure;
         }
         let late = out_of_time(*contact);
+        if *contact == ProxyContact::TunnelRefused {
+            *contact = ProxyContact::TunnelTimedOut;
+        }
         if *contact == ProxyContact::Unreachable && waited < PROXY_SILENCE_MIN {
             *contact = ProxyContact::None;
         }

@@ -25,17 +25,18 @@ pub(in crate::store) fn stored(partition_set: &PartitionSet) -> Result<Option<Ti
     Ok(state.get(Table::Meta, LAST_SEEN_KEY, codec::decode::<Time>)?.flatten())
 }
 
-/// The later of the stored time and that of the newest id. `None` if the store has no partition yet.
+/// The stored time, or that of the newest id if none was stored. `None` if the store has no partition yet. The stored time
+/// comes first, because ids stay ahead after an operator accepted a clock that was set back.
 pub(in crate::store) fn last_seen(partition_set: &PartitionSet) -> Option<Time> {
     let newest = partition_set.partitions().pop()?;
     let id = partition_set.newest().as_u128().max(newest.first);
-    Some(EventId::from_u128(id).time()).max(stored(partition_set).ok().flatten())
+    stored(partition_set).ok().flatten().or(Some(EventId::from_u128(id).time()))
 }
 
 impl Writer {
     /// Stores `now`, unless it was stored lately.
     pub(in crate::store) fn store_last_seen(&mut self, now: Time) -> Result<()> {
-        if now.since(self.last_seen) < WRITE_EVERY_MS {
+        if (0..WRITE_EVERY_MS).contains(&now.since(self.last_seen)) {
             return Ok(());
         }
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);

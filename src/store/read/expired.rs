@@ -1,7 +1,7 @@
 //! Open deliveries whose retention has ended, and that no partition's figures have settled yet.
 //!
 //! Invariant: the figures of waiting deliveries leave out the deliveries that lists hide, with one exception. In the
-//! partition that straddles the retention cut-off at most `EXAMINED_ROWS_MAX` open deliveries of a webhook are examined.
+//! partition that straddles the retention cut-off at most `EXAMINED_ROWS_MAX` open deliveries are examined at once.
 
 use std::collections::HashSet;
 use std::ops::Bound;

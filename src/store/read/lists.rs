@@ -24,7 +24,7 @@ use crate::store::figures::HourRow;
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
-use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, sums_in};
+use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due, sums_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
@@ -272,6 +272,8 @@ impl Store {
         let mut backlog = Backlog::default();
         let partitions = self.partition_set.open_partitions();
         let slices = webhooks.chunks(MEASURED_WEBHOOKS);
+        // Open deliveries that one measurement examines in the partition that straddles the retention cut-off.
+        let mut budget = EXAMINED_ROWS_MAX as u64;
         for (partition, slice) in
             partitions.iter().flat_map(|partition| slices.clone().map(move |slice| (partition, slice)))
         {
@@ -279,9 +281,21 @@ impl Store {
             let snapshot = self.partition_set.snapshot(partition)?;
             for &webhook in slice {
                 let open = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.open());
-                let expired = self.expired_open_in(&expiring, partition, &snapshot, (webhook, open), now)?;
+                let straddles = expiring.straddles(partition);
+                let is_examined = !straddles || open <= budget;
+                if straddles && is_examined {
+                    budget -= open;
+                }
+                let (expired, first) = if is_examined {
+                    (
+                        self.expired_open_in(&expiring, partition, &snapshot, (webhook, open), now)?,
+                        self.first_kept_due(&expiring, partition, &snapshot, webhook, now)?,
+                    )
+                } else {
+                    (0, first_due(&snapshot, webhook)?)
+                };
                 backlog.waiting += open - expired;
-                let first = self.first_kept_due(&expiring, partition, &snapshot, webhook, now)?.map(|(at, _)| at);
+                let first = first.map(|(at, _)| at);
                 backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
             }
         }

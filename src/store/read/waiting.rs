@@ -86,11 +86,12 @@ impl Store {
             return Ok(None);
         }
         let Some(home) = self.partition_set.partition_of(delivery.event_id.as_u128()) else { return Ok(None) };
-        let own = self.partition_set.snapshot(&home)?;
         // Both possible queues, because the setting may have changed since the delivery was made.
         for hash in [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten() {
             let key = tables::queue(delivery.webhook_id, hash, delivery.id);
-            if own.get(Table::Queue, &key, |_| ())?.is_none() {
+            // The snapshot ends here. One that is held while the same partition is asked for again can wait for a writer
+            // that waits for it.
+            if self.partition_set.snapshot(&home)?.get(Table::Queue, &key, |_| ())?.is_none() {
                 continue;
             }
             let mut snapshots = Vec::new();

@@ -248,3 +248,14 @@ fn a_busy_app_that_is_answered_uses_all_slots() {
     // Their outcomes are not durable yet.
     assert_eq!(all.0.outstanding(), 1_000);
 }
+
+#[test]
+fn a_scheduler_that_stops_has_no_timer_for_parked_lanes() {
+    let mut all = lanes(1_000, &[], 0);
+    let webhooks: Vec<_> = (1..=1_100).map(|id| (id, id, "silent.example".to_owned())).collect();
+    time_out(&mut all, &webhooks);
+    assert!(all.0.next_timer().is_some());
+    all.0.stop();
+    all.0.tick(NOW.plus_ms(1_000));
+    assert_eq!(all.0.next_timer(), None);
+}

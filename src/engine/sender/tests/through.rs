@@ -235,7 +235,7 @@ async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() 
     let request = OutboundRequest { connect_timeout: BRIEF, ..post("https://a.example/", PATIENT) };
     let got = sender_through(&mute).send(&request).await;
     let words = "it did not answer CONNECT in time";
-    assert_eq!(named(&got), (AttemptOutcome::ProxyError, ProxyContact::TunnelRefused, words));
+    assert_eq!(named(&got), (AttemptOutcome::ProxyError, ProxyContact::TunnelTimedOut, words));
     // For an http receiver the outcome is that the receiver did not answer.
     let got = sender_through(&mute).send(&post("http://a.example/", BRIEF)).await;
     assert_eq!((got.outcome, got.proxy), (AttemptOutcome::Timeout, ProxyContact::Reached));
