@@ -209,11 +209,10 @@ python3 -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))[0]["L
 done
 [ "$(stat -c %u:%a "$work/image/data")" = 65532:700 ] || fail "/data is not the user's"
 chroot=$(command -v chroot)
-inside() {
-    env -i POSTRIDER_DATA_DIR=/data POSTRIDER_MIN_FREE_BYTES=0 "$@"
-}
+# Not a function: a signal to a function's process would not reach the program.
+inside=(env -i POSTRIDER_DATA_DIR=/data POSTRIDER_MIN_FREE_BYTES=0)
 chmod 755 "$work"
-inside POSTRIDER_LISTEN=127.0.0.1:0 "$chroot" --userspec=65532:65532 "$work/image" /postrider serve \
+"${inside[@]}" POSTRIDER_LISTEN=127.0.0.1:0 "$chroot" --userspec=65532:65532 "$work/image" /postrider serve \
     >"$work/out" 2>"$work/log" &
 daemon=$!
 for _ in $(seq 1 300); do
@@ -222,11 +221,11 @@ for _ in $(seq 1 300); do
     sleep 0.1
 done
 url=$(sed -n 's/^postrider: listening on //p' "$work/out")
-inside POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready >"$work/ready" ||
+"${inside[@]}" POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready >"$work/ready" ||
     fail "the health check fails: $(cat "$work/ready")"
 kill "$daemon"
 wait "$daemon" || fail "it did not stop cleanly"
-if inside POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready 2>/dev/null; then
+if "${inside[@]}" POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready 2>/dev/null; then
     fail "the health check passes without a daemon"
 fi
 echo "the image runs as user 65532, and its health check tells"
