@@ -25,12 +25,12 @@ pub(in crate::store) fn stored(partition_set: &PartitionSet) -> Result<Option<Ti
     Ok(state.get(Table::Meta, LAST_SEEN_KEY, codec::decode::<Time>)?.flatten())
 }
 
-/// The stored time, or that of the newest id if none was stored. `None` if the store has no partition yet. The stored time
-/// comes first, because ids stay ahead after an operator accepted a clock that was set back.
+/// The later of the stored time and that of the newest id. `None` if the store has no partition yet. The stored time alone
+/// may be an hour old, and a start that believes it would delay everything by that.
 pub(in crate::store) fn last_seen(partition_set: &PartitionSet) -> Option<Time> {
     let newest = partition_set.partitions().pop()?;
     let id = partition_set.newest().as_u128().max(newest.first);
-    stored(partition_set).ok().flatten().or(Some(EventId::from_u128(id).time()))
+    Some(EventId::from_u128(id).time()).max(stored(partition_set).ok().flatten())
 }
 
 impl Writer {
