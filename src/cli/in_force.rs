@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::Exit;
-use crate::config::{Loaded, RawSetting};
+use crate::config::{Loaded, RawSetting, Settings};
 use crate::daemon::protocol;
 
 /// Every setting with its value, without secrets, and its origin.
@@ -43,6 +43,11 @@ impl SettingsInForce {
         let text = protocol::settings_in_force(data_dir)?;
         let shown = serde_json::from_str(&text).ok().and_then(|value| SettingsInForce::read(&value));
         shown.ok_or_else(|| Exit::failed("the daemon is of another version and does not tell its settings"))
+    }
+
+    /// `here` with these values in place of its own. Secrets stay those of `here`.
+    pub fn onto(&self, here: &Settings) -> Settings {
+        here.with_shown(self.rows.iter().map(|row| (row.name.as_str(), &row.value)))
     }
 
     /// Reads the text that `json` wrote.
@@ -130,8 +135,7 @@ mod tests {
         assert!(!text.contains("hunter"), "{text}");
         let read = SettingsInForce::read(&serde_json::from_str(&text).expect("JSON")).expect("settings");
         assert_eq!(read, shown);
-        let rows = read.rows.iter().map(|row| (row.name.as_str(), &row.value));
-        let there = Settings::default().with_shown(rows);
+        let there = read.onto(&Settings::default());
         assert_eq!((there.retention_ms, &there.delivery), (loaded.settings.retention_ms, &loaded.settings.delivery));
         assert_eq!(there.metrics.key, None, "a mask is no key");
         assert_eq!(read.differences(&shown), Vec::<String>::new());

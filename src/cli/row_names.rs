@@ -25,7 +25,7 @@ const REMEMBERED_MAX: usize = 10_000;
 pub struct RowNames {
     /// By id. An id without a name was asked for in vain.
     webhooks: HashMap<String, Option<String>>,
-    /// By the event's id.
+    /// The types, by the id of the event.
     types: HashMap<String, String>,
 }
 

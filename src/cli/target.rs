@@ -55,7 +55,8 @@ fn choose(url: Option<&str>, running: Vec<RunningDaemon>) -> Result<Option<Runni
     Ok(running.into_iter().nth(default))
 }
 
-fn is_same(one: &str, other: &str) -> bool {
+/// Whether two URLs name the same daemon.
+pub fn is_same(one: &str, other: &str) -> bool {
     one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
@@ -85,8 +86,7 @@ fn with_key(daemon: RunningDaemon, others: OtherOwners) -> Result<Target, Exit> 
 /// The URL of the daemon that runs on the directory, by its settings in force. `None` if none answers at the control socket:
 /// the file of the socket stays after a kill, and another program may listen at the address then.
 fn url_in_force(data_dir: &Path, here: &Settings) -> Option<String> {
-    let in_force = SettingsInForce::of_daemon(data_dir).ok()?;
-    Some(url_of(&here.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)))))
+    SettingsInForce::of_daemon(data_dir).ok().map(|in_force| url_of(&in_force.onto(here)))
 }
 
 /// The URL alone, for requests that need no key.

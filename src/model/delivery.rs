@@ -6,7 +6,7 @@ use super::attempt::AttemptOutcome;
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use super::time::Time;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub id: DeliveryId,
     pub event_id: EventId,
@@ -62,10 +62,11 @@ impl Delivery {
 pub enum ReplayJob {}
 
 /// The state of a delivery. `rules::transition` defines the transitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryStatus {
     /// Without an attempt.
+    #[default]
     Pending,
     /// Failed at least once, with a retry scheduled.
     Retrying,

@@ -1,20 +1,15 @@
 //! Tells why an open delivery is not sent now, and until when.
 
-use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
+use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, DeliveryId, Time};
 use crate::rules::circuit;
+use crate::rules::hold::{self, Hold, HoldReason};
 
 /// The reason why a delivery waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitReason {
-    /// The webhook is paused.
-    Paused,
-    /// The webhook is disabled.
-    Disabled,
-    /// The webhook's circuit is open.
-    Circuit,
-    /// The receiver asked for a pause by `Retry-After`.
-    Receiver,
+    /// Something holds every delivery of the webhook.
+    Held(HoldReason),
     /// It is due, and the webhook's `rate_limit_per_s` lets others go before it.
     Rate,
     /// It is being sent, or others of the webhook are.
@@ -27,10 +22,10 @@ pub enum WaitReason {
 
 impl WaitReason {
     pub const ALL: [WaitReason; 8] = [
-        WaitReason::Paused,
-        WaitReason::Disabled,
-        WaitReason::Circuit,
-        WaitReason::Receiver,
+        WaitReason::Held(HoldReason::Paused),
+        WaitReason::Held(HoldReason::Disabled),
+        WaitReason::Held(HoldReason::Circuit),
+        WaitReason::Held(HoldReason::Receiver),
         WaitReason::Rate,
         WaitReason::InFlight,
         WaitReason::Order,
@@ -39,10 +34,7 @@ impl WaitReason {
 
     pub const fn as_str(self) -> &'static str {
         match self {
-            WaitReason::Paused => "paused",
-            WaitReason::Disabled => "disabled",
-            WaitReason::Circuit => "circuit",
-            WaitReason::Receiver => "receiver",
+            WaitReason::Held(reason) => reason.as_str(),
             WaitReason::Rate => "rate",
             WaitReason::InFlight => "in_flight",
             WaitReason::Order => "order",
@@ -74,64 +66,34 @@ pub fn of_delivery(
         return None;
     }
     let wait = |reason, until| Some(DeliveryWait { reason, until, behind });
-    match webhook.status {
-        WebhookStatus::Disabled => return wait(WaitReason::Disabled, None),
-        WebhookStatus::Paused => return wait(WaitReason::Paused, None),
-        WebhookStatus::Enabled => {}
+    let hold = hold::of(webhook, &circuit::shown(state, now));
+    let held = |hold: Hold| wait(WaitReason::Held(hold.reason), hold.until);
+    if let Some(hold) = hold.filter(|_| webhook.status != WebhookStatus::Enabled) {
+        return held(hold);
     }
     if behind.is_some() {
         return wait(WaitReason::Order, None);
     }
     // Readers see the end of a hold as the next attempt of a delivery that is due.
-    let planned = delivery.next_attempt_at.filter(|at| *at > now);
-    let held = circuit::held_until(state, now);
-    if let Some(until) = planned.filter(|at| held.is_none_or(|held| held < *at)) {
-        return wait(WaitReason::Schedule, Some(until));
+    let is_later = |at: &Time| *at > now && hold.and_then(|hold| hold.until).is_none_or(|until| until < *at);
+    match (delivery.next_attempt_at.filter(is_later), hold) {
+        (Some(planned), _) => wait(WaitReason::Schedule, Some(planned)),
+        (None, Some(hold)) => held(hold),
+        (None, None) if webhook.rate_limit_per_s.is_some() => wait(WaitReason::Rate, None),
+        (None, None) => wait(WaitReason::InFlight, None),
     }
-    if let Some(until) = held {
-        let asked = state.retry_after == Some(until);
-        return wait(if asked { WaitReason::Receiver } else { WaitReason::Circuit }, Some(until));
-    }
-    if state.circuit != CircuitState::Closed {
-        return wait(WaitReason::Circuit, None);
-    }
-    wait(if webhook.rate_limit_per_s.is_some() { WaitReason::Rate } else { WaitReason::InFlight }, None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::webhook::CircuitState;
     use crate::model::{DeliveryStatus, Id};
 
     const NOW: Time = Time(1_000_000_000);
 
     fn delivery(due_in_ms: i64) -> Delivery {
-        Delivery {
-            id: Id::from_u128(7),
-            event_id: Id::MIN,
-            webhook_id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: "a".into(),
-            status: DeliveryStatus::Pending,
-            attempts: 0,
-            next_attempt_at: Some(NOW.plus_ms(due_in_ms)),
-            created_at: NOW,
-            first_attempt_at: None,
-            completed_at: None,
-            replay_of: None,
-            job_id: None,
-            expires_at: None,
-            ordering_key: None,
-            last_attempt_id: None,
-            last_status_code: None,
-            last_outcome: None,
-            last_error: None,
-            last_response_time_ms: None,
-            manual: false,
-            unscheduled: 0,
-            planned_at: None,
-        }
+        Delivery { next_attempt_at: Some(NOW.plus_ms(due_in_ms)), ..Delivery::default() }
     }
 
     fn reason(due_in_ms: i64, webhook: &Webhook, state: WebhookState, behind: bool) -> (&'static str, Option<i64>) {

@@ -127,7 +127,7 @@ async fn figures_leave_out_what_has_ended_to_the_second() {
     for n in 0..3 {
         daemon.publish("a", json!(n)).await;
     }
-    // Of the same partition.
+    // This event is in the same partition.
     daemon.advance_s(DAY_S / 2);
     daemon.publish("a", json!("later")).await;
     let path = format!("/v1/webhooks/{}/stats", text(&webhook, "id"));

@@ -1,11 +1,11 @@
-//! What waits for a webhook, in which order, and why; and that one delivery says the same of itself.
+//! The list of waiting deliveries: its order and the reasons. A delivery that is read alone gives the same reason.
 
 use serde_json::{Value, json};
 
 use crate::support::daemon::text;
 use crate::support::{Act, Receiver, TestDaemon};
 
-/// What a delivery waits for: the reason and what stands before it.
+/// The rows of a page: id, reason, and whether another delivery stands before it.
 fn reasons(page: &Value) -> Vec<(&str, &str, bool)> {
     let rows = page["data"].as_array().unwrap();
     let of = |row: &Value| row["waiting_for"]["behind"].is_string();

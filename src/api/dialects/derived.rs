@@ -84,32 +84,8 @@ mod tests {
     }
 
     fn delivery(status: DeliveryStatus, last: u128, next: Option<i64>) -> Delivery {
-        Delivery {
-            id: Id::MIN,
-            event_id: Id::MIN,
-            webhook_id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: "a".into(),
-            status,
-            attempts: 1,
-            next_attempt_at: next.map(Time),
-            created_at: Time(0),
-            first_attempt_at: None,
-            completed_at: None,
-            replay_of: None,
-            job_id: None,
-            expires_at: None,
-            ordering_key: None,
-            last_attempt_id: Some(AttemptId::from_u128(last)),
-            last_status_code: None,
-            last_outcome: None,
-            last_error: None,
-            last_response_time_ms: None,
-            manual: false,
-            unscheduled: 0,
-            planned_at: None,
-        }
+        let last_attempt_id = Some(AttemptId::from_u128(last));
+        Delivery { status, attempts: 1, next_attempt_at: next.map(Time), last_attempt_id, ..Delivery::default() }
     }
 
     #[test]

@@ -298,32 +298,7 @@ mod tests {
     }
 
     fn delivery(status: DeliveryStatus) -> Delivery {
-        Delivery {
-            id: Id::MIN,
-            event_id: Id::MIN,
-            webhook_id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: String::new(),
-            status,
-            attempts: 0,
-            next_attempt_at: Some(Time(1_000)),
-            created_at: Time(1_000),
-            first_attempt_at: None,
-            completed_at: None,
-            replay_of: None,
-            job_id: None,
-            expires_at: None,
-            ordering_key: None,
-            last_attempt_id: None,
-            last_status_code: None,
-            last_outcome: None,
-            last_error: None,
-            last_response_time_ms: None,
-            manual: false,
-            unscheduled: 0,
-            planned_at: None,
-        }
+        Delivery { status, next_attempt_at: Some(Time(1_000)), created_at: Time(1_000), ..Delivery::default() }
     }
 
     #[test]

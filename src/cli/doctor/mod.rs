@@ -21,7 +21,7 @@ use super::config::{data_dir_of, url_of};
 use super::in_force::SettingsInForce;
 use super::running;
 use super::screen::Output;
-use super::target::FIRST_KEY_FILE;
+use super::target::{self, FIRST_KEY_FILE};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
 use crate::config::{self, Loaded, Settings, ValueSource};
@@ -96,7 +96,7 @@ impl Doctor {
         let its_url = site.url.clone().unwrap_or_else(|| url_of(&site.settings));
         let url = given(&self.url).unwrap_or_else(|| its_url.clone());
         // A key of this machine goes only to the daemon of this machine, while it runs.
-        let is_its = site.answers && url.trim_end_matches('/') == its_url.trim_end_matches('/');
+        let is_its = site.answers && target::is_same(&url, &its_url);
         let token = given(&self.token).or_else(|| site.token().filter(|_| is_its));
         Client::new(&url, token.as_deref())
     }
@@ -133,7 +133,7 @@ impl Site {
         const CHECK: &str = "settings";
         let in_force = SettingsInForce::of_daemon(&self.data_dir).ok()?;
         self.answers = true;
-        self.settings = self.settings.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)));
+        self.settings = in_force.onto(&self.settings);
         let file = in_force.file.as_ref().map_or("no settings file".to_owned(), Clone::clone);
         let told = format!("in force, from the running daemon ({file})");
         let differences = here.map(|here| in_force.differences(&SettingsInForce::of(here))).unwrap_or_default();

@@ -65,7 +65,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let mut ending = event("three");
     ending.attributes.expires_at = Some(NOW.plus_ms(60_000));
     let next = ask(Command::Partition(PartitionCommand::Publish(vec![event("two"), ending])), None).1;
-    // Of the two deliveries that expire, one is failed already.
+    // Two deliveries expire, and one of them has failed already.
     let expired = next.iter().find(|dispatch| dispatch.event.attributes.expires_at.is_some()).unwrap();
     let expire = PartitionCommand::Expire { delivery: expired.delivery_id, event: expired.event.id };
     ask(Command::Partition(expire), None);
