@@ -4,24 +4,10 @@
 # program runs as its user; the static binary runs in an empty root.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/support/suite.bash"
 
 exposure_max=1.5
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
-
-bin=${POSTRIDER_BIN:-}
-unset POSTRIDER_BIN # It would be taken for a setting.
-
-if [ -z "$bin" ]; then
-    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
-fi
-if [ -z "$bin" ]; then
-    cargo build --bin postrider
-    bin=target/debug/postrider
-fi
 
 echo "--- the .deb"
 deb=$(packaging/build-deb --binary "$bin" "$work")
@@ -106,10 +92,7 @@ if [ "$(id -u)" = 0 ]; then
     env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" serve --data-dir "$store" --listen 127.0.0.1:0 \
         >"$work/out" 2>"$work/log" &
     daemon=$!
-    for _ in $(seq 1 300); do
-        grep -q '^postrider: listening on ' "$work/out" && break
-        sleep 0.1
-    done
+    wait_for_url
     bin backup --data-dir "$store" "$work/copy" || fail "no backup: $(cat "$work/said")"
     kill "$daemon"
     wait "$daemon"
@@ -215,12 +198,7 @@ chmod 755 "$work"
 "${inside[@]}" POSTRIDER_LISTEN=127.0.0.1:0 "$chroot" --userspec=65532:65532 "$work/image" /postrider serve \
     >"$work/out" 2>"$work/log" &
 daemon=$!
-for _ in $(seq 1 300); do
-    grep -q '^postrider: listening on ' "$work/out" && break
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; fail "the image's program ended"; }
-    sleep 0.1
-done
-url=$(sed -n 's/^postrider: listening on //p' "$work/out")
+wait_for_url
 "${inside[@]}" POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready >"$work/ready" ||
     fail "the health check fails: $(cat "$work/ready")"
 kill "$daemon"
@@ -241,12 +219,7 @@ mkdir -p "$work/scratch"
 cp "$work/static/usr/bin/postrider" "$work/scratch/postrider"
 env -i POSTRIDER_DATA_DIR=/data POSTRIDER_LISTEN=127.0.0.1:0 "$(command -v chroot)" "$work/scratch" /postrider serve >"$work/out" 2>"$work/log" &
 daemon=$!
-for _ in $(seq 1 300); do
-    grep -q '^postrider: listening on ' "$work/out" && break
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; fail "it ended in an empty root"; }
-    sleep 0.1
-done
-grep -q '^postrider: listening on ' "$work/out" || fail "it never listened in an empty root"
+wait_for_url
 kill "$daemon"
 wait "$daemon" || fail "it did not stop cleanly in an empty root"
 echo "it runs in an empty root"

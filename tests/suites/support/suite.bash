@@ -50,21 +50,29 @@ until_true() {
     return 1
 }
 
+# Waits until the daemon with process `daemon`, output $work/out and log $work/log listens. Sets `url`.
+# The daemon is stopped at the end.
+wait_for_url() {
+    running+=("$daemon")
+    url=
+    for _ in $(seq 1 300); do
+        url=$(sed -n 's/^postrider: listening on //p' "$work/out")
+        [ -n "$url" ] && return 0
+        kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
+        sleep 0.1
+    done
+    echo "the daemon never listened" >&2
+    cat "$work/log" >&2
+    exit 1
+}
+
 # Starts a daemon on $work/data that may deliver to this machine. Sets `url`, `key` and `daemon`, its process. Variables
 # before the call are its settings: `POSTRIDER_LOG__LEVEL=warn start_daemon`. Its log is $work/log.
 start_daemon() {
     export POSTRIDER_DELIVERY__ALLOW=${POSTRIDER_DELIVERY__ALLOW-127.0.0.0/8} POSTRIDER_MIN_FREE_BYTES=0
     "$bin" serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@" >"$work/out" 2>"$work/log" &
     daemon=$!
-    running+=("$daemon")
-    url=
-    for _ in $(seq 1 300); do
-        url=$(sed -n 's/^postrider: listening on //p' "$work/out")
-        [ -n "$url" ] && break
-        kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
-        sleep 0.1
-    done
-    [ -n "$url" ] || { echo "the daemon never listened" >&2; cat "$work/log" >&2; exit 1; }
+    wait_for_url
     # shellcheck disable=SC2034 # The suites read it.
     key=$(cat "$work/data/first-key")
 }
