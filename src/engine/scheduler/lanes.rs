@@ -150,12 +150,19 @@ impl Lanes {
 
     /// Reloads the configurations. The lane of a removed webhook is dropped once it has no delivery in flight.
     fn reload(&mut self, registry: &Registry, now: Time) {
-        let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
-        for id in ids {
+        let lanes: Vec<(WebhookId, Arc<Webhook>)> =
+            self.lanes.iter().map(|(id, lane)| (*id, lane.webhook.clone())).collect();
+        for (id, was) in lanes {
             match registry.webhook_by_id(id) {
                 Some(webhook) => {
-                    let groups = self.groups.of(webhook);
-                    self.change(id, now, |lane| (lane.webhook, lane.groups) = (webhook.clone(), groups));
+                    // Every change of the configuration reloads all lanes, and few change their URL.
+                    let groups = (was.url != webhook.url).then(|| self.groups.of(webhook));
+                    self.change(id, now, |lane| {
+                        lane.webhook = webhook.clone();
+                        if let Some(groups) = groups {
+                            lane.groups = groups;
+                        }
+                    });
                 }
                 None => self.change(id, now, |lane| {
                     lane.webhook =

@@ -259,3 +259,20 @@ fn a_scheduler_that_stops_has_no_timer_for_parked_lanes() {
     all.0.tick(NOW.plus_ms(1_000));
     assert_eq!(all.0.next_timer(), None);
 }
+
+#[test]
+fn a_webhook_with_another_url_uses_the_share_of_its_new_origin() {
+    let (mut lanes, mut registry) = lanes(10, &[(1, 11)], 1);
+    let id = Id::from_u128(11);
+    let before = lanes.lanes[&id].groups.clone();
+    let mut reload = |url: &str| {
+        let change = |w: &mut Webhook| (w.app_id, w.id, w.url) = (Id::from_u128(1), id, url.to_owned());
+        registry.put_webhook(Arc::new(webhook(change)));
+        let effects = Effects { registry_changed: true, ..Effects::default() };
+        lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+        let now = &lanes.lanes[&id].groups;
+        [0, 1].map(|group| Arc::ptr_eq(&before[group], &now[group]))
+    };
+    assert_eq!(reload("http://127.0.0.1/"), [true, true]);
+    assert_eq!(reload("https://elsewhere.example/"), [true, false]);
+}
