@@ -13,6 +13,7 @@
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
 //! redb contains already changes nothing.
 
+use memchr::memmem::Finder;
 use redb::StorageBackend;
 
 use crate::kv::disk::Disk;
@@ -43,8 +44,6 @@ const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
 const SEARCHED_BYTES: usize = 64 << 10;
 /// Bytes of a record's epoch and partition, which the search looks for.
 const NAME_BYTES: usize = 8 + 16;
-/// A piece of the file that nothing was written to.
-static UNWRITTEN: [u8; SEARCHED_BYTES + NAME_BYTES] = [0; SEARCHED_BYTES + NAME_BYTES];
 
 /// The changes of one batch, by table.
 pub type WalRecord = Vec<(Table, Changes)>;
@@ -351,20 +350,16 @@ impl Wal {
     fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
         let name: [u8; NAME_BYTES] =
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();
+        let finder = Finder::new(&name);
         let mut seen = vec![0; SEARCHED_BYTES + NAME_BYTES];
         // A record's name follows its length and checksum.
         let mut base = at + 8 + 1;
         while base < EPOCH_BYTES_MAX && half(epoch) + base < self.len {
             let bytes = (EPOCH_BYTES_MAX - base).min(seen.len() as u64) as usize;
             self.read_bytes(half(epoch) + base, &mut seen[..bytes])?;
-            let mut from = if seen[..bytes] == UNWRITTEN[..bytes] { bytes } else { 0 };
-            while let Some(found) = seen[from..bytes].iter().position(|byte| *byte == name[0]) {
-                let start = from + found;
-                from = start + 1;
+            for start in finder.find_iter(&seen[..bytes]) {
                 let record = base + start as u64 - 8;
-                if seen[start..bytes].starts_with(&name)
-                    && let Some(found) = self.read(record, partition, epoch)?
-                {
+                if let Some(found) = self.read(record, partition, epoch)? {
                     return Ok(Some((record, found)));
                 }
             }
