@@ -14,6 +14,8 @@ use postrider::cli::{Exit, Verb, on_this_thread, parse, unparsed};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // An idle daemon uses little of each huge page. A kernel without the switch costs memory only.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return unparsed(&error),

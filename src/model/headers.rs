@@ -33,6 +33,13 @@ impl Headers {
         self.push(name, &String::from_utf8_lossy(value));
     }
 
+    /// Appends a received field: its name in lower case, its value with invalid UTF-8 replaced.
+    pub fn push_received(&mut self, name: &str, value: &[u8]) {
+        let start = self.0.len();
+        self.push_bytes(name, value);
+        self.0[start..start + name.len()].make_ascii_lowercase();
+    }
+
     fn push_line(&mut self, text: &str) {
         if text.contains(BREAK) {
             self.0.extend(text.chars().map(|c| if c == BREAK { ' ' } else { c }));

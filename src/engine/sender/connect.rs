@@ -14,8 +14,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::engine::network::{BoxFuture, Conn, Network};
 use crate::engine::sender::failure::{SendFailure, is_shortage};
+use crate::engine::sender::http1::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
-use crate::engine::sender::link::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::pool::PoolLookup;
 use crate::engine::sender::target::Origin;
 use crate::engine::sender::{Sender, millis};
@@ -105,7 +105,7 @@ impl Sender {
         remote: SocketAddr,
         timings: &mut Timings,
     ) -> Result<HttpConnection, SendFailure> {
-        let (stream, progress) = CountingSocket::new(conn);
+        let stream = CountingSocket::new(conn);
         let wire = if origin.https {
             let began = Instant::now();
             let secured = self.secure(origin, stream).await?;
@@ -114,7 +114,7 @@ impl Sender {
         } else {
             Wire::Plain(stream)
         };
-        HttpConnection::over(wire, progress, remote).await.map_err(|why| SendFailure::exchanging(&why))
+        Ok(HttpConnection::over(wire, remote))
     }
 
     /// Runs the TLS handshake with the origin.

@@ -6,6 +6,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::engine::network::ResolverBusy;
+use crate::engine::sender::http1::ExchangeError;
 use crate::engine::sender::tls_words;
 use crate::model::AttemptOutcome;
 
@@ -106,18 +107,13 @@ impl SendFailure {
     }
 
     /// The failure of an exchange on an open connection.
-    pub fn exchanging(error: &hyper::Error) -> Self {
-        let outcome = if find::<rustls::Error>(error).is_some() {
+    pub fn exchanging(error: &ExchangeError) -> Self {
+        let outcome = match error {
+            ExchangeError::Fault(_) => AttemptOutcome::RequestError,
+            ExchangeError::Ended => AttemptOutcome::ConnectReset,
             // With TLS 1.3 a receiver rejects the client certificate only after the handshake.
-            AttemptOutcome::TlsError
-        } else if error.is_parse() || error.is_user() {
-            AttemptOutcome::RequestError
-        } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            AttemptOutcome::ConnectReset
-        } else if let Some(io) = find::<io::Error>(error) {
-            Self::broken(io)
-        } else {
-            AttemptOutcome::RequestError
+            ExchangeError::Io(why) if find::<rustls::Error>(why).is_some() => AttemptOutcome::TlsError,
+            ExchangeError::Io(why) => Self::broken(why),
         };
         Self::because(outcome, error)
     }
@@ -140,11 +136,6 @@ impl SendFailure {
 /// Whether an error of a system call reports a shortage of this machine.
 pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
     Shortage::of(error).is_some()
-}
-
-/// Whether the peer closed the stream without announcing it (TLS without close_notify).
-pub(in crate::engine) fn is_unannounced_end(error: &hyper::Error) -> bool {
-    find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// The first error of type `E` in the chain, including errors wrapped in an `io::Error`.

@@ -8,21 +8,20 @@ pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const RESPONSE_HEADERS_KEPT_MAX: usize = 100;
 /// Maximum length of the stored response headers together.
 pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
-/// Maximum length of a response's status line and headers. A longer head is an invalid response, and so is one with
-/// more than 100 headers (a limit of hyper).
+/// Maximum length of a response's status line and headers.
 pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Maximum number of headers of a response.
+pub(in crate::engine) const RESPONSE_HEADERS_MAX: usize = 100;
+/// Maximum length of the extensions and trailers of a chunked body together.
+pub(in crate::engine) const CHUNK_EXTRAS_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a request's path and query together (a limit of the crate `http`).
 pub const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
-/// Maximum unparsed bytes buffered per connection.
-pub(in crate::engine) const RESPONSE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Maximum number of interim answers (1xx) to one request.
 pub(in crate::engine) const INTERIM_ANSWERS_MAX: usize = 20;
 
-/// Maximum length of a proxy's answer to CONNECT. hyper accepts no limit below 8 KiB.
+/// Maximum length of a proxy's answer to CONNECT.
 pub(in crate::engine) const CONNECT_ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Maximum number of headers of a proxy's answer to CONNECT.
-pub(in crate::engine) const CONNECT_ANSWER_HEADERS_MAX: usize = 100;
 
 /// Maximum time to resolve, connect and run the TLS handshake, even if the webhook's timeout is longer.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The sender: makes one attempt, which is one HTTP request with a deadline.
 //!
-//! It has its own connector and pool over hyper's HTTP/1.1 connection. It follows no redirect, decodes no body and uses
-//! no proxy but the one of the settings.
+//! It has its own connector, pool and HTTP/1.1. It follows no redirect, decodes no body and uses no proxy but the one of
+//! the settings.
 //!
 //! Invariant: a request is sent again only once, and only if it was sent on a pooled connection that ended before the
 //! request was read: either `HttpConnection::wrote` is false, or the answer is a 408.
@@ -9,8 +9,8 @@
 mod connect;
 mod exchange;
 mod failure;
+mod http1;
 mod limits;
-mod link;
 mod pinned;
 mod pool;
 mod proxy;
@@ -28,13 +28,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
-use self::exchange::{PartialResponse, ResponseEnd, capped_headers};
+use self::exchange::PartialResponse;
 use self::failure::SendFailure;
-use self::link::HttpConnection;
+use self::http1::{HttpConnection, ResponseEnd};
 use self::pool::Pool;
 use self::way::Way;
 use crate::engine::network::Network;
@@ -264,20 +264,21 @@ impl ExchangeResult {
         let outcome = failure.as_ref().map_or(AttemptOutcome::HttpStatus, |failure| failure.outcome);
         let error = match (&failure, &head) {
             (Some(failure), _) => Some(failure.outcome.phrase().to_owned()),
-            (None, Some(head)) if !head.status.is_success() => Some(reason(head.status.as_u16())),
+            (None, Some(head)) if !(200..300).contains(&head.status) => Some(reason(head.status)),
             (None, _) => None,
         };
-        let retry_after = head.as_ref().and_then(|head| head.headers.get(header::RETRY_AFTER));
+        let status_code = head.as_ref().map(|head| head.status);
+        let (response_headers, retry_after) = head.map(|head| (head.headers, head.retry_after)).unwrap_or_default();
         Self {
             outcome,
-            status_code: head.as_ref().map(|head| head.status.as_u16()),
+            status_code,
             error,
             shortage: failure.as_ref().and_then(|failure| failure.shortage),
             detail: failure.and_then(|failure| failure.detail),
-            response_time_ms: head.as_ref().map(|_| timings.total),
+            response_time_ms: status_code.map(|_| timings.total),
             remote_addr: remote,
-            retry_after: retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            response_headers: head.map(|head| capped_headers(&head.headers)).unwrap_or_default(),
+            retry_after,
+            response_headers,
             response_body: body,
             timings,
             proxy: ProxyContact::None,

@@ -10,8 +10,8 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
+use crate::engine::sender::http1::HttpConnection;
 use crate::engine::sender::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
-use crate::engine::sender::link::HttpConnection;
 use crate::engine::sender::target::Origin;
 
 #[derive(Default)]
@@ -194,8 +194,7 @@ impl Idle {
             return true;
         }
         // No task waits for an idle connection, so the waker does nothing. The next request drives it again.
-        self.link.drive(&mut Context::from_waker(Waker::noop()));
-        !self.link.is_idle()
+        !self.link.is_quiet(&mut Context::from_waker(Waker::noop()))
     }
 }
 
@@ -205,21 +204,18 @@ mod tests {
 
     use super::*;
     use crate::engine::sender::SendTarget;
+    use crate::engine::sender::http1::{CountingSocket, Wire};
     use crate::engine::sender::limits::IDLE_LIFE;
-    use crate::engine::sender::link::{CountingSocket, Wire};
 
     fn origin(url: &str) -> Arc<Origin> {
         SendTarget::parse(url, None).unwrap().origin
     }
 
-    async fn idle_link(remote: &str) -> (HttpConnection, tokio::io::DuplexStream) {
+    fn idle_link(remote: &str) -> (HttpConnection, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
-        let (socket, progress) = CountingSocket::new(Box::new(near));
+        let socket = CountingSocket::new(Box::new(near));
         let remote = SocketAddr::new(remote.parse().unwrap(), 80);
-        let mut link = HttpConnection::over(Wire::Plain(socket), progress, remote).await.unwrap();
-        link.drive(&mut Context::from_waker(Waker::noop()));
-        assert!(link.is_idle());
-        (link, far)
+        (HttpConnection::over(Wire::Plain(socket), remote), far)
     }
 
     #[tokio::test]
@@ -229,7 +225,7 @@ mod tests {
         for nth in 0..IDLE_MAX / IDLE_PER_ORIGIN_MAX + 2 {
             let origin = origin(&format!("http://192.0.2.{nth}/"));
             for _ in 0..=IDLE_PER_ORIGIN_MAX {
-                let (link, far) = idle_link(&origin.host).await;
+                let (link, far) = idle_link(&origin.host);
                 pool.put(&origin, link, now + IDLE_LIFE, pool.generation());
                 far_ends.push(far);
             }
@@ -245,7 +241,7 @@ mod tests {
         let origin = origin("http://192.0.2.1/");
         let mut far_ends = Vec::new();
         for _ in 0..3 {
-            let (link, far) = idle_link(&origin.host).await;
+            let (link, far) = idle_link(&origin.host);
             pool.put(&origin, link, now + IDLE_LIFE, pool.generation());
             far_ends.push(far);
         }
@@ -263,8 +259,8 @@ mod tests {
         let (pool, now) = (Pool::default(), Instant::now());
         let origin = origin("http://192.0.2.1/");
         let generation = pool.generation();
-        let (idle, _far) = idle_link(&origin.host).await;
-        let (used, mut far_of_used) = idle_link(&origin.host).await;
+        let (idle, _far) = idle_link(&origin.host);
+        let (used, mut far_of_used) = idle_link(&origin.host);
         pool.put(&origin, idle, now + IDLE_LIFE, generation);
         pool.clear();
         assert_eq!(pool.idle(), 0);

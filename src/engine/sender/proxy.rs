@@ -4,20 +4,11 @@
 //! Invariants: `Proxy-Authorization` goes to the proxy and never into a tunnel. A connection through the proxy is reused
 //! for its own origin only, also where the proxy would take requests for others on it.
 
-use std::future::poll_fn;
-use std::net::IpAddr;
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
-use hyper::client::conn::http1::Builder;
-use hyper_util::rt::TokioIo;
+use http::HeaderValue;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -25,8 +16,10 @@ use crate::engine::network::Conn;
 use crate::engine::redact::Redactor;
 use crate::engine::sender::connect::{OriginRoutes, dial};
 use crate::engine::sender::failure::SendFailure;
-use crate::engine::sender::limits::{CONNECT_ANSWER_BYTES_MAX, CONNECT_ANSWER_HEADERS_MAX, INTERIM_ANSWERS_MAX};
-use crate::engine::sender::link::HttpConnection;
+use crate::engine::sender::http1::{
+    CountingSocket, ExchangeError, HttpConnection, ResponseFault, Wire, write_connect_head,
+};
+use crate::engine::sender::limits::{CONNECT_ANSWER_BYTES_MAX, INTERIM_ANSWERS_MAX};
 use crate::engine::sender::target::{Origin, SendTarget};
 use crate::engine::sender::{Sender, millis, reason};
 use crate::model::{AttemptOutcome, Timings};
@@ -98,16 +91,9 @@ impl DeliveryProxy {
         !target.bypasses_proxy && !self.no_proxy.matches(&target.origin.host)
     }
 
-    /// Puts a request to an http receiver into the form for the proxy.
-    pub(in crate::engine) fn address(&self, message: &mut Request<Full<Bytes>>, origin: &Origin) {
-        let mut parts = std::mem::take(message.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Authority::try_from(origin.host_header.as_bytes()).ok();
-        // The parts come from a URL that was parsed before.
-        *message.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        if let Some(authorization) = &self.authorization {
-            message.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
-        }
+    /// The value of `Proxy-Authorization`. `None` if the proxy needs no credentials.
+    pub(in crate::engine) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
 
     /// Redacts the proxy's credentials, which a proxy or a receiver may repeat.
@@ -187,7 +173,7 @@ impl Sender {
         *contact = ProxyContact::Reached;
         if origin.https {
             *contact = ProxyContact::TunnelRefused;
-            conn = tunnel(conn, proxy, origin, contact).await?;
+            conn = tunnel(conn, remote, proxy, origin, contact).await?;
             *contact = ProxyContact::Reached;
         }
         timings.connect = Some(millis(began.elapsed()));
@@ -198,70 +184,27 @@ impl Sender {
 /// Asks the proxy for a tunnel to `origin`, and returns the stream of the tunnel.
 async fn tunnel(
     conn: Box<dyn Conn>,
+    remote: SocketAddr,
     proxy: &DeliveryProxy,
     origin: &Origin,
     contact: &mut ProxyContact,
 ) -> Result<Box<dyn Conn>, SendFailure> {
-    let (mut requests, mut connection) = Builder::new()
-        .max_buf_size(CONNECT_ANSWER_BYTES_MAX)
-        .max_headers(CONNECT_ANSWER_HEADERS_MAX)
-        .handshake(TokioIo::new(conn))
-        .await
-        .map_err(|why| unanswered(&why, contact))?;
-    let mut message = question(proxy, origin)?;
-    let interim = Arc::new(AtomicUsize::new(0));
-    let counter = interim.clone();
-    hyper::ext::on_informational(&mut message, move |_| {
-        counter.fetch_add(1, Ordering::Relaxed);
-    });
-    let mut response = pin!(requests.send_request(message));
-    let mut ended = false;
-    let answer = poll_fn(|cx| {
-        // An error of the connection reaches the response too.
-        ended = ended || connection.poll_without_shutdown(cx).is_ready();
-        if interim.load(Ordering::Relaxed) > INTERIM_ANSWERS_MAX {
-            return Poll::Ready(None);
-        }
-        response.as_mut().poll(cx).map(Some)
-    });
-    let Some(answer) = answer.await else {
-        *contact = ProxyContact::Unanswered;
-        return Err(failed(format!("it answered CONNECT with more than {INTERIM_ANSWERS_MAX} interim answers (1xx)")));
-    };
-    let status = answer.map_err(|why| unanswered(&why, contact))?.status().as_u16();
-    match status {
-        200..=299 => {}
-        _ if STATUSES_OF_CREDENTIALS.contains(&status) => {
-            *contact = ProxyContact::CredentialsRefused;
-            return Err(failed(format!("it answered CONNECT with {status} {}; {CREDENTIALS_CURE}", reason(status))));
-        }
-        _ => return Err(failed(format!("it answered CONNECT with {status} {}", reason(status)))),
-    }
-    if !ended {
-        poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(|why| unanswered(&why, contact))?;
-    }
-    let parts = connection.into_parts();
-    // A TLS receiver never speaks first, so these bytes are not part of the tunnel.
-    if !parts.read_buf.is_empty() {
-        return Err(failed("its answer to CONNECT has bytes behind it".to_owned()));
-    }
-    Ok(parts.io.into_inner())
-}
-
-fn question(proxy: &DeliveryProxy, origin: &Origin) -> Result<Request<Full<Bytes>>, SendFailure> {
-    let unsendable = || failed("CONNECT cannot name the host".to_owned());
     // CONNECT always names the port.
     let host = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
     let authority = format!("{host}:{}", origin.port);
-    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| unsendable())?;
-    let mut message = Request::new(Full::new(Bytes::new()));
-    *message.method_mut() = Method::CONNECT;
-    *message.uri_mut() = Uri::try_from(authority).map_err(|_| unsendable())?;
-    message.headers_mut().insert(HOST, host);
-    if let Some(authorization) = &proxy.authorization {
-        message.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+    let mut link = HttpConnection::over(Wire::Plain(CountingSocket::new(conn)), remote);
+    let write_head = |out: &mut Vec<u8>| write_connect_head(out, &authority, proxy.authorization());
+    let answer = link.ask(Bytes::new(), CONNECT_ANSWER_BYTES_MAX, write_head).await;
+    let status = answer.map_err(|why| unanswered(&why, contact))?.head.status;
+    match status {
+        // A TLS receiver never speaks first, so bytes behind the answer are not part of the tunnel.
+        200..=299 => link.into_conn().ok_or_else(|| failed("its answer to CONNECT has bytes behind it".to_owned())),
+        _ if STATUSES_OF_CREDENTIALS.contains(&status) => {
+            *contact = ProxyContact::CredentialsRefused;
+            Err(failed(format!("it answered CONNECT with {status} {}; {CREDENTIALS_CURE}", reason(status))))
+        }
+        _ => Err(failed(format!("it answered CONNECT with {status} {}", reason(status)))),
     }
-    Ok(message)
 }
 
 /// A failure of the proxy, described for the log and the attempt without an address.
@@ -276,8 +219,11 @@ fn failed_by(failure: SendFailure, what: &str) -> SendFailure {
 }
 
 /// The failure of a proxy that broke off or wrote no HTTP. A proxy that cannot reach the receiver answers with a status.
-fn unanswered(why: &hyper::Error, contact: &mut ProxyContact) -> SendFailure {
+fn unanswered(why: &ExchangeError, contact: &mut ProxyContact) -> SendFailure {
     *contact = ProxyContact::Unanswered;
+    if matches!(why, ExchangeError::Fault(ResponseFault::TooManyInterimAnswers)) {
+        return failed(format!("it answered CONNECT with more than {INTERIM_ANSWERS_MAX} interim answers (1xx)"));
+    }
     let failure = SendFailure::exchanging(why);
     match failure.outcome {
         AttemptOutcome::ConnectReset => failed("it closed the connection without an answer to CONNECT".to_owned()),

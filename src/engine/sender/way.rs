@@ -70,7 +70,7 @@ impl Way {
         let status = partial.head.as_ref().map(|head| head.status);
         match ended {
             Err(failure) if self.absolute => Err(blamed(failure, status.is_some())),
-            Ok(()) if self.absolute && status == Some(http::StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+            Ok(()) if self.absolute && status == Some(407) => {
                 *contact = ProxyContact::CredentialsAsked;
                 // The proxy wrote this page, which may describe its network.
                 (partial.head, partial.body) = (None, Vec::new());

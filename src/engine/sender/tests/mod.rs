@@ -1,5 +1,6 @@
 //! The sender against receivers on real sockets that respond well, badly or never.
 
+mod against_hyper;
 mod answers;
 mod receiver;
 mod reuse;
