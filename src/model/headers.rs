@@ -5,14 +5,14 @@
 
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
-use serde::ser::SerializeSeq;
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Separates a name from its value, and ends each value.
 const BREAK: char = '\n';
 
-/// Names and values with repeated names. Serialized as a list of pairs.
+/// Names and values with repeated names. Stored as one string. Earlier versions stored a list of pairs, which is still
+/// read.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers(String);
 
@@ -30,7 +30,10 @@ impl Headers {
 
     /// Appends a field whose value is bytes. Invalid UTF-8 is replaced.
     pub fn push_bytes(&mut self, name: &str, value: &[u8]) {
-        self.push(name, &String::from_utf8_lossy(value));
+        match std::str::from_utf8(value) {
+            Ok(value) => self.push(name, value),
+            Err(_) => self.push(name, &String::from_utf8_lossy(value)),
+        }
     }
 
     /// Appends a received field: its name in lower case, its value with invalid UTF-8 replaced.
@@ -80,22 +83,28 @@ impl fmt::Debug for Headers {
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.len()))?;
-        for field in self.iter() {
-            list.serialize_element(&field)?;
-        }
-        list.end()
+        serializer.serialize_str(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
-        struct HeaderPairs;
-        impl<'de> Visitor<'de> for HeaderPairs {
+        struct StoredHeaders;
+        impl<'de> Visitor<'de> for StoredHeaders {
             type Value = Headers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of names and values")
+                f.write_str("names and values, as one string or as a list of pairs")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Headers, E> {
+                self.visit_string(text.to_owned())
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Headers, E> {
+                let lines = text.bytes().filter(|byte| *byte == BREAK as u8).count();
+                let is_whole = text.is_empty() || text.ends_with(BREAK);
+                if is_whole && lines % 2 == 0 { Ok(Headers(text)) } else { Err(E::custom("a header has no value")) }
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
@@ -106,7 +115,7 @@ impl<'de> Deserialize<'de> for Headers {
                 Ok(headers)
             }
         }
-        deserializer.deserialize_seq(HeaderPairs)
+        deserializer.deserialize_any(StoredHeaders)
     }
 }
 
@@ -124,12 +133,25 @@ mod tests {
     }
 
     #[test]
-    fn they_are_stored_as_a_list_of_pairs() {
+    fn they_are_stored_as_one_string_and_the_list_of_earlier_versions_is_read() {
         let given = vec![("via".to_owned(), "a".to_owned()), ("x".to_owned(), String::new())];
         let headers: Headers = given.iter().map(|(n, v)| (n, v)).collect();
-        assert_eq!(rmp_serde::to_vec(&headers).unwrap(), rmp_serde::to_vec(&given).unwrap());
-        let back: Headers = rmp_serde::from_slice(&rmp_serde::to_vec(&given).unwrap()).unwrap();
-        assert_eq!(back, headers);
+        let stored = rmp_serde::to_vec(&headers).unwrap();
+        assert_eq!(stored, rmp_serde::to_vec("via\na\nx\n\n").unwrap());
+        let listed = rmp_serde::to_vec(&given).unwrap();
+        for bytes in [stored, listed] {
+            assert_eq!(rmp_serde::from_slice::<Headers>(&bytes).unwrap(), headers);
+        }
+        for none in [rmp_serde::to_vec("").unwrap(), rmp_serde::to_vec::<[(); 0]>(&[]).unwrap()] {
+            assert_eq!(rmp_serde::from_slice::<Headers>(&none).unwrap(), Headers::default());
+        }
+    }
+
+    #[test]
+    fn half_a_field_is_refused() {
+        for text in ["via", "via\n", "via\na", "via\na\nx\n", "\n"] {
+            assert!(rmp_serde::from_slice::<Headers>(&rmp_serde::to_vec(text).unwrap()).is_err(), "{text:?}");
+        }
     }
 
     #[test]
