@@ -63,6 +63,8 @@ pub struct ApiContext<'a> {
     pub settings: &'a ApiSettings,
     /// The text of the OpenAPI document.
     pub description: &'a dyn Fn() -> Bytes,
+    /// The OpenAPI document as an HTML page.
+    pub reference_page: &'a dyn Fn() -> Bytes,
     pub health_source: &'a dyn HealthSource,
     pub now: Time,
     /// The time of the first run of the handler: `now`, except after a `Step::Wait`.

@@ -5,6 +5,7 @@
 mod dialects;
 mod errors;
 mod forms;
+pub mod html;
 mod parameters;
 mod publishing;
 
@@ -49,24 +50,34 @@ const TAGS: [(&str, &str); 10] = [
     ("daemon", "The daemon about itself."),
 ];
 
-/// The text of `GET /openapi.json`, built at the first use, because it takes some milliseconds that would delay the
-/// start.
+/// The texts of `GET /openapi.json` and of `GET /docs`, each built at its first use, because that takes some milliseconds
+/// that would delay the start.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     dialects: Vec<&'static str>,
     text: Arc<OnceLock<Bytes>>,
+    page: Arc<OnceLock<Bytes>>,
 }
 
 impl Description {
     /// The description with the enabled dialects.
     pub fn of(is_on: impl Fn(&str) -> bool) -> Description {
         let names = DIALECTS.iter().map(|dialect| dialect.name);
-        Description { dialects: names.filter(|name| is_on(name)).collect(), text: Arc::default() }
+        Description { dialects: names.filter(|name| is_on(name)).collect(), ..Description::default() }
     }
 
+    fn document(&self) -> Value {
+        document_of(|name| self.dialects.contains(&name))
+    }
+
+    /// The document as JSON.
     pub fn text(&self) -> Bytes {
-        let make = || document_of(|name| self.dialects.contains(&name)).to_string().into();
-        self.text.get_or_init(make).clone()
+        self.text.get_or_init(|| self.document().to_string().into()).clone()
+    }
+
+    /// The document as an HTML page.
+    pub fn page(&self) -> Bytes {
+        self.page.get_or_init(|| html::page(&self.document()).into()).clone()
     }
 }
 

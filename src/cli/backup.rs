@@ -1,7 +1,7 @@
 //! `postrider backup` and `postrider restore`: a copy of the whole store, made once or updated with every commit, and
 //! its restoration. They work on directories, even of a running daemon, and need no key of the API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -29,7 +29,7 @@ Examples:
 
 DEST must not exist. It becomes a directory like the data directory: `postrider verify` checks it, `postrider restore` \
 puts it in place. An unfinished one is called DEST.partial. Run this as root, or as the user of the daemon. The backup \
-contains master.key if that lies in the data directory, and then it opens all secrets. A master key from elsewhere is not \
+contains master.key and first-key if they lie in the data directory, and then it opens all secrets. A master key from elsewhere is not \
 in the backup: keep that key as well.
 
 With --follow a daemon must be running, and DEST is new, empty, or made by --follow. It holds generations: a copy, and a \
@@ -41,7 +41,7 @@ pub struct Backup {
     /// The directory to make
     #[arg(value_name = "DEST")]
     to: PathBuf,
-    /// Leave master.key out; the backup opens only with a copy of it then
+    /// Leave master.key and first-key out; the backup opens only with a copy of master.key then
     #[arg(long)]
     without_key: bool,
     /// Stay, and log every commit after the copy: each of them can be restored
@@ -86,6 +86,7 @@ A data directory that has a store, or part of one, is refused: move it away firs
 anything changes. A master.key in the data directory, or from the settings, takes precedence over the backup's. From a \
 directory that `backup --follow` has made, the last commit at or before --at is restored; without --at the last one. A \
 commit that was not written to its end does not count.
+The API keys of the backup hold, and first-key is put back if the backup has it.
 Deliveries made since the backup are made again, with the same webhook-id.")]
 pub struct Restore {
     /// The backup's directory
@@ -116,25 +117,34 @@ impl Restore {
             bar.tick();
         });
         bar.finish_and_clear();
-        let backup::Restored { progress, point } = restored?;
-        let screen = self.output.screen();
-        match point {
-            Some(point) if screen.is_json() => screen.text(
-                json!({
-                    "files": progress.files, "bytes": progress.bytes,
-                    "commit": point.number, "at": point.at.to_string(),
-                })
-                .to_string(),
-            ),
-            Some(point) => screen.text(format!(
-                "the store is in {}, as it was after commit {} ({})",
-                settings.data_dir.display(),
-                point.number,
-                point.at
-            )),
-            None => tell(screen, &progress, &format!("the store is in {}", settings.data_dir.display())),
-        }
+        told(self.output.screen(), &settings.data_dir, &restored?)
     }
+}
+
+/// Says where the store and its first key are.
+fn told(screen: Screen, data_dir: &Path, restored: &backup::Restored) -> Result<(), Exit> {
+    let backup::Restored { progress, first_key, point } = restored;
+    if screen.is_json() {
+        let mut answer = json!({ "files": progress.files, "bytes": progress.bytes, "first_key": first_key });
+        if let Some(point) = point {
+            answer["commit"] = point.number.into();
+            answer["at"] = point.at.to_string().into();
+        }
+        return screen.text(answer.to_string());
+    }
+    let place = format!("the store is in {}", data_dir.display());
+    match point {
+        Some(point) => screen.text(format!("{place}, as it was after commit {} ({})", point.number, point.at)),
+        None => tell(screen, progress, &place),
+    }?;
+    screen.text(match first_key {
+        Some(file) => format!("its API keys are those of the backup; the first key is in {}", file.display()),
+        None => {
+            "its API keys are those of the backup, without a file of the first key; if all are lost, start once with \
+                 a new key in POSTRIDER_ADMIN_KEY"
+                .to_owned()
+        }
+    })
 }
 
 /// A progress bar on stderr, if that is a terminal.

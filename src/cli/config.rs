@@ -10,6 +10,7 @@ use super::{
     in_force::SettingsInForce,
     screen::{Output, Screen},
 };
+use crate::config::service::SERVICE_DATA_DIR;
 use crate::config::{self, Environment, Flag, Flags, ListenSetting, Loaded, Settings, ValueSource};
 
 /// The settings that are flags too, and the file; on every verb that starts or opens a store.
@@ -33,10 +34,25 @@ impl SettingsFlags {
         Settings::load(&self.flags(), &Environment::of_process())
     }
 
+    /// The settings in force for this process. Beside the packaged service, if no other store is named, those that systemd
+    /// hands to the service: its variables, its data directory and its credentials.
+    pub fn load_beside_service(&self) -> Result<Loaded, config::ConfigError> {
+        let loaded = self.load();
+        let names_file =
+            self.config.is_some() || std::env::var_os("POSTRIDER_CONFIG").is_some_and(|name| !name.is_empty());
+        let is_default = |loaded: &Loaded| *loaded.origin("data_dir") == ValueSource::Default;
+        match &loaded {
+            Ok(here) if !names_file && is_default(here) && data_dir_of(here) == Path::new(SERVICE_DATA_DIR) => {
+                Settings::load(&self.flags(), &Environment::beside_service()?)
+            }
+            _ => loaded,
+        }
+    }
+
     /// The settings for a verb that works on files. They name the packaged service's store if no other is named and
     /// none is in the default place.
     pub fn load_for_store(&self) -> Result<Settings, config::ConfigError> {
-        let loaded = self.load()?;
+        let loaded = self.load_beside_service()?;
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
     }
 
@@ -47,9 +63,6 @@ impl SettingsFlags {
         Flags { config: self.config.clone(), values: values.into_iter().flatten().collect() }
     }
 }
-
-/// Data directory of the packaged service, for commands that are started by hand beside it.
-pub(super) const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {

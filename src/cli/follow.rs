@@ -59,6 +59,7 @@ fn line(news: &FollowProgress, as_json: bool) -> String {
             }),
             FollowProgress::Removed(generation) => json!({ "news": "removed", "generation": generation }),
             FollowProgress::Interrupted(why) => json!({ "news": "interrupted", "why": why }),
+            FollowProgress::NoRoom { bytes } => json!({ "news": "no_room", "bytes": bytes }),
             FollowProgress::NoBase(why) => json!({ "news": "no_base", "why": why }),
         }
         .to_string();
@@ -76,6 +77,10 @@ fn line(news: &FollowProgress, as_json: bool) -> String {
         FollowProgress::Interrupted(why) => {
             format!("interrupted: {why}; another generation is begun once the daemon answers")
         }
+        FollowProgress::NoRoom { bytes } => format!(
+            "the destination is full: nothing is followed until it has {} free; the generations in it stay good",
+            HumanBytes(*bytes)
+        ),
         FollowProgress::NoBase(why) => format!("no copy could be begun: {why}; trying again"),
     }
 }

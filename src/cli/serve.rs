@@ -200,12 +200,12 @@ fn tell_loss(accepted: Option<AcceptedLoss>) {
 
 /// Prints the first key, if this start made it, the address, and the next steps.
 fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
-    if let Some(first) = &daemon.first_key {
-        screen::write(format!("postrider: the first key, shown this once: {}", first.text))?;
-        screen::write(format!("postrider: it is kept in {}", first.file.display()))?;
-    }
-    // In one write: a reader that waits for the address may leave then.
-    screen::write(format!("postrider: listening on {}\n{next}", daemon.url()))
+    let first = daemon.first_key.as_ref().map_or(String::new(), |first| {
+        let (key, file) = (&first.text, first.file.display());
+        format!("postrider: the first key, shown this once: {key}\npostrider: it is kept in {file}\n")
+    });
+    // In one write: a reader may leave after any line.
+    screen::write(format!("{first}postrider: listening on {}\n{next}", daemon.url()))
 }
 
 fn reload_certificate(daemon: &Daemon) {

@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-use super::config::{SERVICE_DATA_DIR, data_dir_of, url_of};
+use super::config::{data_dir_of, url_of};
 use super::in_force::SettingsInForce;
 use super::running::{self, RunningDaemon};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
 use crate::config::Settings;
+use crate::config::service::SERVICE_DATA_DIR;
 
 /// Where a daemon with default settings is.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";

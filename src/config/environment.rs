@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::Path};
 
-use super::{SettingProblem, keys};
+use super::{ConfigError, SettingProblem, keys, service};
 
 /// Maximum size of a settings or key file. A larger file is a mistake, such as a log or a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -24,7 +24,7 @@ pub const NOT_SETTINGS: [&str; 7] = [
 pub const LOG: &str = "POSTRIDER_LOG";
 
 /// Returns a file's text.
-type Reader = dyn Fn(&Path) -> io::Result<String>;
+pub type Reader = dyn Fn(&Path) -> io::Result<String>;
 
 /// The variables and the files that settings are read from.
 pub struct Environment {
@@ -44,8 +44,19 @@ impl Environment {
     /// The variables of this process. A variable that is not UTF-8 gets replacement characters. If it is a setting, its
     /// reader refuses it.
     pub fn of_process() -> Self {
-        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Self::new(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))), read_file)
+        Self::new(process_variables(), read_file)
+    }
+
+    /// The variables of this process around those that systemd gives to the packaged service.
+    ///
+    /// # Errors
+    /// The file of the service's variables cannot be read.
+    pub fn beside_service() -> Result<Self, ConfigError> {
+        service::environment(process_variables(), read_file).map_err(|error| {
+            let text = format!("cannot be read: {error}; run this as root");
+            let place = service::SERVICE_VARIABLES_FILE.to_owned();
+            ConfigError { problems: vec![SettingProblem { place, key: None, text }] }
+        })
     }
 
     /// A variable's value. `None` if it is empty.
@@ -105,6 +116,11 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.contains("_SERVICE_PORT_")
         || (name.ends_with("_PORT") && is_url)
         || numbered_port().unwrap_or(false)
+}
+
+fn process_variables() -> impl Iterator<Item = (String, String)> {
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
 fn read_file(path: &Path) -> io::Result<String> {

@@ -271,6 +271,16 @@ impl Loader {
             }
             _ => {}
         }
+        let second = self.settings.metrics.listen.as_ref();
+        if second.is_some_and(|second| second.overlaps(&self.settings.listen)) {
+            let text = format!(
+                "is the address of listen too, {} (from {}): give the metrics another port, or leave metrics.listen out, \
+                 because the API serves /metrics too",
+                self.settings.listen,
+                self.origin("listen")
+            );
+            self.problem(&self.origin("metrics.listen"), "metrics.listen", text);
+        }
         if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
             let alone = "server.tls_client_ca";
             self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());

@@ -7,6 +7,7 @@ mod error;
 mod file;
 mod keys;
 mod load;
+pub mod service;
 mod value;
 mod value_source;
 

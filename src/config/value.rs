@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -209,6 +209,25 @@ impl ListenSetting {
     /// Whether only this machine can reach it by TCP. A unix socket has permissions instead and is not one.
     pub fn is_loopback(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_loopback())
+    }
+
+    /// Whether other machines may reach it.
+    pub fn is_open_to_others(&self) -> bool {
+        matches!(self, Self::Tcp(_)) && !self.is_loopback()
+    }
+
+    /// Whether both need the same socket, so that the second listener could not be opened. An unspecified address takes
+    /// the port of all addresses of its family, and `[::]` those of IPv4 too (`bindv6only` of Linux is off by default).
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (one, other) = match (self, other) {
+            (Self::Unix(one), Self::Unix(other)) => return one == other,
+            (Self::Tcp(one), Self::Tcp(other)) if one.port() == other.port() && one.port() != 0 => {
+                (one.ip(), other.ip())
+            }
+            _ => return false,
+        };
+        let takes_all = |wide: IpAddr, narrow: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
+        one.to_canonical() == other.to_canonical() || takes_all(one, other) || takes_all(other, one)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::store::admin::{self, BackupProgress, CommitPosition, OnBackupProgress
 use crate::store::{self, RealDisk};
 
 use super::backup_repo::{self, BASE, RestorePoint};
-use super::keys::{MASTER_KEY_FILE, master_key};
+use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::protocol::{GREETING, greet};
 use super::{DaemonError, take};
@@ -26,7 +26,8 @@ pub(super) const PARTIAL: &str = "partial";
 const PIECE_BYTES: usize = 4 << 20;
 
 /// Copies the store of the data directory to `to`, which must not exist. A running daemon streams its store. Without a
-/// daemon the files are copied. The master key is copied too if it is in the data directory, unless `without_key`.
+/// daemon the files are copied. The master key and the first key are copied too if they are in the data directory, unless
+/// `without_key`.
 ///
 /// # Errors
 /// There is no store, `to` exists, the daemon does not answer, or the disk fails. Then there is no file at `to`.
@@ -70,11 +71,14 @@ pub fn backup(
     }
 }
 
-/// Copies the master key to a copy's files, if it is wanted and is beside the store's files, and syncs the folders.
+/// Copies the master key and the first key to a copy's files, if they are wanted and are beside the store's files, and
+/// syncs the folders.
 pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
-    let key = settings.data_dir.join(MASTER_KEY_FILE);
-    if !without_key && exists(&key)? {
-        copy(&key, &copied.join(MASTER_KEY_FILE), &mut |_| ())?;
+    for name in [MASTER_KEY_FILE, FIRST_KEY_FILE] {
+        let key = settings.data_dir.join(name);
+        if !without_key && exists(&key)? {
+            copy(&key, &copied.join(name), &mut |_| ())?;
+        }
     }
     admin::FOLDERS.into_iter().try_for_each(|folder| sync(&copied.join(folder)))
 }
@@ -140,9 +144,11 @@ fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Daemo
 }
 
 /// The result of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     pub progress: BackupProgress,
+    /// The file of the first key. `None` if the backup has none.
+    pub first_key: Option<PathBuf>,
     /// The last commit in the restored store. `None` for a plain backup.
     pub point: Option<CommitPosition>,
 }
@@ -178,7 +184,9 @@ pub fn restore(
     };
     let point = source.log.as_ref().map(|(_, point)| *point);
     let progress = put_in_place(settings, &source, progress, walking)?;
-    Ok(Restored { progress, point })
+    let has_first_key = exists(&source.copy.join(FIRST_KEY_FILE))?;
+    let first_key = has_first_key.then(|| settings.data_dir.join(FIRST_KEY_FILE));
+    Ok(Restored { progress, first_key, point })
 }
 
 fn put_in_place(
@@ -258,6 +266,12 @@ fn fill(
     if let Some(first) = report.problems.first() {
         let words = format!("{} problems in the backup, the first of them: {first}", report.problems.len());
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
+    }
+    // The store of the backup does not know the first key of another store.
+    let (first, own_first) = (from.join(FIRST_KEY_FILE), to.join(FIRST_KEY_FILE));
+    if exists(&first)? {
+        copy(&first, &partial.join(FIRST_KEY_FILE), &mut |_| ())?;
+        fs::rename(partial.join(FIRST_KEY_FILE), &own_first).map_err(|error| failed(&own_first, error))?;
     }
     if key_dir == partial {
         fs::rename(partial.join(MASTER_KEY_FILE), &own).map_err(|error| failed(&own, error))?;

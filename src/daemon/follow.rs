@@ -31,6 +31,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const BASE_AGAIN: Duration = Duration::from_secs(5);
 /// Delay between two attempts to write another base beside a generation that continues.
 const BASE_FAILED_AGAIN: Duration = Duration::from_secs(600);
+/// Delay between two looks at a full destination.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 /// A log this many times as large as its base leads to a new base.
 const LOG_TIMES_BASE_MAX: u64 = 4;
 const LOG_BYTES_MIN: u64 = 1 << 30;
@@ -58,6 +60,10 @@ pub enum FollowProgress {
     Removed(u32),
     /// The reason of an interruption. A new base is begun as soon as the daemon answers.
     Interrupted(String),
+    /// The destination is full. Another generation is begun once it has this much free space.
+    NoRoom {
+        bytes: u64,
+    },
     /// The reason why there is no base. The base is requested again.
     NoBase(String),
 }
@@ -97,7 +103,8 @@ enum StreamEnd {
     Cut(String),
 }
 
-/// Follows the daemon of the data directory until the stop signal. If the connection ends, it connects again.
+/// Follows the daemon of the data directory until the stop signal. If the connection ends, it connects again. If the
+/// destination is full, it removes the incomplete generation and waits until the destination has room for a copy.
 ///
 /// # Errors
 /// No daemon answers the first time, its version differs, the destination is locked, or its disk fails.
@@ -127,13 +134,50 @@ pub fn follow(
         chain.give_up_making()?;
         chain.look_at_pruning(true)?;
         last = chain.last.map(|last| last.number).or(last);
-        match ended? {
-            StreamEnd::Stopped => return Ok(()),
-            StreamEnd::Cut(words) => tell(FollowProgress::Interrupted(words)),
+        match ended {
+            Ok(StreamEnd::Stopped) => return Ok(()),
+            Ok(StreamEnd::Cut(words)) => tell(FollowProgress::Interrupted(words)),
+            Err(error) if is_full(&error) => wait_for_room(settings, &place, stop, tell)?,
+            Err(error) => return Err(error),
         }
         stop.wait(TRY_AGAIN);
     }
     Ok(())
+}
+
+/// Waits until the destination has room for a copy of the store as it is now, or until the stop signal.
+fn wait_for_room(
+    settings: &Settings,
+    place: &BackupRepo,
+    stop: &StopSignal,
+    tell: OnFollowProgress<'_>,
+) -> Result<(), DaemonError> {
+    let disk = RealDisk::unlocked(&place.root);
+    tell(FollowProgress::NoRoom { bytes: store_bytes(&settings.data_dir)? });
+    loop {
+        stop.wait(ROOM_AGAIN);
+        let free = store::Disk::free_bytes(&disk).map_err(|source| failed(&place.root, source))?;
+        if stop.is_told() || free > store_bytes(&settings.data_dir)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Bytes of the files of a store. A file that the daemon removes meanwhile has none.
+fn store_bytes(dir: &Path) -> Result<u64, DaemonError> {
+    let names = admin::files(&RealDisk::unlocked(dir))?;
+    Ok(names.iter().filter_map(|name| fs::metadata(dir.join(name)).ok()).map(|file| file.len()).sum())
+}
+
+/// Whether a write failed because the disk, or the quota, is full.
+fn is_full(error: &DaemonError) -> bool {
+    match error {
+        DaemonError::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        }
+        DaemonError::Store(error) => error.is_disk_full(),
+        _ => false,
+    }
 }
 
 fn connect(settings: &Settings) -> Result<FrameReader, DaemonError> {

@@ -26,7 +26,7 @@ use super::DaemonError;
 pub(super) const MASTER_KEY_FILE: &str = "master.key";
 /// Suffix of the name of a key that is about to replace another.
 const NEXT: &str = "next";
-const FIRST_KEY_FILE: &str = "first-key";
+pub(super) const FIRST_KEY_FILE: &str = "first-key";
 
 /// A key that was made at the first start.
 #[derive(Clone, PartialEq, Eq)]

@@ -178,6 +178,7 @@ impl Daemon {
         };
         let dispatcher =
             Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        warn_of_clear_text(settings, &own);
         let server = Server::start_with(Arc::new(ApiService(dispatcher.clone())), listeners, limits, tls.clone());
         Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape, metrics_access })
     }
@@ -265,6 +266,25 @@ fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
         ListenAddr::Unix(_) => None,
     });
     tcp.collect()
+}
+
+/// Logs each listener that takes plain HTTP from other machines.
+fn warn_of_clear_text(settings: &Settings, own: &[std::net::SocketAddr]) {
+    let api = own.iter().filter(|_| settings.server.tls_cert.is_none());
+    for listener in api.filter(|address| !address.ip().to_canonical().is_loopback()) {
+        tracing::warn!(
+            %listener,
+            "the API speaks plain HTTP on an address that other machines may reach: keys and events cross the network in \
+             clear; set server.tls_cert and server.tls_key, or listen on 127.0.0.1 behind a proxy that speaks TLS"
+        );
+    }
+    if let Some(listener) = settings.metrics.listen.as_ref().filter(|listener| listener.is_open_to_others()) {
+        tracing::warn!(
+            %listener,
+            "the metrics are served in plain HTTP on an address that other machines may reach: the figures, and \
+             metrics.key if it is set, cross the network in clear"
+        );
+    }
 }
 
 /// The target policy: the settings' networks and hosts, without this daemon's own addresses.

@@ -139,6 +139,7 @@ impl Dispatcher {
         let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
         let mut context = ApiContext {
             description: &|| pass.rules.description.text(),
+            reference_page: &|| pass.rules.description.page(),
             store: &self.engine.store,
             registry: self.engine.store.registry(),
             settings: &pass.rules.settings,

@@ -38,6 +38,21 @@ async fn without_a_key_nothing_and_with_one_only_what_its_scopes_give() {
 }
 
 #[tokio::test]
+async fn the_description_and_its_page_need_no_key() {
+    let daemon = TestDaemon::start().await;
+    let stranger = daemon.with_key("");
+    let document = stranger.try_get("/openapi.json").await;
+    let page = stranger.try_get("/docs").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"), "{policy}");
+    let shown = String::from_utf8(page.body.to_vec()).expect("text");
+    assert_eq!(shown, postrider::api::openapi::html::page(&document.json()), "both describe the same API");
+    assert_eq!(stranger.call(Method::POST, "/docs", &[], "").await.status, 405);
+}
+
+#[tokio::test]
 async fn a_key_can_be_bounded_in_time_in_rate_and_be_revoked() {
     let daemon = TestDaemon::start().await;
     let until = START.plus_ms(60_000).to_string();

@@ -260,6 +260,7 @@ impl Bench {
             found.admit(http_request, principal.as_ref(), &settings)?;
             let mut context = ApiContext {
                 description: &|| postrider::api::openapi::Description::default().text(),
+                reference_page: &|| postrider::api::openapi::Description::default().page(),
                 store: &store,
                 registry: registry.clone(),
                 settings: &settings,

@@ -185,6 +185,7 @@ fn judge(world: &mut World, call: &HttpRequest) {
         let description = || postrider::api::openapi::Description::of(|_| true).text();
         let mut context = ApiContext {
             description: &description,
+            reference_page: &description,
             store: &world.opened.store,
             registry: registry.clone(),
             settings: &world.settings,

@@ -66,7 +66,7 @@ async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_be
         done.store(true, Ordering::Relaxed);
         assert!(said.starts_with("the backup is in "), "{said}");
     });
-    assert_eq!(names(&backup), ["lock", "master.key", "partitions", "state.redb"]);
+    assert_eq!(names(&backup), ["first-key", "lock", "master.key", "partitions", "state.redb"]);
     assert!(!house.folder.path().join("backup.partial").exists());
     // Restoring verifies all of it.
     let mut other = restored(&backup);

@@ -7,5 +7,6 @@ mod faults;
 mod first_hour;
 mod follow;
 mod in_force;
+mod keys;
 mod reload;
 mod tail;

@@ -57,7 +57,9 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     for (after, before) in snapshot(&tenants).await.iter().zip(&before) {
         assert_eq!(after, before);
     }
-    for (place, client) in [("/metrics", house.client("")), ("/openapi.json", house.client(""))] {
+    for (place, client) in
+        [("/metrics", house.client("")), ("/openapi.json", house.client("")), ("/docs", house.client(""))]
+    {
         let answer = client.get(place).await;
         tenants.iter().for_each(|tenant| is_clean(&answer, tenant, &[], place));
     }

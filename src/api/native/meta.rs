@@ -1,6 +1,6 @@
 //! The daemon's own endpoints, which need no key: liveness, readiness, metrics, and the OpenAPI document.
 
-use http::header::{ACCEPT, RETRY_AFTER, VARY};
+use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, RETRY_AFTER, VARY};
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -18,6 +18,10 @@ use crate::store::StateCommand;
 
 /// `Retry-After` seconds of an unready answer.
 const READY_RETRY_S: u32 = 1;
+
+/// Policy of the API reference, whose page has its style inside and no script (W3C CSP Level 3).
+const PAGE_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Liveness.
 #[derive(Serialize, JsonSchema)]
@@ -50,6 +54,11 @@ pub struct ClockView {
 #[derive(JsonSchema)]
 #[schemars(rename = "Metrics")]
 pub struct MetricsText(pub String);
+
+/// The OpenAPI document as a page.
+#[derive(JsonSchema)]
+#[schemars(rename = "ReferencePage")]
+pub struct ReferencePage(pub String);
 
 /// The OpenAPI document.
 #[derive(JsonSchema)]
@@ -99,4 +108,10 @@ pub fn exposition(http_request: &HttpRequest, render: impl FnOnce(ExpositionForm
 /// `GET /openapi.json`, filtered by the settings.
 pub fn openapi(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::new(StatusCode::OK, "application/json", (context.description)()))
+}
+
+/// `GET /docs`, filtered by the settings.
+pub fn reference_page(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    let response = HttpResponse::new(StatusCode::OK, "text/html; charset=utf-8", (context.reference_page)());
+    Ok(response.with(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)))
 }

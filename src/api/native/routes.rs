@@ -577,6 +577,21 @@ pub static ROUTES: &[Route] = &[
         Open(meta::openapi),
         doc("getOpenapi", "daemon", "This document", &[ok::<meta::DocumentView>("OpenAPI 3.1.")]),
     ),
+    get(
+        "/docs",
+        Open(meta::reference_page),
+        doc(
+            "getReference",
+            "daemon",
+            "This document as a page",
+            &[AnswerDoc {
+                status: 200,
+                schema: Some(AnswerSchema::of::<meta::ReferencePage>()),
+                media_types: &["text/html"],
+                description: "One HTML page, which loads nothing else.",
+            }],
+        ),
+    ),
 ];
 
 /// The native mount: bearer keys, problem documents, and every path that no dialect claims.

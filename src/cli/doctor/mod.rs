@@ -7,11 +7,12 @@
 mod daemon;
 mod files;
 mod finding;
+mod listeners;
 mod machine;
 mod proxy;
 mod webhooks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -24,6 +25,7 @@ use super::screen::Output;
 use super::target::{self, FIRST_KEY_FILE};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
+use crate::config::service::SERVICE_DATA_DIR;
 use crate::config::{self, Loaded, Settings, ValueSource};
 
 /// Find faults and their cures: settings, files, disk, clock, DNS, the daemon, failing webhooks
@@ -59,7 +61,7 @@ impl Doctor {
     pub async fn run(self) -> Result<(), Exit> {
         let screen = self.output.screen();
         let mut findings = Vec::new();
-        let loaded = self.settings.load();
+        let loaded = self.settings.load_beside_service();
         findings.extend(settings(&loaded));
         let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
@@ -79,6 +81,7 @@ impl Doctor {
             return screen.record(&answer.body);
         }
         findings.extend(files::look(&place));
+        findings.extend(listeners::look(&place.settings));
         findings.extend(machine::look(&place).await);
         findings.extend(proxy::look(&place.settings.delivery).await);
         if !self.offline {
@@ -156,7 +159,9 @@ fn settings(loaded: &Result<Loaded, config::ConfigError>) -> Vec<Finding> {
     match loaded {
         Ok(loaded) => {
             let from = loaded.file.as_ref().map_or("no settings file".to_owned(), |file| file.display().to_string());
-            vec![Finding::ok("settings", format!("they are right ({from})"))]
+            let is_service = loaded.settings.data_dir == Path::new(SERVICE_DATA_DIR);
+            let service = if is_service { ", with the variables and credentials of the packaged service" } else { "" };
+            vec![Finding::ok("settings", format!("they are right ({from}{service})"))]
         }
         Err(error) => {
             let each = error.problems.iter().map(|problem| {

@@ -323,3 +323,40 @@ fn the_file_says_of_every_setting_whether_sighup_takes_it_over() {
         assert_eq!(said.get(key.name), Some(&key.live), "{}", key.name);
     }
 }
+
+#[test]
+fn two_listeners_on_one_address_are_a_problem_with_both_places() {
+    let both = |listen: &str, metrics: &str| {
+        let config = format!("listen = \"{listen}\"\n[metrics]\nlisten = \"{metrics}\"\n");
+        let problems = TestInputs { config: Some(&config), ..given() }.load().err();
+        problems
+            .map(|error| error.problems.iter().map(SettingProblem::to_string).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    for (listen, metrics) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("localhost:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("127.0.0.1:8080", "0.0.0.0:8080"),
+        ("[::]:8080", "0.0.0.0:8080"),
+        ("[::1]:8080", "[::]:8080"),
+        ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080"),
+        ("unix:/run/a", "unix:/run/a"),
+    ] {
+        let problems = both(listen, metrics);
+        assert_eq!(problems.len(), 1, "{listen} and {metrics}: {problems:?}");
+        let problem = &problems[0];
+        assert!(problem.contains("metrics.listen") && problem.contains("postrider.toml:3"), "{problem}");
+        assert!(problem.contains("postrider.toml:1"), "{problem}");
+    }
+    for (listen, metrics) in [
+        ("127.0.0.1:8080", "127.0.0.1:9100"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:8080", "127.0.0.2:8080"),
+        ("0.0.0.0:8080", "[::1]:8080"),
+        ("unix:/run/a", "unix:/run/b"),
+        ("unix:/run/a", "127.0.0.1:8080"),
+    ] {
+        assert_eq!(both(listen, metrics), Vec::<String>::new(), "{listen} and {metrics}");
+    }
+}
