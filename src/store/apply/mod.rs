@@ -211,7 +211,7 @@ impl PartitionBatch<'_> {
     /// The ids under which rows with this fingerprint may be committed.
     fn candidates(&self, fingerprint: Fingerprint) -> ApplyResult<Vec<EventId>> {
         let mut ids = Vec::new();
-        for trace in self.idempotency.find(fingerprint) {
+        for trace in self.idempotency.find(&*self.partition_set.disk, fingerprint) {
             ids.extend(self.partition_set.candidates(fingerprint, trace)?);
         }
         Ok(ids)

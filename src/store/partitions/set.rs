@@ -91,6 +91,8 @@ pub struct StoreOptions {
     pub idempotency_window_ms: i64,
     pub partition_max_bytes: u64,
     pub min_free_bytes: u64,
+    /// Fingerprints of idempotency keys that are kept in a map, before they become a run.
+    pub fingerprints_max: usize,
 }
 
 #[derive(Debug)]
