@@ -210,9 +210,10 @@ impl WriterLoop {
         if requests.is_empty() {
             return;
         }
-        let now = self.parts.clock.now();
         let started = Instant::now();
         while !requests.is_empty() {
+            // Read for each round: the round before may have accepted another time.
+            let now = self.parts.clock.now();
             let done = self.parts.writer.apply(&requests, now);
             let health = self.parts.writer.health();
             // Bytes that checkpoints wrote since the last commit count for this one.

@@ -260,7 +260,9 @@ impl Writer {
                 home(*event, "delivery")
             }
             PartitionCommand::CancelEvent { id } | PartitionCommand::EraseEvent { id } => home(*id, "event"),
-            PartitionCommand::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
+            PartitionCommand::CancelRemoved { partition, .. } | PartitionCommand::ShortenWaits { partition, .. } => {
+                WriteTarget::Partition(*partition)
+            }
             PartitionCommand::Retry { id } | PartitionCommand::CancelDelivery { id } => {
                 match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),

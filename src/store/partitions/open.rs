@@ -19,7 +19,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
-use crate::store::apply::{FanoutCache, IdSource};
+use crate::store::apply::{FanoutCache, IdSource, waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
@@ -114,7 +114,11 @@ pub fn open_with_ids(
         // The disk may be full. The next checkpoint says the same.
         writer.mark_failed(&error);
     }
-    let first = writer.broken_queues()?;
+    let mut first = writer.broken_queues()?;
+    if last_seen::ids_ahead(&partition_set)?.is_some_and(|ahead| ahead > now) {
+        // The daemon may have ended right after the clock was accepted.
+        first.extend(partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)));
+    }
     let is_new = partition_set.registry().organizations.is_empty();
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })
 }
