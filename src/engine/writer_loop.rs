@@ -140,7 +140,9 @@ impl WriterLoop {
         self.take(job, jobs);
         if self.ended {
             let gathered = self.parts.writer.finish();
-            self.apply(gathered.into());
+            if !mutant!("stop_drops_gathered") {
+                self.apply(gathered.into());
+            }
             self.write_outcomes();
             let checkpoint = self.parts.writer.close();
             self.log.checkpoint(&checkpoint);

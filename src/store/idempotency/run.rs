@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kv::disk::Disk;
 use crate::model::id::EventId;
+use crate::mutants::mutant;
 use crate::store::idempotency::index::{Fingerprint, Hint};
 use crate::store::idempotency::run_file::{self, Head, Span, Summary};
 
@@ -142,7 +143,7 @@ impl HintRun {
         else {
             unreachable!("only runs in memory are merged");
         };
-        let shift = blocks.len() as u64;
+        let shift = if mutant!("merge_misplaces") { 0 } else { blocks.len() as u64 };
         let mut entries = Vec::with_capacity(own.len() + other.len());
         let (mut own, mut other) = (own.into_iter().peekable(), other.into_iter().map(|e| e + shift).peekable());
         while let (Some(a), Some(b)) = (own.peek(), other.peek()) {
