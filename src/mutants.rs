@@ -3,15 +3,37 @@
 //! Invariant: without the feature `mutants` every point is the constant `false`, so a normal build contains no mutant.
 
 /// Mutants that exist: a name for each `mutant!` point, and the promise it breaks.
-pub const MUTANTS: [(&str, &str); 8] = [
+pub const MUTANTS: [(&str, &str); 20] = [
     ("ack_before_commit", "An acknowledgement precedes durability: the write-ahead log is written and not synced."),
+    ("cancel_keeps_lane", "A delivery that is cancelled stays in its lane."),
+    ("clock_step_taken", "A step of the wall clock is taken at once."),
     ("due_before_outcome", "The due entry of a fresh delivery is removed at dispatch, before its outcome is recorded."),
+    ("erase_keeps_data", "Erasing an event leaves the last chunk of its payload."),
+    ("expiry_ignored", "A delivery is sent after its `expires_at`."),
     ("failure_blocks_others", "One webhook's open circuit blocks every webhook."),
+    ("follower_misses_state", "A follower is not told of commits to `state.redb`."),
+    ("gap_unread", "A start does not read the fingerprints between the runs that have files."),
     ("idempotency_after_event", "The row that recognises an `event_id` is committed after its event."),
+    ("in_flight_unbounded", "A webhook's `max_in_flight` does not bound its requests."),
     ("lost_wake_up", "A due time before the one a lane waits for does not wake the lane."),
+    ("merge_misplaces", "Two runs of fingerprints merge without renumbering the blocks of the second."),
     ("narrowed_before_commit", "A partition is listed as sealed before its write-ahead log is in its file."),
     ("outcome_twice", "An outcome that met a full disk is recorded twice once there is space."),
+    ("rate_ignored", "A webhook's `rate_limit_per_s` does not bound its rate."),
+    ("removed_leaves_queue", "The ordered deliveries of a removed webhook stay open behind the head of their queue."),
     ("retention_drops_live", "Retention counts from the first event of a partition instead of its last."),
+    ("shown_before_recovery", "Readers see the active partition before its write-ahead log has been taken up."),
+    ("stop_drops_gathered", "A stop drops the outcomes that were gathered for sealed partitions."),
+];
+
+/// The mutants that the oracle of the store finds. The simulation finds all others.
+pub const FOUND_BY_ORACLE: [&str; 6] = [
+    "cancel_keeps_lane",
+    "erase_keeps_data",
+    "follower_misses_state",
+    "gap_unread",
+    "merge_misplaces",
+    "removed_leaves_queue",
 ];
 
 /// The environment variable that selects a mutant.

@@ -11,8 +11,8 @@ use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings};
 use postrider::model::id::WebhookId;
 use postrider::model::{AppId, Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
-    RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+    Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, FINGERPRINTS_MAX, NewKey, Opened,
+    PartitionCommand, RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
 };
 use tempfile::TempDir;
 
@@ -209,6 +209,7 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 40,
         min_free_bytes: 0,
+        fingerprints_max: FINGERPRINTS_MAX,
     };
     (open(Arc::new(disk), options, &[7; 32], now, Box::new(random)).expect("a store"), traffic)
 }

@@ -113,6 +113,7 @@ pub fn options(settings: &Settings) -> StoreOptions {
         idempotency_window_ms: settings.idempotency_window_ms,
         partition_max_bytes: settings.partition_max_bytes,
         min_free_bytes: settings.min_free_bytes,
+        fingerprints_max: store::FINGERPRINTS_MAX,
     }
 }
 

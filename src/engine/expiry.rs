@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::Notify;
 
 use crate::model::Time;
+use crate::mutants::mutant;
 use crate::store::Store;
 
 use crate::engine::blocking_pool::BlockingPool;
@@ -55,10 +56,11 @@ pub async fn run(
         let (reading, now) = (store.clone(), clock.now());
         let until = match work.run(move || reading.expired(now, SLICE_DELIVERIES)).await {
             Some(Ok((ended, next))) if ended.is_empty() => next.unwrap_or(Time(i64::MAX)),
-            Some(Ok((ended, _))) => {
+            Some(Ok((ended, _))) if !mutant!("expiry_ignored") => {
                 scheduler_handle.ended(ended);
                 now.plus_ms(AGAIN_MS)
             }
+            Some(Ok(_)) => now.plus_ms(AGAIN_MS),
             Some(Err(error)) => {
                 tracing::error!(%error, "what has expired could not be read; trying again");
                 now.plus_ms(AGAIN_MS)

@@ -140,7 +140,9 @@ impl WriterLoop {
         self.take(job, jobs);
         if self.ended {
             let gathered = self.parts.writer.finish();
-            self.apply(gathered.into());
+            if !mutant!("stop_drops_gathered") {
+                self.apply(gathered.into());
+            }
             self.write_outcomes();
             let checkpoint = self.parts.writer.close();
             self.log.checkpoint(&checkpoint);
@@ -210,9 +212,10 @@ impl WriterLoop {
         if requests.is_empty() {
             return;
         }
-        let now = self.parts.clock.now();
         let started = Instant::now();
         while !requests.is_empty() {
+            // Read for each round: the round before may have accepted another time.
+            let now = self.parts.clock.now();
             let done = self.parts.writer.apply(&requests, now);
             let health = self.parts.writer.health();
             // Bytes that checkpoints wrote since the last commit count for this one.

@@ -34,6 +34,7 @@
 //! meta              name                               -> schema, data key, epoch of the write-ahead log
 //!
 //! journal           the write-ahead log of the active partition: see `wal.rs`
+//! partitions/<first id>-<last id>.fingerprints   a copy of the fingerprints of `event_keys`: see `store/idempotency/run_file.rs`
 //! ```
 
 use redb::TableDefinition;

@@ -7,6 +7,7 @@
 
 use crate::model::Time;
 use crate::model::time::{DAY_MS, MINUTE_MS};
+use crate::mutants::mutant;
 
 /// Largest step of the wall clock that is taken at once, in milliseconds.
 pub const STEP_MS_MAX: i64 = MINUTE_MS;
@@ -69,7 +70,7 @@ impl BelievedTime {
         let step_ms = wall.since(self.wall) - elapsed_ms;
         let anchored = |agreement| BelievedTime { wall, monotonic_ms, believed, agreement };
         let leaves_an_unset_clock = believed < EARLIEST && wall >= EARLIEST;
-        if gap_ms.abs() <= STEP_MS_MAX || leaves_an_unset_clock {
+        if gap_ms.abs() <= STEP_MS_MAX || leaves_an_unset_clock || mutant!("clock_step_taken") {
             BelievedTime::accepted(wall, monotonic_ms)
         } else if step_ms.abs() > STEP_MS_MAX {
             anchored(Agreement::Doubted)

@@ -84,6 +84,15 @@ pub fn next_attempt(
     Some(Time((due.0 + SECOND_MS - 1).div_euclid(SECOND_MS) * SECOND_MS))
 }
 
+/// Latest time at which the schedule can plan the next attempt, if the previous one begins at `now`. `finished` is the
+/// number of scheduled attempts. `None` if none was made, or if the schedule has no such entry any more.
+pub fn latest(schedule_s: &[u32], finished: u32, now: Time) -> Option<Time> {
+    next_attempt(schedule_s, finished, now, now, 0).and_then(|_| {
+        let wait_ms = i64::from(*schedule_s.get(finished as usize - 1)?) * SECOND_MS;
+        next_attempt(schedule_s, finished, now, now, (wait_ms / JITTER_PARTS) as u64)
+    })
+}
+
 /// The schedule's whole length in milliseconds, with maximum jitter and rounding. No attempt is planned after it.
 pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
     let waits: i64 =

@@ -144,7 +144,8 @@ pub enum StateCommand {
     SaveJob(Box<Job>),
     /// Writes an audit line about a change in a partition. Receipt: `Done`.
     Audit(AuditEntry),
-    /// Confirms the clock: an audit line is written, and retention continues once that is durable. Receipt: `Done`.
+    /// Confirms the clock: an audit line is written, retention continues once that is durable, and retries that a later
+    /// clock planned come earlier. Receipt: `Done`.
     AcceptClock,
     /// Stores an answer for an `Idempotency-Key` whose request needed no other command. Receipt: `Kept`.
     StoreAnswer { body: Bytes },
@@ -163,6 +164,9 @@ pub enum PartitionCommand {
     PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
     CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
+    /// Plans the retries of a partition that are later than their rule can plan them now, because the clock was set back.
+    /// It looks at due entries after the key `after`. Receipt: `Done`.
+    ShortenWaits { partition: u128, after: Vec<u8> },
     /// Sends an open delivery at once. A final one is sent again as a new delivery with `replay_of`. Receipt:
     /// `Delivery`.
     Retry { id: DeliveryId },

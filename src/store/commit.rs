@@ -14,6 +14,7 @@ use crate::kv::tables::{Key, Table};
 use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, NEEDED_KEY};
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
+use crate::mutants::mutant;
 use crate::store::partitions::set::{Partition, PartitionSet, STATE_FILE};
 use crate::store::writer::Writer;
 
@@ -69,7 +70,8 @@ impl Writer {
     /// # Errors
     /// The commit failed. The error does not say whether it is on disk.
     pub(in crate::store) fn commit(&mut self, target: CommitTarget<'_>, write_batch: WriteBatch) -> Result<()> {
-        let begun = self.publisher.0.begin(target.file_name(), self.now, &write_batch);
+        let is_untold = mutant!("follower_misses_state") && matches!(target, CommitTarget::State);
+        let begun = self.publisher.0.begin(target.file_name(), self.now, &write_batch).filter(|_| !is_untold);
         let committed = match target {
             CommitTarget::State => self.partition_set.state().and_then(|file| file.commit(write_batch)),
             CommitTarget::Partition(first, file) => self.commit_partition_batch(first, file, write_batch),

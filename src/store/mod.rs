@@ -33,6 +33,7 @@ pub use command::{
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use event_names::EventName;
+pub use idempotency::index::NEWEST_MAX as FINGERPRINTS_MAX;
 pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MAX, Retention};
 pub use partitions::open::{Opened, open, open_with_ids};
 pub use partitions::set::StoreOptions;

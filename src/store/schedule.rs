@@ -169,8 +169,8 @@ impl Writer {
         [batch, sealed]
     }
 
-    /// Does the timed work: starts the checkpoint that is due, collects the one that has ended, and checks the free space
-    /// of a full disk. The caller calls it after every batch, and again when `Tick::next` has passed.
+    /// Does the timed work: starts the checkpoint that is due, collects the one that has ended, checks the free space of a
+    /// full disk, and stores a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
     pub fn tick(&mut self, now: Time, uptime: Duration) -> Tick {
         let mut checkpoints = Vec::new();
         if self.checkpoint_schedule.is_due(self.has_uncheckpointed(), uptime) {
@@ -195,7 +195,14 @@ impl Writer {
         if self.space.is_full() {
             self.check_space(now);
         }
-        Tick { next: self.next_tick(uptime), checkpoints }
+        // A run is stored after the batch that filled it, so that no more than one delays a batch.
+        let next = if self.store_fingerprints() { Some(Duration::ZERO) } else { self.next_tick(uptime) };
+        Tick { next, checkpoints }
+    }
+
+    /// Writes the file of a run of fingerprints that has none, unless the disk is full. Returns whether another lacks one.
+    pub fn store_fingerprints(&mut self) -> bool {
+        !self.space.is_full() && self.idempotency.store_next(&*self.partition_set.disk)
     }
 
     /// Time until the next timed work is due. `None` if there is none.

@@ -159,16 +159,19 @@ impl Writer {
         batch
     }
 
-    /// Opens failed files again, looks for space, and begins a new partition if the active one is full.
+    /// Opens failed files again, looks for space, begins a new partition if the active one is full, and makes runs of
+    /// fingerprints again whose files cannot be read.
     fn prepare(&mut self, now: Time, batch: &mut AppliedBatch) {
         // A reader may have met a damaged page: redb answers nothing more until the file is opened again.
         self.failed_files.extend(self.partition_set.failed());
         self.reopen_failed(now, batch);
         self.check_space(now);
-        if let Err(error) = self.roll_if_full(now) {
-            batch.effects.failures.push(error.to_string());
-            self.mark_failed(&error);
-            self.reopen_failed(now, batch);
+        for prepared in [self.roll_if_full(now), self.mend_fingerprints()] {
+            if let Err(error) = prepared {
+                batch.effects.failures.push(error.to_string());
+                self.mark_failed(&error);
+                self.reopen_failed(now, batch);
+            }
         }
     }
 
@@ -257,7 +260,9 @@ impl Writer {
                 home(*event, "delivery")
             }
             PartitionCommand::CancelEvent { id } | PartitionCommand::EraseEvent { id } => home(*id, "event"),
-            PartitionCommand::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
+            PartitionCommand::CancelRemoved { partition, .. } | PartitionCommand::ShortenWaits { partition, .. } => {
+                WriteTarget::Partition(*partition)
+            }
             PartitionCommand::Retry { id } | PartitionCommand::CancelDelivery { id } => {
                 match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),

@@ -99,6 +99,31 @@ async fn a_clock_set_back_for_good_delays_no_retry_by_the_step() {
 }
 
 #[tokio::test]
+async fn an_accepted_step_back_delays_no_retry_and_is_not_doubted_by_the_next_start() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [3600, 3600] })).await;
+    daemon.clock.jump_to(START.plus_ms(20 * DAY_MS));
+    daemon.post("/v1/clock/accept", json!({})).await;
+    receiver.next_statuses([500]);
+    let event = daemon.publish("a", json!(1)).await;
+    daemon.delivery_in(&event, "retrying").await;
+    daemon.clock.jump_to(START.plus_ms(HOUR_MS));
+    daemon.post("/v1/clock/accept", json!({})).await;
+    let shortened = async || {
+        let delivery = daemon.deliveries(&event).await.remove(0);
+        Some(()).filter(|()| time(&delivery, "next_attempt_at") < START.plus_ms(3 * HOUR_MS))
+    };
+    eventually("the retry waits as its schedule says", shortened).await;
+    daemon.stop(std::time::Duration::from_secs(10)).await;
+    daemon.start_again().await;
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready["warnings"], json!([]), "the start believes the accepted clock");
+    daemon.advance_s(3_600 + 360 + 2);
+    daemon.delivery_in(&event, "delivered").await;
+}
+
+#[tokio::test]
 async fn a_start_with_a_clock_far_ahead_ends_and_disables_nothing() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;

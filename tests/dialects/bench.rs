@@ -18,9 +18,9 @@ use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization,
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, PartitionCommand,
-    Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions, TenantScope, WriteRequest,
-    open_with_ids,
+    Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, FINGERPRINTS_MAX, IdSource, NewKey, Opened,
+    PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions, TenantScope,
+    WriteRequest, open_with_ids,
 };
 use serde_json::Value;
 
@@ -86,6 +86,7 @@ pub fn options() -> StoreOptions {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        fingerprints_max: FINGERPRINTS_MAX,
     }
 }
 

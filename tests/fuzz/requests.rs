@@ -13,7 +13,7 @@ use postrider::api::{
 use postrider::model::{Scope, Time};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
-use postrider::store::{NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
+use postrider::store::{FINGERPRINTS_MAX, NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
 
 const DAY_MS: i64 = 86_400_000;
 const NOW: Time = Time(1_772_704_800_000);
@@ -64,6 +64,7 @@ fn world() -> World {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        fingerprints_max: FINGERPRINTS_MAX,
     };
     let mut number = 7_u64;
     let random = move || {

@@ -148,6 +148,7 @@ impl Oracle {
                 Place::Partition(*partition)
             }
             Command::Partition(PartitionCommand::CancelRemoved { .. }) => Place::Nowhere("event"),
+            Command::Partition(PartitionCommand::ShortenWaits { partition, .. }) => Place::Partition(*partition),
             Command::Partition(PartitionCommand::Retry { id })
             | Command::Partition(PartitionCommand::CancelDelivery { id }) => match self.deliveries.get(id) {
                 Some(made) => home(made.row.event_id, "delivery"),

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use postrider::store::{
-    Applied, AppliedBatch, Command, Disk, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest, open,
+    Applied, AppliedBatch, Command, Disk, FINGERPRINTS_MAX, Opened, PartitionCommand, Rejection, StoreOptions,
+    WriteRequest, open,
 };
 use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
@@ -73,6 +74,7 @@ impl World {
             idempotency_window_ms: [HOUR_MS, DAY_MS][rng.below(2) as usize],
             partition_max_bytes: [1 << 30, 3 << 20][rng.below(2) as usize],
             min_free_bytes: rng.below(2),
+            fingerprints_max: [3, 64, FINGERPRINTS_MAX][rng.below(3) as usize],
         };
         let oracle = Oracle {
             retention_ms: options.retention_ms,
@@ -259,6 +261,7 @@ impl World {
             11..14 => self.checkpoint(),
             14..22 => self.call_checkpoint(),
             22..28 => self.run_checkpoint(),
+            28..36 => self.store_fingerprints(),
             _ => self.batch(),
         }
     }

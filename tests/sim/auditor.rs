@@ -4,7 +4,7 @@ use postrider::model::Time;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::expectations::{Row, Told};
+use super::expectations::{Kind, Row, Told};
 use super::plan::{AUDITED_WITHIN_MS, RETENTION_MS};
 use super::producers::Outside;
 use super::receivers::SECRET;
@@ -16,6 +16,10 @@ const PAGE: usize = 250;
 const LATE_MS: i64 = 200_000;
 /// Margin at the end of an event's retention, for the time of the answer.
 const EDGE_MS: i64 = 60_000;
+/// Time by which a daemon that was started with a wrong clock may date deliveries back: since its last id.
+const DATED_BACK_MS: i64 = 2 * 3_600_000;
+/// Time after its end within which an expired delivery has failed.
+const ENDED_WITHIN_MS: i64 = 120_000;
 /// Delay before an incomplete read is repeated.
 const AGAIN_MS: u64 = 30_000;
 
@@ -80,7 +84,10 @@ impl Auditor {
         let from = {
             let book = self.outside.book.borrow();
             let open = book.rows.values().filter(|row| !row.is_final()).map(|row| row.created_ms).min();
-            open.unwrap_or(now).min(self.read_to_ms).max(now - RETENTION_MS + EDGE_MS)
+            // A daemon that does not know the time yet dates deliveries back.
+            let back_ms =
+                if book.has_trouble(&[Kind::Clock], now - AUDITED_WITHIN_MS, now) { DATED_BACK_MS } else { 0 };
+            open.unwrap_or(now).min(self.read_to_ms - back_ms).max(now - RETENTION_MS + EDGE_MS)
         };
         let first = format!("/v1/deliveries?limit={PAGE}&from={}", START.plus_ms((from - 1_000).max(0)));
         let mut path = first.clone();
@@ -133,6 +140,11 @@ impl Auditor {
             let name = book.hooks[hook].name;
             book.fault(now, format!("{name}: due at {due:?} ms and not sent: {row}"));
         }
+        let has_ended = book.ends.get(&taken.event).is_some_and(|ends| ends + ENDED_WITHIN_MS < now);
+        if has_ended && !taken.is_final() && book.is_calm(now - ENDED_WITHIN_MS, now) {
+            let name = book.hooks[hook].name;
+            book.fault(now, format!("{name}: it has ended and is still open: {row}"));
+        }
         book.show(id_of(&row["id"]), taken, now);
     }
 
@@ -156,7 +168,11 @@ impl Auditor {
         let Some(chosen) = chosen else { return };
         let path = format!("/v1/events/{}", uuid::Uuid::from_u128(chosen.event));
         let Some(answer) = self.api.ask("GET", &path, None, bytes::Bytes::new()).await else { return };
-        let age_ms = elapsed_ms() - chosen.at_ms;
+        if self.outside.book.borrow().has_trouble(&[Kind::Clock], now - EDGE_MS, elapsed_ms()) {
+            return;
+        }
+        // The id has the time of its event, as the daemon knew it.
+        let age_ms = START.plus_ms(elapsed_ms()).since(Time((chosen.event >> 80) as i64));
         let is_there = match answer.status {
             200 => true,
             404 => false,

@@ -13,6 +13,11 @@ pub const RECORDED_WITHIN_MS: i64 = 8_000;
 const WAY_MS: i64 = 1_500;
 /// A request that left before a webhook was paused has arrived by then.
 const PAUSED_AFTER_MS: i64 = 3_000;
+/// Requests over which a rate is judged, and the time that delays of messages and catching up may take from them.
+const RATE_REQUESTS: usize = 20;
+const RATE_MARGIN_MS: i64 = 2_500;
+/// Part of a request's timeout in which it is certainly in flight, if it is not answered.
+const IN_FLIGHT_MARGIN_MS: i64 = 2_000;
 /// Maximum recorded faults. The first ones show the cause.
 const FAULTS_MAX: usize = 20;
 
@@ -47,6 +52,8 @@ pub struct Accepted {
     pub at_ms: i64,
     /// The time of its first delivery.
     pub due_ms: i64,
+    /// The time at which it expires.
+    pub ends_ms: Option<i64>,
 }
 
 /// The kind of a disturbance.
@@ -60,6 +67,8 @@ pub enum Kind {
     Disk,
     /// Messages were lost or late.
     Network,
+    /// The daemon was started while its clock was wrong, and does not know the time yet.
+    Clock,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +102,10 @@ pub struct Book {
     pub hook_ids: Vec<String>,
     pub accepted: Vec<Accepted>,
     known: HashSet<u128>,
+    /// When events expire.
+    pub ends: HashMap<u128, i64>,
+    /// The requests of each hook, by their numbers.
+    of_hook: Vec<Vec<usize>>,
     /// The event of each producer's key.
     pub of_key: HashMap<String, u128>,
     pub seen: Vec<Seen>,
@@ -136,6 +149,8 @@ impl Book {
             hook_ids: Vec::new(),
             accepted: Vec::new(),
             known: HashSet::new(),
+            ends: HashMap::new(),
+            of_hook: vec![Vec::new(); count],
             of_key: HashMap::new(),
             seen: Vec::new(),
             of_delivery: HashMap::new(),
@@ -207,6 +222,7 @@ impl Book {
         self.trace(at, &format!("accepted {key} {:x} {is_duplicate}", accepted.event));
         self.meet(key, accepted.event, at);
         if self.known.insert(accepted.event) {
+            self.ends.extend(accepted.ends_ms.map(|ends| (accepted.event, ends)));
             self.unjudged.push(self.accepted.len());
             self.accepted.push(accepted);
         }
@@ -231,6 +247,7 @@ impl Book {
         self.meet(key, seen.event, at);
         self.judge_repetition(&seen, key);
         self.judge_order(&seen, key, queue);
+        self.judge_bounds(&seen, key);
         if let Some(since) = self.paused_since[seen.hook]
             && at > since + PAUSED_AFTER_MS
             && !self.has_trouble(&[Kind::Network], since - 1_000, at)
@@ -240,12 +257,41 @@ impl Book {
         self.first_seen.entry((seen.hook, seen.event)).or_insert(at);
         self.seen.push(seen);
         self.of_delivery.entry(seen.delivery).or_default().push(self.seen.len() - 1);
+        self.of_hook[seen.hook].push(self.seen.len() - 1);
         self.seen.len() - 1
     }
 
     pub fn answered(&mut self, number: usize, told: Told, at_ms: i64) {
         let seen = &mut self.seen[number];
         (seen.told, seen.until_ms) = (told, at_ms);
+    }
+
+    /// Checks the webhook's bounds on requests in flight and on their rate, and the end of the event.
+    fn judge_bounds(&mut self, seen: &Seen, key: &str) {
+        let (hook, at) = (&self.hooks[seen.hook], seen.at_ms);
+        let has_trouble = |from| self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Network, Kind::Clock], from, at);
+        let latest = self.of_hook[seen.hook].iter().rev().map(|number| self.seen[*number]);
+        let surely_ms = hook.timeout_ms as i64 - IN_FLIGHT_MARGIN_MS;
+        let recent = latest.clone().take_while(|other| other.at_ms + surely_ms > at);
+        let open = 1 + recent.filter(|other| other.told == Told::Nothing && other.until_ms > at).count();
+        let mut faults = Vec::new();
+        if open > hook.max_in_flight as usize && !has_trouble(at - hook.timeout_ms as i64) {
+            faults.push(format!("{} got {key} as one of {open} requests in flight", hook.name));
+        }
+        if let Some(rate) = hook.rate_per_s
+            && let Some(before) = latest.clone().nth(RATE_REQUESTS - 1)
+            && at - before.at_ms < RATE_REQUESTS as i64 * 1_000 / i64::from(rate) - RATE_MARGIN_MS
+            && !has_trouble(before.at_ms - RATE_MARGIN_MS)
+        {
+            faults.push(format!("{} got {RATE_REQUESTS} requests in {} ms", hook.name, at - before.at_ms));
+        }
+        if let Some(ends) = self.ends.get(&seen.event)
+            && at > ends + PAUSED_AFTER_MS
+            && !self.has_trouble(&[Kind::Network, Kind::Clock], ends - 1_000, at)
+        {
+            faults.push(format!("{} got {key}, which had ended at {ends} ms", hook.name));
+        }
+        faults.into_iter().for_each(|words| self.fault(at, words));
     }
 
     fn judge_repetition(&mut self, seen: &Seen, key: &str) {
@@ -272,7 +318,7 @@ impl Book {
             self.fault(seen.at_ms, words("twice for one attempt"));
         }
         let waits = &self.hooks[seen.hook].schedule_s;
-        if seen.number == last.number + 1 && !self.has_trouble(&[Kind::Network], from, seen.at_ms) {
+        if seen.number == last.number + 1 && !self.has_trouble(&[Kind::Network, Kind::Clock], from, seen.at_ms) {
             let wait_ms = waits.get(last.number as usize - 1).map_or(i64::MAX, |s| i64::from(*s) * 1_000);
             if seen.at_ms - last.at_ms < wait_ms.saturating_sub(WAY_MS) {
                 self.fault(seen.at_ms, words("before its schedule, or after it"));
@@ -313,7 +359,8 @@ impl Book {
             let words = format!("{name}: {delivery:032x} is delivered by #{}: {requests:?}", row.attempts);
             self.fault(at_ms, words);
         }
-        if row.status == "failed" && row.attempts as usize != self.hooks[row.hook].schedule_s.len() + 1 {
+        let has_ended = self.ends.get(&row.event).is_some_and(|ends| *ends <= at_ms);
+        if row.status == "failed" && row.attempts as usize != self.hooks[row.hook].schedule_s.len() + 1 && !has_ended {
             self.fault(at_ms, format!("{name}: {delivery:032x} has failed after {} attempts", row.attempts));
         }
         let most = requests.iter().map(|seen| seen.number).max().unwrap_or(0);

@@ -1,17 +1,19 @@
 //! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a
-//! network that loses or delays messages, and a failing resolver. They come one at a time, except while the daemon
-//! starts again, and except for a power cut that waits for the next partition to begin.
+//! network that loses or delays messages, a failing resolver, and a wall clock that jumps and comes back. They come one
+//! at a time, except while the daemon starts again, and except for a power cut that waits for the next partition to
+//! begin. In some runs nothing fails: the daemon is only stopped and started, and its clock jumps.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use postrider::model::time::{DAY_MS, HOUR_MS};
 use turmoil::Sim;
 
 use super::expectations::{Book, Kind};
 use super::machine::{Ended, Machine};
 use super::rng::Rng;
-use super::world::{DAEMON, OUTSIDE};
+use super::world::{DAEMON, OUTSIDE, START};
 
 /// Maximum wait of an accident for an operation of the disk.
 const FUSE_WAIT_MS: i64 = 300_000;
@@ -19,6 +21,15 @@ const FUSE_WAIT_MS: i64 = 300_000;
 const STOP_MS_MAX: i64 = 30_000;
 /// Maximum time from a start until the daemon accepts requests.
 const START_MS_MAX: i64 = 10_000;
+
+/// Steps of a wall clock while the daemon runs: of a resumed machine, of a clock in local time, of one without a battery.
+const CLOCK_STEPS_MS: [i64; 5] = [40 * DAY_MS, 25 * HOUR_MS, 8 * HOUR_MS, -HOUR_MS, 60_000 - START.0];
+/// Those at which a start doubts the clock. It believes one that is some hours ahead.
+const START_STEPS_MS: [i64; 3] = [CLOCK_STEPS_MS[0], CLOCK_STEPS_MS[3], CLOCK_STEPS_MS[4]];
+/// Maximum time of a wrong clock. One that stays for five minutes is believed.
+const WRONG_MS_MAX: u64 = 200_000;
+/// Time after which a clock that is right again is believed, after a start that doubted it.
+const BELIEVED_AFTER_MS: i64 = 330_000;
 
 /// Approximate operations of the disk from a partition's beginning until all of its changes in other files are durable.
 const PARTITION_OPERATIONS: u64 = 48;
@@ -63,6 +74,9 @@ enum State {
     Unresolved {
         until: i64,
     },
+    WrongClock {
+        until: i64,
+    },
 }
 
 pub struct Faults {
@@ -70,12 +84,15 @@ pub struct Faults {
     book: Rc<RefCell<Book>>,
     rng: Rng,
     state: State,
+    /// Whether the daemon is stopped and started only, and nothing fails.
+    is_plain: bool,
     pub count: u64,
 }
 
 impl Faults {
-    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, rng: Rng) -> Faults {
-        Faults { machine, book, rng, state: State::Starting { since: 0 }, count: 0 }
+    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, mut rng: Rng) -> Faults {
+        let is_plain = rng.chance(20);
+        Faults { machine, book, rng, state: State::Starting { since: 0 }, is_plain, count: 0 }
     }
 
     /// Whether the daemon runs without a disturbance.
@@ -131,7 +148,23 @@ impl Faults {
                 self.book.borrow_mut().end(Kind::Network, now);
                 self.rest(now);
             }
+            State::WrongClock { until } if now >= until => {
+                self.set_clock(now, 0);
+                self.rest(now);
+            }
             _ => {}
+        }
+    }
+
+    /// Sets the wall clock ahead. A start with a wrong clock is a disturbance, until the clock is believed again.
+    fn set_clock(&mut self, now: i64, off_ms: i64) {
+        let was = self.machine.clock.off_ms.swap(off_ms, Ordering::Relaxed);
+        let mut book = self.book.borrow_mut();
+        if was != 0 || off_ms != 0 {
+            book.trace(now, &format!("the clock is {off_ms} ms ahead"));
+        }
+        if was != 0 && off_ms == 0 {
+            book.end(Kind::Clock, now + BELIEVED_AFTER_MS);
         }
     }
 
@@ -150,7 +183,7 @@ impl Faults {
 
     fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {
         self.count += 1;
-        let accident = self.rng.below(100);
+        let accident = if self.is_plain { self.rng.choose(&[60, 60, 60, 60, 97]) } else { self.rng.below(100) };
         self.book.borrow_mut().trace(now, &format!("accident {accident}"));
         let disk = self.machine.disk.borrow().clone();
         let short = |rng: &mut Rng| now + rng.between(2_000, 240_000) as i64;
@@ -187,10 +220,16 @@ impl Faults {
                 sim.partition(DAEMON, OUTSIDE);
                 State::Split { until: short(&mut self.rng) }
             }
-            92..96 => {
+            92..95 => {
                 self.book.borrow_mut().begin(Kind::Network, now);
                 sim.hold(DAEMON, OUTSIDE);
                 State::Held { until: now + self.rng.between(500, 20_000) as i64 }
+            }
+            // Nothing that the outside sees may change, so this is no disturbance.
+            95..98 => {
+                let step_ms = self.rng.choose(&CLOCK_STEPS_MS);
+                self.set_clock(now, step_ms);
+                State::WrongClock { until: now + self.rng.between(2_000, WRONG_MS_MAX) as i64 }
             }
             _ => {
                 self.book.borrow_mut().begin(Kind::Network, now);
@@ -217,6 +256,7 @@ impl Faults {
     /// The daemon ends. The content of its disk then depends on whether the power failed.
     fn go_down(&mut self, sim: &mut Sim<'_>, now: i64, kind: Kind, power: bool) {
         self.end_with_it(sim, now);
+        self.set_clock(now, 0);
         let old = self.machine.disk.borrow().clone();
         let new = if power { old.cut() } else { old.kill() };
         sim.crash(DAEMON);
@@ -256,7 +296,12 @@ impl Faults {
     }
 
     fn start(&mut self, sim: &mut Sim<'_>, now: i64) {
-        if self.rng.chance(20) {
+        if self.rng.chance(8) {
+            self.book.borrow_mut().begin(Kind::Clock, now);
+            let step_ms = self.rng.choose(&START_STEPS_MS);
+            self.set_clock(now, step_ms);
+        }
+        if self.rng.chance(20) && !self.is_plain {
             // Another cut, while the daemon recovers from the last one.
             self.machine.disk.borrow().set_fuse(Some(self.rng.below(60)));
         }
@@ -276,9 +321,13 @@ impl Faults {
             let disk = self.machine.disk.borrow().clone();
             disk.set_fuse(None);
             // A beginning partition touches three files, one after the other.
-            let lays = self.rng.chance(50);
+            let lays = self.rng.chance(50) && !self.is_plain;
             disk.set_fuse_at_rename(lays.then(|| ("partitions", self.rng.below(PARTITION_OPERATIONS))));
-            self.rest(now);
+            if self.machine.clock.off_ms.load(Ordering::Relaxed) == 0 {
+                self.rest(now);
+            } else {
+                self.state = State::WrongClock { until: now + self.rng.between(2_000, WRONG_MS_MAX) as i64 };
+            }
         } else if now - since > START_MS_MAX {
             self.book.borrow_mut().fault(now, "it does not come up".to_owned());
             self.state = State::Starting { since: now };

@@ -36,6 +36,7 @@ pub enum Ended {
 pub struct Machine {
     pub disk: RefCell<FaultyDisk>,
     pub network: SimNetwork,
+    pub clock: SimClock,
     pub ended: RefCell<Option<Ended>>,
     /// When the daemon began to accept requests. `None` if it does not.
     pub up_since: Cell<Option<i64>>,
@@ -49,6 +50,7 @@ impl Machine {
         Rc::new(Machine {
             disk: RefCell::new(FaultyDisk::new(rng.draw())),
             network: SimNetwork::default(),
+            clock: SimClock::default(),
             ended: RefCell::new(None),
             up_since: Cell::new(None),
             stop: Notify::new(),
@@ -68,7 +70,7 @@ impl Machine {
 
     async fn serve(self: Rc<Machine>) -> Ended {
         let world = Platform {
-            clock: Arc::new(SimClock),
+            clock: Arc::new(self.clock.clone()),
             random: Arc::new(SimRandom(Mutex::new(self.rng.borrow_mut().fork()))),
             network: Arc::new(self.network.clone()),
             disk: Arc::new(self.disk.borrow().clone()),

@@ -70,6 +70,8 @@ pub struct Hook {
     pub schedule_s: Vec<u32>,
     pub timeout_ms: u64,
     pub max_in_flight: u32,
+    /// Requests per second at most. `None` for no limit.
+    pub rate_per_s: Option<u32>,
     /// Whether the handler pauses, resumes and replays it from time to time.
     pub is_handled: bool,
     /// Whether its URL has a name and not an address.
@@ -86,6 +88,7 @@ impl Hook {
             schedule_s: schedule_s.to_vec(),
             timeout_ms: 10_000,
             max_in_flight: 32,
+            rate_per_s: None,
             is_handled: false,
             by_name: false,
         }
@@ -106,6 +109,7 @@ impl Hook {
             "timeout_ms": self.timeout_ms,
             "max_in_flight": self.max_in_flight,
             "disable_after_s": 0,
+            "rate_limit_per_s": self.rate_per_s,
             "ordered": match self.order {
                 Order::No => serde_json::json!(false),
                 Order::Webhook => serde_json::json!(true),
@@ -127,8 +131,9 @@ pub fn hooks() -> Vec<Hook> {
         Hook { types: vec![TYPES[0], TYPES[2]], ..Hook::new("short of breath", Flaky, &[5, 10]) },
         Hook { order: Order::Webhook, types: vec![TYPES[0]], ..Hook::new("in order", Flaky, &[5, 10, 30, 60]) },
         Hook { order: Order::Key, types: vec![TYPES[2]], ..Hook::new("in order by key", Flaky, &[5, 10, 30]) },
-        Hook { types: vec![TYPES[1]], timeout_ms: 2_000, ..Hook::new("hanging", Hanging, &[30, 60]) },
+        Hook { types: vec![TYPES[1]], max_in_flight: 3, ..Hook::new("hanging", Hanging, &[30, 60]) },
         Hook { types: vec![TYPES[0]], is_handled: true, max_in_flight: 100, ..Hook::new("handled", Steady, &brief) },
+        Hook { types: vec![TYPES[2]], rate_per_s: Some(2), ..Hook::new("held to a rate", Steady, &brief) },
     ]
 }
 

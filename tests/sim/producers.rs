@@ -52,6 +52,7 @@ struct Draft {
     event_type: &'static str,
     body: Value,
     due_ms: i64,
+    ends_ms: Option<i64>,
 }
 
 pub struct Producer {
@@ -166,13 +167,18 @@ impl Producer {
             "ordering_key": format!("queue {queue}"),
             "data": { "key": key, "queue": queue, "fill": fill_of(&key) },
         });
-        let mut due_ms = 0;
+        let (mut due_ms, mut ends_ms) = (0, None);
         // Only events that are not ordered, because the head of a queue holds up the others.
         if event_type == TYPES[1] && self.rng.chance(20) {
             due_ms = elapsed_ms() + self.rng.between(1_000, 1_200_000) as i64;
             body["deliver_at"] = json!(START.plus_ms(due_ms).to_string());
         }
-        Draft { key, event_type, body, due_ms }
+        if event_type == TYPES[1] && due_ms == 0 && self.rng.chance(20) {
+            let ends = elapsed_ms() + self.rng.between(30_000, 1_800_000) as i64;
+            body["expires_at"] = json!(START.plus_ms(ends).to_string());
+            ends_ms = Some(ends);
+        }
+        Draft { key, event_type, body, due_ms, ends_ms }
     }
 }
 
@@ -209,6 +215,7 @@ async fn publish_again(outside: &Outside, draft: &Draft) {
 
 fn note(outside: &Outside, draft: &Draft, row: &Value, at_ms: i64) {
     let event = row["id"].as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128());
-    let accepted = Accepted { event, event_type: draft.event_type, at_ms, due_ms: draft.due_ms };
+    let accepted =
+        Accepted { event, event_type: draft.event_type, at_ms, due_ms: draft.due_ms, ends_ms: draft.ends_ms };
     outside.book.borrow_mut().accept(&draft.key, accepted, row["duplicate"] == true);
 }

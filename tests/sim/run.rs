@@ -14,7 +14,7 @@ use super::machine::Machine;
 use super::producers::{Outside, Producer};
 use super::receivers::Receiver;
 use super::rng::Rng;
-use super::users::{Handler, Reader};
+use super::users::{Checker, Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
 /// Length of a step of simulated time. Messages are delivered between two steps.
@@ -151,6 +151,7 @@ async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: 
     }
     living.spawn_local(Handler { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
     living.spawn_local(Reader { outside: outside.clone(), api: Api::default() }.run());
+    living.spawn_local(Checker { outside: outside.clone(), api: Api::default() }.run());
     auditor.run().await;
     while living.join_next().await.is_some() {}
     while outside.open.get() > 0 {

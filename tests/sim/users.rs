@@ -1,4 +1,5 @@
-//! The users besides producers: the handler pauses, resumes and replays, and the reader follows a feed.
+//! The users besides producers: the handler pauses, resumes and replays, the reader follows a feed, and the checker asks
+//! for acknowledged events.
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,12 @@ const REPLAYED_SPAN_MS: i64 = 1_200_000;
 const FEED_WAIT_S: u32 = 20;
 /// Maximum time until an accepted event is in a waiting reader's feed.
 const FED_WITHIN_MS: i64 = 30_000;
+
+/// Time between two rounds of the checker, and while the disk fails.
+const CHECK_MS: u64 = 120_000;
+const CHECK_FAILING_MS: u64 = 2_000;
+/// The newest events that a round asks for.
+const CHECKED_EVENTS: usize = 3;
 
 /// Pauses and resumes webhooks, and requests replays.
 pub struct Handler {
@@ -75,6 +82,34 @@ impl Handler {
             let since = elapsed_ms() - REPLAYED_WITHIN_MS;
             if since > now && self.outside.book.borrow().is_calm(since, elapsed_ms()) {
                 return Err(format!("a replay does not end: {job}"));
+            }
+        }
+    }
+}
+
+/// Asks for acknowledged events by their ids, all the time and most often while the disk fails. They are never missing.
+pub struct Checker {
+    pub outside: Outside,
+    pub api: Api,
+}
+
+impl Checker {
+    pub async fn run(mut self) {
+        while !self.outside.is_over.get() {
+            let now = elapsed_ms();
+            let fails = self.outside.book.borrow().has_trouble(&[Kind::Disk], now, now);
+            sleep_ms(if fails { CHECK_FAILING_MS } else { CHECK_MS }).await;
+            let newest: Vec<u128> = {
+                let book = self.outside.book.borrow();
+                book.accepted.iter().rev().take(CHECKED_EVENTS).map(|accepted| accepted.event).collect()
+            };
+            for event in newest {
+                let path = format!("/v1/events/{}", uuid::Uuid::from_u128(event));
+                let answer = self.api.ask("GET", &path, None, bytes::Bytes::new()).await;
+                if answer.is_some_and(|answer| answer.status == 404) {
+                    let words = format!("GET {path}: an acknowledged event is missing");
+                    self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+                }
             }
         }
     }

@@ -47,13 +47,14 @@ impl Book {
             self.fault(now_ms, format!("{name}: {delivery:032x} is still {}", row.status));
             return;
         }
-        if self.is_always_well(hook) && row.status != "delivered" {
+        if self.is_always_well(hook) && row.status != "delivered" && !self.ends.contains_key(&row.event) {
             self.fault(now_ms, format!("{name}: {delivery:032x} has failed, and its receiver never did"));
         }
     }
 
     fn is_always_well(&self, hook: usize) -> bool {
-        self.hooks[hook].temper == Temper::Steady && !self.hooks[hook].is_handled
+        let hook = &self.hooks[hook];
+        hook.temper == Temper::Steady && !hook.is_handled && hook.rate_per_s.is_none()
     }
 
     /// Checks that a receiver that is always healthy gets everything in time, despite the others.
@@ -61,6 +62,9 @@ impl Book {
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.unjudged) {
             let accepted = self.accepted[number].clone();
+            if accepted.ends_ms.is_some() {
+                continue;
+            }
             let by_ms = self.prompt_by(accepted.due_ms.max(accepted.at_ms));
             if by_ms >= now_ms {
                 left.push(number);
@@ -148,6 +152,6 @@ impl Book {
 
     /// Whether the daemon has been up without a disturbance for long enough.
     pub fn is_calm(&self, since_ms: i64, now_ms: i64) -> bool {
-        !self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], since_ms, now_ms)
+        !self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network, Kind::Clock], since_ms, now_ms)
     }
 }

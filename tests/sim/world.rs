@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use postrider::engine::clock::Clock;
@@ -30,13 +30,16 @@ pub async fn sleep_ms(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// The daemon's clock, which shows turmoil's time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SimClock;
+/// The daemon's clock, which shows turmoil's time. Its wall clock may be wrong, its monotonic clock is right.
+#[derive(Debug, Clone, Default)]
+pub struct SimClock {
+    /// Milliseconds by which the wall clock is ahead.
+    pub off_ms: Arc<AtomicI64>,
+}
 
 impl Clock for SimClock {
     fn now(&self) -> Time {
-        START.plus_ms(elapsed_ms())
+        START.plus_ms(elapsed_ms() + self.off_ms.load(Ordering::Relaxed))
     }
 
     fn monotonic_ms(&self) -> i64 {

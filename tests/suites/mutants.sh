@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The simulation finds every mutant of src/mutants.rs by its own verdict, on seeds that the unbroken program passes. The
-# build of all suites (tests/suites/build) contains them; the variable POSTRIDER_MUTANT selects one.
+# The simulation, or the oracle of the store, finds every mutant of src/mutants.rs by its own verdict, on seeds that the
+# unbroken program passes. The build of all suites (tests/suites/build) contains them; the variable POSTRIDER_MUTANT selects
+# one.
 #
 # tests/suites/mutants.sh lost_wake_up runs one. POSTRIDER_MUTANT_HOURS is the simulated time in which a mutant must be found.
 # POSTRIDER_UNBROKEN=passed says that the suite `simulation` has run these seeds with the unbroken program before.
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
 unset POSTRIDER_MUTANT
-build=(cargo test --profile ci --features mutants --test simulation)
+build=(cargo test --profile ci --features mutants)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -18,6 +19,11 @@ if [ ${#mutants[@]} -eq 0 ]; then
     mapfile -t mutants < <(sed -n 's/^    ("\([a-z_]*\)", ".*/\1/p' src/mutants.rs)
 fi
 
+mapfile -t by_oracle < <(sed -n '/^pub const FOUND_BY_ORACLE/,/^];/s/^    "\([a-z_]*\)",$/\1/p' src/mutants.rs)
+is_found_by_oracle() {
+    [[ " ${by_oracle[*]} " == *" $1 "* ]]
+}
+
 verdict=0
 complain() {
     printf '%s: %s\n' "$1" "$2"
@@ -25,10 +31,19 @@ complain() {
 }
 
 simulate() {
-    "${build[@]}" -- --nocapture nothing_accepted > "$log" 2>&1
+    "${build[@]}" --test simulation -- --nocapture nothing_accepted > "$log" 2>&1
 }
 
-"${build[@]}" --no-run
+ask_oracle() {
+    "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow > "$log" 2>&1
+}
+
+"${build[@]}" --test simulation --test storage --no-run
+if ! ask_oracle; then
+    tail -n 40 "$log"
+    echo "the unbroken store fails: no mutant would show anything"
+    exit 1
+fi
 if [ "${POSTRIDER_UNBROKEN:-}" = passed ]; then
     echo "the unbroken program has passed before"
 elif simulate; then
@@ -41,7 +56,17 @@ fi
 
 for mutant in "${mutants[@]}"; do
     began=$SECONDS
-    if POSTRIDER_MUTANT=$mutant simulate; then
+    if is_found_by_oracle "$mutant"; then
+        if POSTRIDER_MUTANT=$mutant ask_oracle; then
+            complain "$mutant" "SURVIVED: the oracle did not notice"
+        elif ! grep -q 'POSTRIDER_SEED=' "$log"; then
+            tail -n 40 "$log"
+            complain "$mutant" "the oracle ended without a verdict"
+        else
+            printf '%s: found after %s s: %s\n' "$mutant" "$((SECONDS - began))" \
+                "$(grep -m 1 'POSTRIDER_SEED=' "$log" | cut -c 1-160)"
+        fi
+    elif POSTRIDER_MUTANT=$mutant simulate; then
         grep '^simulated' "$log" || true
         complain "$mutant" "SURVIVED: the simulation did not notice"
     elif ! grep -q 'runs failed; the first is' "$log"; then

@@ -210,6 +210,7 @@ fn no_file_names_a_path_of_a_machine() {
 #[test]
 fn every_mutant_has_a_point_in_the_source() {
     let listed = postrider::mutants::MUTANTS.map(|(name, _)| name);
+    assert!(postrider::mutants::FOUND_BY_ORACLE.iter().all(|name| listed.contains(name)));
     expect_none(against_the_mutants(&listed, &files("src", &[".rs"])));
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
+use crate::mutants::mutant;
 use crate::rules::circuit;
 use crate::store::Dispatch;
 use crate::store::{DueKey, DueSlice};
@@ -249,10 +250,10 @@ impl Lane {
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
         let full =
             if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
-        if full {
+        if full && !(mutant!("in_flight_unbounded") && !single) {
             return Blocked::Stays;
         }
-        if self.rate().is_some() && (now.0 as f64) < self.rate_next_ms {
+        if !mutant!("rate_ignored") && self.rate().is_some() && (now.0 as f64) < self.rate_next_ms {
             return Blocked::Until(Time(self.rate_next_ms.ceil() as i64));
         }
         Blocked::Free

@@ -6,13 +6,15 @@ use serde_json::json;
 
 use crate::model::id::{AppId, Id, OrganizationId};
 use crate::model::webhook::Webhook;
-use crate::model::{ApiKey, App};
+use crate::model::{ApiKey, App, Event};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
 use crate::store::apply::state::StateBatch;
+use crate::store::apply::waits;
 use crate::store::command::{AuditEntry, Caller, Receipt};
 use crate::store::effects::AuditLine;
+use crate::store::partitions::last_seen;
 use crate::store::read::audit::AuditRow;
 
 impl StateBatch<'_> {
@@ -56,11 +58,16 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// The clock belongs to the daemon, so the line is in the audit of the caller's organization.
+    /// The clock belongs to the daemon, so the line is in the audit of the caller's organization. The next start does not
+    /// measure the clock by ids or times from before.
     pub(in crate::store) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
         if let Some(by) = by {
             self.note(Some(by), AuditSubject::organization(by.tenant.org), "clock.accept", "clock", json!({}));
         }
+        let newest = self.inputs.id::<Event>().time();
+        last_seen::forget(&mut self.write_batch, newest);
+        self.follow
+            .extend(self.partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)));
         self.effects.clock_accepted = true;
         Ok(Receipt::Done)
     }

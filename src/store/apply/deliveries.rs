@@ -7,6 +7,7 @@ use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, DeliveryStatus, Event};
+use crate::mutants::mutant;
 use crate::rules::transition::{self, TransitionInput};
 
 use crate::kv::scan::{Direction, ScanStep};
@@ -111,7 +112,9 @@ impl PartitionBatch<'_> {
         let mut delivery = was.clone();
         self.move_on(was, &mut delivery, status, None, self.end_of(was, self.inputs.now))?;
         self.write_batch.put(Table::Deliveries, tables::one(was.id), &delivery);
-        self.effects.withdrawn.push((was.webhook_id, was.id));
+        if !mutant!("cancel_keeps_lane") {
+            self.effects.withdrawn.push((was.webhook_id, was.id));
+        }
         Ok(Some(delivery))
     }
 
@@ -124,7 +127,7 @@ impl PartitionBatch<'_> {
                 self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
             }
         }
-        for number in 0..chunks_of(event.data_bytes as usize) {
+        for number in 0..chunks_of(event.data_bytes as usize).saturating_sub(u16::from(mutant!("erase_keeps_data"))) {
             self.write_batch.remove(Table::Data, tables::chunk(id, number));
         }
         event.data_bytes = 0;
@@ -138,7 +141,7 @@ impl PartitionBatch<'_> {
     pub(in crate::store) fn cancel_removed(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
         let mut open = self.write_batch.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
         // Only the head of a queue is due. The others would take a round each.
-        let left = (limit as usize).saturating_sub(open.len());
+        let left = if mutant!("removed_leaves_queue") { 0 } else { (limit as usize).saturating_sub(open.len()) };
         open.extend(self.write_batch.keys(Table::Queue, webhook.as_bytes(), left)?);
         for key in open {
             let found = match tables::last_id(&key) {

@@ -13,6 +13,7 @@ pub(in crate::store) mod publish;
 mod queue;
 pub(in crate::store) mod record;
 pub(in crate::store) mod state;
+pub(in crate::store) mod waits;
 mod webhooks;
 
 use std::collections::HashMap;
@@ -160,6 +161,7 @@ impl PartitionBatch<'_> {
                 self.release(*webhook, *key_hash, *delivery)
             }
             PartitionCommand::CancelRemoved { webhook, limit, .. } => self.cancel_removed(*webhook, *limit),
+            PartitionCommand::ShortenWaits { after, .. } => self.shorten_waits(after),
             PartitionCommand::Retry { id } => self.retry(by, *id),
             PartitionCommand::RetryMany { ids } => self.retry_many(by, ids),
             PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
@@ -211,7 +213,7 @@ impl PartitionBatch<'_> {
     /// The ids under which rows with this fingerprint may be committed.
     fn candidates(&self, fingerprint: Fingerprint) -> ApplyResult<Vec<EventId>> {
         let mut ids = Vec::new();
-        for trace in self.idempotency.find(fingerprint) {
+        for trace in self.idempotency.find(&*self.partition_set.disk, fingerprint) {
             ids.extend(self.partition_set.candidates(fingerprint, trace)?);
         }
         Ok(ids)

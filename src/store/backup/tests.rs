@@ -89,6 +89,7 @@ pub fn opened_again(folder: &Path) -> Opened {
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        fingerprints_max: 448,
     };
     let disk = Arc::new(RealDisk::take(folder).unwrap());
     crate::store::open(disk, options, &[7; 32], NOW, Box::new(|| 9)).unwrap()

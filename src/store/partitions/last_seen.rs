@@ -16,21 +16,41 @@ use crate::store::writer::Writer;
 
 /// Key in `meta` of `state.redb`. Older stores lack the row.
 const LAST_SEEN_KEY: &[u8] = b"last_seen";
+/// Key in `meta` of `state.redb`: time of the greatest id when an operator accepted the clock last. Ids up to it say nothing
+/// about the clock.
+const IDS_AHEAD_KEY: &[u8] = b"ids_ahead";
 /// Time between two writes.
 const WRITE_EVERY_MS: i64 = HOUR_MS;
 
 /// The stored time. `None` if none was stored.
 pub(in crate::store) fn stored(partition_set: &PartitionSet) -> Result<Option<Time>> {
+    meta(partition_set, LAST_SEEN_KEY)
+}
+
+/// Time of the greatest id when the clock was accepted last. `None` if it never was.
+pub(in crate::store) fn ids_ahead(partition_set: &PartitionSet) -> Result<Option<Time>> {
+    meta(partition_set, IDS_AHEAD_KEY)
+}
+
+fn meta(partition_set: &PartitionSet, key: &[u8]) -> Result<Option<Time>> {
     let state = partition_set.state()?.snapshot()?;
-    Ok(state.get(Table::Meta, LAST_SEEN_KEY, codec::decode::<Time>)?.flatten())
+    Ok(state.get(Table::Meta, key, codec::decode::<Time>)?.flatten())
+}
+
+/// Forgets the stored time, and records that ids up to `newest` say nothing about the clock: an operator accepted it.
+pub(in crate::store) fn forget(write_batch: &mut WriteBatch, newest: Time) {
+    write_batch.remove(Table::Meta, Key::from_slice(LAST_SEEN_KEY));
+    write_batch.put(Table::Meta, Key::from_slice(IDS_AHEAD_KEY), &newest);
 }
 
 /// The later of the stored time and that of the newest id. `None` if the store has no partition yet. The stored time alone
-/// may be an hour old, and a start that believes it would delay everything by that.
+/// may be an hour old, and a start that believes it would delay everything by that. Ids that were ahead of a clock when it
+/// was accepted do not count.
 pub(in crate::store) fn last_seen(partition_set: &PartitionSet) -> Option<Time> {
     let newest = partition_set.partitions().pop()?;
-    let id = partition_set.newest().as_u128().max(newest.first);
-    Some(EventId::from_u128(id).time()).max(stored(partition_set).ok().flatten())
+    let id = EventId::from_u128(partition_set.newest().as_u128().max(newest.first)).time();
+    let ahead = ids_ahead(partition_set).ok().flatten();
+    Some(id).filter(|id| ahead.is_none_or(|ahead| *id > ahead)).max(stored(partition_set).ok().flatten())
 }
 
 impl Writer {

@@ -182,7 +182,8 @@ impl Writer {
         self.record_failure(swept, &mut done);
         let forgotten = self.expire_answers(now);
         self.record_failure(forgotten, &mut done);
-        self.idempotency.remove_before(now.minus_ms(self.partition_set.options.idempotency_window_ms));
+        let horizon = self.fingerprint_horizon(now);
+        self.idempotency.remove_before(&*self.partition_set.disk, horizon);
         self.reopen_failed_files(now, &mut done);
         done
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
-use crate::model::id::{DeliveryId, EventId, Id, Stamp, WebhookId};
+use crate::model::id::{DeliveryId, Id, Stamp, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{ApiKey, App, Delivery, Organization, Time};
 
@@ -19,10 +19,11 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
-use crate::store::apply::{FanoutCache, IdSource};
+use crate::store::apply::{FanoutCache, IdSource, waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
-use crate::store::idempotency::index::IdempotencyIndex;
+use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
+use crate::store::idempotency::run_file::is_run_file;
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
@@ -90,7 +91,7 @@ pub fn open_with_ids(
         figures: HashMap::new(),
         fanouts: FanoutCache::default(),
         name_runs: NameRuns::default(),
-        idempotency: IdempotencyIndex::default(),
+        idempotency: IdempotencyIndex::new(FINGERPRINTS_MAX),
         failed_files: Default::default(),
         audit_backlog: Vec::new(),
         space: Default::default(),
@@ -113,7 +114,11 @@ pub fn open_with_ids(
         // The disk may be full. The next checkpoint says the same.
         writer.mark_failed(&error);
     }
-    let first = writer.broken_queues()?;
+    let mut first = writer.broken_queues()?;
+    if last_seen::ids_ahead(&partition_set)?.is_some_and(|ahead| ahead > now) {
+        // The daemon may have ended right after the clock was accepted.
+        first.extend(partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)));
+    }
     let is_new = partition_set.registry().organizations.is_empty();
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })
 }
@@ -188,7 +193,9 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
 pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal) -> Result<()> {
     let disk = &*partition_set.disk;
     let names = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
-    let is_listed = |name: &String| first_of(name).is_some_and(|first| partition_set.partition(first).is_some());
+    let is_listed = |name: &String| {
+        is_run_file(name) || first_of(name).is_some_and(|first| partition_set.partition(first).is_some())
+    };
     let unlisted: Vec<String> = names.into_iter().filter(|name| !is_listed(name)).collect();
     // Partitions are delisted in their order, so one that lies behind the oldest never was.
     let oldest = partition_set.partitions().first().map_or(0, |oldest| oldest.first);
@@ -221,11 +228,7 @@ fn has_events(disk: &Arc<dyn Disk>, name: &str, first: u128, wal: &Wal) -> Resul
 impl Writer {
     /// Opens the partitions that may change, loads their states and fingerprints, and begins the first partition.
     fn load_partitions(&mut self, now: Time) -> Result<()> {
-        let partitions = self.partition_set.partitions();
-        // A clock that stepped ahead makes no fingerprint too old to be loaded: the window ends with the newest partition.
-        let newest = partitions.last().map_or(now, |partition| EventId::from_u128(partition.first).time());
-        let window = now.min(newest).minus_ms(self.partition_set.options.idempotency_window_ms);
-        for (number, partition) in partitions.iter().enumerate() {
+        for partition in &self.partition_set.partitions() {
             let row = partition.row();
             if !row.sealed {
                 self.active = partition.first;
@@ -244,15 +247,11 @@ impl Writer {
                 self.ids.rise_above(last);
                 self.partition_set.raise_newest(Id::from_u128(last));
             }
-            let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
-            if end > window {
-                self.idempotency.load(&self.partition_set.snapshot(partition)?, window)?;
-            }
         }
         if self.active == 0 {
             self.roll(now)?;
         }
-        Ok(())
+        self.load_fingerprints(self.fingerprint_horizon(now))
     }
 
     pub(in crate::store) fn load_states(&self, snapshot: &Snapshot) -> Result<()> {

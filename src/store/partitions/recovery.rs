@@ -92,7 +92,7 @@ impl Writer {
         let snapshot = file.snapshot()?;
         self.load_states(&snapshot)?;
         self.partition_set.raise_newest(Id::from_u128(last_id(&snapshot)?));
-        let window = now.minus_ms(self.partition_set.options.idempotency_window_ms);
+        let window = self.fingerprint_horizon(now);
         self.idempotency.load(&self.partition_set.snapshot(&partition)?, window)?;
         let effects = &mut batch.effects;
         for (webhook, at) in heads_in(&snapshot)? {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
+use crate::mutants::mutant;
 
 use crate::kv::codec;
 use crate::kv::disk::Disk;
@@ -91,6 +92,8 @@ pub struct StoreOptions {
     pub idempotency_window_ms: i64,
     pub partition_max_bytes: u64,
     pub min_free_bytes: u64,
+    /// Fingerprints of idempotency keys that are kept in a map, before they become a run.
+    pub fingerprints_max: usize,
 }
 
 #[derive(Debug)]
@@ -316,7 +319,10 @@ impl PartitionSet {
             let _ = close_when_unused(file);
         }
         let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Write, cache_bytes)?);
-        if let Err(error) = prepare(&file) {
+        if mutant!("shown_before_recovery") {
+            *slot = Some((OpenMode::Write, file.clone()));
+            prepare(&file)?;
+        } else if let Err(error) = prepare(&file) {
             let _ = close_when_unused(file);
             return Err(error);
         }

@@ -7,6 +7,7 @@ use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Delivery, Event, Time};
+use crate::mutants::mutant;
 
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
@@ -170,7 +171,10 @@ impl Store {
             due,
             retry_of: delivery.last_attempt_id,
             trigger: trigger_of(&delivery),
-            end: delivery.expires_at.map_or(retention_end, |end| end.min(retention_end)),
+            end: delivery
+                .expires_at
+                .filter(|_| !mutant!("expiry_ignored"))
+                .map_or(retention_end, |end| end.min(retention_end)),
             event: Arc::new(event),
         }))
     }

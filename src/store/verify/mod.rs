@@ -20,6 +20,8 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::kv::wal::Wal;
+use crate::store::idempotency::index::NEWEST_MAX as FINGERPRINTS_MAX;
+use crate::store::idempotency::run_file::is_run_file;
 use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
@@ -132,8 +134,13 @@ pub fn verify(
     progress: OnVerifyProgress<'_>,
 ) -> Result<VerifyReport> {
     let disk = Arc::new(ReadOnlyDisk(disk));
-    let options =
-        StoreOptions { retention_ms: 0, idempotency_window_ms: 0, partition_max_bytes: u64::MAX, min_free_bytes: 0 };
+    let options = StoreOptions {
+        retention_ms: 0,
+        idempotency_window_ms: 0,
+        partition_max_bytes: u64::MAX,
+        min_free_bytes: 0,
+        fingerprints_max: FINGERPRINTS_MAX,
+    };
     let walked = catch_panic(STATE_FILE, || {
         let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Check, OTHER_CACHE_BYTES)?);
         let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
@@ -264,6 +271,6 @@ fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
 fn unlisted(partition_set: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
     let files = partition_set.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
     let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
-    let is_listed = |name: &str| first_of(name).is_some_and(|first| listed.contains(&first));
+    let is_listed = |name: &str| is_run_file(name) || first_of(name).is_some_and(|first| listed.contains(&first));
     Ok(files.into_iter().filter(|name| !is_listed(name)).map(|name| format!("{PARTITIONS}/{name}")).collect())
 }

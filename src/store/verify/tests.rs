@@ -28,6 +28,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        fingerprints_max: 448,
     };
     let mut number = 0;
     let random = move || {

@@ -1,4 +1,5 @@
-//! Checkpoints as a daemon runs them: requested, run between batches or not at all, or run at once.
+//! Checkpoints and runs of fingerprints as a daemon writes them: requested, written between batches or not at all, or at
+//! once.
 
 use postrider::store;
 
@@ -28,6 +29,13 @@ impl World {
         let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
         let checked = opened.writer.checkpoint();
         self.after_checkpoint(checked)
+    }
+
+    /// Writes the file of a run of fingerprints, as a daemon does after each batch.
+    pub(super) fn store_fingerprints(&mut self) -> Check<Step> {
+        let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
+        opened.writer.store_fingerprints();
+        self.after_checkpoint(Ok(()))
     }
 
     fn after_checkpoint(&mut self, checked: store::Result<()>) -> Check<Step> {

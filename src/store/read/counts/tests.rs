@@ -41,6 +41,7 @@ impl CountsBench {
             idempotency_window_ms: 86_400_000,
             partition_max_bytes: 1 << 40,
             min_free_bytes: 0,
+            fingerprints_max: 448,
         };
         let mut opened = crate::store::open(disk, options, &[7; 32], START, Box::new(|| 7)).unwrap();
         let key = NewKey {
