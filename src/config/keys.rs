@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::api::dialects::DIALECTS;
+use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 use crate::rules::forward_proxy::{self, ForwardProxy};
 use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
@@ -344,6 +345,11 @@ const SERVICE_KEYS: &[SettingKey] = &[
         "server.socket_mode",
         |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
         |s| text(format!("{:04o}", s.server.socket_mode)),
+    ),
+    key(
+        "server.connections_per_address",
+        |s, raw| raw.whole(0, CLIENT_CONNECTIONS_MAX as i64).map(|n| s.server.connections_per_address = n as usize),
+        |s| number(s.server.connections_per_address as u64),
     ),
 ];
 

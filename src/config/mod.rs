@@ -112,6 +112,8 @@ pub struct ServerSettings {
     pub tls_client_ca: Option<PathBuf>,
     /// The permission bits of a unix socket's file, which decide who may connect.
     pub socket_mode: u32,
+    /// Maximum connections of one peer address, or of one /64 network of IPv6. 0: a quarter of all.
+    pub connections_per_address: usize,
 }
 
 /// The daemon's log.

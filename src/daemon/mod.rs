@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod backup_repo;
 pub mod control;
+mod descriptors;
 pub mod follow;
 mod keys;
 mod metrics_listener;
@@ -38,6 +39,9 @@ use crate::store::{self, Disk, RealDisk, StoreOptions};
 pub use keys::{FirstKey, KeyRotation};
 pub use offline::{accept_loss, compact, rotate_master_key, verify, wal_damage};
 pub use protocol::CONTROL_FILE;
+
+/// Maximum connections of the listener for metrics.
+const SCRAPERS_MAX: usize = 128;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,7 @@ impl Platform {
     /// # Errors
     /// The data directory cannot be made or is in use, or a passed socket cannot be listened on.
     pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
+        let connections_max = descriptors::raise(settings.delivery.max_in_flight);
         let disk = take(&settings.data_dir)?;
         let listeners =
             RealNetwork::passed().map_err(|source| DaemonError::Io { what: "a passed socket".into(), source })?;
@@ -85,7 +90,7 @@ impl Platform {
             network: Arc::new(RealNetwork),
             disk,
             work: BlockingPool::Threads,
-            limits: ServerLimits::default(),
+            limits: ServerLimits::default().with_connections(connections_max, settings.server.connections_per_address),
             listeners,
         })
     }
@@ -172,7 +177,7 @@ impl Daemon {
             Some(at) => Some(Server::start(
                 Arc::new(metrics_listener::MetricsService { engine: engine.clone(), access: metrics_access.clone() }),
                 vec![listen(&*network, at, mode).await?],
-                limits,
+                limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0),
             )),
             None => None,
         };

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::engine::client_connections::ConnectionBound;
 use crate::engine::proxy_health::ProxyFailures;
 use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::rules::exposition::{ExpositionFormat, classic};
@@ -27,6 +28,8 @@ pub use self::levels::{GaugeInputs, WebhookCounts};
 const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
 const QUEUE_FULL: &str = "queue_full";
 const DISK_FULL: &str = "disk_full";
+const CLIENTS_REFUSED: &str = "New connections of clients that a bound refused";
+const CLIENTS_CLOSED: &str = "Waiting connections of clients that a bound closed for others";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -71,6 +74,8 @@ pub struct Metrics {
     written_bytes: Counter<u64, AtomicU64>,
     followers_cut: Counter<u64, AtomicU64>,
     proxy_failures: Family<ReasonLabel, Counter>,
+    clients_refused: Family<ReasonLabel, Counter>,
+    clients_closed: Family<ReasonLabel, Counter>,
 }
 
 type CountOfFailures = fn(&ProxyFailures) -> u64;
@@ -105,6 +110,21 @@ fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
         drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
     }
     held_back
+}
+
+/// Registers a counter of connections by their bound. All series exist from the start.
+fn by_bound(registry: &mut Registry, name: &str, help: &str) -> Family<ReasonLabel, Counter> {
+    let counts = Family::<ReasonLabel, Counter>::default();
+    registry.register(name, help, counts.clone());
+    set_by_bound(&counts, &[0; ConnectionBound::ALL.len()]);
+    counts
+}
+
+fn set_by_bound(counts: &Family<ReasonLabel, Counter>, values: &[u64; ConnectionBound::ALL.len()]) {
+    for (bound, value) in ConnectionBound::ALL.iter().zip(values) {
+        let counter = counts.get_or_create(&ReasonLabel { reason: bound.as_str() });
+        counter.inner().store(*value, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
@@ -163,6 +183,8 @@ impl Default for Metrics {
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
             held_back: held_back_by(&mut registry),
+            clients_refused: by_bound(&mut registry, "client_connections_refused", CLIENTS_REFUSED),
+            clients_closed: by_bound(&mut registry, "client_connections_closed", CLIENTS_CLOSED),
             registry,
             events,
             duplicates,
@@ -265,6 +287,8 @@ impl Metrics {
             let counter = self.proxy_failures.get_or_create(&ReasonLabel { reason });
             counter.inner().store(count(&levels.proxy_failures), std::sync::atomic::Ordering::Relaxed);
         }
+        set_by_bound(&self.clients_refused, &levels.clients.refused);
+        set_by_bound(&self.clients_closed, &levels.clients.closed);
         let mut text = process::text();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

@@ -5,6 +5,7 @@
 pub mod believed_time;
 pub mod body;
 pub mod circuit;
+pub mod descriptors;
 pub mod dfns_id;
 pub mod exposition;
 pub mod fanout;

@@ -15,6 +15,7 @@ use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::api::{Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, Step};
 use crate::engine::Engine;
+use crate::engine::client_connections::ClientConnections;
 use crate::engine::clock::passing_id;
 use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
@@ -237,6 +238,10 @@ impl Service for ApiService {
         Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
     }
 
+    fn client_connections(&self) -> Arc<ClientConnections> {
+        self.0.engine.client_connections.clone()
+    }
+
     fn request_id(&self) -> String {
         let engine = &self.0.engine;
         Id::<HttpRequest>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
@@ -246,7 +251,10 @@ impl Service for ApiService {
         let rules = self.0.rules.load_full();
         let found = rules.api.find(http_request);
         match self.0.judge(&rules, http_request, listener, &found) {
-            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max }),
+            Ok((principal, body_bytes_max)) => {
+                let is_known = principal.is_some();
+                Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })
+            }
             Err(api_error) => {
                 Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())))
             }

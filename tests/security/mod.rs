@@ -15,6 +15,7 @@ mod receiver_tls;
 mod scopes;
 mod secrets;
 mod shown;
+mod strangers;
 mod support;
 mod tenants;
 mod tls;
