@@ -13,6 +13,8 @@ mod value_source;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::rules::quotas::QuotaLimits;
+
 pub use environment::Environment;
 pub use error::{ConfigError, SettingProblem};
 pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
@@ -49,6 +51,7 @@ pub struct Settings {
     /// Time that a repetition is recognised. At most `retention_ms`.
     pub idempotency_window_ms: i64,
     pub server: ServerSettings,
+    pub quotas: QuotaLimits,
     /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
     /// The size at which a partition is sealed.

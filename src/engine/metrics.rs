@@ -17,6 +17,7 @@ use crate::engine::client_connections::ConnectionBound;
 use crate::engine::proxy_health::ProxyFailures;
 use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::rules::exposition::{ExpositionFormat, classic};
+use crate::rules::quotas::Quota;
 use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
 use crate::engine::sender::Shortage;
@@ -47,6 +48,11 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabel {
+    quota: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
 }
@@ -74,6 +80,7 @@ pub struct Metrics {
     written_bytes: Counter<u64, AtomicU64>,
     followers_cut: Counter<u64, AtomicU64>,
     proxy_failures: Family<ReasonLabel, Counter>,
+    quota_refusals: Family<QuotaLabel, Counter>,
     clients_refused: Family<ReasonLabel, Counter>,
     clients_closed: Family<ReasonLabel, Counter>,
 }
@@ -118,6 +125,16 @@ fn by_bound(registry: &mut Registry, name: &str, help: &str) -> Family<ReasonLab
     registry.register(name, help, counts.clone());
     set_by_bound(&counts, &[0; ConnectionBound::ALL.len()]);
     counts
+}
+
+/// Registers the counter of refusals by quota, with all its series.
+fn by_quota(registry: &mut Registry) -> Family<QuotaLabel, Counter> {
+    let refusals = Family::<QuotaLabel, Counter>::default();
+    registry.register("quota_refusals", "Requests refused because a quota of a tenant is used up", refusals.clone());
+    for quota in Quota::ALL {
+        drop(refusals.get_or_create(&QuotaLabel { quota: quota.as_str() }));
+    }
+    refusals
 }
 
 fn set_by_bound(counts: &Family<ReasonLabel, Counter>, values: &[u64; ConnectionBound::ALL.len()]) {
@@ -183,6 +200,7 @@ impl Default for Metrics {
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
             held_back: held_back_by(&mut registry),
+            quota_refusals: by_quota(&mut registry),
             clients_refused: by_bound(&mut registry, "client_connections_refused", CLIENTS_REFUSED),
             clients_closed: by_bound(&mut registry, "client_connections_closed", CLIENTS_CLOSED),
             registry,
@@ -272,6 +290,11 @@ impl Metrics {
     /// Counts a request that a shortage of this machine prevented.
     pub fn held_back(&self, shortage: Shortage) {
         self.held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
+    }
+
+    /// Counts a request that a quota refused.
+    pub fn quota_refused(&self, quota: Quota) {
+        self.quota_refusals.get_or_create(&QuotaLabel { quota: quota.as_str() }).inc();
     }
 
     pub fn damaged(&self) {

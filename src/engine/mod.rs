@@ -23,6 +23,7 @@ mod queue_item;
 pub mod readiness;
 mod redact;
 mod replays;
+mod resolver;
 mod retry_buffer;
 pub mod scheduler;
 pub mod sender;

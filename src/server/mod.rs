@@ -11,12 +11,15 @@ mod framing;
 mod gate;
 mod http2;
 mod metered;
+mod quotas;
+mod rates;
 mod refusal;
 mod request;
 mod streams;
 mod table;
 mod timer;
 mod tls;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +54,8 @@ pub const PER_ADDRESS_PART: usize = 4;
 const RESERVED_FOR_LOCAL: usize = 64;
 /// Maximum bytes that connections without a valid key hold together.
 pub const STRANGERS_BYTES_MAX: usize = 96 << 20;
+/// Maximum bytes of all bodies that are being read or answered.
+pub const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Memory of a connection before its first byte.
 const SILENT_BYTES: usize = 6 * 1024;
 /// Further memory of a connection that speaks HTTP/1.1.
@@ -71,6 +76,8 @@ pub struct ServerLimits {
     pub reserved_for_local: usize,
     /// Maximum bytes that connections without a valid key hold together.
     pub strangers_bytes_max: usize,
+    /// Maximum bytes of all bodies that are being read or answered.
+    pub bodies_bytes_max: usize,
     /// Maximum wait of a connection while more than half of `connections_max` are open.
     pub idle_crowded: Duration,
     /// Maximum time from the first byte of a head to its last. On a new connection it includes the TLS handshake.
@@ -102,6 +109,7 @@ impl Default for ServerLimits {
             per_address_max: CLIENT_CONNECTIONS_MAX / PER_ADDRESS_PART,
             reserved_for_local: RESERVED_FOR_LOCAL,
             strangers_bytes_max: STRANGERS_BYTES_MAX,
+            bodies_bytes_max: BODIES_BYTES_MAX,
             idle_crowded: Duration::from_secs(15),
             head_read: Duration::from_secs(10),
             idle: Duration::from_secs(75),

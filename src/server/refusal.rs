@@ -25,6 +25,8 @@ pub(super) enum RequestRefusal {
     TooManyStreams,
     /// 431.
     HeadersTooLarge,
+    /// 503. The bodies that are being read take as much memory as they may.
+    Overloaded,
 }
 
 impl RequestRefusal {
@@ -63,6 +65,10 @@ impl RequestRefusal {
             RequestRefusal::TooManyStreams => {
                 let detail = format!("without a valid key {STRANGER_STREAMS_MAX} requests of a connection run at once");
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
+            }
+            RequestRefusal::Overloaded => {
+                let detail = "too many bodies are being read; try again".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
             }
             RequestRefusal::HeadersTooLarge => {
                 let detail = format!("more than {HEADERS_MAX} headers or {HEAD_BYTES_MAX} bytes of them");

@@ -56,6 +56,8 @@ pub(super) struct ConnectionTable {
     counts: Arc<ClientConnections>,
     /// Bytes that strangers hold together.
     strangers_bytes: AtomicUsize,
+    /// Bytes of bodies that are being read or answered.
+    bodies_bytes: AtomicUsize,
     open: Mutex<OpenConnections>,
 }
 
@@ -110,8 +112,9 @@ pub(super) struct ConnectionSlot {
 impl ConnectionTable {
     pub fn new(limits: ServerLimits, counts: Arc<ClientConnections>) -> Arc<ConnectionTable> {
         counts.set_max(limits.connections_max);
-        let (strangers_bytes, open) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(ConnectionTable { limits, born: Instant::now(), counts, strangers_bytes, open })
+        let (strangers_bytes, bodies_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let open = Mutex::default();
+        Arc::new(ConnectionTable { limits, born: Instant::now(), counts, strangers_bytes, bodies_bytes, open })
     }
 
     /// Connections open now.
@@ -408,6 +411,37 @@ impl ConnectionSlot {
             BUSY => Duration::ZERO,
             since => Duration::from_micros(self.table.now_us().saturating_sub(since)),
         }
+    }
+}
+
+/// The memory of a body. Dropping it frees the memory.
+pub(super) struct HeldBody {
+    table: Arc<ConnectionTable>,
+    bytes: usize,
+}
+
+impl ConnectionSlot {
+    /// Begins to count the memory of a body.
+    pub fn hold_body(&self) -> HeldBody {
+        HeldBody { table: self.table.clone(), bytes: 0 }
+    }
+}
+
+impl HeldBody {
+    /// Counts further bytes.
+    ///
+    /// # Errors
+    /// All bodies together would take more than they may.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ()> {
+        self.bytes += bytes;
+        let before = self.table.bodies_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.table.limits.bodies_bytes_max { Err(()) } else { Ok(()) }
+    }
+}
+
+impl Drop for HeldBody {
+    fn drop(&mut self) {
+        self.table.bodies_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -60,7 +60,7 @@ async fn a_stalled_answer_ends_over_http2_as_over_http1() {
 async fn a_peer_that_reads_nothing_over_http2_is_cut() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
-    let limits = ServerLimits { reply_stall: Duration::from_millis(500), ..ServerLimits::default() };
+    let limits = ServerLimits { reply_stall: Duration::from_secs(1), ..ServerLimits::default() };
     let house = hurried(folder.path(), limits).await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("set");
@@ -68,14 +68,18 @@ async fn a_peer_that_reads_nothing_over_http2_is_cut() {
     let mut stream = connect_over(tcp, &trusted, &[b"h2"]).await.expect("a handshake");
     let huge = 0x7fff_0000_u32.to_be_bytes();
     let settings = frame(SETTINGS, 0, 0, &[&[0, 4], huge.as_slice()].concat());
-    let mut said = [PREFACE, &settings, &frame(WINDOW, 0, 0, &0x7000_0000_u32.to_be_bytes())].concat();
-    for nth in 0..STRANGER_STREAMS_MAX as u32 {
-        said.extend(frame(HEADERS, 5, 2 * nth + 1, &head_of("/openapi.json")));
-    }
-    stream.write_all(&said).await.expect("said");
-    stream.flush().await.expect("said");
+    let hello = [PREFACE, &settings, &frame(WINDOW, 0, 0, &0x7000_0000_u32.to_be_bytes())].concat();
+    stream.write_all(&hello).await.expect("said");
     let counts = house.daemon.engine.client_connections.clone();
-    eventually("the connection is cut", async || (counts.stats().open == 0).then_some(())).await;
+    let mut next = 1;
+    eventually("the connection is cut", async || {
+        // The kernel takes some megabytes of answers before it blocks.
+        let _ = stream.write_all(&frame(HEADERS, 5, next, &head_of("/openapi.json"))).await;
+        let _ = stream.flush().await;
+        next += 2;
+        (counts.stats().open == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,9 +97,12 @@ async fn a_crowd_of_one_address_leaves_others_served() {
         }
         crowd.push(stream);
     }
-    let counts = house.daemon.engine.client_connections.stats();
-    assert!(counts.open <= 16, "{counts:?}");
-    assert_eq!((counts.refused, counts.closed[1] >= 184), ([0; 4], true), "{counts:?}");
+    let counts = house.daemon.engine.client_connections.clone();
+    eventually("all but the share are closed", async || {
+        let stats = counts.stats();
+        (stats.open == 16 && stats.closed[1] == 184 && stats.refused == [0; 4]).then_some(())
+    })
+    .await;
     let other = TcpSocket::new_v4().expect("a socket");
     other.bind(SocketAddr::from(([127, 0, 0, 3], 0))).expect("bound");
     let mut other = other.connect(house.address).await.expect("a connection");

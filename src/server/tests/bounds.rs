@@ -155,3 +155,19 @@ async fn what_is_idle_ends_sooner_while_more_than_half_of_all_are_open() {
     drop(idle);
     assert_eq!(counts.stats().open, 4);
 }
+
+#[tokio::test]
+async fn bodies_share_their_memory() {
+    let running = run(ServerLimits { bodies_bytes_max: 100_000, ..limits() }).await;
+    let mut first = running.connect().await;
+    first.say(request("GET /wait", "Content-Length: 60000\r\n", &"x".repeat(60_000))).await;
+    running.service.waiting.notified().await;
+    let body = request("POST /v1/events", "Content-Length: 60000\r\n", &"x".repeat(60_000));
+    let refused = running.request(&body).await.unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (503, "busy"));
+    let small = running.request(request("POST /v1/events", "Content-Length: 2\r\n", "hi")).await.unwrap();
+    assert_eq!(small.status, 202);
+    running.service.go.notify_one();
+    assert_eq!(first.answer().await.unwrap().status, 200);
+    assert_eq!(running.request(&body).await.unwrap().status, 202, "the memory is free again");
+}
