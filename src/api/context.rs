@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::model::Time;
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
-use crate::store::{Registry, Store};
+use crate::store::{Registry, Store, TenantScope};
 
 /// The settings that apply to requests (api.md section 9).
 #[derive(Debug, Clone)]
@@ -53,6 +53,20 @@ pub trait HealthSource: Send + Sync {
     fn warnings(&self) -> Vec<HealthIssue>;
     /// The metrics in this exposition format.
     fn metrics(&self, format: ExpositionFormat) -> String;
+    /// The use of the quotas that the tenant has.
+    fn quotas(&self, tenant: TenantScope) -> Vec<QuotaUse>;
+}
+
+/// The use of a quota that has a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct QuotaUse {
+    /// The setting in the section `quotas`: `events_per_second`, `bytes_per_day`, `webhooks_per_app`,
+    /// `webhooks_per_organization` or `waiting_deliveries`.
+    pub quota: &'static str,
+    pub limit: u64,
+    /// For an organization's key the highest use of one app.
+    pub used: u64,
 }
 
 /// The inputs of a handler besides the request.

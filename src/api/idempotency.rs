@@ -102,6 +102,7 @@ mod tests {
             expires_at: None,
             rate_per_s: None,
             installation: false,
+            makers: Vec::new(),
         };
         Principal::new(Arc::new(key), http_request)
     }

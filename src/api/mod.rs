@@ -27,7 +27,7 @@ pub mod route;
 pub mod step;
 
 pub use auth::Principal;
-pub use context::{ApiContext, ApiSettings, HealthIssue, HealthSource, MetricsAccess};
+pub use context::{ApiContext, ApiSettings, HealthIssue, HealthSource, MetricsAccess, QuotaUse};
 pub use error::{ApiError, FieldError};
 pub use request::HttpRequest;
 pub use request_context::RequestContext;

@@ -3,7 +3,8 @@
 //!
 //! On a loopback listener `Host` must be a loopback name, the public URL's, or listed. On any TCP listener an `Origin`
 //! must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A browser cannot reach a
-//! unix socket, so neither is checked there.
+//! unix socket, so neither is checked there. A browser says by `Sec-Fetch-Site` that a page of another site or origin
+//! makes the request, also where it sends no `Origin`, as for a link or an image.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +26,8 @@ pub enum ForeignName {
     Host,
     /// 403: a foreign page sent it.
     Origin,
+    /// 403: a browser sent it for a page of another site or origin.
+    Site,
 }
 
 /// A host and a port as in `Host`, `Origin` and the settings. Names compare without case.
@@ -65,6 +68,13 @@ impl OriginRules {
         // A proxy passes on the name with its own port, so a listed name stands for any port here.
         let known = place.is_loopback() || self.names.iter().any(|(name, _)| name.eq_ignore_ascii_case(place.host));
         if known { Ok(()) } else { Err(ForeignName::Host) }
+    }
+
+    /// Checks `Sec-Fetch-Site` (Fetch Metadata), which browsers send with every request. `is_allowed` says that the
+    /// request has an `Origin` that `judge_origin` admits, or that it opens one of the daemon's own pages.
+    pub fn judge_site(listener: ListenerKind, site: Option<&str>, is_allowed: bool) -> Result<(), ForeignName> {
+        let is_own = matches!(site, None | Some("same-origin" | "none"));
+        if is_own || is_allowed || listener == ListenerKind::Unix { Ok(()) } else { Err(ForeignName::Site) }
     }
 
     /// Checks `Origin` beside the `Host` of the same request. `None` if the client is no browser, or no other page sent
@@ -175,6 +185,26 @@ mod tests {
             assert_eq!(rules().judge_host(ListenerKind::Unix, host), Ok(()), "{host}");
         }
         assert_eq!(rules().judge_host(ListenerKind::Open, "anything.example"), Ok(()));
+    }
+
+    #[test]
+    fn a_request_for_another_site_is_refused_unless_its_origin_is_listed() {
+        let judge = OriginRules::judge_site;
+        for (site, is_right) in [
+            (None, true),
+            (Some("none"), true),
+            (Some("same-origin"), true),
+            (Some("same-site"), false),
+            (Some("cross-site"), false),
+            (Some("anything"), false),
+            (Some(""), false),
+        ] {
+            for listener in [ListenerKind::Loopback, ListenerKind::Open] {
+                assert_eq!(judge(listener, site, false).is_ok(), is_right, "{site:?}");
+                assert!(judge(listener, site, true).is_ok());
+            }
+            assert!(judge(ListenerKind::Unix, site, false).is_ok());
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ Examples:
   postrider serve --data-dir /srv/postrider --listen 127.0.0.1:9000
   POSTRIDER_DELIVERY__ALLOW=10.0.0.0/8 postrider serve
 
-The first start of an empty data directory prints a key, once, and keeps it in first-key there.
+The first start of an empty data directory makes a key and keeps it in first-key there. On a terminal it prints it, once.
 SIGTERM and Ctrl-C stop it: requests under way are finished, everything else stays in the store.
 SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca. The log names the settings \
 that need a restart.")]
@@ -198,11 +198,16 @@ fn tell_loss(accepted: Option<AcceptedLoss>) {
     ));
 }
 
-/// Prints the first key, if this start made it, the address, and the next steps.
+/// Tells the first key, if this start made it, the address, and the next steps.
 fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
+    // A stream that is no terminal may be a log, which more users read than the file.
     let first = daemon.first_key.as_ref().map_or(String::new(), |first| {
         let (key, file) = (&first.text, first.file.display());
-        format!("postrider: the first key, shown this once: {key}\npostrider: it is kept in {file}\n")
+        if std::io::stdout().is_terminal() {
+            format!("postrider: the first key, shown this once: {key}\npostrider: it is kept in {file}\n")
+        } else {
+            format!("postrider: the first key is in {file}\n")
+        }
     });
     // In one write: a reader may leave after any line.
     screen::write(format!("{first}postrider: listening on {}\n{next}", daemon.url()))

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::api::dialects::DIALECTS;
+use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 use crate::rules::forward_proxy::{self, ForwardProxy};
 use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
@@ -21,6 +22,8 @@ pub const MASK: &str = "********";
 const SECOND_MS: i64 = 1_000;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
 const IN_FLIGHT_MAX: i64 = 100_000;
+/// Maximum quota of a count.
+const QUOTA_MAX: i64 = 1_000_000_000_000;
 const SHUTDOWN_S_MAX: i64 = 3_600;
 /// The smallest partition. A new file takes a few MiB, so a smaller limit begins one with each commit, and in the end
 /// no start has descriptors for all of them.
@@ -345,6 +348,41 @@ const SERVICE_KEYS: &[SettingKey] = &[
         |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
         |s| text(format!("{:04o}", s.server.socket_mode)),
     ),
+    key(
+        "server.connections_per_address",
+        |s, raw| raw.whole(0, CLIENT_CONNECTIONS_MAX as i64).map(|n| s.server.connections_per_address = n as usize),
+        |s| number(s.server.connections_per_address as u64),
+    ),
+    key(
+        "quotas.events_per_second",
+        |s, raw| raw.whole(0, QUOTA_MAX).map(|n| s.quotas.events_per_second = n as u64),
+        |s| number(s.quotas.events_per_second),
+    )
+    .live(),
+    key(
+        "quotas.bytes_per_day",
+        |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.quotas.bytes_per_day = size),
+        |s| text(bytes_text(s.quotas.bytes_per_day)),
+    )
+    .live(),
+    key(
+        "quotas.webhooks_per_app",
+        |s, raw| raw.whole(0, QUOTA_MAX).map(|n| s.quotas.webhooks_per_app = n as u64),
+        |s| number(s.quotas.webhooks_per_app),
+    )
+    .live(),
+    key(
+        "quotas.webhooks_per_organization",
+        |s, raw| raw.whole(0, QUOTA_MAX).map(|n| s.quotas.webhooks_per_organization = n as u64),
+        |s| number(s.quotas.webhooks_per_organization),
+    )
+    .live(),
+    key(
+        "quotas.waiting_deliveries",
+        |s, raw| raw.whole(0, QUOTA_MAX).map(|n| s.quotas.waiting_deliveries = n as u64),
+        |s| number(s.quotas.waiting_deliveries),
+    )
+    .live(),
 ];
 
 /// The settings after the dialects, in the order of `packaging/postrider.toml`.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::api::dialects::DIALECTS;
+use crate::rules::quotas::QuotaLimits;
 
 use super::{
     ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, SETTINGS_FILE,
@@ -106,6 +107,7 @@ impl Settings {
             max_event_bytes: 0,
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
+            quotas: QuotaLimits::default(),
             traces: TraceSettings::default(),
         }
     }

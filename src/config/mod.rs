@@ -14,6 +14,8 @@ mod value_source;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::rules::quotas::QuotaLimits;
+
 pub use environment::Environment;
 pub use error::{ConfigError, SettingProblem};
 pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
@@ -50,6 +52,7 @@ pub struct Settings {
     /// Time that a repetition is recognised. At most `retention_ms`.
     pub idempotency_window_ms: i64,
     pub server: ServerSettings,
+    pub quotas: QuotaLimits,
     /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
     /// The size at which a partition is sealed.
@@ -113,6 +116,8 @@ pub struct ServerSettings {
     pub tls_client_ca: Option<PathBuf>,
     /// The permission bits of a unix socket's file, which decide who may connect.
     pub socket_mode: u32,
+    /// Maximum connections of one peer address, or of one /64 network of IPv6. 0: a quarter of all.
+    pub connections_per_address: usize,
 }
 
 /// The daemon's log.

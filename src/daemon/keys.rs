@@ -5,13 +5,15 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::api::auth::{key_hash, key_text};
 use crate::config::{SecretSetting, Settings};
@@ -27,6 +29,10 @@ pub(super) const MASTER_KEY_FILE: &str = "master.key";
 /// Suffix of the name of a key that is about to replace another.
 const NEXT: &str = "next";
 pub(super) const FIRST_KEY_FILE: &str = "first-key";
+/// The bits of a mode that let other users write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// The bits of a mode that give other users anything.
+const READABLE_BY_OTHERS: u32 = 0o077;
 
 /// A key that was made at the first start.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,16 +76,15 @@ pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<Ma
 }
 
 fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(key_hash(text.trim())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    match read_own(file, WRITABLE_BY_OTHERS)? {
+        Some(text) => Ok(key_hash(text.trim())),
+        None => {
             let words = format!(
                 "{} is missing: the secrets in this store cannot be opened without the key it held",
                 file.display()
             );
             Err(store::Error::MasterKey(words).into())
         }
-        Err(source) => Err(DaemonError::Io { what: file.display().to_string(), source }),
     }
 }
 
@@ -88,11 +93,7 @@ fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
 fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
     let next = file.with_extension(NEXT);
     let failed = |source| DaemonError::Io { what: next.display().to_string(), source };
-    let text = match fs::read_to_string(&next) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(source)),
-    };
+    let Some(text) = read_own(&next, WRITABLE_BY_OTHERS)? else { return Ok(()) };
     match admin::opens(disk, &key_hash(text.trim()))? {
         true => rename_private(&next, file),
         false => fs::remove_file(&next).map_err(failed),
@@ -176,7 +177,7 @@ pub(super) async fn first_key(
 
 /// Uses a key file again that a start left behind before the store had the key.
 fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, DaemonError> {
-    if let Ok(text) = fs::read_to_string(file)
+    if let Some(text) = read_own(file, READABLE_BY_OTHERS)?
         && !text.trim().is_empty()
     {
         return Ok(FirstKey { text: text.trim().to_owned(), file: file.to_owned() });
@@ -214,6 +215,7 @@ fn installation_key(name: &str, text: &str) -> NewKey {
         expires_at: None,
         rate_per_s: None,
         installation: true,
+        makers: Vec::new(),
     }
 }
 
@@ -228,12 +230,68 @@ fn done(result: Result<Result<Applied, Rejection>, crate::engine::write_queue::B
     }
 }
 
+/// Reads a file of keys as ssh does: not through a symbolic link, and only if it is a regular file that belongs to this
+/// user or to root and whose mode has none of the bits `refused`. `None` if there is no file.
+///
+/// # Errors
+/// The file is not to be trusted, or cannot be read.
+fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
+    let failed = |source| DaemonError::Io { what: file.display().to_string(), source };
+    let distrusted = |why: &str| {
+        let words = format!("{} is not to be trusted: {why}; look who put it there", file.display());
+        DaemonError::Settings(words)
+    };
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut opened = match fs::OpenOptions::new().read(true).custom_flags(nofollow).open(file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+            return Err(distrusted("it is a symbolic link"));
+        }
+        Err(source) => return Err(failed(source)),
+    };
+    let about = opened.metadata().map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    if !about.is_file() {
+        return Err(distrusted("it is no regular file"));
+    }
+    if about.uid() != own && about.uid() != 0 && own != 0 {
+        return Err(distrusted(&format!("it belongs to another user (uid {})", about.uid())));
+    }
+    if about.mode() & refused != 0 {
+        return Err(distrusted(&format!("its mode is {:03o}, which gives other users too much", about.mode() & 0o777)));
+    }
+    let mut text = String::new();
+    opened.read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
+}
+
+/// Refuses a data directory that other users may write: they could plant or exchange its files.
+///
+/// # Errors
+/// The directory is such a one.
+pub(super) fn judge_data_dir(data_dir: &Path) -> Result<(), DaemonError> {
+    // A missing one is made later, for this user alone.
+    let Ok(about) = fs::metadata(data_dir) else { return Ok(()) };
+    if about.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(());
+    }
+    let (dir, mode) = (data_dir.display(), about.mode() & 0o777);
+    let words = format!("other users may write the data directory {dir} (mode {mode:03o}): chmod go-w {dir}");
+    Err(DaemonError::Settings(words))
+}
+
 /// Writes a file that only its owner may read, whole or not at all.
 fn write_private(file: &Path, text: &str) -> Result<(), DaemonError> {
     let failed = |source| DaemonError::Io { what: file.display().to_string(), source };
     let temporary = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
+    // A file that a cut has left, or that another user has planted, is not written into.
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(failed(error));
+    }
+    let mut out = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
     out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
     out.sync_all().map_err(failed)?;
     rename_private(&temporary, file)

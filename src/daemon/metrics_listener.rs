@@ -41,7 +41,7 @@ impl Service for MetricsService {
         if http_request.method == Method::GET && http_request.path == "/metrics" {
             let admitted = metrics_access(http_request, **self.access.load());
             return match admitted {
-                Ok(()) => Ok(Admitted { pass: (), body_bytes_max: 0 }),
+                Ok(()) => Ok(Admitted { pass: (), body_bytes_max: 0, is_known: false }),
                 Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
             };
         }

@@ -4,11 +4,13 @@
 pub mod backup;
 pub mod backup_repo;
 pub mod control;
+mod descriptors;
 pub mod follow;
 mod keys;
 mod metrics_listener;
 mod offline;
 mod otlp;
+mod policy_guard;
 pub mod protocol;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,19 +27,24 @@ use crate::config::{self, Settings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
-use crate::engine::sender::{AddressGuard, DeliveryProxy};
+use crate::engine::sender::DeliveryProxy;
 use crate::engine::{self, Engine, RunningTasks};
 use crate::model::Time;
 use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
-use crate::rules::target::{TargetHost, TargetPolicy, check_addrs, check_unresolved};
+use crate::rules::target::TargetPolicy;
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 
+use self::policy_guard::PolicyGuard;
+
 pub use keys::{FirstKey, KeyRotation};
 pub use offline::{accept_loss, compact, rotate_master_key, verify, wal_damage};
 pub use protocol::CONTROL_FILE;
+
+/// Maximum connections of the listener for metrics.
+const SCRAPERS_MAX: usize = 128;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +83,8 @@ impl Platform {
     /// # Errors
     /// The data directory cannot be made or is in use, or a passed socket cannot be listened on.
     pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
+        keys::judge_data_dir(&settings.data_dir)?;
+        let connections_max = descriptors::raise(settings.delivery.max_in_flight);
         let disk = take(&settings.data_dir)?;
         let listeners =
             RealNetwork::passed().map_err(|source| DaemonError::Io { what: "a passed socket".into(), source })?;
@@ -85,7 +94,7 @@ impl Platform {
             network: Arc::new(RealNetwork),
             disk,
             work: BlockingPool::Threads,
-            limits: ServerLimits::default(),
+            limits: ServerLimits::default().with_connections(connections_max, settings.server.connections_per_address),
             listeners,
         })
     }
@@ -152,7 +161,7 @@ impl Daemon {
         let address = listeners[0].local_addr();
         let own = addresses(&listeners);
         let policy = policy(settings, &own)?;
-        let guard = Arc::new(PolicyGuard(ArcSwap::from_pointee(policy.clone())));
+        let guard = Arc::new(PolicyGuard::new(policy.clone(), network.clone()));
         let parts = engine::EngineParts {
             opened,
             clock,
@@ -173,7 +182,7 @@ impl Daemon {
             Some(at) => Some(Server::start(
                 Arc::new(metrics_listener::MetricsService { engine: engine.clone(), access: metrics_access.clone() }),
                 vec![listen(&*network, at, mode).await?],
-                limits,
+                limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0),
             )),
             None => None,
         };
@@ -192,8 +201,7 @@ impl Daemon {
     pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
         let (policy, proxy) = (policy(settings, &self.own)?, proxy(settings)?);
         self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url())?);
-        if *self.guard.0.load_full() != policy {
-            self.guard.0.store(Arc::new(policy));
+        if self.guard.exchange(policy) {
             self.engine.deliverer.sender.forget_connections();
         }
         self.metrics_access.store(Arc::new(metrics_listener::access(&settings.metrics)));
@@ -316,6 +324,7 @@ fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<Api
         api: Api::new(native::mount(), surfaces(settings)),
         settings: api_settings(settings, policy, own_url),
         origins,
+        quotas: settings.quotas,
         description,
     })
 }
@@ -372,25 +381,6 @@ fn url(address: &ListenAddr, is_secured: bool) -> String {
 /// The mounts of the enabled dialects.
 pub fn surfaces(settings: &Settings) -> Vec<ApiMount> {
     dialects::surfaces(|name| settings.dialects.contains(name))
-}
-
-/// Checks addresses at every connect by the settings' policy.
-struct PolicyGuard(ArcSwap<TargetPolicy>);
-
-impl AddressGuard for PolicyGuard {
-    fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
-        check_addrs(&target_host(host), addresses, port, &self.0.load()).is_ok()
-    }
-
-    fn allows_unresolved(&self, host: &str, port: u16) -> bool {
-        check_unresolved(&target_host(host), port, &self.0.load()).is_ok()
-    }
-}
-
-/// The host of a connection in the form that the policy compares, without a final dot.
-fn target_host(host: &str) -> TargetHost {
-    let name = || TargetHost::Name(host.strip_suffix('.').unwrap_or(host).to_owned());
-    host.parse().map_or_else(|_| name(), TargetHost::Ip)
 }
 
 /// Opens the store on the disk, for the verbs that work without a daemon.

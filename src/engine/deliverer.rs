@@ -20,7 +20,9 @@ use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::{CompiledWebhook, RenderedRequest};
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
 use crate::engine::proxy_health::ProxyHealth;
-use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, Shortage, reason};
+use crate::engine::sender::{
+    DeliveryProxy, ExchangeResult, ProxyContact, RESPONSE_BODY_BYTES_MAX, Sender, Shortage, reason,
+};
 use crate::engine::shortages::Shortages;
 
 /// Statuses whose `Retry-After` holds the webhook back.
@@ -311,8 +313,9 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
     made.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
     let redactor = compiled.redactor();
     made.response_headers = redactor.redact_response(exchange.response_headers);
+    let is_cut = exchange.response_body.len() >= RESPONSE_BODY_BYTES_MAX;
     made.response_body =
-        answered.then(|| redactor.redact_text(String::from_utf8_lossy(&exchange.response_body).into_owned()));
+        answered.then(|| redactor.redact_text(String::from_utf8_lossy(&exchange.response_body).into_owned(), is_cut));
     made.timings = exchange.timings;
 }
 

@@ -6,6 +6,7 @@
 mod admission;
 pub mod believed_clock;
 pub mod blocking_pool;
+pub mod client_connections;
 pub mod clock;
 mod compiled_webhook;
 pub mod critical_task;
@@ -22,6 +23,7 @@ mod queue_item;
 pub mod readiness;
 mod redact;
 mod replays;
+mod resolver;
 mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
@@ -80,6 +82,7 @@ pub struct Engine {
     pub deliverer: Arc<Deliverer>,
     pub feeds: Arc<Feeds>,
     pub metrics: Arc<Metrics>,
+    pub client_connections: Arc<client_connections::ClientConnections>,
     pub clock_trust: Arc<janitor::ClockTrustFlag>,
     pub work: BlockingPool,
     /// Notified when a sync failed: the process must end and recover from the durable state.
@@ -180,6 +183,7 @@ impl Engine {
             deliverer,
             feeds,
             metrics,
+            client_connections: Arc::default(),
             clock_trust,
             work,
             broken,
@@ -265,6 +269,7 @@ impl Engine {
             followers: self.replication.stats(),
             proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
             proxy_failures: self.deliverer.proxy_health.failures(),
+            clients: self.client_connections.stats(),
         };
         self.metrics.text(format, &levels, self.store.written_bytes())
     }

@@ -9,16 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
-use std::time::Duration;
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+
+use crate::engine::resolver::RESOLVER;
 
 /// Connections that the kernel queues until they are accepted. The kernel caps it at `somaxconn`.
 pub const LISTEN_BACKLOG: u32 = 1_024;
+
+/// The port of the discard service (RFC 863), for a UDP socket that sends nothing.
+const DISCARD_PORT: u16 = 9;
 
 /// Mode of a new unix socket: only its owner may connect. The caller may widen it.
 pub const UNIX_SOCKET_MODE: u32 = 0o600;
@@ -69,31 +72,15 @@ pub trait Network: Send + Sync {
     /// Resolves a name to addresses in the order to try them. An empty answer is an error.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 
+    /// Whether this machine has the address, so that a connection to it arrives here.
+    fn is_own_address(&self, _ip: IpAddr) -> bool {
+        false
+    }
+
     /// # Errors
     /// The address is in use or not allowed, or the unix path exists and is not a dead socket.
     fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
-
-/// Maximum concurrent lookups, each of which takes a thread. tokio has 512 threads, for files and reads too.
-const RESOLVING_MAX: usize = 128;
-
-/// Maximum wait for a lookup's place. It is shorter than the shortest timeout of a webhook, so the receiver is not
-/// blamed for the wait.
-const RESOLVING_WAIT_MAX: Duration = Duration::from_millis(500);
-
-static RESOLVING: Semaphore = Semaphore::const_new(RESOLVING_MAX);
-
-/// The error of a lookup that found no place among `RESOLVING_MAX`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResolverBusy;
-
-impl fmt::Display for ResolverBusy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{RESOLVING_MAX} host names are being resolved already")
-    }
-}
-
-impl std::error::Error for ResolverBusy {}
 
 /// The machine's own network.
 #[derive(Debug, Clone, Copy, Default)]
@@ -110,18 +97,13 @@ impl Network for RealNetwork {
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            // The system's resolver may block a thread after its caller is gone. If it hangs, reads of the store still
-            // find a thread.
-            let turn = tokio::time::timeout(RESOLVING_WAIT_MAX, RESOLVING.acquire()).await;
-            let permit = turn.map_err(|_| io::Error::other(ResolverBusy))?.map_err(io::Error::other)?;
             let name = host.to_owned();
-            let asked = tokio::task::spawn_blocking(move || {
-                let _until_it_answers = permit;
+            let asked = RESOLVER.ask(host, move || {
                 let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>);
                 found.map_err(|error| shortage_of_descriptors().unwrap_or(error))
             });
             let mut found: Vec<IpAddr> = Vec::new();
-            for addr in asked.await.map_err(io::Error::other)?? {
+            for addr in asked.await? {
                 if !found.contains(&addr.ip()) {
                     found.push(addr.ip());
                 }
@@ -131,6 +113,17 @@ impl Network for RealNetwork {
             }
             Ok(found)
         })
+    }
+
+    /// The kernel takes an own address as the source of what is sent to it. A UDP socket tells the source without sending.
+    fn is_own_address(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect((ip, DISCARD_PORT))?;
+            socket.local_addr()
+        });
+        source.is_ok_and(|source| source.ip() == ip)
     }
 
     fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {

@@ -23,6 +23,17 @@ pub struct ApiKey {
     /// Whether it is the installation's own key, which may create organizations.
     #[serde(default)]
     pub installation: bool,
+    /// The rates of the keys that made this one, which it draws from too.
+    #[serde(default)]
+    pub makers: Vec<MakerRate>,
+}
+
+/// The rate of a key that made another.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MakerRate {
+    pub key: KeyId,
+    /// Requests per second.
+    pub per_s: f64,
 }
 
 /// One permission (api.md section 3). `Admin` has all.

@@ -22,7 +22,7 @@ pub use event::{Event, EventAttributes};
 pub use headers::Headers;
 pub use id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
 pub use job::{Job, JobId, JobSpec, JobStatus, LastDeliveryFilter};
-pub use key::{ApiKey, Scope};
+pub use key::{ApiKey, MakerRate, Scope};
 pub use organization::Organization;
 pub use status_codes::StatusCodes;
 pub use time::Time;

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::metered::MeteredConn;
 use super::request::Client;
-use super::{ServerLimits, ServerTls, Service, connection};
+use super::table::ConnectionTable;
+use super::{SILENT_BYTES, ServerLimits, ServerTls, Service, connection};
 use crate::api::origin::ListenerKind;
 use crate::engine::network::{Conn, ListenAddr, Listener, Peer};
 
@@ -21,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A running server. Dropping it cuts all connections. `drain` lets requests finish first.
 pub struct Server {
     stop: watch::Sender<bool>,
-    open: Arc<AtomicUsize>,
+    table: Arc<ConnectionTable>,
     accepting: Vec<JoinHandle<JoinSet<()>>>,
 }
 
@@ -39,26 +40,26 @@ impl Server {
         tls: Option<Arc<ServerTls>>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let open = Arc::new(AtomicUsize::new(0));
+        let table = ConnectionTable::new(limits, service.client_connections());
         let accepting = listeners
             .into_iter()
             .map(|listener| {
                 let kind = kind_of(&listener.local_addr());
                 let tls = tls.clone().filter(|_| kind != ListenerKind::Unix);
-                let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
-                let accept_loop = AcceptLoop { service, limits, tls, listener: kind, open, stop };
+                let (service, table, stop) = (service.clone(), table.clone(), stopped.clone());
+                let accept_loop = AcceptLoop { service, limits, tls, listener: kind, table, stop };
                 tokio::spawn(async move {
                     let _until_it_ends = accept_loop.service.critical_task();
                     accept_loop.accept(listener).await
                 })
             })
             .collect();
-        Self { stop, open, accepting }
+        Self { stop, table, accepting }
     }
 
     /// Connections open now, over all listeners.
     pub fn open_connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.table.open_connections()
     }
 
     /// Stops accepting at once, lets running requests finish until `by`, and cuts the rest. Returns the number of cut
@@ -91,7 +92,7 @@ struct AcceptLoop<S> {
     limits: ServerLimits,
     tls: Option<Arc<ServerTls>>,
     listener: ListenerKind,
-    open: Arc<AtomicUsize>,
+    table: Arc<ConnectionTable>,
     stop: watch::Receiver<bool>,
 }
 
@@ -123,38 +124,19 @@ impl<S: Service> AcceptLoop<S> {
     }
 
     fn admit(&self, connections: &mut JoinSet<()>, conn: Box<dyn Conn>, peer: Peer) {
-        let place = ConnectionSlot::take(&self.open);
-        if place.open.load(Ordering::Relaxed) > self.limits.connections_max {
-            return;
-        }
+        let Ok(slot) = self.table.take(peer) else { return };
+        slot.charge(SILENT_BYTES);
         let (service, limits, stop) = (self.service.clone(), self.limits, self.stop.clone());
         let client = Client { peer, listener: self.listener };
         let tls = self.tls.as_ref().map(|tls| tls.acceptor());
-        connections.spawn(async move {
+        let (conn, of_task) = (Box::new(MeteredConn::new(conn, slot.clone())), slot.clone());
+        let task = connections.spawn(async move {
             match tls {
-                None => connection::serve(&*service, limits, conn, client, stop).await,
-                Some(tls) => connection::serve_secured(service, limits, conn, tls, client, stop).await,
+                None => connection::serve(&*service, limits, conn, client, of_task, stop).await,
+                Some(tls) => connection::serve_secured(service, limits, conn, tls, client, of_task, stop).await,
             }
-            drop(place);
         });
-    }
-}
-
-/// One of the connections counted as open.
-struct ConnectionSlot {
-    open: Arc<AtomicUsize>,
-}
-
-impl ConnectionSlot {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self { open: open.clone() }
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        slot.attach(task);
     }
 }
 

@@ -8,17 +8,20 @@ use hyper::body::{Body, Incoming};
 
 use super::DISCARDED_BYTES_MAX;
 use super::refusal::RequestRefusal;
+use super::table::HeldBody;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 
 pub(super) struct BodyPieces<'a> {
     body: Incoming,
     watch: &'a ConnectionTimer,
     is_over: bool,
+    /// The memory of what was read, until the request is answered.
+    held: HeldBody,
 }
 
 impl<'a> BodyPieces<'a> {
     pub fn new(body: Incoming, watch: &'a ConnectionTimer) -> Self {
-        Self { is_over: body.is_end_stream(), body, watch }
+        Self { is_over: body.is_end_stream(), body, watch, held: watch.slot().hold_body() }
     }
 
     /// Whether the last byte was read, so that the connection can carry another request.
@@ -72,7 +75,10 @@ impl<'a> BodyPieces<'a> {
     async fn next_within(&mut self, read: usize, bytes_max: usize) -> Result<Option<Bytes>, RequestRefusal> {
         match self.next().await? {
             Some(piece) if read + piece.len() > bytes_max => Err(RequestRefusal::BodyTooLarge(bytes_max)),
-            piece => Ok(piece),
+            piece => {
+                self.held.grow(piece.as_ref().map_or(0, Bytes::len)).map_err(|()| RequestRefusal::Overloaded)?;
+                Ok(piece)
+            }
         }
     }
 

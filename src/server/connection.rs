@@ -1,9 +1,11 @@
 //! Serves one connection from its first byte to its last. hyper reads and writes, and the timer sets the deadlines.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -14,10 +16,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::gate::RefusalGate;
 use super::refusal::RequestRefusal;
-use super::request::{Client, answer};
+use super::request::{Client, answer, response_of};
+use super::table::ConnectionSlot;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::tls::HTTP2;
-use super::{HEAD_BYTES_MAX, ServerLimits, Service, http2};
+use super::{HEAD_BYTES_MAX, HTTP1_BYTES, ServerLimits, Service, TLS_BYTES, http2};
 use crate::engine::network::Conn;
 
 /// Why a connection is no longer served.
@@ -35,20 +38,23 @@ pub(super) async fn serve_secured<S: Service>(
     conn: Box<dyn Conn>,
     tls: TlsAcceptor,
     client: Client,
+    slot: Arc<ConnectionSlot>,
     mut stop: watch::Receiver<bool>,
 ) {
+    slot.charge(TLS_BYTES);
     let stream = tokio::select! {
         biased;
         stream = timeout(limits.head_read, tls.accept(conn)) => stream,
         _ = stop.wait_for(|stop| *stop) => return,
     };
     let Ok(Ok(stream)) = stream else { return };
+    slot.consumed();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let conn: Box<dyn Conn> = Box::new(stream);
     if is_http2 {
-        http2::serve(service, limits, conn, client, stop).await;
+        http2::serve(service, limits, conn, client, slot, stop).await;
     } else {
-        serve(&*service, limits, conn, client, stop).await;
+        serve(&*service, limits, conn, client, slot, stop).await;
     }
 }
 
@@ -59,6 +65,7 @@ pub(super) async fn serve<S: Service>(
     limits: ServerLimits,
     mut conn: Box<dyn Conn>,
     client: Client,
+    slot: Arc<ConnectionSlot>,
     mut stop: watch::Receiver<bool>,
 ) {
     let head_by = Instant::now() + limits.head_read;
@@ -69,12 +76,18 @@ pub(super) async fn serve<S: Service>(
         read = timeout_at(head_by, conn.read(&mut first)) => if !matches!(read, Ok(Ok(1))) { return },
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    let watch = ConnectionTimer::new(limits, head_by);
+    slot.charge(HTTP1_BYTES);
+    let watch = ConnectionTimer::new(limits, head_by, slot);
     let ids = || service.request_id();
     let gate = RefusalGate::new(conn, first[0], &watch, &ids);
-    let mut http = Box::pin(
-        http1().serve_connection(TokioIo::new(gate), service_fn(|request| answer(service, client, &watch, request))),
-    );
+    let mut http = Box::pin(http1().serve_connection(
+        TokioIo::new(gate),
+        service_fn(|request| async {
+            let answered = answer(service, client, &watch, request, true).await;
+            watch.charge_answer(answered.response.body.len());
+            Ok::<_, Infallible>(response_of(answered).map(Full::new))
+        }),
+    ));
 
     let mut alarm = pin!(sleep_until(head_by));
     let is_stopping = stop.clone();

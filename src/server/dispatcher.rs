@@ -2,43 +2,53 @@
 //!
 //! Invariant: a handler never waits and never writes. Every operation comes back as a step, which is done here.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::Notify;
 
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
-use crate::api::{Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, Step};
+use crate::api::{
+    Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, QuotaUse, Step,
+};
 use crate::engine::Engine;
+use crate::engine::client_connections::ClientConnections;
 use crate::engine::clock::passing_id;
 use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
-use crate::model::id::{Id, KeyId};
+use crate::model::id::Id;
 use crate::rules::exposition::ExpositionFormat;
-use crate::store::Rejection;
+use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
+use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
+use super::quotas::{QuotaContext, Quotas};
+use super::rates::KeyRates;
+use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
 
 /// Maximum calls of a handler because the data that it read has changed.
 const STALE_TRIES: usize = 5;
 /// `Retry-After` seconds when too many requests wait for the writer.
 const BUSY_RETRY_S: u32 = 1;
-/// Seconds of a key's rate that one burst may use in advance.
-const BURST_S: f64 = 1.0;
-/// Maximum number of cached key rates.
-const RATES_MAX: usize = 10_000;
+/// `Retry-After` seconds when a quota is used up for a time that is not known.
+const QUOTA_RETRY_S: u32 = 60;
+/// The pages of the dashboard.
+const PAGES: &str = "/ui";
+const PAGES_BELOW: &str = "/ui/";
 
 pub struct Dispatcher {
     engine: Arc<Engine>,
     rules: ArcSwap<ApiRules>,
-    rates: Mutex<HashMap<KeyId, RateBucket>>,
+    rates: KeyRates,
+    read_turns: Arc<ReadTurns>,
+    running_tests: RunningTests,
+    quotas: Quotas,
 }
 
 /// The rules of the API from the settings. A reload replaces them together.
@@ -46,6 +56,7 @@ pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
+    pub quotas: QuotaLimits,
     /// The OpenAPI document of the enabled routes.
     pub description: Description,
 }
@@ -57,16 +68,17 @@ pub struct Pass {
     rules: Arc<ApiRules>,
 }
 
-/// The requests that a key has left at its rate.
-#[derive(Debug, Clone, Copy)]
-struct RateBucket {
-    left: f64,
-    at: Time,
-}
-
 impl Dispatcher {
     pub fn new(engine: Arc<Engine>, rules: ApiRules) -> Dispatcher {
-        Dispatcher { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Dispatcher {
+            engine,
+            rules: ArcSwap::from_pointee(rules),
+            rates: KeyRates::default(),
+            read_turns: ReadTurns::new(processors),
+            running_tests: RunningTests::default(),
+            quotas: Quotas::default(),
+        }
     }
 
     /// Sets the rules for later requests.
@@ -85,38 +97,18 @@ impl Dispatcher {
         let principal = found.identify(http_request, &self.engine.store.registry(), &rules.settings, now)?;
         let host = http_request.header(http::header::HOST).unwrap_or_default();
         rules.origins.judge_host(listener, host).map_err(foreign)?;
-        // A repeated `Origin`, or one that is not text, matches no name.
-        let origin =
-            http_request.headers.contains_key(http::header::ORIGIN).then(|| http_request.header(http::header::ORIGIN));
-        rules.origins.judge_origin(listener, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
+        // A repeated field, or one that is not text, matches nothing.
+        let browsers =
+            |name: &str| http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default());
+        let origin = browsers("origin");
+        rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
+        let is_allowed = origin.is_some() || opens_page(http_request);
+        OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
-            self.take_from_rate(principal, now)?;
+            self.rates.take(&principal.key, now).map_err(rate_limited)?;
         }
         Ok((principal, bytes_max))
-    }
-
-    fn take_from_rate(&self, principal: &Principal, now: Time) -> Result<(), ApiError> {
-        let Some(per_s) = principal.key.rate_per_s else { return Ok(()) };
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        if rates.len() > RATES_MAX {
-            rates.clear();
-        }
-        let most = (per_s * BURST_S).max(1.0);
-        let rate = rates.entry(principal.key.id).or_insert(RateBucket { left: most, at: now });
-        let since_s = now.since(rate.at).max(0) as f64 / 1_000.0;
-        *rate = RateBucket { left: (rate.left + since_s * per_s).min(most), at: now };
-        if rate.left < 1.0 {
-            let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
-            let api_error = ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limited",
-                "this key makes more requests than it may",
-            );
-            return Err(api_error.retry_after(wait_s));
-        }
-        rate.left -= 1.0;
-        Ok(())
     }
 
     /// Runs the handler, on a blocking thread if it may read much.
@@ -129,9 +121,20 @@ impl Dispatcher {
         if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, since);
         }
+        let key = pass.principal.as_ref().map(|principal| principal.key.id);
+        let turn = self
+            .read_turns
+            .wait(key)
+            .await
+            .ok_or_else(|| too_many("too_many_reads", "this key has too many reads waiting"))?;
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
-        let step = work.run(move || dispatcher.handle_here(&http_request, &pass, since)).await;
+        let step = work.run(move || {
+            // The turn lasts as long as the thread works, also if the client is gone.
+            let _turn = turn;
+            dispatcher.handle_here(&http_request, &pass, since)
+        });
+        let step = step.await;
         step.unwrap_or_else(|| Err(ApiError::internal("a handler panicked")))
     }
 
@@ -164,7 +167,7 @@ impl Dispatcher {
         loop {
             step = match step {
                 Step::Reply(response) => return Ok(response),
-                Step::Apply { write_request, then } => match self.engine.apply(write_request).await {
+                Step::Apply { write_request, then } => match self.apply(write_request, pass).await? {
                     Ok(Err(Rejection::Stale)) if stale < STALE_TRIES => {
                         stale += 1;
                         self.handle(&http_request, pass, since).await?
@@ -173,6 +176,8 @@ impl Dispatcher {
                     Err(busy) => return Err(busy_fault(busy)),
                 },
                 Step::Test { test_send, then } => {
+                    let place = self.running_tests.begin(test_send.webhook.id);
+                    let _place = place.map_err(|why| too_many("too_many_tests", why))?;
                     let trying = self.engine.deliverer.send_test(
                         &test_send.webhook,
                         &test_send.event_type,
@@ -206,6 +211,26 @@ impl Dispatcher {
         }
     }
 
+    /// Applies a write request that fits into the quotas.
+    async fn apply(
+        &self,
+        write_request: Box<WriteRequest>,
+        pass: &Pass,
+    ) -> Result<Result<Result<Applied, Rejection>, Busy>, ApiError> {
+        let registry = self.engine.store.registry();
+        let admitted = self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request);
+        let _making = admitted.map_err(|exceeded| {
+            self.engine.metrics.quota_refused(exceeded.quota);
+            over_quota(&exceeded, self.engine.clock.now())
+        })?;
+        Ok(self.engine.apply(write_request).await)
+    }
+
+    fn quota_context<'a>(&'a self, rules: &'a ApiRules, registry: &'a Registry) -> QuotaContext<'a> {
+        let now = self.engine.clock.now();
+        QuotaContext { limits: &rules.quotas, registry, store: &self.engine.store, now }
+    }
+
     fn commits_for(&self, pass: &Pass) -> Option<Arc<Notify>> {
         let webhook = pass.found.awaited_webhook()?;
         // An unknown id gets no entry in the feeds' map.
@@ -226,6 +251,11 @@ impl HealthSource for Dispatcher {
     fn metrics(&self, format: ExpositionFormat) -> String {
         self.engine.metrics_text(format)
     }
+
+    fn quotas(&self, tenant: TenantScope) -> Vec<QuotaUse> {
+        let (rules, registry) = (self.rules.load(), self.engine.store.registry());
+        self.quotas.used(&self.quota_context(&rules, &registry), tenant)
+    }
 }
 
 /// The dispatcher as the server's service.
@@ -238,6 +268,10 @@ impl Service for ApiService {
         Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
     }
 
+    fn client_connections(&self) -> Arc<ClientConnections> {
+        self.0.engine.client_connections.clone()
+    }
+
     fn request_id(&self) -> String {
         let engine = &self.0.engine;
         Id::<HttpRequest>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
@@ -247,7 +281,10 @@ impl Service for ApiService {
         let rules = self.0.rules.load_full();
         let found = rules.api.find(http_request);
         match self.0.judge(&rules, http_request, listener, &found) {
-            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max }),
+            Ok((principal, body_bytes_max)) => {
+                let is_known = principal.is_some();
+                Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })
+            }
             Err(api_error) => {
                 Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())))
             }
@@ -286,10 +323,41 @@ fn foreign(foreign: ForeignName) -> ApiError {
             "host_not_allowed",
             "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
         ),
+        ForeignName::Site => ApiError::forbidden(
+            "origin_not_allowed",
+            "a request that a browser makes for a page of another site is refused; list its origin in server.allowed_hosts",
+        ),
         ForeignName::Origin => {
             ApiError::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
         }
     }
+}
+
+/// Whether a browser opens a page of the dashboard, as from a link of another site. Its pages hold no data.
+fn opens_page(http_request: &HttpRequest) -> bool {
+    let is_page = http_request.path == PAGES || http_request.path.starts_with(PAGES_BELOW);
+    is_page && http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
+}
+
+fn rate_limited(wait_s: u32) -> ApiError {
+    too_many("rate_limited", "this key makes more requests than it may").retry_after(wait_s)
+}
+
+fn too_many(code: &'static str, detail: &str) -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(BUSY_RETRY_S)
+}
+
+/// 429 with the quota and the time from which the request fits, if that is known.
+fn over_quota(exceeded: &QuotaExceeded, now: Time) -> ApiError {
+    let QuotaExceeded { quota, limit, until } = *exceeded;
+    let when = match (until, quota) {
+        (Some(until), _) => format!("until {until}"),
+        (None, Quota::WaitingDeliveries) => "until deliveries have ended".to_owned(),
+        (None, _) => "until a webhook is removed".to_owned(),
+    };
+    let detail = format!("the quota {} of {limit} is used up {when}", quota.as_str());
+    let wait_s = until.map_or(QUOTA_RETRY_S, |until| until.since(now).max(0).div_euclid(1_000) as u32 + 1);
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).retry_after(wait_s)
 }
 
 fn busy_fault(busy: Busy) -> ApiError {

@@ -56,7 +56,7 @@ impl<'a> RefusalGate<'a> {
     fn intercept(&mut self, bytes: &[u8]) -> bool {
         if self.refused.is_none() && matches!(self.watch.phase(), ConnectionPhase::Head | ConnectionPhase::Idle) {
             let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-            let refusal = RequestRefusal::of_hyper(status.unwrap_or(400), &self.watch.head());
+            let refusal = RequestRefusal::of_hyper(status.unwrap_or(400), self.watch.framing().first_line_bytes());
             self.refuse(refusal, bytes);
         }
         self.refused.is_some()

@@ -7,22 +7,32 @@ mod accept;
 mod body;
 mod connection;
 pub mod dispatcher;
+mod framing;
 mod gate;
 mod http2;
+mod metered;
+mod quotas;
+mod rates;
 mod refusal;
 mod request;
+mod streams;
+mod table;
 mod timer;
 mod tls;
+mod turns;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::origin::ListenerKind;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
+use crate::engine::client_connections::ClientConnections;
 use crate::engine::critical_task::CriticalTask;
+use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 
 pub use self::accept::Server;
 pub use self::tls::{ServerTls, TlsFiles};
@@ -38,11 +48,38 @@ const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 /// Maximum bytes that a refused peer may still send before its connection is cut.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// One address may have this part of all connections, unless the settings say otherwise.
+pub const PER_ADDRESS_PART: usize = 4;
+/// Connections that only peers on loopback and unix sockets may take.
+const RESERVED_FOR_LOCAL: usize = 64;
+/// Maximum bytes that connections without a valid key hold together.
+pub const STRANGERS_BYTES_MAX: usize = 96 << 20;
+/// Maximum bytes of all bodies that are being read or answered.
+pub const BODIES_BYTES_MAX: usize = 256 << 20;
+/// Memory of a connection before its first byte.
+const SILENT_BYTES: usize = 6 * 1024;
+/// Further memory of a connection that speaks HTTP/1.1.
+const HTTP1_BYTES: usize = 14 * 1024;
+/// Further memory of a connection that speaks HTTP/2.
+const HTTP2_BYTES: usize = 32 * 1024;
+/// Further memory of a connection that is secured by TLS.
+const TLS_BYTES: usize = 24 * 1024;
+
 /// Limits that a test may shrink. The defaults are the published ones.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Maximum connections over all listeners. One more is closed at once.
+    /// Maximum connections over all listeners. For one more the connection that has waited longest is ended.
     pub connections_max: usize,
+    /// Maximum connections of one peer address, or of one /64 network of IPv6. For one more the same.
+    pub per_address_max: usize,
+    /// Connections that only peers on loopback and unix sockets may take.
+    pub reserved_for_local: usize,
+    /// Maximum bytes that connections without a valid key hold together.
+    pub strangers_bytes_max: usize,
+    /// Maximum bytes of all bodies that are being read or answered.
+    pub bodies_bytes_max: usize,
+    /// Maximum wait of a connection while more than half of `connections_max` are open.
+    pub idle_crowded: Duration,
     /// Maximum time from the first byte of a head to its last. On a new connection it includes the TLS handshake.
     pub head_read: Duration,
     /// Maximum time from the end of one answer to the first byte of the next request.
@@ -55,10 +92,25 @@ pub struct ServerLimits {
     pub linger: Duration,
 }
 
+impl ServerLimits {
+    /// The same limits with this maximum of connections. `per_address` is the setting: 0 gives one address its part.
+    pub fn with_connections(self, connections_max: usize, per_address: usize) -> Self {
+        let part = (connections_max / PER_ADDRESS_PART).max(1);
+        let per_address_max = if per_address == 0 { part } else { per_address };
+        let reserved_for_local = RESERVED_FOR_LOCAL.min(connections_max / 2);
+        Self { connections_max, per_address_max, reserved_for_local, ..self }
+    }
+}
+
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connections_max: 10_000,
+            connections_max: CLIENT_CONNECTIONS_MAX,
+            per_address_max: CLIENT_CONNECTIONS_MAX / PER_ADDRESS_PART,
+            reserved_for_local: RESERVED_FOR_LOCAL,
+            strangers_bytes_max: STRANGERS_BYTES_MAX,
+            bodies_bytes_max: BODIES_BYTES_MAX,
+            idle_crowded: Duration::from_secs(15),
             head_read: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body_read: Duration::from_secs(30),
@@ -77,6 +129,11 @@ pub trait Service: Send + Sync + 'static {
     /// Guard of the accept loop: a panic there ends the process. `None` if it is unmonitored.
     fn critical_task(&self) -> Option<CriticalTask> {
         None
+    }
+
+    /// The counts that the server keeps of its connections.
+    fn client_connections(&self) -> Arc<ClientConnections> {
+        Arc::default()
     }
 
     /// A new id for a request without one: visible ASCII, at most `REQUEST_ID_BYTES_MAX`.
@@ -99,4 +156,6 @@ pub trait Service: Send + Sync + 'static {
 pub struct Admitted<P> {
     pub pass: P,
     pub body_bytes_max: usize,
+    /// Whether the request has a valid key. Its connection is then no stranger's any more.
+    pub is_known: bool,
 }

@@ -3,6 +3,7 @@
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 
+use super::streams::STRANGER_STREAMS_MAX;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use crate::api::response::HttpResponse;
 
@@ -20,17 +21,21 @@ pub(super) enum RequestRefusal {
     TargetTooLong,
     /// 415.
     Encoded,
+    /// 429. Without a valid key few requests of a connection run at once.
+    TooManyStreams,
     /// 431.
     HeadersTooLarge,
+    /// 503. The bodies that are being read take as much memory as they may.
+    Overloaded,
 }
 
 impl RequestRefusal {
-    /// The refusal behind a status of hyper, given the received bytes of the head.
-    pub fn of_hyper(status: u16, head: &[u8]) -> Self {
+    /// The refusal behind a status of hyper, given the length of the first line.
+    pub fn of_hyper(status: u16, first_line_bytes: usize) -> Self {
         match status {
             414 => RequestRefusal::TargetTooLong,
             // hyper counts the head as a whole. The first line tells which part is too long.
-            431 if first_line(head) > TARGET_BYTES_MAX => RequestRefusal::TargetTooLong,
+            431 if first_line_bytes > TARGET_BYTES_MAX => RequestRefusal::TargetTooLong,
             431 => RequestRefusal::HeadersTooLarge,
             _ => RequestRefusal::Malformed("the request is not HTTP/1.1"),
         }
@@ -56,6 +61,14 @@ impl RequestRefusal {
             RequestRefusal::Encoded => {
                 let detail = "Content-Encoding is not supported: send the body as it is".to_owned();
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail)
+            }
+            RequestRefusal::TooManyStreams => {
+                let detail = format!("without a valid key {STRANGER_STREAMS_MAX} requests of a connection run at once");
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
+            }
+            RequestRefusal::Overloaded => {
+                let detail = "too many bodies are being read; try again".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
             }
             RequestRefusal::HeadersTooLarge => {
                 let detail = format!("more than {HEADERS_MAX} headers or {HEAD_BYTES_MAX} bytes of them");
@@ -83,9 +96,4 @@ impl RequestRefusal {
         bytes.extend_from_slice(&response.body);
         bytes
     }
-}
-
-/// The length of a head's first line, or of its received part.
-fn first_line(head: &[u8]) -> usize {
-    head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len())
 }

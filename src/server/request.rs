@@ -1,22 +1,23 @@
 //! One request: checks its framing, admits it, reads its body, and answers it.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::BodyPieces;
 use super::refusal::RequestRefusal;
+use super::table::ConnectionSlot;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
 use crate::api::origin::{self, ListenerKind};
 use crate::api::request::{self, HttpRequest, X_REQUEST_ID};
 use crate::api::response::HttpResponse;
 use crate::engine::network::Peer;
+
+/// Maximum bytes of a body without a valid key.
+const STRANGER_BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The peer of a request, and the kind of its listener.
 #[derive(Debug, Clone, Copy)]
@@ -25,46 +26,76 @@ pub(super) struct Client {
     pub listener: ListenerKind,
 }
 
-/// Answers one request and moves the timer through its phases.
+/// An answer and the id of its request.
+pub(super) struct Answered {
+    pub response: HttpResponse,
+    request_id: String,
+}
+
+/// Answers one request and moves the timer through its phases. `has_place` tells whether a request without a valid key
+/// may run.
 pub(super) async fn answer<S: Service>(
     service: &S,
     client: Client,
     watch: &ConnectionTimer,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+    has_place: bool,
+) -> Answered {
     let (parts, body) = request.into_parts();
     let mut body = BodyPieces::new(body, watch);
     watch.enter(if body.is_over() { ConnectionPhase::Call } else { ConnectionPhase::Body });
     let request_id = request::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
-    let id_header = HeaderValue::from_str(&request_id);
-
     let framing = judge_framing(&parts, watch);
-    watch.forget_head();
+    watch.slot().consumed();
     let response = match framing {
-        Ok(()) => serve(service, client, parts, &mut body, request_id).await,
+        Ok(()) => serve(service, client, watch, parts, &mut body, request_id.clone(), has_place).await,
         Err(refusal) => refusal.response(&request_id),
     };
     // The rest of a refused request's body may still arrive.
     watch.set_lingers(!body.is_over());
     drop(body);
+    watch.enter(ConnectionPhase::Reply);
+    Answered { response, request_id }
+}
 
-    let mut sent = Response::new(Full::new(response.body));
+/// The response with its body as bytes.
+pub(super) fn response_of(answered: Answered) -> Response<Bytes> {
+    let Answered { response, request_id } = answered;
+    let mut sent = Response::new(response.body);
     *sent.status_mut() = response.status;
     *sent.headers_mut() = response.headers;
-    if let Ok(id) = id_header {
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
         sent.headers_mut().insert(X_REQUEST_ID, id);
     }
-    watch.enter(ConnectionPhase::Reply);
-    Ok(sent)
+    sent
+}
+
+/// A request that is being answered. Meanwhile its connection is not ended for others.
+struct RunningRequest<'a>(&'a ConnectionSlot);
+
+impl<'a> RunningRequest<'a> {
+    fn begin(slot: &'a ConnectionSlot) -> Self {
+        slot.begin_request();
+        RunningRequest(slot)
+    }
+}
+
+impl Drop for RunningRequest<'_> {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
 }
 
 async fn serve<S: Service>(
     service: &S,
     client: Client,
+    watch: &ConnectionTimer,
     parts: Parts,
     body: &mut BodyPieces<'_>,
     request_id: String,
+    has_place: bool,
 ) -> HttpResponse {
+    let is_http2 = parts.version == Version::HTTP_2;
     let mut http_request = HttpRequest {
         method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
         path: parts.uri.path().to_owned(),
@@ -74,24 +105,31 @@ async fn serve<S: Service>(
         remote: client.peer.addr(),
         request_id,
     };
-    let Admitted { pass, body_bytes_max } = match service.admit(&http_request, client.listener) {
+    let Admitted { pass, body_bytes_max, is_known } = match service.admit(&http_request, client.listener) {
         Ok(admitted) => admitted,
         Err(response) => {
-            // A peer that sends `Expect` has not sent its body yet.
-            let asks_first = http_request.headers.contains_key(EXPECT);
-            return match if asks_first { Ok(()) } else { body.discard().await } {
+            // A peer that sends `Expect` has not sent its body yet. Over HTTP/2 a body delays no other request.
+            let is_quick = is_http2 || http_request.headers.contains_key(EXPECT);
+            return match if is_quick { Ok(()) } else { body.discard().await } {
                 Ok(()) => *response,
                 Err(graver) => graver.response(&http_request.request_id),
             };
         }
     };
+    if is_known {
+        watch.slot().know();
+    } else if !has_place {
+        return RequestRefusal::TooManyStreams.response(&http_request.request_id);
+    }
+    let of_known = is_known.then(|| RunningRequest::begin(watch.slot()));
     if http_request.headers.contains_key(CONTENT_ENCODING) {
         return RequestRefusal::Encoded.response(&http_request.request_id);
     }
-    match body.read(body_bytes_max).await {
+    match body.read(if is_known { body_bytes_max } else { body_bytes_max.min(STRANGER_BODY_BYTES_MAX) }).await {
         Ok(bytes) => http_request.body = bytes,
         Err(refusal) => return refusal.response(&http_request.request_id),
     }
+    let _running = of_known.unwrap_or_else(|| RunningRequest::begin(watch.slot()));
     service.call(http_request, pass).await
 }
 
@@ -124,47 +162,24 @@ fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRe
     judge_length(parts, watch)
 }
 
-/// hyper uses `Transfer-Encoding` alone and drops a `Content-Length` beside it, so the received head is searched for
-/// both. Both together are the sign of a smuggled request (RFC 9112 section 6.3).
+/// Refuses an encoding that is not read, and a `Content-Length` beside it, the sign of a smuggled request (RFC 9112
+/// section 6.3). HTTP/2 has frames instead.
 fn judge_length(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
+    if parts.version == Version::HTTP_2 {
+        return match parts.headers.contains_key(TRANSFER_ENCODING) {
+            true => Err(RequestRefusal::Malformed("HTTP/2 has no Transfer-Encoding")),
+            false => Ok(()),
+        };
+    }
+    // Each head is judged, so that the next request meets its own.
+    let has_both = watch.framing().next_has_both();
     let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(()) };
     if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return Err(RequestRefusal::Malformed("the only Transfer-Encoding that is read is chunked, once"));
     }
-    if names_content_length(&watch.head()) {
+    if has_both {
         return Err(RequestRefusal::Malformed("there is both a Content-Length and a Transfer-Encoding"));
     }
     Ok(())
-}
-
-fn names_content_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    let lines = head.split(|byte| *byte == b'\n').skip(1);
-    let fields = lines.map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
-    fields.into_iter().any(|field| field.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_length_is_found_in_the_head_and_nowhere_else() {
-        for head in [
-            "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\ncontent-LENGTH:0\r\n\r\n",
-            "POST / HTTP/1.1\nHost: x\nContent-Length: 1\n\n",
-        ] {
-            assert!(names_content_length(head.as_bytes()), "{head}");
-        }
-        for head in [
-            "",
-            "POST /content-length HTTP/1.1\r\nX: content-length: 1\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: x\r\n\r\nContent-Length: 1\r\n",
-            "POST / HTTP/1.1\r\nHost: x\r\n\r\n5\r\n\nContent-Length: 5\r\n",
-        ] {
-            assert!(!names_content_length(head.as_bytes()), "{head}");
-        }
-    }
 }

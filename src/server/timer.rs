@@ -3,12 +3,14 @@
 //! The stream, the current request and the loop around both share it. All three run in one task, so nothing waits here.
 //! The atomics satisfy the compiler, which cannot know that.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{Duration, Instant};
 
-use super::{ServerLimits, TARGET_BYTES_MAX};
+use super::ServerLimits;
+use super::framing::FramingTracker;
+use super::table::ConnectionSlot;
 
 /// The phase of a connection, named after the event that it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +32,6 @@ pub(super) enum ConnectionPhase {
     Closing = 6,
 }
 
-/// Maximum bytes of a head that are stored for the framing check: more than the longest accepted first line.
-const HEAD_KEPT_BYTES_MAX: usize = 2 * TARGET_BYTES_MAX;
-/// Maximum memory that a connection reserves for its next head.
-const HEAD_HELD_BYTES_MAX: usize = 2 * 1024;
-
 const NEVER: u64 = u64::MAX;
 
 pub(super) struct ConnectionTimer {
@@ -43,14 +40,17 @@ pub(super) struct ConnectionTimer {
     phase: AtomicU8,
     /// Deadline in milliseconds after `born`.
     deadline_ms: AtomicU64,
-    /// The received bytes of the current head. hyper drops the parts that request smuggling relies on.
-    head: Mutex<Vec<u8>>,
+    /// The framing of the requests as received. hyper drops the parts that request smuggling relies on.
+    framing: Mutex<FramingTracker>,
     lingers: AtomicBool,
+    slot: Arc<ConnectionSlot>,
+    /// Charge of the answer that is being written.
+    answer_bytes: AtomicUsize,
 }
 
 impl ConnectionTimer {
     /// A connection whose first head has until `head_by`.
-    pub fn new(limits: ServerLimits, head_by: Instant) -> Self {
+    pub fn new(limits: ServerLimits, head_by: Instant, slot: Arc<ConnectionSlot>) -> Self {
         let born = Instant::now();
         let head_ms = head_by.saturating_duration_since(born).as_millis() as u64;
         Self {
@@ -58,9 +58,20 @@ impl ConnectionTimer {
             born,
             phase: AtomicU8::new(ConnectionPhase::Head as u8),
             deadline_ms: AtomicU64::new(head_ms),
-            head: Mutex::default(),
+            framing: Mutex::default(),
             lingers: AtomicBool::new(false),
+            slot,
+            answer_bytes: AtomicUsize::new(0),
         }
+    }
+
+    pub fn slot(&self) -> &Arc<ConnectionSlot> {
+        &self.slot
+    }
+
+    /// Charges an answer of this length until the connection is idle again.
+    pub fn charge_answer(&self, bytes: usize) {
+        self.answer_bytes.fetch_add(self.slot.charge_answer(bytes), Ordering::Relaxed);
     }
 
     pub fn limits(&self) -> &ServerLimits {
@@ -91,6 +102,10 @@ impl ConnectionTimer {
         };
         let until = patience.map_or(NEVER, |patience| (self.born.elapsed() + patience).as_millis() as u64);
         self.phase.store(phase as u8, Ordering::Relaxed);
+        if phase == ConnectionPhase::Idle {
+            self.slot.discharge(self.answer_bytes.swap(0, Ordering::Relaxed));
+        }
+        self.slot.wait();
         self.deadline_ms.store(until, Ordering::Relaxed);
     }
 
@@ -106,28 +121,17 @@ impl ConnectionTimer {
         self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Records received bytes. Those of a head are stored until it is checked.
+    /// Records received bytes.
     pub fn heard(&self, bytes: &[u8]) {
-        match self.phase() {
-            ConnectionPhase::Idle => self.enter(ConnectionPhase::Head),
-            ConnectionPhase::Head => {}
-            _ => return,
+        if self.phase() == ConnectionPhase::Idle {
+            self.enter(ConnectionPhase::Head);
         }
-        let mut head = self.head();
-        let room = HEAD_KEPT_BYTES_MAX.saturating_sub(head.len());
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.framing().heard(bytes);
     }
 
-    /// The received bytes of the current head, perhaps with later bytes after it. Empty if they arrived together with
-    /// the previous request.
-    pub fn head(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drops the bytes of the checked head. The next bytes belong to another.
-    pub fn forget_head(&self) {
-        let mut head = self.head();
-        if head.capacity() > HEAD_HELD_BYTES_MAX { *head = Vec::new() } else { head.clear() }
+    /// The framing of the received requests. Over HTTP/2 it has none.
+    pub fn framing(&self) -> MutexGuard<'_, FramingTracker> {
+        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the peer is given time to read its answer before the connection is closed, because it may still send.

@@ -14,7 +14,7 @@ use crate::model::attempt::AttemptMade;
 use crate::model::event::EventAttributes;
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
-use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
+use crate::model::{ApiKey, App, Delivery, Event, MakerRate, Organization, Scope, Time};
 
 use crate::model::job::{Job, JobId, JobSpec};
 
@@ -234,6 +234,7 @@ pub struct NewKey {
     pub expires_at: Option<Time>,
     pub rate_per_s: Option<f64>,
     pub installation: bool,
+    pub makers: Vec<MakerRate>,
 }
 
 /// A finished attempt of a delivery. Its consequences are decided while applying.

@@ -1,6 +1,7 @@
 //! Starts that are refused, and leftovers that a start repairs silently.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::cli_failures::{files, made, name, partition};
 use crate::support::process::{refused, said_by, start, start_with};
@@ -63,6 +64,7 @@ fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
                 _ => half.clone(),
             };
             fs::write(data.join(file), bytes).expect("written");
+            fs::set_permissions(data.join(file), fs::Permissions::from_mode(0o600)).expect("set");
         }
         start(&data, &folder.path().join("log"), &[]).stop();
         let left: Vec<String> = files(&data).into_iter().map(|(name, _)| name).collect();

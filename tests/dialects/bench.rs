@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use postrider::api::dialects::{self, Dialect};
 use postrider::api::{
-    Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
-    auth, native,
+    Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess,
+    QuotaUse, Step, auth, native,
 };
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
@@ -59,6 +59,9 @@ impl HealthSource for Quiet {
     }
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
+    }
+    fn quotas(&self, _: TenantScope) -> Vec<QuotaUse> {
+        Vec::new()
     }
 }
 
@@ -344,6 +347,7 @@ fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewK
         expires_at: None,
         rate_per_s: None,
         installation: false,
+        makers: Vec::new(),
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use postrider::api::{
-    Api, ApiContext, ApiMount, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
-    auth, dialects,
+    Api, ApiContext, ApiMount, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess,
+    QuotaUse, Step, auth, dialects,
 };
 use postrider::model::{Scope, Time};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
-use postrider::store::{FINGERPRINTS_MAX, NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
+use postrider::store::{
+    FINGERPRINTS_MAX, NewKey, Opened, RealDisk, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+};
 
 const DAY_MS: i64 = 86_400_000;
 const NOW: Time = Time(1_772_704_800_000);
@@ -33,6 +35,9 @@ impl HealthSource for Quiet {
     }
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
+    }
+    fn quotas(&self, _: TenantScope) -> Vec<QuotaUse> {
+        Vec::new()
     }
 }
 
@@ -80,6 +85,7 @@ fn world() -> World {
         expires_at: None,
         rate_per_s: None,
         installation: true,
+        makers: Vec::new(),
     };
     let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");

@@ -428,6 +428,7 @@ fn key(number: u64) -> NewKey {
         expires_at: None,
         rate_per_s: None,
         installation: false,
+        makers: Vec::new(),
     }
 }
 

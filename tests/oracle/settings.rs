@@ -99,6 +99,7 @@ impl Oracle {
             expires_at: new.expires_at,
             rate_per_s: new.rate_per_s,
             installation: new.installation,
+            makers: new.makers.clone(),
         };
         self.keys.insert(key.id, key.clone());
         Ok(key)

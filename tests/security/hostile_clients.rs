@@ -180,19 +180,24 @@ async fn requests_in_one_piece_are_answered_in_their_order() {
 }
 
 /// One frame of HTTP/2 (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW: u8 = 8;
+pub(super) const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
+
+/// `:method GET`, `:scheme https`, this short `:path`, `:authority localhost`, in HPACK.
+pub(super) fn head_of(path: &str) -> Vec<u8> {
+    [&[0x82, 0x87, 0x04, path.len() as u8], path.as_bytes(), &[0x41, 9], b"localhost"].concat()
+}
 
 /// `:method GET`, `:scheme https`, `:path /`, `:authority localhost`, in HPACK (RFC 7541).
 fn head() -> Vec<u8> {

@@ -13,9 +13,12 @@ fn store_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files(folder).into_iter().filter(|(name, _)| name.ends_with(".redb")).collect()
 }
 
-fn first_key(program: &Program) -> String {
-    let line = program.said.iter().find(|line| line.contains("shown this once")).expect("the first key");
-    line.rsplit(' ').next().expect("a word").to_owned()
+/// The first key, which is not printed where no terminal is.
+fn first_key(program: &Program, data: &Path) -> String {
+    let key = fs::read_to_string(data.join("first-key")).expect("the first key").trim().to_owned();
+    assert!(program.said.iter().all(|line| !line.contains(&key)), "it would be in the log of the service");
+    assert!(program.said.iter().any(|line| line.contains(&format!("the first key is in {}", data.display()))));
+    key
 }
 
 #[tokio::test]
@@ -23,7 +26,7 @@ async fn a_store_is_not_opened_without_its_own_master_key() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     let program = start(&data, &log, &[]);
-    let key = first_key(&program);
+    let key = first_key(&program, &data);
     let client = Client::new(program.address, &key);
     let made = client.post("/v1/webhooks", serde_json::json!({ "url": "https://example.com/" })).await.expect(201);
     program.stop();
@@ -100,7 +103,7 @@ async fn sealed(variables: &[(&str, &str)]) -> Sealed {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     let program = start(&data, &log, variables);
-    let key = first_key(&program);
+    let key = first_key(&program, &data);
     let client = Client::new(program.address, &key);
     let made = client.post("/v1/webhooks", serde_json::json!({ "url": "https://example.com/" })).await.expect(201);
     program.stop();
@@ -193,4 +196,38 @@ fn the_master_key_is_not_changed_under_a_daemon_nor_where_there_is_no_store() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("another postrider is running"), "{said}");
     assert_eq!(fs::read(data.join("master.key")).expect("the master key"), before);
+}
+
+#[test]
+fn planted_keys_and_open_directories_are_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log, elsewhere) = (folder.path().join("data"), folder.path().join("log"), folder.path().join("planted"));
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    fs::create_dir(&data).expect("made");
+    for loose in [0o777, 0o775, 0o1777] {
+        mode(&data, loose);
+        let (code, words) = refused(&data, &log, &[]);
+        assert!(code == BAD_CONFIGURATION && words.contains("chmod go-w"), "{code}: {words}");
+    }
+    mode(&data, 0o755);
+    assert!(!data.join("state.redb").exists(), "nothing is made there");
+
+    fs::write(&elsewhere, "pr_planted\n").expect("written");
+    mode(&elsewhere, 0o600);
+    for name in ["first-key", "master.key"] {
+        std::os::unix::fs::symlink(&elsewhere, data.join(name)).expect("a link");
+        let (code, words) = refused(&data, &log, &[]);
+        assert!(code == BAD_CONFIGURATION && words.contains("symbolic link"), "{name}: {code}: {words}");
+        fs::remove_file(data.join(name)).expect("removed");
+        fs::write(data.join(name), "pr_planted\n").expect("written");
+        mode(&data.join(name), 0o666);
+        let (code, words) = refused(&data, &log, &[]);
+        assert!(code == BAD_CONFIGURATION && words.contains("its mode is 666"), "{name}: {code}: {words}");
+        fs::remove_file(data.join(name)).expect("removed");
+        for entry in fs::read_dir(&data).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+        }
+    }
+    start(&data, &log, &[]).stop();
 }

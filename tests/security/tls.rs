@@ -26,7 +26,7 @@ use crate::security::support::{House, PATIENCE, text};
 const NAME: &str = "localhost";
 
 /// Writes a new certificate for `NAME` and its key. Returns the certificate.
-fn renew(folder: &Path) -> String {
+pub(super) fn renew(folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
     fs::write(folder.join("cert.pem"), made.cert.pem()).expect("written");
     fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
@@ -37,7 +37,7 @@ async fn secured(folder: &Path) -> House {
     hurried(folder, ServerLimits::default()).await
 }
 
-async fn hurried(folder: &Path, limits: ServerLimits) -> House {
+pub(super) async fn hurried(folder: &Path, limits: ServerLimits) -> House {
     House::within(limits, |settings| {
         settings.server.tls_cert = Some(folder.join("cert.pem"));
         settings.server.tls_key = Some(folder.join("key.pem"));
@@ -46,7 +46,20 @@ async fn hurried(folder: &Path, limits: ServerLimits) -> House {
 }
 
 /// A connection that trusts this certificate only and offers these protocols.
-async fn connect(address: SocketAddr, trusted: &str, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    trusted: &str,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_over(TcpStream::connect(address).await?, trusted, protocols).await
+}
+
+/// The same over an open connection.
+pub(super) async fn connect_over(
+    tcp: TcpStream,
+    trusted: &str,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).expect("a certificate")).expect("a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -56,7 +69,6 @@ async fn connect(address: SocketAddr, trusted: &str, protocols: &[&[u8]]) -> std
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    let tcp = TcpStream::connect(address).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(NAME).expect("a name"), tcp).await
 }
 

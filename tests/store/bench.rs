@@ -72,6 +72,7 @@ impl Bench {
             expires_at: None,
             rate_per_s: None,
             installation: true,
+            makers: Vec::new(),
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);

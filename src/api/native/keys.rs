@@ -1,6 +1,7 @@
 //! API keys: shown once at creation, listed without their text, revoked (docs/api.md).
 //!
-//! Invariant: a key never exceeds its creator. It has no further scope, no other app, and never the installation.
+//! Invariant: a key never exceeds its creator. It has no further scope, no other app, and never the installation. It
+//! expires no later, and draws from its creator's rate.
 
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -16,11 +17,14 @@ use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::{ApiKey, AppId, KeyId, Scope, Time};
+use crate::model::{ApiKey, AppId, KeyId, MakerRate, Scope, Time};
 use crate::store::{NewKey, Receipt, StateCommand, TenantScope};
 
 use super::publish::{AppLookup, app};
 use super::{apps, page, webhook_form};
+
+/// Maximum keys with a rate that made a key, each made by the next.
+const MAKERS_MAX: usize = 8;
 
 /// An API key, without its text.
 #[derive(Serialize, JsonSchema)]
@@ -97,15 +101,17 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
         return Err(ApiError::forbidden("scope_missing", detail));
     }
+    let limits = limits(&request.principal.key, expires_at, rate_per_s)?;
     let text = key_text(context.draw());
     let key = NewKey {
         app,
         name: name.unwrap_or_default(),
         scopes,
         hash: key_hash(&text),
-        expires_at,
-        rate_per_s,
+        expires_at: limits.expires_at,
+        rate_per_s: limits.rate_per_s,
         installation: false,
+        makers: limits.makers,
     };
     let write_request = request.write_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
@@ -117,6 +123,39 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             _ => Err(super::unexpected()),
         }
     }))
+}
+
+/// The limits of a new key.
+struct NewKeyLimits {
+    expires_at: Option<Time>,
+    rate_per_s: Option<f64>,
+    makers: Vec<MakerRate>,
+}
+
+/// The limits that a key gives to one that it makes: its own, unless lower ones are asked for.
+fn limits(maker: &ApiKey, expires_at: Option<Time>, rate_per_s: Option<f64>) -> Result<NewKeyLimits, ApiError> {
+    let mut field_errors = FieldErrors::new();
+    if let (Some(end), Some(asked)) = (maker.expires_at, expires_at)
+        && asked > end
+    {
+        field_errors
+            .push(FieldError::new("/expires_at", format!("must not be after {end}, when your own key expires")));
+    }
+    let own = maker.rate_per_s.map(|per_s| MakerRate { key: maker.id, per_s });
+    let makers: Vec<MakerRate> = own.into_iter().chain(maker.makers.iter().copied()).collect();
+    let lowest = makers.iter().map(|maker| maker.per_s).reduce(f64::min);
+    if let (Some(lowest), Some(asked)) = (lowest, rate_per_s)
+        && asked > lowest
+    {
+        field_errors
+            .push(FieldError::new("/rate_per_s", format!("must not be more than {lowest}, your own key's rate")));
+    }
+    fields::into_result(field_errors)?;
+    if makers.len() > MAKERS_MAX {
+        let detail = format!("a key with a rate cannot be made by more than {MAKERS_MAX} others in turn");
+        return Err(ApiError::forbidden("too_many_makers", detail));
+    }
+    Ok(NewKeyLimits { expires_at: expires_at.or(maker.expires_at), rate_per_s: rate_per_s.or(lowest), makers })
 }
 
 /// The key's text in the first answer. The receipt has its hash only.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, QuotaUse};
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -78,6 +78,8 @@ pub struct AllStatsView {
     stats: StatsView,
     backlog: u64,
     oldest_due: Option<Time>,
+    /// The quotas that have a limit. Beyond one, requests are answered with 429.
+    quotas: Vec<QuotaUse>,
 }
 
 impl StatsView {
@@ -154,7 +156,8 @@ pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);
     let waiting = context.store.backlog(&webhooks, context.now)?;
-    let view = AllStatsView { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };
+    let quotas = context.health_source.quotas(request.tenant());
+    let view = AllStatsView { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due, quotas };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 

@@ -52,6 +52,7 @@ fn registry() -> Registry {
             expires_at,
             rate_per_s: None,
             installation: false,
+            makers: Vec::new(),
         });
     }
     registry

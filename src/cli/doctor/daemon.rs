@@ -143,6 +143,13 @@ fn figures(text: &str) -> Vec<Finding> {
             false => Finding::ok("followers", detail),
         });
     }
+    if let Some((used, most)) = share("postrider_client_connections", "postrider_client_connections_max") {
+        let detail = format!("clients have {used} connections open of {most}");
+        findings.push(match used >= most * NEARLY {
+            true => Finding::warn("connections", detail, "raise LimitNOFILE of its unit, or look at who connects"),
+            false => Finding::ok("connections", detail),
+        });
+    }
     if let Some((used, most)) = share("process_open_fds", "process_max_fds") {
         let detail = format!("the daemon has {used} open of {most}");
         findings.push(match used >= most * NEARLY {

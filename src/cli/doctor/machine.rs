@@ -15,6 +15,7 @@ use crate::cli::moment::{now_ms, rfc3339};
 use crate::config::duration_text;
 use crate::model::EventId;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::rules::descriptors::{client_connections_max, descriptors_wanted};
 
 /// Number of syncs that are measured.
 const SYNCS: usize = 16;
@@ -26,8 +27,6 @@ const SYNC_TOO_SLOW: Duration = Duration::from_millis(200);
 const SPARE_FLOORS: u64 = 4;
 /// Minimum age of a store from which its growth is estimated.
 const GROWTH_MS_MIN: i64 = HOUR_MS;
-/// Descriptors besides those of deliveries: clients, files, and the program's own.
-const OTHER_FDS: u64 = 1_000;
 
 pub(super) async fn look(site: &Site) -> Vec<Finding> {
     let stored = Stored::of(&site.data_dir);
@@ -216,24 +215,23 @@ fn trust_store(authorities: usize) -> Finding {
     }
 }
 
-/// The limit of this process, which a daemon started from here would have. The metrics of a running daemon have its own
-/// limit.
+/// The hard limit of this process, to which a daemon started from here would raise its own. The metrics of a running
+/// daemon have its own limit.
 fn descriptors(limits: &str, in_flight_max: usize) -> Option<Finding> {
     const CHECK: &str = "open_files";
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let soft: u64 = line.split_whitespace().next()?.parse().ok()?;
-    let needed = in_flight_max as u64 + OTHER_FDS;
-    let detail = format!("{soft} may be open from here, and about {needed} may be needed");
-    Some(match soft < needed {
-        true => Finding::warn(
-            CHECK,
-            detail,
-            format!(
-                "start the daemon with more (ulimit -n {needed}; the packaged unit sets LimitNOFILE), or lower delivery.max_in_flight"
-            ),
-        ),
-        false => Finding::ok(CHECK, detail),
-    })
+    let hard = line.split_whitespace().nth(1)?;
+    // Only "unlimited" is no number.
+    let limit: u64 = hard.parse().unwrap_or(u64::MAX);
+    let wanted = descriptors_wanted(in_flight_max);
+    let connections = client_connections_max(limit, in_flight_max);
+    let detail = format!(
+        "{hard} may be open from here, which allows {connections} connections of clients; {wanted} allow all of them"
+    );
+    let fix = format!(
+        "start the daemon with more (ulimit -Hn {wanted}; the packaged unit sets LimitNOFILE), or lower delivery.max_in_flight"
+    );
+    Some(if limit < wanted { Finding::warn(CHECK, detail, fix) } else { Finding::ok(CHECK, detail) })
 }
 
 /// A size such as `1.5 GiB`, with one decimal.
@@ -303,8 +301,10 @@ mod tests {
         assert_eq!(name_servers(Some("# nameserver\n")).grade, Grade::Warn);
         assert_eq!(name_servers(None).grade, Grade::Warn);
         assert_eq!(trust_store(0).grade, Grade::Warn);
-        let limits = |soft: u32| format!("Max open files            {soft}                 1048576              files");
+        let limits = |hard: u32| format!("Max open files            1024                 {hard}              files");
         assert_eq!(descriptors(&limits(1_024), 1_000).map(|f| f.grade), Some(Grade::Warn));
         assert_eq!(descriptors(&limits(65_536), 1_000).map(|f| f.grade), Some(Grade::Ok));
+        let few = descriptors(&limits(4_096), 1_000).expect("a limit").detail;
+        assert!(few.starts_with("4096 may be open from here, which allows 2072 connections"), "{few}");
     }
 }

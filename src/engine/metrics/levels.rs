@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::engine::client_connections::ClientConnectionStats;
 use crate::engine::proxy_health::ProxyFailures;
 use crate::store::StoreSizes;
 use crate::store::admin::ReplicationStats as Followers;
@@ -30,6 +31,7 @@ pub struct GaugeInputs {
     /// 0 if the proxy of deliveries failed the last time, 1 otherwise.
     pub proxy_up: i64,
     pub proxy_failures: ProxyFailures,
+    pub clients: ClientConnectionStats,
 }
 
 /// Number of webhooks by status.
@@ -45,7 +47,7 @@ pub struct WebhookCounts {
 /// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 15] = [
+const PLAIN: [(&str, &str, Reading); 17] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -64,6 +66,8 @@ const PLAIN: [(&str, &str, Reading); 15] = [
     }),
     ("proxy_up", "Whether deliveries pass their proxy; 1 where there is none", |l| l.proxy_up),
     ("ready", "Whether /readyz says ready", |l| l.ready),
+    ("client_connections", "Connections of clients that are open", |l| clamp(l.clients.open as u64)),
+    ("client_connections_max", "Connections of clients that may be open at once", |l| clamp(l.clients.max as u64)),
     ("clock_trusted", "Whether the clock is believed; retention stops while it is not", |l| l.clock_trusted),
 ];
 

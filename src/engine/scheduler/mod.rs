@@ -32,6 +32,7 @@ use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::deliverer::{AttemptEnd, Deliverer};
 use crate::engine::handshake::Grant;
 use crate::engine::metrics::Metrics;
+use crate::engine::sender::Shortage;
 use crate::engine::write_queue::WriteQueue;
 
 /// Delay before a lane sends again after a request that a shortage of this machine prevented.
@@ -294,6 +295,10 @@ impl Scheduler {
                     let now = deliverer.clock.now();
                     metrics.held_back(shortage);
                     deliverer.shortages.record(shortage, now);
+                    if shortage == Shortage::FileDescriptors {
+                        // Their descriptors serve the next requests.
+                        deliverer.sender.forget_connections();
+                    }
                     let again = now.plus_ms(SHORTAGE_WAIT_MS);
                     let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, again));
                     return;

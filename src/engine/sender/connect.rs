@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
 use crate::engine::network::{BoxFuture, Conn, Network};
-use crate::engine::sender::failure::{SendFailure, is_shortage};
+use crate::engine::sender::failure::{SendFailure, is_shortage, is_unanswered};
 use crate::engine::sender::http1::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
 use crate::engine::sender::pool::PoolLookup;
@@ -36,6 +36,10 @@ impl Sender {
     ) -> Result<OriginRoutes, SendFailure> {
         let resolving = match self.pool.find(origin, Instant::now()) {
             PoolLookup::Routes(idle, addresses) => return Ok((idle, addresses)),
+            PoolLookup::Stale(idle, addresses, resolving) => {
+                self.resolve_beside(origin, resolving);
+                return Ok((idle, addresses));
+            }
             PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
             PoolLookup::Unresolved(resolving) => resolving,
         };
@@ -43,7 +47,7 @@ impl Sender {
         let _resolving = resolving.lock().await;
         // The previous owner of the lock may have resolved the name.
         let routes = match self.pool.find(origin, Instant::now()) {
-            PoolLookup::Routes(idle, addresses) => (idle, addresses),
+            PoolLookup::Routes(idle, addresses) | PoolLookup::Stale(idle, addresses, _) => (idle, addresses),
             PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
             PoolLookup::Unresolved(_) => {
                 let addresses = self.resolve(origin).await?;
@@ -57,6 +61,18 @@ impl Sender {
         Ok(routes)
     }
 
+    /// Resolves the name again while requests use its old addresses, unless that happens already.
+    fn resolve_beside(&self, origin: &Arc<Origin>, resolving: Arc<tokio::sync::Mutex<()>>) {
+        if let (Some(sender), Ok(turn)) = (self.own.upgrade(), resolving.try_lock_owned()) {
+            let origin = origin.clone();
+            tokio::spawn(async move {
+                let _turn = turn;
+                // A failure shows when the addresses may be used no longer.
+                let _ = sender.resolve(&origin).await;
+            });
+        }
+    }
+
     async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, SendFailure> {
         let resolved = self.network.resolve(&origin.host, origin.port).await;
         if let Err(why) = &resolved
@@ -64,6 +80,12 @@ impl Sender {
         {
             // The name was not asked for, so nothing is known about it.
             return Err(SendFailure::because(AttemptOutcome::DnsError, why));
+        }
+        if let Err(why) = &resolved
+            && is_unanswered(why)
+            && let Some(addresses) = self.pool.keep_addresses(origin, Instant::now())
+        {
+            return Ok(addresses);
         }
         let known = match &resolved {
             Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),

@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::engine::network::ResolverBusy;
+use crate::engine::resolver::ResolverBusy;
 use crate::engine::sender::http1::ExchangeError;
 use crate::engine::sender::tls_words;
 use crate::model::AttemptOutcome;
@@ -136,6 +136,15 @@ impl SendFailure {
 /// Whether an error of a system call reports a shortage of this machine.
 pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
     Shortage::of(error).is_some()
+}
+
+/// Whether a lookup got no answer from a name server, so that nothing is known about the name. The standard library
+/// gives `EAI_AGAIN` only as the text of the C library: that of glibc, or that of musl.
+pub(in crate::engine) fn is_unanswered(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == io::ErrorKind::TimedOut
+        || text.ends_with("Temporary failure in name resolution")
+        || text.ends_with("Try again")
 }
 
 /// The first error of type `E` in the chain, including errors wrapped in an `io::Error`.

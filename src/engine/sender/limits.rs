@@ -47,5 +47,7 @@ pub(in crate::engine) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Lifetime of a name's resolved addresses.
 pub(in crate::engine) const RESOLVED_LIFE: Duration = Duration::from_secs(5);
+/// Time for which resolved addresses are used while the name is resolved again (RFC 8767).
+pub(in crate::engine) const STALE_LIFE: Duration = Duration::from_secs(60);
 /// Lifetime of a failed resolution.
 pub(in crate::engine) const UNRESOLVED_LIFE: Duration = Duration::from_secs(1);

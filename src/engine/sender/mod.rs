@@ -23,7 +23,7 @@ mod way;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -115,6 +115,8 @@ pub struct Sender {
     /// Connections through the proxy, each for the origin of its receiver.
     proxied: Pool,
     proxy: ArcSwapOption<DeliveryProxy>,
+    /// This sender, for tasks beside a request.
+    own: Weak<Sender>,
 }
 
 impl Sender {
@@ -125,7 +127,10 @@ impl Sender {
     pub fn new(network: Arc<dyn Network>, guard: Arc<dyn AddressGuard>) -> Result<Arc<Self>, String> {
         let public_tls = tls::public_config()?;
         let (pool, proxied, proxy) = (Pool::default(), Pool::default(), ArcSwapOption::empty());
-        let sender = Arc::new(Self { network, guard, public_tls, pool, proxied, proxy });
+        let sender = Arc::new_cyclic(|own| {
+            let own = own.clone();
+            Self { network, guard, public_tls, pool, proxied, proxy, own }
+        });
         let weak = Arc::downgrade(&sender);
         tokio::spawn(async move {
             loop {

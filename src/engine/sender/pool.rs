@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use tokio::time::Instant;
 
 use crate::engine::sender::http1::HttpConnection;
-use crate::engine::sender::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
+use crate::engine::sender::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, STALE_LIFE, UNRESOLVED_LIFE};
 use crate::engine::sender::target::Origin;
 
 #[derive(Default)]
@@ -45,12 +45,17 @@ struct Resolved {
     /// `None` if the name did not resolve.
     addresses: Option<Arc<[IpAddr]>>,
     until: Instant,
+    /// End of the time in which old addresses are used while the name is resolved again.
+    stale_until: Instant,
 }
 
 /// The pool's entry for an origin.
 pub(in crate::engine) enum PoolLookup {
     /// An idle connection if there is one, and the addresses for a new one. The receiver may have closed the connection.
     Routes(Option<HttpConnection>, Arc<[IpAddr]>),
+    /// The same with addresses that have expired (RFC 8767). The caller resolves the name beside the request, unless this
+    /// mutex is locked.
+    Stale(Option<HttpConnection>, Arc<[IpAddr]>, Arc<tokio::sync::Mutex<()>>),
     /// The last resolution failed less than `UNRESOLVED_LIFE` ago.
     NoAddress,
     /// The addresses are missing or have expired. The caller locks this mutex, looks again, and then resolves the name.
@@ -88,8 +93,19 @@ impl Pool {
     /// Stores the result of a resolution. `None` if the name did not resolve.
     pub fn set_addresses(&self, origin: &Arc<Origin>, addresses: Option<Arc<[IpAddr]>>, now: Instant) {
         let until = now + if addresses.is_some() { RESOLVED_LIFE } else { UNRESOLVED_LIFE };
+        let stale_until = if addresses.is_some() { now + STALE_LIFE } else { until };
         let mut origins = self.lock();
-        origins.known.entry(origin.clone()).or_default().addresses = Some(Resolved { addresses, until });
+        origins.known.entry(origin.clone()).or_default().addresses = Some(Resolved { addresses, until, stale_until });
+    }
+
+    /// Keeps the old addresses of a name whose server did not answer. Returns them, or `None` if there are none that may
+    /// still be used.
+    pub fn keep_addresses(&self, origin: &Arc<Origin>, now: Instant) -> Option<Arc<[IpAddr]>> {
+        let mut origins = self.lock();
+        let resolved =
+            origins.known.get_mut(origin)?.addresses.as_mut().filter(|resolved| now < resolved.stale_until)?;
+        resolved.until = (now + UNRESOLVED_LIFE).min(resolved.stale_until);
+        resolved.addresses.clone()
     }
 
     /// The current generation, for `put`. Read it before the connection is found or opened.
@@ -128,7 +144,7 @@ impl Pool {
         let Origins { known, idle, .. } = &mut *origins;
         known.retain(|_, known| {
             dead.extend(known.idle.extract_if(.., |idle| idle.is_expired(now)));
-            !known.idle.is_empty() || known.addresses.as_ref().is_some_and(|resolved| now < resolved.until)
+            !known.idle.is_empty() || known.addresses.as_ref().is_some_and(|resolved| now < resolved.stale_until)
         });
         *idle -= dead.len();
         drop(origins);
@@ -162,6 +178,11 @@ impl OriginEntry {
                 Some(addresses) => addresses.clone(),
                 None => return PoolLookup::NoAddress,
             },
+            (None, Some(Resolved { addresses: Some(addresses), stale_until, .. })) if now < *stale_until => {
+                let addresses = addresses.clone();
+                let link = self.take(&addresses, now, idle, expired);
+                return PoolLookup::Stale(link, addresses, self.resolving.clone());
+            }
             _ => return PoolLookup::Unresolved(self.resolving.clone()),
         };
         PoolLookup::Routes(self.take(&addresses, now, idle, expired), addresses)
@@ -277,7 +298,13 @@ mod tests {
         assert!(matches!(pool.find(&origin, now), PoolLookup::Unresolved(_)));
         pool.set_addresses(&origin, Some(Arc::from(["192.0.2.1".parse().unwrap()])), now);
         assert!(matches!(pool.find(&origin, now), PoolLookup::Routes(None, _)));
-        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Unresolved(_)));
+        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Stale(None, ..)));
+        assert!(pool.keep_addresses(&origin, now + RESOLVED_LIFE).is_some());
+        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Routes(None, _)));
+        pool.sweep(now + RESOLVED_LIFE + UNRESOLVED_LIFE);
+        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE + UNRESOLVED_LIFE), PoolLookup::Stale(None, ..)));
+        assert!(matches!(pool.find(&origin, now + STALE_LIFE), PoolLookup::Unresolved(_)));
+        assert!(pool.keep_addresses(&origin, now + STALE_LIFE).is_none());
         pool.set_addresses(&origin, None, now);
         assert!(matches!(pool.find(&origin, now), PoolLookup::NoAddress));
         assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), PoolLookup::Unresolved(_)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::sender::exchange::PartialResponse;
 use crate::engine::sender::failure::SendFailure;
-use crate::engine::sender::limits::PROXY_SILENCE_MIN;
+use crate::engine::sender::limits::{PROXY_SILENCE_MIN, RESPONSE_BODY_BYTES_MAX};
 use crate::engine::sender::proxy::{DeliveryProxy, ProxyContact, blamed, credentials_asked, out_of_time};
 use crate::engine::sender::target::SendTarget;
 use crate::engine::sender::{ExchangeResult, Sender};
@@ -87,7 +87,7 @@ impl ExchangeResult {
         let Some(redactor) = proxy.map(DeliveryProxy::redactor) else { return self };
         self.response_headers = redactor.redact_response(self.response_headers);
         let text = String::from_utf8_lossy(&self.response_body);
-        let redacted = redactor.redact_text(text.clone().into_owned());
+        let redacted = redactor.redact_text(text.clone().into_owned(), text.len() >= RESPONSE_BODY_BYTES_MAX);
         if redacted != text {
             self.response_body = redacted.into_bytes();
         }

@@ -185,22 +185,6 @@ async fn a_refused_client_that_is_still_sending_sees_an_end_and_no_reset() {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_are_closed_at_once() {
-    let running = run(ServerLimits { connections_max: 2, ..limits() }).await;
-    let mut open = Vec::new();
-    for _ in 0..2 {
-        let mut client = running.connect().await;
-        client.say(request("GET /v1/webhooks", "", "")).await;
-        assert_eq!(client.answer().await.unwrap().status, 200);
-        open.push(client);
-    }
-    assert_eq!(running.server.open_connections(), 2);
-    assert!(running.connect().await.is_closed().await);
-    open[0].say(request("GET /v1/webhooks", "", "")).await;
-    assert_eq!(open[0].answer().await.unwrap().status, 200);
-}
-
-#[tokio::test]
 async fn a_drain_finishes_what_is_in_hand_and_refuses_what_is_new() {
     let running = run(limits()).await;
     let (mut busy, mut idle) = (running.connect().await, running.connect().await);

@@ -1,5 +1,6 @@
 //! The server on real sockets, with a toy service behind it and raw bytes before it.
 
+mod bounds;
 mod corpus;
 mod framing;
 mod life;
@@ -56,7 +57,7 @@ impl Service for EchoService {
         }
         match http_request.path.as_str() {
             "/healthz" | "/wait" | "/large" | "/v1/events" | "/v1/webhooks" => {
-                Ok(Admitted { pass: (), body_bytes_max: BODY_BYTES_MAX })
+                Ok(Admitted { pass: (), body_bytes_max: BODY_BYTES_MAX, is_known: http_request.path != "/healthz" })
             }
             _ => refuse(StatusCode::NOT_FOUND),
         }

@@ -48,6 +48,7 @@ impl StateBatch<'_> {
             expires_at: new.expires_at,
             rate_per_s: new.rate_per_s,
             installation: new.installation,
+            makers: new.makers.clone(),
         };
         self.write_batch.put(Table::Keys, tables::one(key.id), &key);
         self.registry.put_key(key.clone());

@@ -29,6 +29,7 @@ fn caller(scope: Scope) -> Principal {
         expires_at: None,
         rate_per_s: None,
         installation: false,
+        makers: Vec::new(),
     };
     let http_request = HttpRequest {
         method: http::Method::GET,

@@ -330,6 +330,7 @@ async fn a_proxy_may_speak_tls_itself() {
             public_tls: identity.config().clone(),
             pool: Pool::default(),
             proxied: Pool::default(),
+            own: std::sync::Weak::new(),
             proxy: ArcSwapOption::empty(),
         };
         sender.set_proxy(Some(delivery_proxy(&url, &[])));

@@ -52,6 +52,7 @@ impl CountsBench {
             expires_at: None,
             rate_per_s: None,
             installation: false,
+            makers: Vec::new(),
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };

@@ -1,0 +1,218 @@
+//! The quotas of tenants: their use, and the refusal of requests beyond them.
+//!
+//! Invariant: a request is judged before it is written, and a webhook that is being made counts.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::api::QuotaUse;
+use crate::model::id::{AppId, OrganizationId};
+use crate::model::{Time, WebhookId};
+use crate::rules::quotas::{PublishedVolume, Quota, QuotaExceeded, QuotaLimits};
+use crate::store::{Command, Registry, StateCommand, Store, TenantScope, WriteRequest};
+
+/// Time for which a count of waiting deliveries is used.
+const WAITING_MS: i64 = 1_000;
+/// Maximum apps whose use is cached.
+const APPS_MAX: usize = 10_000;
+
+/// The use of all quotas.
+#[derive(Default)]
+pub(super) struct Quotas {
+    used: Mutex<QuotasUsed>,
+}
+
+#[derive(Default)]
+struct QuotasUsed {
+    published: HashMap<AppId, PublishedVolume>,
+    /// Waiting deliveries of an app, and when they were counted.
+    waiting: HashMap<AppId, (u64, Time)>,
+    /// Webhooks that are being made.
+    making: HashMap<(OrganizationId, AppId), u64>,
+}
+
+/// A webhook that is being made. Dropping it ends its count, when the registry has it.
+pub(super) struct MakingWebhook<'a> {
+    quotas: &'a Quotas,
+    place: (OrganizationId, AppId),
+}
+
+/// The state that quotas are judged by.
+pub(super) struct QuotaContext<'a> {
+    pub limits: &'a QuotaLimits,
+    pub registry: &'a Registry,
+    pub store: &'a Store,
+    pub now: Time,
+}
+
+impl Quotas {
+    /// Judges a write request, and counts what it publishes. The result is held until the request is applied.
+    ///
+    /// # Errors
+    /// The quota that is used up. Nothing is counted then.
+    pub fn admit(
+        &self,
+        context: &QuotaContext<'_>,
+        write_request: &WriteRequest,
+    ) -> Result<Option<MakingWebhook<'_>>, QuotaExceeded> {
+        let Some(tenant) = write_request.caller.as_ref().map(|caller| caller.tenant) else { return Ok(None) };
+        if let Some(events) = write_request.command.published() {
+            let sizes =
+                events.iter().filter_map(|event| Some((context.app_of(tenant, event.app)?, event.data.len() as u64)));
+            return self.admit_events(context, sizes).map(|()| None);
+        }
+        match &write_request.command {
+            Command::State(StateCommand::CreateWebhook { webhook }) => {
+                let asked = Some(webhook.app_id).filter(|app| *app != AppId::MIN);
+                let Some(app) = context.app_of(tenant, asked) else { return Ok(None) };
+                self.admit_webhook(context, tenant.org, app).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn admit_events(
+        &self,
+        context: &QuotaContext<'_>,
+        sizes: impl Iterator<Item = (AppId, u64)>,
+    ) -> Result<(), QuotaExceeded> {
+        let limits = context.limits;
+        if limits.events_per_second == 0 && limits.bytes_per_day == 0 && limits.waiting_deliveries == 0 {
+            return Ok(());
+        }
+        let mut asked: HashMap<AppId, (u64, u64)> = HashMap::new();
+        for (app, bytes) in sizes {
+            let (events, sum) = asked.entry(app).or_default();
+            (*events, *sum) = (*events + 1, *sum + bytes);
+        }
+        for app in asked.keys() {
+            let waiting = self.waiting(context, *app);
+            if limits.waiting_deliveries > 0 && waiting >= limits.waiting_deliveries {
+                let (quota, limit) = (Quota::WaitingDeliveries, limits.waiting_deliveries);
+                return Err(QuotaExceeded { quota, limit, until: None });
+            }
+        }
+        let mut used = self.lock();
+        if used.published.len() > APPS_MAX {
+            used.published.clear();
+        }
+        for (app, (events, bytes)) in &asked {
+            let volume = used.published.entry(*app).or_insert_with(|| PublishedVolume::new(limits, context.now));
+            volume.refill(limits, context.now);
+            volume.judge(limits, *events, *bytes)?;
+        }
+        for (app, (events, bytes)) in asked {
+            if let Some(volume) = used.published.get_mut(&app) {
+                volume.add(events, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn admit_webhook(
+        &self,
+        context: &QuotaContext<'_>,
+        org: OrganizationId,
+        app: AppId,
+    ) -> Result<MakingWebhook<'_>, QuotaExceeded> {
+        let limits = context.limits;
+        let mut used = self.lock();
+        let being_made = |of_app: bool| -> u64 {
+            let counted = used.making.iter().filter(|((o, a), _)| *o == org && (!of_app || *a == app));
+            counted.map(|(_, count)| *count).sum()
+        };
+        let of_org = context.webhooks(TenantScope { org, app: None }) + being_made(false);
+        let of_app = context.webhooks(TenantScope { org, app: Some(app) }) + being_made(true);
+        for (quota, count) in [(Quota::WebhooksPerOrganization, of_org), (Quota::WebhooksPerApp, of_app)] {
+            let limit = quota.limit(limits);
+            if limit > 0 && count >= limit {
+                return Err(QuotaExceeded { quota, limit, until: None });
+            }
+        }
+        *used.making.entry((org, app)).or_default() += 1;
+        Ok(MakingWebhook { quotas: self, place: (org, app) })
+    }
+
+    /// The waiting deliveries of an app, as of the last second. 0 if there is no such quota.
+    fn waiting(&self, context: &QuotaContext<'_>, app: AppId) -> u64 {
+        if context.limits.waiting_deliveries == 0 {
+            return 0;
+        }
+        let last = self.lock().waiting.get(&app).copied();
+        if let Some((count, at)) = last
+            && (0..WAITING_MS).contains(&context.now.since(at))
+        {
+            return count;
+        }
+        let webhooks: Vec<WebhookId> = context.registry.webhooks_of(app).map(|webhook| webhook.id).collect();
+        // A store that cannot be read refuses the publish itself.
+        let count = context.store.backlog(&webhooks, context.now).map_or(0, |backlog| backlog.waiting);
+        let mut used = self.lock();
+        if used.waiting.len() > APPS_MAX {
+            used.waiting.clear();
+        }
+        used.waiting.insert(app, (count, context.now));
+        count
+    }
+
+    /// The use of the quotas that have a limit. Of an organization's apps the one with the highest use counts.
+    pub fn used(&self, context: &QuotaContext<'_>, tenant: TenantScope) -> Vec<QuotaUse> {
+        let in_tenant = |app: &AppId| tenant.app.is_none_or(|own| own == *app);
+        let apps = context.registry.apps().filter(|app| app.org_id == tenant.org).map(|app| app.id).filter(in_tenant);
+        let apps: Vec<AppId> = apps.collect();
+        let mut highest = [0; Quota::ALL.len()];
+        let mut raise = |quota: Quota, count: u64| highest[quota as usize] = count.max(highest[quota as usize]);
+        for app in &apps {
+            let volume = self.lock().published.get(app).copied();
+            if let Some(mut volume) = volume {
+                volume.refill(context.limits, context.now);
+                let (events, bytes) = volume.used(context.limits);
+                raise(Quota::EventsPerSecond, events);
+                raise(Quota::BytesPerDay, bytes);
+            }
+            raise(Quota::WebhooksPerApp, context.webhooks(TenantScope { org: tenant.org, app: Some(*app) }));
+            raise(Quota::WaitingDeliveries, self.waiting(context, *app));
+        }
+        if tenant.app.is_none() {
+            raise(Quota::WebhooksPerOrganization, context.webhooks(tenant));
+        }
+        let shown = Quota::ALL.into_iter().filter(|quota| {
+            quota.limit(context.limits) > 0 && (tenant.app.is_none() || *quota != Quota::WebhooksPerOrganization)
+        });
+        let shown = shown.map(|quota| QuotaUse {
+            quota: quota.as_str(),
+            limit: quota.limit(context.limits),
+            used: highest[quota as usize],
+        });
+        shown.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QuotasUsed> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QuotaContext<'_> {
+    /// The app that a request means. `None` if there is no such app, which the store refuses.
+    fn app_of(&self, tenant: TenantScope, asked: Option<AppId>) -> Option<AppId> {
+        let default = || self.registry.organization(tenant.org).map(|organization| organization.default_app_id);
+        let app = asked.or(tenant.app).or_else(default)?;
+        self.registry.app(tenant, app).map(|app| app.id)
+    }
+
+    fn webhooks(&self, tenant: TenantScope) -> u64 {
+        self.registry.webhooks_within(tenant).count() as u64
+    }
+}
+
+impl Drop for MakingWebhook<'_> {
+    fn drop(&mut self) {
+        let mut used = self.quotas.lock();
+        if let Some(count) = used.making.get_mut(&self.place) {
+            *count -= 1;
+            if *count == 0 {
+                used.making.remove(&self.place);
+            }
+        }
+    }
+}
