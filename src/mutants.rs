@@ -12,7 +12,7 @@ pub const MUTANTS: [(&str, &str); 20] = [
     ("expiry_ignored", "A delivery is sent after its `expires_at`."),
     ("failure_blocks_others", "One webhook's open circuit blocks every webhook."),
     ("follower_misses_state", "A follower is not told of commits to `state.redb`."),
-    ("gap_unread", "A start does not read the fingerprints between the runs that have files."),
+    ("gap_unread", "A start does not read the fingerprints that no run's file covers."),
     ("idempotency_after_event", "The row that recognises an `event_id` is committed after its event."),
     ("in_flight_unbounded", "A webhook's `max_in_flight` does not bound its requests."),
     ("lost_wake_up", "A due time before the one a lane waits for does not wake the lane."),
@@ -22,8 +22,8 @@ pub const MUTANTS: [(&str, &str); 20] = [
     ("rate_ignored", "A webhook's `rate_limit_per_s` does not bound its rate."),
     ("removed_leaves_queue", "The ordered deliveries of a removed webhook stay open behind the head of their queue."),
     ("retention_drops_live", "Retention counts from the first event of a partition instead of its last."),
-    ("shown_before_recovery", "Readers see the active partition before its write-ahead log has been taken up."),
-    ("stop_drops_gathered", "A stop drops the outcomes that were gathered for sealed partitions."),
+    ("stop_forgets_records", "A stop says that the write-ahead log is not needed, and leaves its records there."),
+    ("unreadable_is_absent", "An event in a file that fails is told to be missing."),
 ];
 
 /// The mutants that the oracle of the store finds. The simulation finds all others.

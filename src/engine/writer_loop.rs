@@ -140,9 +140,7 @@ impl WriterLoop {
         self.take(job, jobs);
         if self.ended {
             let gathered = self.parts.writer.finish();
-            if !mutant!("stop_drops_gathered") {
-                self.apply(gathered.into());
-            }
+            self.apply(gathered.into());
             self.write_outcomes();
             let checkpoint = self.parts.writer.close();
             self.log.checkpoint(&checkpoint);

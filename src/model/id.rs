@@ -268,6 +268,18 @@ mod tests {
     }
 
     #[test]
+    fn no_id_is_ahead_of_every_time_that_was_seen() {
+        let mut stamp = Stamp::after(0);
+        let mut latest = 0;
+        for at in [1_000, 900, 1_000, 5_000, 10, 4_999] {
+            latest = latest.max(at);
+            for _ in 0..10_000 {
+                assert_eq!(stamp.next::<()>(Time(at), u64::MAX).time(), Time(latest));
+            }
+        }
+    }
+
+    #[test]
     fn a_stamp_continues_after_the_newest_known_id() {
         let mut first = Stamp::after(0);
         let old: EventId = first.next(Time(1_700_000_000_000), 7);

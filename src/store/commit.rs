@@ -170,11 +170,20 @@ impl Writer {
         self.checkpoint_with(WalNeed::Needed, |writer, file| Ok(writer.wal.bytes() > 0 || file.is_flushing()))
     }
 
-    /// Runs the last checkpoint before a stop. The partition does not need the write-ahead log afterwards, so nothing
-    /// more may be applied. After a failed sync nothing is done.
+    /// Runs the last checkpoint before a stop, after the files of runs of fingerprints. The partition does not need the
+    /// write-ahead log afterwards, so nothing more may be applied. After a failed sync nothing is done.
     pub fn close(&mut self) -> Result<()> {
         if self.has_lost_writes() {
             return Ok(());
+        }
+        while self.store_fingerprints() {}
+        if mutant!("stop_forgets_records")
+            && let Some(active) = self.partition_set.partition(self.active)
+        {
+            self.partition_set.close(&active)?;
+            let file = self.partition_set.write(&active, ACTIVE_CACHE_BYTES)?;
+            let marks = WriteBatch::on(file.snapshot()?);
+            return self.commit_all(active.first, &file, marks, WalNeed::Unneeded);
         }
         self.checkpoint_with(WalNeed::Unneeded, |_, _| Ok(true))
     }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::plan::{Hook, Order, hooks};
+use super::world::START;
 
 /// An outcome is durable, or lost and sent again, within this time after the answer.
 pub const RECORDED_WITHIN_MS: i64 = 8_000;
@@ -18,6 +19,8 @@ const RATE_REQUESTS: usize = 20;
 const RATE_MARGIN_MS: i64 = 2_500;
 /// Part of a request's timeout in which it is certainly in flight, if it is not answered.
 const IN_FLIGHT_MARGIN_MS: i64 = 2_000;
+/// Time by which an id may be ahead of its answer.
+const ID_AHEAD_MS_MAX: i64 = 1_000;
 /// Maximum recorded faults. The first ones show the cause.
 const FAULTS_MAX: usize = 20;
 
@@ -221,6 +224,10 @@ impl Book {
         let at = accepted.at_ms;
         self.trace(at, &format!("accepted {key} {:x} {is_duplicate}", accepted.event));
         self.meet(key, accepted.event, at);
+        let ahead_ms = (accepted.event >> 80) as i64 - START.plus_ms(at).0;
+        if ahead_ms > ID_AHEAD_MS_MAX {
+            self.fault(at, format!("{key} got an id that is {ahead_ms} ms ahead"));
+        }
         if self.known.insert(accepted.event) {
             self.ends.extend(accepted.ends_ms.map(|ends| (accepted.event, ends)));
             self.unjudged.push(self.accepted.len());

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::children::lock;
 use super::client::Client;
 use super::disk::FaultyDisk;
+use super::time_limit::TimeLimit;
 use super::{START, eventually};
 
 /// Maximum time that a stop waits for running requests.
@@ -36,6 +37,7 @@ pub struct TestDaemon {
     world: Option<ChangeWorld>,
     daemon: Option<Daemon>,
     folder: TempDir,
+    _limit: TimeLimit,
 }
 
 /// The client of the first key: `daemon.get(…)`.
@@ -64,10 +66,11 @@ impl TestDaemon {
 
     /// Starts a daemon on an existing store with its first key.
     pub async fn on_found(folder: TempDir, key: String) -> TestDaemon {
+        let limit = TimeLimit::begin();
         let (settings, clock) = (settings_in(&folder), Arc::new(ManualClock::at(START)));
         let daemon = run(&settings, &clock, None, None).await;
         let client = client_of(&daemon, key);
-        TestDaemon { clock, settings, client, disk: None, world: None, daemon: Some(daemon), folder }
+        TestDaemon { clock, settings, client, disk: None, world: None, daemon: Some(daemon), folder, _limit: limit }
     }
 
     /// Starts a daemon on a platform that differs from that of `start`.
@@ -80,6 +83,7 @@ impl TestDaemon {
         world: Option<ChangeWorld>,
         change: impl FnOnce(&mut Settings),
     ) -> TestDaemon {
+        let limit = TimeLimit::begin();
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = settings_in(&folder);
         change(&mut settings);
@@ -87,7 +91,7 @@ impl TestDaemon {
         let daemon = run(&settings, &clock, disk.as_ref(), world.as_ref()).await;
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         let client = client_of(&daemon, key);
-        TestDaemon { clock, settings, client, disk, world, daemon: Some(daemon), folder }
+        TestDaemon { clock, settings, client, disk, world, daemon: Some(daemon), folder, _limit: limit }
     }
 
     /// Stops as SIGTERM does and starts again on the same data, on another port.

@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod rng;
 pub mod signatures;
+pub mod time_limit;
 
 use std::time::Duration;
 

@@ -250,7 +250,8 @@ impl Lane {
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
         let full =
             if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
-        if full && !(mutant!("in_flight_unbounded") && !single) {
+        let is_unbounded = !single && mutant!("in_flight_unbounded");
+        if full && !is_unbounded {
             return Blocked::Stays;
         }
         if !mutant!("rate_ignored") && self.rate().is_some() && (now.0 as f64) < self.rate_next_ms {

@@ -34,14 +34,14 @@ impl Filter {
             return false;
         }
         let line = self.line_of(key);
-        marks(key).all(|bit| self.words[line + bit / 64] >> (bit % 64) & 1 == 1)
+        marks(key).all(|bit| (self.words[line + bit / 64] >> (bit % 64)) & 1 == 1)
     }
 
     /// The index of the first word of a key's line.
     fn line_of(&self, key: u32) -> usize {
         let lines = (self.words.len() / LINE_WORDS) as u64;
         let hash = u64::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        (hash * lines >> 32) as usize * LINE_WORDS
+        ((hash * lines) >> 32) as usize * LINE_WORDS
     }
 
     /// The words, to be stored.
@@ -58,7 +58,7 @@ impl Filter {
 /// The bits of a key within its line.
 fn marks(key: u32) -> impl Iterator<Item = usize> {
     let hash = (u64::from(key) ^ 0x5DEE_CE66_D1B5_4A32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (0..KEY_MARKS).map(move |number| (hash >> (10 + 9 * number) & 511) as usize)
+    (0..KEY_MARKS).map(move |number| ((hash >> (10 + 9 * number)) & 511) as usize)
 }
 
 #[cfg(test)]

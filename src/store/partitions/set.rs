@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
-use crate::mutants::mutant;
 
 use crate::kv::codec;
 use crate::kv::disk::Disk;
@@ -319,10 +318,7 @@ impl PartitionSet {
             let _ = close_when_unused(file);
         }
         let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Write, cache_bytes)?);
-        if mutant!("shown_before_recovery") {
-            *slot = Some((OpenMode::Write, file.clone()));
-            prepare(&file)?;
-        } else if let Err(error) = prepare(&file) {
+        if let Err(error) = prepare(&file) {
             let _ = close_when_unused(file);
             return Err(error);
         }
