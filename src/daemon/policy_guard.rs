@@ -33,7 +33,7 @@ impl PolicyGuard {
 impl AddressGuard for PolicyGuard {
     fn allows(&self, host: &str, addresses: &[IpAddr], port: u16) -> bool {
         let policy = self.policy.load();
-        // A listener on every address also accepts what is sent to an interface's address.
+        // A listener on every address also accepts connections to an interface's address.
         let is_everywhere = policy.own.iter().any(|own| own.port() == port && own.ip().is_unspecified());
         let is_own = is_everywhere && addresses.iter().any(|ip| self.network.is_own_address(*ip));
         !is_own && check_addrs(&target_host(host), addresses, port, &policy).is_ok()

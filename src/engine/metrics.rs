@@ -1,5 +1,6 @@
 //! Metrics: counters with bounded label sets, in Prometheus' exposition formats.
 
+mod bounds;
 mod levels;
 mod process;
 
@@ -13,7 +14,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engine::client_connections::ConnectionBound;
 use crate::engine::proxy_health::ProxyFailures;
 use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::rules::exposition::{ExpositionFormat, classic};
@@ -22,6 +22,7 @@ use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rej
 
 use crate::engine::sender::Shortage;
 
+use self::bounds::BoundCounters;
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
 
@@ -29,8 +30,6 @@ pub use self::levels::{GaugeInputs, WebhookCounts};
 const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
 const QUEUE_FULL: &str = "queue_full";
 const DISK_FULL: &str = "disk_full";
-const CLIENTS_REFUSED: &str = "New connections of clients that a bound refused";
-const CLIENTS_CLOSED: &str = "Waiting connections of clients that a bound closed for others";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -45,11 +44,6 @@ struct StatusLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QuotaLabel {
-    quota: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,9 +74,7 @@ pub struct Metrics {
     written_bytes: Counter<u64, AtomicU64>,
     followers_cut: Counter<u64, AtomicU64>,
     proxy_failures: Family<ReasonLabel, Counter>,
-    quota_refusals: Family<QuotaLabel, Counter>,
-    clients_refused: Family<ReasonLabel, Counter>,
-    clients_closed: Family<ReasonLabel, Counter>,
+    bounds: BoundCounters,
 }
 
 type CountOfFailures = fn(&ProxyFailures) -> u64;
@@ -117,31 +109,6 @@ fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
         drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
     }
     held_back
-}
-
-/// Registers a counter of connections by their bound. All series exist from the start.
-fn by_bound(registry: &mut Registry, name: &str, help: &str) -> Family<ReasonLabel, Counter> {
-    let counts = Family::<ReasonLabel, Counter>::default();
-    registry.register(name, help, counts.clone());
-    set_by_bound(&counts, &[0; ConnectionBound::ALL.len()]);
-    counts
-}
-
-/// Registers the counter of refusals by quota, with all its series.
-fn by_quota(registry: &mut Registry) -> Family<QuotaLabel, Counter> {
-    let refusals = Family::<QuotaLabel, Counter>::default();
-    registry.register("quota_refusals", "Requests refused because a quota of a tenant is used up", refusals.clone());
-    for quota in Quota::ALL {
-        drop(refusals.get_or_create(&QuotaLabel { quota: quota.as_str() }));
-    }
-    refusals
-}
-
-fn set_by_bound(counts: &Family<ReasonLabel, Counter>, values: &[u64; ConnectionBound::ALL.len()]) {
-    for (bound, value) in ConnectionBound::ALL.iter().zip(values) {
-        let counter = counts.get_or_create(&ReasonLabel { reason: bound.as_str() });
-        counter.inner().store(*value, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 /// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
@@ -200,9 +167,7 @@ impl Default for Metrics {
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
             held_back: held_back_by(&mut registry),
-            quota_refusals: by_quota(&mut registry),
-            clients_refused: by_bound(&mut registry, "client_connections_refused", CLIENTS_REFUSED),
-            clients_closed: by_bound(&mut registry, "client_connections_closed", CLIENTS_CLOSED),
+            bounds: BoundCounters::register(&mut registry),
             registry,
             events,
             duplicates,
@@ -294,7 +259,7 @@ impl Metrics {
 
     /// Counts a request that a quota refused.
     pub fn quota_refused(&self, quota: Quota) {
-        self.quota_refusals.get_or_create(&QuotaLabel { quota: quota.as_str() }).inc();
+        self.bounds.quota_refused(quota);
     }
 
     pub fn damaged(&self) {
@@ -310,8 +275,7 @@ impl Metrics {
             let counter = self.proxy_failures.get_or_create(&ReasonLabel { reason });
             counter.inner().store(count(&levels.proxy_failures), std::sync::atomic::Ordering::Relaxed);
         }
-        set_by_bound(&self.clients_refused, &levels.clients.refused);
-        set_by_bound(&self.clients_closed, &levels.clients.closed);
+        self.bounds.set(&levels.clients);
         let mut text = process::text();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

@@ -115,7 +115,7 @@ impl Network for RealNetwork {
         })
     }
 
-    /// The kernel takes an own address as the source of what is sent to it. A UDP socket tells the source without sending.
+    /// The kernel takes an own address as the source of traffic to it. A UDP socket tells the source without sending.
     fn is_own_address(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

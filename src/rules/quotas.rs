@@ -1,4 +1,4 @@
-//! The quotas of tenants: their limits, and the judgement of what an app asks for.
+//! The quotas of tenants: their limits, and the judgement of requests.
 
 use crate::model::Time;
 use crate::model::time::DAY_MS;

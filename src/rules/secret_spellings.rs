@@ -47,7 +47,7 @@ fn json(word: &str) -> [String; 4] {
     ]
 }
 
-/// Percent-encoded: everything but unreserved characters, what JavaScript leaves as well, forms, and what may stand in a
+/// Percent-encoded: all but unreserved characters, as JavaScript does, as forms do, and all that may not stand in a
 /// path or a query.
 fn percent(word: &str) -> [String; 4] {
     let encoded = |kept: &[u8], space: &str| -> String {

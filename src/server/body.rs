@@ -15,7 +15,7 @@ pub(super) struct BodyPieces<'a> {
     body: Incoming,
     watch: &'a ConnectionTimer,
     is_over: bool,
-    /// The memory of what was read, until the request is answered.
+    /// The memory of the read bytes, until the request is answered.
     held: HeldBody,
 }
 

@@ -5,7 +5,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -80,14 +83,8 @@ pub(super) async fn serve<S: Service>(
     let watch = ConnectionTimer::new(limits, head_by, slot);
     let ids = || service.request_id();
     let gate = RefusalGate::new(conn, first[0], &watch, &ids);
-    let mut http = Box::pin(http1().serve_connection(
-        TokioIo::new(gate),
-        service_fn(|request| async {
-            let answered = answer(service, client, &watch, request, true).await;
-            watch.charge_answer(answered.response.body.len());
-            Ok::<_, Infallible>(response_of(answered).map(Full::new))
-        }),
-    ));
+    let on_request = service_fn(|request| answered(service, client, &watch, request));
+    let mut http = Box::pin(http1().serve_connection(TokioIo::new(gate), on_request));
 
     let mut alarm = pin!(sleep_until(head_by));
     let is_stopping = stop.clone();
@@ -126,6 +123,18 @@ pub(super) async fn serve<S: Service>(
         // The deadline has passed already, so this is the last wait. An error affects the peer only.
         let _ = timeout(limits.linger, gate.shutdown()).await;
     }
+}
+
+/// Answers one request.
+async fn answered<S: Service>(
+    service: &S,
+    client: Client,
+    watch: &ConnectionTimer,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let answered = answer(service, client, watch, request, true).await;
+    watch.charge_answer(answered.response.body.len());
+    Ok(response_of(answered).map(Full::new))
 }
 
 fn http1() -> http1::Builder {

@@ -126,7 +126,7 @@ impl Dispatcher {
             .read_turns
             .wait(key)
             .await
-            .ok_or_else(|| too_many("too_many_reads", "this key has too many reads waiting"))?;
+            .ok_or_else(|| too_many("too_many_reads", "this key has too many reads waiting", BUSY_RETRY_S))?;
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || {
@@ -177,7 +177,7 @@ impl Dispatcher {
                 },
                 Step::Test { test_send, then } => {
                     let place = self.running_tests.begin(test_send.webhook.id);
-                    let _place = place.map_err(|why| too_many("too_many_tests", why))?;
+                    let _place = place.map_err(|why| too_many("too_many_tests", why, BUSY_RETRY_S))?;
                     let trying = self.engine.deliverer.send_test(
                         &test_send.webhook,
                         &test_send.event_type,
@@ -340,11 +340,11 @@ fn opens_page(http_request: &HttpRequest) -> bool {
 }
 
 fn rate_limited(wait_s: u32) -> ApiError {
-    too_many("rate_limited", "this key makes more requests than it may").retry_after(wait_s)
+    too_many("rate_limited", "this key makes more requests than it may", wait_s)
 }
 
-fn too_many(code: &'static str, detail: &str) -> ApiError {
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(BUSY_RETRY_S)
+fn too_many(code: &'static str, detail: &str, wait_s: u32) -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(wait_s)
 }
 
 /// 429 with the quota and the time from which the request fits, if that is known.

@@ -193,7 +193,7 @@ mod tests {
             format!("{encoding}{length}"),
             format!("{encoding}{padding}{padding}{length}"),
             format!("{length}{padding}{padding}{encoding}"),
-            format!("tRANSFER-encoding:chunked\nCONTENT-length:0\n"),
+            "tRANSFER-encoding:chunked\nCONTENT-length:0\n".to_owned(),
         ] {
             let chunks = "2;a=b\r\nxy\r\n0\r\nT: t\r\n\r\n";
             let both = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n{chunks}");

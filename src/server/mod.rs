@@ -57,13 +57,13 @@ pub const STRANGERS_BYTES_MAX: usize = 96 << 20;
 /// Maximum bytes of all bodies that are being read or answered.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Memory of a connection before its first byte.
-const SILENT_BYTES: usize = 6 * 1024;
+const SILENT_BYTES: usize = 8 * 1024;
 /// Further memory of a connection that speaks HTTP/1.1.
-const HTTP1_BYTES: usize = 14 * 1024;
+const HTTP1_BYTES: usize = 28 * 1024;
 /// Further memory of a connection that speaks HTTP/2.
-const HTTP2_BYTES: usize = 32 * 1024;
+const HTTP2_BYTES: usize = 48 * 1024;
 /// Further memory of a connection that is secured by TLS.
-const TLS_BYTES: usize = 24 * 1024;
+const TLS_BYTES: usize = 28 * 1024;
 
 /// Limits that a test may shrink. The defaults are the published ones.
 #[derive(Debug, Clone, Copy)]

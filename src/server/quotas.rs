@@ -46,7 +46,7 @@ pub(super) struct QuotaContext<'a> {
 }
 
 impl Quotas {
-    /// Judges a write request, and counts what it publishes. The result is held until the request is applied.
+    /// Judges a write request, and counts its events. The result is held until the request is applied.
     ///
     /// # Errors
     /// The quota that is used up. Nothing is counted then.

@@ -13,7 +13,7 @@ const BURST_S: f64 = 1.0;
 /// Maximum number of cached rates.
 const RATES_MAX: usize = 10_000;
 
-/// What is left of the rates of all keys.
+/// The requests that all keys have left.
 #[derive(Default)]
 pub(super) struct KeyRates {
     buckets: Mutex<HashMap<KeyId, RateBucket>>,

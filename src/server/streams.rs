@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// Maximum concurrent requests of one connection without a valid key.
 pub(super) const STRANGER_STREAMS_MAX: usize = 8;
 /// Memory of a stream, besides its answer.
-const STREAM_BYTES: usize = 8 * 1024;
+const STREAM_BYTES: usize = 24 * 1024;
 
 tokio::task_local! {
     /// The deadline of the stream that the current task serves.

@@ -350,7 +350,7 @@ impl ConnectionSlot {
     }
 }
 
-/// Received bytes, and what is waiting to be written.
+/// Received bytes, and bytes that wait to be written.
 impl ConnectionSlot {
     /// Records received bytes. Those of a stranger are charged until the request is whole. hyper and the framing check
     /// each keep a copy of the first bytes.

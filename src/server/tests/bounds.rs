@@ -119,7 +119,7 @@ fn a_network_of_ipv6_is_one_address_and_mapped_ipv4_is_ipv4() {
 
 #[tokio::test]
 async fn strangers_share_their_memory_and_the_longest_half_head_goes_first() {
-    let strangers_bytes_max = 200 * 1024;
+    let strangers_bytes_max = 400 * 1024;
     let running = run(ServerLimits { strangers_bytes_max, ..limits() }).await;
     let mut known = running.connect().await;
     known.say(request("GET /v1/webhooks", "", "")).await;
