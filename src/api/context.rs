@@ -6,7 +6,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::Time;
+use crate::model::{Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
 use crate::store::{Registry, Store};
@@ -51,6 +51,8 @@ pub trait HealthSource: Send + Sync {
     fn unready(&self) -> Vec<HealthIssue>;
     /// The problems that need attention although the daemon is ready.
     fn warnings(&self) -> Vec<HealthIssue>;
+    /// Requests to a webhook that have no answer yet, and outcomes that are not durable.
+    fn in_flight(&self, webhook: WebhookId) -> u32;
     /// The metrics in this exposition format.
     fn metrics(&self, format: ExpositionFormat) -> String;
 }

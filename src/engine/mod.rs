@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::model::Time;
+use crate::model::{Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::store::admin::{BackupSnapshot, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
@@ -240,6 +240,11 @@ impl Engine {
     /// Dispatched deliveries whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
         self.scheduler.outstanding()
+    }
+
+    /// Deliveries of a webhook that were dispatched and whose outcome is not durable yet.
+    pub fn in_flight(&self, webhook: WebhookId) -> u32 {
+        self.scheduler.in_flight(webhook)
     }
 
     /// All metrics in one of Prometheus' exposition formats.

@@ -20,7 +20,7 @@ use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
-use crate::model::id::{Id, KeyId};
+use crate::model::id::{Id, KeyId, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::store::Rejection;
 
@@ -220,6 +220,10 @@ impl HealthSource for Dispatcher {
 
     fn warnings(&self) -> Vec<HealthIssue> {
         self.engine.warnings().into_iter().map(trouble).collect()
+    }
+
+    fn in_flight(&self, webhook: WebhookId) -> u32 {
+        self.engine.in_flight(webhook)
     }
 
     fn metrics(&self, format: ExpositionFormat) -> String {

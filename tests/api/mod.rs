@@ -7,6 +7,7 @@ mod bodies;
 mod circuit;
 mod clock_steps;
 mod cloudevents;
+mod diagnosis;
 mod erase;
 mod fairness;
 mod feed;

@@ -10,7 +10,7 @@ use postrider::api::{
     Api, ApiContext, ApiMount, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
     auth, dialects,
 };
-use postrider::model::{Scope, Time};
+use postrider::model::{Scope, Time, WebhookId};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
@@ -31,6 +31,10 @@ impl HealthSource for Quiet {
     fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
+    fn in_flight(&self, _: WebhookId) -> u32 {
+        0
+    }
+
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }

@@ -22,6 +22,7 @@ mod waiting;
 pub mod waiting_for;
 pub mod webhook_fields;
 pub mod webhook_form;
+pub mod webhook_live;
 pub mod webhook_patch;
 pub mod webhook_schema;
 pub mod webhook_text;
