@@ -44,6 +44,7 @@ pub use read::due::{DueSlice, ExpiredDelivery};
 pub use read::failed::{FailedPage, FailedPosition};
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::lookup::DueKey;
+pub use read::matching::MatchCount;
 pub use read::named::NamedPage;
 pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, TimeSpan};
 pub use read::waiting::{WaitingPage, WaitingPosition};

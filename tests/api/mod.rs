@@ -28,5 +28,6 @@ mod restart;
 mod retention;
 mod retries;
 mod secrets;
+mod send_waiting;
 mod times;
 mod waiting;

@@ -394,7 +394,9 @@ fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
         let found = read(store.job(tenant, *id))?;
         let wanted = oracle.job_shown(*id);
         ensure!(found == wanted, "job {id}: {found:?} should be {wanted:?}");
-        let (found, wanted) = (read(store.matching(tenant, &job.spec, now))?, oracle.matching(tenant, &job.spec, now));
+        let count = read(store.matching(tenant, &job.spec, now))?;
+        ensure!(!count.at_least, "job {id}: {} of so few rows are no end", count.matched);
+        let (found, wanted) = (count.matched, oracle.matching(tenant, &job.spec, now));
         ensure!(found == wanted, "job {id} would match {found}, not {wanted}");
     }
     Ok(())

@@ -9,6 +9,7 @@ pub mod feed;
 pub mod jobs;
 pub mod lists;
 pub mod lookup;
+pub mod matching;
 pub mod named;
 pub mod newest_first;
 pub mod query;
