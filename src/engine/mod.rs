@@ -10,11 +10,13 @@ pub mod clock;
 mod compiled_webhook;
 pub mod critical_task;
 pub mod deliverer;
+pub mod drawn_ids;
 mod expiry;
 pub mod feeds;
 pub mod handshake;
 pub mod janitor;
 mod log_backoff;
+mod machine_state;
 pub mod metrics;
 pub mod network;
 pub mod proxy_health;
@@ -45,6 +47,7 @@ use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
 use self::critical_task::CriticalTask;
 use self::deliverer::Deliverer;
+use self::drawn_ids::DrawnIds;
 use self::feeds::Feeds;
 use self::handshake::Handshakes;
 use self::metrics::{GaugeInputs, Metrics};
@@ -87,6 +90,8 @@ pub struct Engine {
     /// Notified when a critical task panicked: the process must end.
     pub crashed: Arc<Notify>,
     in_flight_max: usize,
+    /// When the engine started.
+    started_at: Time,
     scheduler: SchedulerHandle,
     write_queue: WriteQueue,
 }
@@ -102,6 +107,7 @@ pub struct RunningTasks {
 struct EffectConsumers {
     metrics: Arc<Metrics>,
     feeds: Arc<Feeds>,
+    drawn_ids: Arc<DrawnIds>,
     /// Wakes the replay jobs.
     jobs: Arc<Notify>,
     clock_trust: Arc<janitor::ClockTrustFlag>,
@@ -114,7 +120,8 @@ impl EffectConsumers {
     fn consume(&self, effects: Effects) {
         state_log::log(&effects);
         self.metrics.finished(effects.finals);
-        self.feeds.ring(&effects.feeds);
+        self.drawn_ids.end(effects.recorded.iter().chain(&effects.unrecorded).copied());
+        self.feeds.ring(&effects.feeds, !effects.recorded.is_empty());
         if effects.jobs {
             self.jobs.notify_one();
         }
@@ -138,18 +145,20 @@ impl Engine {
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
+        let started_at = clock.now();
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers {
             metrics: Arc::default(),
             feeds: Arc::default(),
+            drawn_ids: Arc::default(),
             jobs: Arc::new(Notify::new()),
             clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed.clone())),
             expiry: Arc::default(),
             scheduler: scheduler_handle.clone(),
         };
-        let EffectConsumers { metrics, feeds, jobs, clock_trust, expiry, .. } = consumers.clone();
+        let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,
             first: opened.first,
@@ -171,6 +180,7 @@ impl Engine {
             proxy_health: ProxyHealth::default(),
             watcher,
             shortages: Arc::default(),
+            drawn_ids,
         });
         let engine = Engine {
             store,
@@ -185,6 +195,7 @@ impl Engine {
             broken,
             crashed,
             in_flight_max,
+            started_at,
             scheduler: scheduler_handle,
             write_queue,
         };

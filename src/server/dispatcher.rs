@@ -20,7 +20,9 @@ use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
-use crate::model::id::{Id, KeyId, WebhookId};
+use crate::model::feed_topic::FeedTopic;
+use crate::model::id::{AttemptId, Id, KeyId, WebhookId};
+use crate::model::machine::MachineState;
 use crate::rules::exposition::ExpositionFormat;
 use crate::store::Rejection;
 
@@ -180,8 +182,8 @@ impl Dispatcher {
                     // Boxed, because it is large and rare: every connection would reserve its memory.
                     then(Box::pin(trying).await)?
                 }
-                Step::Wait { webhook, until } => {
-                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(webhook));
+                Step::Wait { topic, until } => {
+                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(topic));
                     let notified = notify.clone().notified_owned();
                     tokio::pin!(notified);
                     notified.as_mut().enable();
@@ -206,10 +208,13 @@ impl Dispatcher {
     }
 
     fn commits_for(&self, pass: &Pass) -> Option<Arc<Notify>> {
-        let webhook = pass.found.awaited_webhook()?;
+        let topic = pass.found.awaited()?;
         // An unknown id gets no entry in the feeds' map.
-        let is_known = self.engine.store.registry().webhook_by_id(webhook).is_some();
-        is_known.then(|| self.engine.feeds.of(webhook))
+        let is_known = match topic {
+            FeedTopic::Deliveries(webhook) => self.engine.store.registry().webhook_by_id(webhook).is_some(),
+            FeedTopic::Attempts => true,
+        };
+        is_known.then(|| self.engine.feeds.of(topic))
     }
 }
 
@@ -224,6 +229,14 @@ impl HealthSource for Dispatcher {
 
     fn in_flight(&self, webhook: WebhookId) -> u32 {
         self.engine.in_flight(webhook)
+    }
+
+    fn attempts_below(&self) -> Option<AttemptId> {
+        self.engine.deliverer.drawn_ids.lowest()
+    }
+
+    fn machine(&self) -> MachineState {
+        self.engine.machine_state()
     }
 
     fn metrics(&self, format: ExpositionFormat) -> String {

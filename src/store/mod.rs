@@ -37,6 +37,7 @@ pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MA
 pub use partitions::open::{Opened, open, open_with_ids};
 pub use partitions::set::StoreOptions;
 pub use partitions::sizes::StoreSizes;
+pub use read::attempt_stream::AttemptPage;
 pub use read::audit::{AuditFilter, AuditRow};
 pub use read::counts::HourCount;
 pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};

@@ -1,6 +1,8 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
 //! a clock that only the test moves. Each theme has a module.
 
+mod attempt_request;
+mod attempt_stream;
 mod auth_and_scopes;
 mod bad_disk;
 mod bodies;
@@ -29,5 +31,6 @@ mod retention;
 mod retries;
 mod secrets;
 mod send_waiting;
+mod system;
 mod times;
 mod waiting;

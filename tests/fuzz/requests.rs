@@ -35,6 +35,14 @@ impl HealthSource for Quiet {
         0
     }
 
+    fn machine(&self) -> postrider::model::machine::MachineState {
+        Default::default()
+    }
+
+    fn attempts_below(&self) -> Option<postrider::model::AttemptId> {
+        None
+    }
+
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }

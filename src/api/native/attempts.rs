@@ -124,7 +124,7 @@ impl<'a> AttemptView<'a> {
 }
 
 /// Header lines as one object in their order. Repeated ones are joined as in RFC 9110 section 5.3.
-fn headers(lines: &Headers) -> Map<String, Value> {
+pub fn headers(lines: &Headers) -> Map<String, Value> {
     let mut map = Map::new();
     for (name, value) in lines.iter() {
         match map.get_mut(name) {

@@ -295,10 +295,12 @@ impl Scheduler {
             let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
                 AttemptEnd::Made(report) => report,
                 AttemptEnd::Withheld(until) => {
+                    deliverer.drawn_ids.end([dispatch.delivery_id]);
                     let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, until));
                     return;
                 }
                 AttemptEnd::Short(shortage) => {
+                    deliverer.drawn_ids.end([dispatch.delivery_id]);
                     let now = deliverer.clock.now();
                     metrics.held_back(shortage);
                     deliverer.shortages.record(shortage, now);
