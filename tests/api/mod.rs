@@ -11,6 +11,7 @@ mod clock_steps;
 mod cloudevents;
 mod diagnosis;
 mod erase;
+mod event_types;
 mod fairness;
 mod feed;
 mod handshake;

@@ -100,6 +100,8 @@ async fn read(name: &str) {
     let ill = &failed["data"][0];
     assert_eq!((&ill["event_type"], &ill["status"]), (&json!("ill"), &json!("failed")), "{failed}");
     assert!(failed["indexed_from"].is_string(), "the version had no index: {failed}");
+    let types = daemon.get("/v1/event-types").await;
+    assert!(types["indexed_from"].is_string(), "the version counted no types: {types}");
     let found = daemon.get("/v1/events?event_id=of%20ill").await;
     assert_eq!(found["data"][0]["type"], json!("ill"), "{found}");
     assert!(found["indexed_from"].is_string(), "the version had no index: {found}");

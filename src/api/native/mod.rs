@@ -8,6 +8,7 @@ pub mod audit;
 mod bulk_retry;
 pub mod cloudevents;
 pub mod deliveries;
+pub mod event_types;
 pub mod events;
 pub mod feed;
 pub mod health;

@@ -7,7 +7,7 @@ use crate::model::Scope;
 
 use super::routes::get;
 use super::system;
-use super::{attempt_request, attempt_stream};
+use super::{attempt_request, attempt_stream, event_types};
 
 pub const SYSTEM: Route = get(
     "/v1/system",
@@ -43,3 +43,15 @@ pub const ATTEMPT_REQUEST: Route = get(
         &[ok::<attempt_request::AttemptRequestView>("Credentials are masked.")],
     ),
 );
+
+pub const EVENT_TYPES: Route = get(
+    "/v1/event-types",
+    Needs(Scope::EventsRead, event_types::list),
+    doc(
+        "listEventTypes",
+        "events",
+        "List the event types that were seen within the retention, with counts of 24 hours",
+        &[ok::<event_types::EventTypeListView>("By name.")],
+    ),
+)
+.with_query(event_types::FILTERS);

@@ -420,6 +420,7 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
+    observing::EVENT_TYPES,
     observing::ATTEMPTS,
     observing::ATTEMPT_REQUEST,
     get(

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod counts;
 pub mod details;
 pub mod due;
+pub mod event_types;
 pub mod expired;
 pub mod failed;
 pub mod feed;
