@@ -6,7 +6,8 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::Time;
+use crate::model::machine::MachineState;
+use crate::model::{AttemptId, Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
 use crate::store::{Registry, Store, TenantScope};
@@ -51,6 +52,12 @@ pub trait HealthSource: Send + Sync {
     fn unready(&self) -> Vec<HealthIssue>;
     /// The problems that need attention although the daemon is ready.
     fn warnings(&self) -> Vec<HealthIssue>;
+    /// Requests to a webhook that have no answer yet, and outcomes that are not durable.
+    fn in_flight(&self, webhook: WebhookId) -> u32;
+    /// Attempts with this id or a greater one may still be recorded. `None` if only the store's newest id bounds them.
+    fn attempts_below(&self) -> Option<AttemptId>;
+    /// The daemon's own figures now.
+    fn machine(&self) -> MachineState;
     /// The metrics in this exposition format.
     fn metrics(&self, format: ExpositionFormat) -> String;
     /// The use of the quotas that the tenant has.

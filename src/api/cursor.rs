@@ -22,6 +22,7 @@ pub enum CursorKind {
     Replays,
     Audit,
     Feed,
+    AttemptStream,
 }
 
 impl CursorKind {
@@ -38,6 +39,7 @@ impl CursorKind {
             CursorKind::Replays => "rply",
             CursorKind::Audit => "audt",
             CursorKind::Feed => "feed",
+            CursorKind::AttemptStream => "atst",
         }
     }
 

@@ -253,6 +253,11 @@ impl Params {
         self.read(&cursor(kind), NOT_OF_LIST, |text| cursor::read(kind, text))
     }
 
+    /// The position of a cursor in a parameter of another name.
+    pub fn position(&self, param: &Param, kind: CursorKind) -> Result<Option<u128>, ApiError> {
+        self.read(param, NOT_OF_LIST, |text| cursor::read(kind, text))
+    }
+
     /// `from`, `to`, `limit` and `cursor` together.
     pub fn window(&self, kind: CursorKind) -> Result<ListWindow, ApiError> {
         Ok(ListWindow {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::model::{Scope, Time, WebhookId};
+use crate::model::feed_topic::FeedTopic;
+use crate::model::{Scope, Time};
 use crate::store::Registry;
 
 use super::auth::{self, Principal};
@@ -86,6 +87,8 @@ pub enum Execution {
     Inline,
     /// On a blocking thread. The handler may return `Step::Wait` for the webhook whose id is this path parameter.
     Waiting(&'static str),
+    /// On a blocking thread. The handler may return `Step::Wait` for attempts.
+    WaitingForAttempts,
 }
 
 /// One row of a route table.
@@ -144,6 +147,12 @@ impl Route {
     #[must_use]
     pub const fn waits(self, webhook: &'static str) -> Route {
         Route { execution: Execution::Waiting(webhook), ..self }
+    }
+
+    /// The same route for a handler that waits for commits of attempts.
+    #[must_use]
+    pub const fn waits_for_attempts(self) -> Route {
+        Route { execution: Execution::WaitingForAttempts, ..self }
     }
 
     /// Whether the route also answers HEAD, for which the server omits the body.
@@ -275,11 +284,13 @@ impl MatchedRoute {
         self.route().is_some_and(|route| route.execution == Execution::Inline)
     }
 
-    /// The webhook for whose commits the handler may wait. `None` if the route does not wait or the id is malformed.
-    pub fn awaited_webhook(&self) -> Option<WebhookId> {
-        match &self.matched {
-            RouteMatch::Route(Route { execution: Execution::Waiting(name), .. }, path) => path.get(name).parse().ok(),
-            _ => None,
+    /// The commits that the handler may wait for. `None` if the route does not wait or the id is malformed.
+    pub fn awaited(&self) -> Option<FeedTopic> {
+        let RouteMatch::Route(route, path) = &self.matched else { return None };
+        match route.execution {
+            Execution::Waiting(name) => path.get(name).parse().ok().map(FeedTopic::Deliveries),
+            Execution::WaitingForAttempts => Some(FeedTopic::Attempts),
+            Execution::Blocking | Execution::Inline => None,
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{AttemptMade, Time, Webhook, WebhookId};
+use crate::model::feed_topic::FeedTopic;
+use crate::model::{AttemptMade, Time, Webhook};
 use crate::store::{Applied, Rejection, WriteRequest};
 
 use super::error::ApiError;
@@ -29,11 +30,11 @@ pub enum Step {
         test_send: Box<TestSend>,
         then: Then<AttemptMade>,
     },
-    /// No delivery yet: handle the same request again, with the same `Context::since`, as soon as a delivery of
-    /// `webhook` is committed, and at `until` at the latest. The server subscribes to the webhook before it first
-    /// handles such a request, so that no commit falls between reading and waiting.
+    /// No row yet: handle the same request again, with the same `Context::since`, as soon as a row of `topic` is
+    /// committed, and at `until` at the latest. The server subscribes to the topic before it first handles such a
+    /// request, so that no commit falls between reading and waiting.
     Wait {
-        webhook: WebhookId,
+        topic: FeedTopic,
         until: Time,
     },
 }

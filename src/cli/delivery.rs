@@ -10,6 +10,7 @@ use super::{
     list::{Filters, Paging},
     moment::{self, Direction},
     noun::Noun,
+    reconnect::until_answered,
     resolve, row_names,
     screen::Screen,
     table::{Column, id, number, text, time, word},
@@ -42,6 +43,27 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
     number("MS", "response_time_ms"),
     time("STARTED (UTC)", "started_at"),
 ];
+
+/// Attempts to several webhooks.
+const STREAM_COLUMNS: &[Column] = &[
+    id("ID", "id", Noun::Attempt),
+    time("STARTED (UTC)", "started_at"),
+    word("OUTCOME", "outcome"),
+    number("CODE", "status_code"),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
+    text("ERROR", "error"),
+    id("DELIVERY", "delivery_id", Noun::Delivery),
+    number("NO", "number"),
+    number("MS", "response_time_ms"),
+];
+
+/// How long the daemon holds an answer back, in seconds, until there is an attempt.
+const FOLLOW_WAIT_S: &str = "25";
+
+const STREAM_EXAMPLES: &str = "\
+Examples:
+  postrider attempt list --failed --from 1h
+  postrider attempt list --status-code 5xx --follow -o json";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -179,6 +201,15 @@ pub struct Attempt {
 
 #[derive(Debug, Subcommand)]
 enum AttemptAction {
+    /// List attempts to all webhooks or to one, in the order in which they were recorded
+    #[command(after_help = STREAM_EXAMPLES)]
+    List(Box<Stream>),
+    /// Show the request of one attempt as it was sent: headers, credentials masked, and the body
+    Request {
+        /// The attempt: its id, or the beginning of its id
+        #[arg(value_name = "ATTEMPT")]
+        id: String,
+    },
     /// Show one attempt with headers, answer and timings
     Get {
         /// The attempt: its id, or the beginning of its id
@@ -187,11 +218,80 @@ enum AttemptAction {
     },
 }
 
+#[derive(Args, Debug)]
+struct Stream {
+    /// Only those to this webhook: its name, or the beginning of its id
+    #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
+    webhook: Option<String>,
+    /// Only attempts that failed
+    #[arg(long, help_heading = "Filters")]
+    failed: bool,
+    /// Only with one of these outcomes, such as timeout,tls_error
+    #[arg(long, value_name = "OUTCOME", help_heading = "Filters")]
+    outcome: Option<String>,
+    /// Only with one of these HTTP statuses or classes, such as 429,5xx
+    #[arg(long, value_name = "CODE", help_heading = "Filters")]
+    status_code: Option<String>,
+    /// Only of events of this type
+    #[arg(long = "type", value_name = "TYPE", help_heading = "Filters")]
+    kind: Option<String>,
+    /// Part of a type, error or URL, or a whole id or status code
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    search: Option<String>,
+    /// Begin at this moment in place of the newest ones: 2026-11-22T03:29:00Z, 2026-11-22, or 1h (ago)
+    #[arg(long, value_name = "MOMENT")]
+    from: Option<String>,
+    /// Go on behind this point, a `next_cursor` of the API
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// Rows of an answer, 1 to 250
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=250), value_name = "N")]
+    limit: u16,
+    /// Wait for further ones, for ever; with `-o json` one row a line
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Stream {
+    async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
+        let webhook = resolve::optional(client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let call = Call::get(&["attempts"])
+            .query("webhook_id", webhook)
+            .query("success", self.failed.then_some(false))
+            .query("outcome", self.outcome.as_ref())
+            .query("status_code", self.status_code.as_ref())
+            .query("type", self.kind.as_ref())
+            .query("search", self.search.as_ref())
+            .query("limit", Some(self.limit));
+        let from = moment::read_optional("--from", self.from.as_ref(), Direction::Back)?;
+        let first = call.clone().query("from", from).query("after", self.after.as_ref());
+        if screen.is_json() && !self.follow {
+            return screen.text(client.call(first).await?.body);
+        }
+        let mut shown = list::Shown::default();
+        let mut page = list::page(client, &first).await?;
+        page.show(client, screen, &mut shown, STREAM_COLUMNS).await?;
+        while let Some(cursor) = page.next_cursor.take().filter(|_| self.follow) {
+            let next = call.with_query("after", &cursor).with_query("wait_s", FOLLOW_WAIT_S);
+            page = until_answered(async || list::page(client, &next).await).await?;
+            page.show(client, screen, &mut shown, STREAM_COLUMNS).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Attempt {
     pub async fn run(self) -> Result<(), Exit> {
-        let AttemptAction::Get { id } = self.action;
         let client = self.remote.client()?;
-        let id = resolve::id(&client, Noun::Attempt, &id).await?;
+        let id = match &self.action {
+            AttemptAction::List(args) => return args.run(&client, self.remote.screen()).await,
+            AttemptAction::Get { id } | AttemptAction::Request { id } => id,
+        };
+        let id = resolve::id(&client, Noun::Attempt, id).await?;
+        if matches!(self.action, AttemptAction::Request { .. }) {
+            let answer = client.call(Call::get(&["attempts", &id, "request"])).await?;
+            return self.remote.screen().record(&answer.body);
+        }
         let answer = client.call(Call::get(&["attempts", &id])).await?;
         self.remote.screen().object(Noun::Attempt, &answer.body)
     }

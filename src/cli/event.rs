@@ -23,6 +23,9 @@ const COLUMNS: &[Column] = &[
     time("RECEIVED (UTC)", "received_at"),
 ];
 
+const TYPE_COLUMNS: &[Column] =
+    &[text("TYPE", "type"), number("LAST 24 H", "last_24h_events"), time("LAST SEEN (UTC)", "last_seen")];
+
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider event list --type invoice.paid --from 24h
@@ -44,6 +47,14 @@ enum Action {
     List(List),
     /// Show one event with its data and its delivery to each webhook
     Get(Id),
+    /// List the types of events that were received within the retention, with counts of 24 hours
+    Types {
+        /// Only those of this app
+        #[arg(long, value_name = "APP", help_heading = "Filters")]
+        app: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// List the deliveries of one event
     Deliveries {
         #[command(flatten)]
@@ -92,7 +103,7 @@ impl Event {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let mut action = self.action;
         match &mut action {
-            Action::List(_) => {}
+            Action::List(_) | Action::Types { .. } => {}
             Action::Get(Id { id }) | Action::Cancel(Id { id }) | Action::Erase(Id { id }) => {
                 *id = resolve::id(&client, Noun::Event, id).await?;
             }
@@ -110,6 +121,10 @@ impl Event {
                     .query("from", from)
                     .query("to", to);
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
+            }
+            Action::Types { app, paging } => {
+                let call = Call::get(&["event-types"]).query("app_id", app);
+                return list::print(&client, screen, call, &paging, TYPE_COLUMNS).await;
             }
             Action::Deliveries { id, paging } => {
                 let call = Call::get(&["events", &id.id, "deliveries"]);

@@ -13,10 +13,12 @@ const GROUPS: [(&str, &[&str]); 3] = [
         &[
             "doctor",
             "ready",
+            "system",
             "config",
             "key",
             "app",
             "org",
+            "audit",
             "backup",
             "restore",
             "verify",

@@ -2,6 +2,7 @@
 //! against any daemon. Verbs that run in this process, such as `serve`, use the daemon's own code.
 
 mod app;
+mod audit;
 mod backup;
 mod client;
 mod compact;
@@ -39,6 +40,7 @@ mod send;
 mod serve;
 mod shell;
 mod stats;
+mod system;
 mod table;
 mod tail;
 mod target;
@@ -87,10 +89,12 @@ pub enum Verb {
     Replay(replay::Replay),
     Tail(tail::Tail),
     Stats(stats::Stats),
+    System(system::System),
     Ready(ready::Ready),
     Key(key::Key),
     Org(org::Org),
     App(app::App),
+    Audit(audit::Audit),
     Config(config::Config),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),

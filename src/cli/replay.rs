@@ -35,6 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   postrider replay --webhook invoices --ended-from 24h --status failed --status-code 5xx
   postrider replay --webhook invoices --from 2026-11-20 --to 2026-11-21 --missing --dry-run
+  postrider replay --webhook invoices --waiting --outcome timeout
   postrider replay list";
 
 /// Send past events again, as a job that survives a restart
@@ -95,6 +96,9 @@ struct Create {
     /// Only events the webhook has no delivery for, for instance from before it existed
     #[arg(long)]
     missing: bool,
+    /// Send what waits now in place of what has ended: the same deliveries become due, at the webhook's own rate
+    #[arg(long, conflicts_with_all = ["status", "missing", "ended_from", "ended_to"])]
+    waiting: bool,
     /// Say how many events match, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -165,6 +169,7 @@ impl Create {
             ("ended_from", ended_from.map(Value::from)),
             ("ended_to", ended_to.map(Value::from)),
             ("missing", self.missing.then_some(true.into())),
+            ("waiting", self.waiting.then_some(true.into())),
             ("dry_run", self.dry_run.then_some(true.into())),
             ("rate_per_s", self.rate.map(Value::from)),
         ]))

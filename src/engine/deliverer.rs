@@ -18,6 +18,7 @@ use crate::store::{AttemptReport, Dispatch, FailureCause};
 
 use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::{CompiledWebhook, RenderedRequest};
+use crate::engine::drawn_ids::DrawnIds;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
 use crate::engine::proxy_health::ProxyHealth;
 use crate::engine::sender::{
@@ -57,6 +58,7 @@ pub struct Deliverer {
     pub proxy_health: ProxyHealth,
     pub watcher: Option<Arc<dyn AttemptObserver>>,
     pub shortages: Arc<Shortages>,
+    pub drawn_ids: Arc<DrawnIds>,
 }
 
 impl Deliverer {
@@ -141,6 +143,9 @@ impl Deliverer {
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
+        if let Some(id) = attempt_id {
+            self.drawn_ids.begin(dispatch.delivery_id, id);
+        }
         let shown_id = attempt_id.unwrap_or(AttemptId::MIN);
         let outgoing = compiled.map_err(|why| (why, FailureCause::Receiver)).and_then(|compiled| {
             let out = compiled.render(dispatch, shown_id, self.clock.wall(), self.nonce(webhook));

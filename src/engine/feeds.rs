@@ -1,4 +1,4 @@
-//! Feeds: wakes readers of a webhook's feed when a delivery of that webhook is committed.
+//! Feeds: wakes readers when a delivery of their webhook, or an attempt, is committed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,32 +6,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::model::feed_topic::FeedTopic;
 use crate::model::id::WebhookId;
 
 #[derive(Debug, Default)]
 pub struct Feeds {
-    waiting: Mutex<HashMap<WebhookId, Arc<Notify>>>,
+    waiting: Mutex<HashMap<FeedTopic, Arc<Notify>>>,
     closed: AtomicBool,
 }
 
 impl Feeds {
-    /// Notified at the webhook's next commit. The caller takes it before reading the feed, so that no commit is missed.
-    pub fn of(&self, webhook: WebhookId) -> Arc<Notify> {
+    /// Notified at the topic's next commit. The caller takes it before reading the feed, so that no commit is missed.
+    pub fn of(&self, topic: FeedTopic) -> Arc<Notify> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(webhook).or_default().clone()
+        waiting.entry(topic).or_default().clone()
     }
 
-    /// Wakes the readers of webhooks with newly committed deliveries.
-    pub fn ring(&self, webhooks: &[WebhookId]) {
-        if webhooks.is_empty() {
+    /// Wakes the readers of webhooks with newly committed deliveries, and those of attempts if there are new ones.
+    pub fn ring(&self, webhooks: &[WebhookId], has_attempts: bool) {
+        if webhooks.is_empty() && !has_attempts {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.is_empty() {
             return;
         }
-        for webhook in webhooks {
-            if let Some(notify) = waiting.get(webhook) {
+        let deliveries = webhooks.iter().map(|webhook| FeedTopic::Deliveries(*webhook));
+        for topic in deliveries.chain(has_attempts.then_some(FeedTopic::Attempts)) {
+            if let Some(notify) = waiting.get(&topic) {
                 notify.notify_waiters();
             }
         }

@@ -3,6 +3,7 @@
 mod bounds;
 mod levels;
 mod process;
+mod recent_commits;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::engine::sender::Shortage;
 use self::bounds::BoundCounters;
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
+use self::recent_commits::RecentCommits;
 
 /// Final statuses of a delivery.
 const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
@@ -65,6 +67,7 @@ pub struct Metrics {
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
+    recent_commits: RecentCommits,
     commit_orders: Histogram,
     commit_bytes: Histogram,
     lag: Histogram,
@@ -179,6 +182,7 @@ impl Default for Metrics {
             refused,
             storage_failures,
             commits,
+            recent_commits: RecentCommits::default(),
             commit_orders,
             commit_bytes,
             lag,
@@ -195,8 +199,14 @@ impl Default for Metrics {
 impl Metrics {
     pub fn committed(&self, write_requests: usize, took: Duration, bytes: u64) {
         self.commits.observe(took.as_secs_f64());
+        self.recent_commits.record(took);
         self.commit_orders.observe(write_requests as f64);
         self.commit_bytes.observe(bytes as f64);
+    }
+
+    /// The 50th and 99th percentile of the latest commits, in microseconds.
+    pub fn commit_percentiles(&self) -> (Option<u32>, Option<u32>) {
+        self.recent_commits.percentiles()
     }
 
     /// Counts deliveries that became final.

@@ -11,11 +11,13 @@ pub mod clock;
 mod compiled_webhook;
 pub mod critical_task;
 pub mod deliverer;
+pub mod drawn_ids;
 mod expiry;
 pub mod feeds;
 pub mod handshake;
 pub mod janitor;
 mod log_backoff;
+mod machine_state;
 pub mod metrics;
 pub mod network;
 pub mod proxy_health;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::model::Time;
+use crate::model::{Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::store::admin::{BackupSnapshot, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
@@ -47,6 +49,7 @@ use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
 use self::critical_task::CriticalTask;
 use self::deliverer::Deliverer;
+use self::drawn_ids::DrawnIds;
 use self::feeds::Feeds;
 use self::handshake::Handshakes;
 use self::metrics::{GaugeInputs, Metrics};
@@ -90,6 +93,8 @@ pub struct Engine {
     /// Notified when a critical task panicked: the process must end.
     pub crashed: Arc<Notify>,
     in_flight_max: usize,
+    /// When the engine started.
+    started_at: Time,
     scheduler: SchedulerHandle,
     write_queue: WriteQueue,
 }
@@ -105,6 +110,7 @@ pub struct RunningTasks {
 struct EffectConsumers {
     metrics: Arc<Metrics>,
     feeds: Arc<Feeds>,
+    drawn_ids: Arc<DrawnIds>,
     /// Wakes the replay jobs.
     jobs: Arc<Notify>,
     clock_trust: Arc<janitor::ClockTrustFlag>,
@@ -117,7 +123,8 @@ impl EffectConsumers {
     fn consume(&self, effects: Effects) {
         state_log::log(&effects);
         self.metrics.finished(effects.finals);
-        self.feeds.ring(&effects.feeds);
+        self.drawn_ids.end(effects.recorded.iter().chain(&effects.unrecorded).copied());
+        self.feeds.ring(&effects.feeds, !effects.recorded.is_empty());
         if effects.jobs {
             self.jobs.notify_one();
         }
@@ -141,18 +148,20 @@ impl Engine {
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
+        let started_at = clock.now();
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers {
             metrics: Arc::default(),
             feeds: Arc::default(),
+            drawn_ids: Arc::default(),
             jobs: Arc::new(Notify::new()),
             clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed.clone())),
             expiry: Arc::default(),
             scheduler: scheduler_handle.clone(),
         };
-        let EffectConsumers { metrics, feeds, jobs, clock_trust, expiry, .. } = consumers.clone();
+        let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,
             first: opened.first,
@@ -174,6 +183,7 @@ impl Engine {
             proxy_health: ProxyHealth::default(),
             watcher,
             shortages: Arc::default(),
+            drawn_ids,
         });
         let engine = Engine {
             store,
@@ -189,6 +199,7 @@ impl Engine {
             broken,
             crashed,
             in_flight_max,
+            started_at,
             scheduler: scheduler_handle,
             write_queue,
         };
@@ -244,6 +255,11 @@ impl Engine {
     /// Dispatched deliveries whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
         self.scheduler.outstanding()
+    }
+
+    /// Deliveries of a webhook that were dispatched and whose outcome is not durable yet.
+    pub fn in_flight(&self, webhook: WebhookId) -> u32 {
+        self.scheduler.in_flight(webhook)
     }
 
     /// All metrics in one of Prometheus' exposition formats.

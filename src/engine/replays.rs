@@ -76,12 +76,12 @@ async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue,
     if make_max == 0 {
         return false;
     }
-    let before = job.created;
+    let before = job.moved();
     let advance = WriteRequest::internal(PartitionCommand::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
     match write_queue.apply(Box::new(advance)).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {
-                allowance.left -= after.created.saturating_sub(before) as f64;
+                allowance.left -= after.moved().saturating_sub(before) as f64;
                 return !after.exhausted && (job.spec.rate_per_s.is_none() || allowance.left >= 1.0);
             }
             false

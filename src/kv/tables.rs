@@ -31,6 +31,7 @@
 //!   ends            expires_at ms, delivery            -> nothing: open deliveries that expire
 //!   names           run, hash, event                   -> nothing: events by `event_id` and by `subject`  in runs of time
 //!   failed          owner, completed_at ms, delivery   -> nothing: failed deliveries, by webhook, app and organization
+//!   types           owner, event type, hour            -> events of that hour by the minute, by app and organization
 //! meta              name                               -> schema, data key, epoch of the write-ahead log
 //!
 //! journal           the write-ahead log of the active partition: see `wal.rs`
@@ -75,10 +76,11 @@ pub enum Table {
     Expiries,
     FailedByOwner,
     EventsByName,
+    EventTypes,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::EventsByName as usize + 1;
+pub const TABLES: usize = Table::EventTypes as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -111,7 +113,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Audit,
 ];
 
-pub const PARTITION_TABLES: [Table; 16] = [
+pub const PARTITION_TABLES: [Table; 17] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -128,6 +130,7 @@ pub const PARTITION_TABLES: [Table; 16] = [
     Table::Expiries,
     Table::FailedByOwner,
     Table::EventsByName,
+    Table::EventTypes,
 ];
 
 impl Table {
@@ -160,6 +163,7 @@ impl Table {
             Table::Expiries => "ends",
             Table::FailedByOwner => "failed",
             Table::EventsByName => "names",
+            Table::EventTypes => "types",
         }
     }
 
@@ -174,7 +178,7 @@ impl Table {
 
     /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
     pub const fn is_later_addition(self) -> bool {
-        matches!(self, Table::FailedByOwner | Table::EventsByName)
+        matches!(self, Table::FailedByOwner | Table::EventsByName | Table::EventTypes)
     }
 
     /// Whether new keys are always or mostly the greatest. Those are written through a cursor at the end.
@@ -280,6 +284,24 @@ pub fn read_queue(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
 /// The key of a webhook's figures in an hour. Hour 0 holds the sums.
 pub fn figures(webhook: WebhookId, hour: u32) -> Key {
     joined([webhook.as_bytes().as_slice(), &hour.to_be_bytes()])
+}
+
+/// The key of an event type's counts in an hour. The byte after the type is lower than those of types.
+pub fn event_type(owner: &[u8; 16], event_type: &str, hour: u32) -> Key {
+    joined([owner.as_slice(), event_type.as_bytes(), &[0], &hour.to_be_bytes()])
+}
+
+/// The key behind all hours of an event type. Without a type: behind all types of the owner.
+pub fn event_type_end(owner: &[u8; 16], event_type: Option<&str>) -> Vec<u8> {
+    let (text, end) = event_type.map_or(("", u8::MAX), |text| (text, 1));
+    [owner.as_slice(), text.as_bytes(), &[end]].concat()
+}
+
+/// The type and the hour of an event type's key.
+pub fn read_event_type(key: &[u8]) -> Option<(&str, u32)> {
+    let (text, hour) = key.get(16..)?.split_last_chunk::<4>()?;
+    let text = std::str::from_utf8(text.strip_suffix(&[0])?).ok()?;
+    Some((text, u32::from_be_bytes(*hour)))
 }
 
 /// The last id of a composite key.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::ReplayJob;
-use crate::model::id::{AppId, EventId, Id, OrganizationId, WebhookId};
+use crate::model::id::{AppId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
 use crate::model::{AttemptOutcome, Delivery, DeliveryStatus, StatusCodes, Time};
 
 pub type JobId = Id<ReplayJob>;
@@ -25,6 +25,26 @@ pub struct JobSpec {
     pub rate_per_s: Option<f64>,
     #[serde(default)]
     pub last: LastDeliveryFilter,
+    /// Makes open deliveries due now in place of making new ones.
+    #[serde(default)]
+    pub waiting: bool,
+}
+
+/// How far a job over waiting deliveries has come within its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobMark {
+    /// The entries of the due index up to this one have been examined.
+    Due(WebhookId, Time, DeliveryId),
+    /// The entries of ordered queues, by the hash of their key, up to this one have been examined.
+    Queued(WebhookId, u64, DeliveryId),
+}
+
+impl JobMark {
+    pub const fn webhook(&self) -> WebhookId {
+        match self {
+            JobMark::Due(webhook, ..) | JobMark::Queued(webhook, ..) => *webhook,
+        }
+    }
 }
 
 /// The conditions for an event's last delivery to a webhook, beside its status. The default accepts any.
@@ -68,6 +88,16 @@ pub struct Job {
     pub end: EventId,
     /// Whether every event has been examined. The job is done once its deliveries are final.
     pub exhausted: bool,
+    /// For a job over waiting deliveries: the last entry examined. `None` before the first one of a partition.
+    #[serde(default)]
+    pub mark: Option<JobMark>,
+}
+
+impl Job {
+    /// Number of deliveries that were made, or made due.
+    pub const fn moved(&self) -> u64 {
+        if self.spec.waiting { self.matched } else { self.created }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

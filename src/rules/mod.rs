@@ -7,6 +7,7 @@ pub mod body;
 pub mod circuit;
 pub mod descriptors;
 pub mod dfns_id;
+pub mod diagnosis;
 pub mod exposition;
 pub mod fanout;
 pub mod filter;

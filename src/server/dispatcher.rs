@@ -22,7 +22,9 @@ use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
-use crate::model::id::Id;
+use crate::model::feed_topic::FeedTopic;
+use crate::model::id::{AttemptId, Id, WebhookId};
+use crate::model::machine::MachineState;
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
@@ -186,8 +188,8 @@ impl Dispatcher {
                     // Boxed, because it is large and rare: every connection would reserve its memory.
                     then(Box::pin(trying).await)?
                 }
-                Step::Wait { webhook, until } => {
-                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(webhook));
+                Step::Wait { topic, until } => {
+                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(topic));
                     let notified = notify.clone().notified_owned();
                     tokio::pin!(notified);
                     notified.as_mut().enable();
@@ -232,10 +234,13 @@ impl Dispatcher {
     }
 
     fn commits_for(&self, pass: &Pass) -> Option<Arc<Notify>> {
-        let webhook = pass.found.awaited_webhook()?;
+        let topic = pass.found.awaited()?;
         // An unknown id gets no entry in the feeds' map.
-        let is_known = self.engine.store.registry().webhook_by_id(webhook).is_some();
-        is_known.then(|| self.engine.feeds.of(webhook))
+        let is_known = match topic {
+            FeedTopic::Deliveries(webhook) => self.engine.store.registry().webhook_by_id(webhook).is_some(),
+            FeedTopic::Attempts => true,
+        };
+        is_known.then(|| self.engine.feeds.of(topic))
     }
 }
 
@@ -246,6 +251,18 @@ impl HealthSource for Dispatcher {
 
     fn warnings(&self) -> Vec<HealthIssue> {
         self.engine.warnings().into_iter().map(trouble).collect()
+    }
+
+    fn in_flight(&self, webhook: WebhookId) -> u32 {
+        self.engine.in_flight(webhook)
+    }
+
+    fn attempts_below(&self) -> Option<AttemptId> {
+        self.engine.deliverer.drawn_ids.lowest()
+    }
+
+    fn machine(&self) -> MachineState {
+        self.engine.machine_state()
     }
 
     fn metrics(&self, format: ExpositionFormat) -> String {

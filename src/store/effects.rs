@@ -86,7 +86,7 @@ pub struct Effects {
     pub finals: FinalCounts,
     /// Webhooks with new deliveries, whose feeds wake up.
     pub feeds: Vec<WebhookId>,
-    /// The greatest id among the new deliveries.
+    /// The greatest id among the new deliveries and attempts.
     pub newest: Option<DeliveryId>,
     /// The earliest `expires_at` of the new deliveries.
     pub next_expiry: Option<Time>,

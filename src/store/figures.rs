@@ -15,6 +15,7 @@ use crate::model::{Time, Webhook};
 use crate::kv::error::Result;
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
+use crate::store::event_types::TypeCounts;
 
 /// The owner of figures: a webhook, or a replay job under its own id.
 pub type Owner = Id<Webhook>;
@@ -44,6 +45,8 @@ pub struct FigureCache {
     hours: HashMap<(Owner, u32), HourRow, BuildHasherDefault<IdHasher>>,
     dirty_sums: BTreeSet<Owner>,
     dirty_hours: BTreeSet<(Owner, u32)>,
+    /// Events by their types.
+    pub types: TypeCounts,
 }
 
 impl FigureCache {
@@ -92,6 +95,7 @@ impl FigureCache {
         for key in std::mem::take(&mut self.dirty_hours) {
             write_batch.put(Table::Figures, tables::figures(key.0, key.1), &self.hours[&key]);
         }
+        self.types.flush(write_batch);
         if self.sums.len() + self.hours.len() > CACHED_ROWS_MAX {
             self.forget();
         }

@@ -1,13 +1,17 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
 //! a clock that only the test moves. Each theme has a module.
 
+mod attempt_request;
+mod attempt_stream;
 mod auth_and_scopes;
 mod bad_disk;
 mod bodies;
 mod circuit;
 mod clock_steps;
 mod cloudevents;
+mod diagnosis;
 mod erase;
+mod event_types;
 mod fairness;
 mod feed;
 mod handshake;
@@ -27,5 +31,7 @@ mod restart;
 mod retention;
 mod retries;
 mod secrets;
+mod send_waiting;
+mod system;
 mod times;
 mod waiting;

@@ -94,4 +94,5 @@ async fn a_due_delivery_behind_an_open_circuit_names_the_circuit_everywhere() {
     assert_eq!(one["waiting_for"], json!({ "reason": "circuit", "until": open["held_until"], "behind": null }));
     let page = waiting(&daemon, &hook).await;
     assert_eq!(page["data"][0]["waiting_for"], one["waiting_for"]);
+    assert_eq!(page["data"][0]["next_attempt_at"], open["held_until"], "not the due time, which the hold outlasts");
 }

@@ -14,7 +14,7 @@ use postrider::api::{
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
 use postrider::model::webhook::{SigningSecret, Webhook};
-use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization, Scope, Time};
+use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization, Scope, Time, WebhookId};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
@@ -57,6 +57,18 @@ impl HealthSource for Quiet {
     fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
+    fn in_flight(&self, _: WebhookId) -> u32 {
+        0
+    }
+
+    fn machine(&self) -> postrider::model::machine::MachineState {
+        Default::default()
+    }
+
+    fn attempts_below(&self) -> Option<postrider::model::AttemptId> {
+        None
+    }
+
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }

@@ -10,7 +10,7 @@ use postrider::api::{
     Api, ApiContext, ApiMount, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess,
     QuotaUse, Step, auth, dialects,
 };
-use postrider::model::{Scope, Time};
+use postrider::model::{Scope, Time, WebhookId};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
@@ -33,6 +33,18 @@ impl HealthSource for Quiet {
     fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
+    fn in_flight(&self, _: WebhookId) -> u32 {
+        0
+    }
+
+    fn machine(&self) -> postrider::model::machine::MachineState {
+        Default::default()
+    }
+
+    fn attempts_below(&self) -> Option<postrider::model::AttemptId> {
+        None
+    }
+
     fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }

@@ -9,7 +9,7 @@ use postrider::store::{
     AuditFilter, DeliveryQuery, Dispatch, Effects, EventName, EventQuery, ListWindow, Page, Store, TenantScope,
 };
 
-use super::oracle::{Made, Oracle};
+use super::oracle::{Made, Oracle, Posted};
 use super::stored::{SEES_ALL, attempts, deliveries, events};
 use super::{Check, Rng, ensure};
 
@@ -30,6 +30,7 @@ pub fn all(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
     lists(oracle, store, now, rng, usize::MAX)?;
     due(oracle, store, rng)?;
     figures(oracle, store, now)?;
+    event_types(oracle, store, now)?;
     jobs(oracle, store, now)
 }
 
@@ -49,6 +50,7 @@ pub fn honest(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check
     judge(lists(oracle, store, now, rng, usize::MAX))?;
     judge(due(oracle, store, rng))?;
     judge(figures(oracle, store, now))?;
+    judge(event_types(oracle, store, now))?;
     judge(jobs(oracle, store, now))?;
     Ok(failed)
 }
@@ -388,13 +390,44 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
     Ok(())
 }
 
+/// Compares the event types of every app and organization with those of the events.
+fn event_types(oracle: &Oracle, store: &Store, now: Time) -> Check {
+    let apps = oracle.apps.values().map(|app| TenantScope { org: app.org_id, app: Some(app.id) });
+    let organizations = oracle.organizations.keys().map(|org| TenantScope { org: *org, app: None });
+    let oldest = now.minus_ms(oracle.retention_ms).minute();
+    let day = now.minus_ms(DAY_MS).minute() + 1..=now.minute();
+    for tenant in apps.chain(organizations) {
+        let mut wanted: BTreeMap<String, (u32, u64)> = BTreeMap::new();
+        for Posted { event, .. } in oracle.events.values().filter(|p| tenant.covers(p.event.org_id, p.event.app_id)) {
+            let (minute, counted) = (event.received_at.minute(), day.contains(&event.received_at.minute()));
+            let (last, count) = wanted.entry(event.attributes.event_type.clone()).or_default();
+            (*last, *count) = ((*last).max(minute), *count + u64::from(counted));
+        }
+        wanted.retain(|_, (last, _)| *last >= oldest);
+        let (mut found, mut after) = (BTreeMap::new(), None);
+        loop {
+            let page = read(store.event_types(tenant, after.as_deref(), 3, now))?;
+            ensure!(page.indexed_from.is_none(), "types are missing before {:?}", page.indexed_from);
+            found.extend(page.rows.into_iter().map(|row| (row.event_type, (row.last_seen.minute(), row.last_24h))));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        ensure!(found == wanted, "event types of {tenant:?}: {found:?} should be {wanted:?}");
+    }
+    Ok(())
+}
+
 fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
     for (id, job) in &oracle.jobs {
         let tenant = TenantScope { org: job.org_id, app: None };
         let found = read(store.job(tenant, *id))?;
         let wanted = oracle.job_shown(*id);
         ensure!(found == wanted, "job {id}: {found:?} should be {wanted:?}");
-        let (found, wanted) = (read(store.matching(tenant, &job.spec, now))?, oracle.matching(tenant, &job.spec, now));
+        let count = read(store.matching(tenant, &job.spec, now))?;
+        ensure!(!count.at_least, "job {id}: {} of so few rows are no end", count.matched);
+        let (found, wanted) = (count.matched, oracle.matching(tenant, &job.spec, now));
         ensure!(found == wanted, "job {id} would match {found}, not {wanted}");
     }
     Ok(())

@@ -56,6 +56,7 @@ impl Oracle {
             position: spec.from.map_or(EventId::MIN, before),
             end: EventId::from_u128(id.as_u128()),
             exhausted: false,
+            mark: None,
         };
         self.jobs.insert(id, job.clone());
         self.note(asked, by.tenant.org, "replay.create", id.to_string());

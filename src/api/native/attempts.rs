@@ -18,6 +18,7 @@ use crate::model::webhook::WebhookMethod;
 use crate::model::{
     Attempt, AttemptId, AttemptMade, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
 };
+use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::store::AttemptQuery;
 
 use super::{deliveries, page, webhooks};
@@ -60,6 +61,8 @@ pub struct AttemptView<'a> {
     response_body: Option<&'a str>,
     /// In milliseconds; null for a phase that did not occur.
     timings_ms: Timings,
+    /// Why it failed, in words. Null if it succeeded.
+    reason: Option<Diagnosis>,
 }
 
 /// An attempt of a test request. It is not stored, so it has no ids.
@@ -115,12 +118,13 @@ impl<'a> AttemptView<'a> {
             response_headers: headers(&made.response_headers),
             response_body: made.response_body.as_deref(),
             timings_ms: made.timings,
+            reason: Failure::of_attempt(made).as_ref().map(diagnosis::of_failure),
         }
     }
 }
 
 /// Header lines as one object in their order. Repeated ones are joined as in RFC 9110 section 5.3.
-fn headers(lines: &Headers) -> Map<String, Value> {
+pub fn headers(lines: &Headers) -> Map<String, Value> {
     let mut map = Map::new();
     for (name, value) in lines.iter() {
         match map.get_mut(name) {

@@ -16,6 +16,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::rules::circuit;
+use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
 use super::waiting::WaitingDeliveryView;
@@ -45,6 +46,8 @@ pub struct DeliveryView<'a> {
     last_error: Option<&'a str>,
     /// In milliseconds.
     last_response_time_ms: Option<u32>,
+    /// Why the last attempt failed, in words. Null if it succeeded, or none was made.
+    reason: Option<Diagnosis>,
 }
 
 impl<'a> DeliveryView<'a> {
@@ -66,6 +69,7 @@ impl<'a> DeliveryView<'a> {
             last_outcome: delivery.last_outcome,
             last_error: delivery.last_error.as_deref(),
             last_response_time_ms: delivery.last_response_time_ms,
+            reason: Failure::of_delivery(delivery).as_ref().map(diagnosis::of_failure),
         }
     }
 }

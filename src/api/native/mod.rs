@@ -1,27 +1,33 @@
 //! The native API (api.md): its routes, in the order of section 3, and its error envelope.
 
 pub mod apps;
+pub mod attempt_request;
+pub mod attempt_stream;
 pub mod attempts;
 pub mod audit;
 mod bulk_retry;
 pub mod cloudevents;
 pub mod deliveries;
+pub mod event_types;
 pub mod events;
 pub mod feed;
 pub mod health;
 pub mod keys;
 pub mod meta;
+mod observing;
 pub mod organizations;
 pub mod page;
 pub mod publish;
 pub mod replays;
 pub mod routes;
 pub mod stats;
+pub mod system;
 pub mod test_send;
 mod waiting;
 pub mod waiting_for;
 pub mod webhook_fields;
 pub mod webhook_form;
+pub mod webhook_live;
 pub mod webhook_patch;
 pub mod webhook_schema;
 pub mod webhook_text;

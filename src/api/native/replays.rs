@@ -16,7 +16,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, WebhookId};
-use crate::store::{Applied, Receipt, StateCommand};
+use crate::store::{Applied, MatchCount, Receipt, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
@@ -56,6 +56,8 @@ struct ReplayRequestView {
     ended_from: Option<Time>,
     ended_to: Option<Time>,
     missing: bool,
+    /// What waits is sent now: the same deliveries become due.
+    waiting: bool,
     rate_per_s: Option<f64>,
 }
 
@@ -64,6 +66,8 @@ struct ReplayRequestView {
 #[schemars(rename = "Matched")]
 pub struct MatchedView {
     matched: u64,
+    /// Whether the count ended early, after 20,000 examined rows, so that more may match.
+    at_least: bool,
 }
 
 impl JobView {
@@ -90,6 +94,7 @@ impl JobView {
                 ended_from: job.spec.last.ended_from,
                 ended_to: job.spec.last.ended_to,
                 missing: job.spec.missing,
+                waiting: job.spec.waiting,
                 rate_per_s: job.spec.rate_per_s,
             },
         }
@@ -142,8 +147,8 @@ fn read_spec(
     let status = object.optional("status", field_errors, |raw| {
         let read = DeliveryStatus::parse(&fields::text(raw)?).filter(|status| status.is_final());
         read.ok_or_else(|| {
-            "must be delivered, failed or cancelled: a replay would send an open delivery twice. Send it now with POST \
-             /v1/deliveries/{id}/retry"
+            "must be delivered, failed or cancelled: a replay would send an open delivery twice. Send it now with \
+             `waiting`, or with POST /v1/deliveries/{id}/retry"
                 .to_owned()
         })
     });
@@ -157,7 +162,13 @@ fn read_spec(
         field_errors.push(FieldError::new("/missing", detail));
     }
     let rate_per_s = object.optional("rate_per_s", field_errors, read_rate);
-    Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s, last })
+    let waiting = object.optional("waiting", field_errors, fields::boolean).unwrap_or(false);
+    if waiting && (missing || status.is_some() || last.ended_from.is_some() || last.ended_to.is_some()) {
+        let detail = "must not stand beside status, missing, ended_from or ended_to: an open delivery has not ended";
+        field_errors.push(FieldError::new("/waiting", detail));
+    }
+    let types = types.unwrap_or_default();
+    Ok(JobSpec { webhook, app, from, to, types, status, missing, rate_per_s, last, waiting })
 }
 
 /// The conditions for an event's last delivery, beside its status.
@@ -190,8 +201,8 @@ fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec)
     if let Some(kept) = kept(context, request)? {
         return Ok(Step::Reply(kept));
     }
-    let matched = context.store.matching(request.tenant(), spec, context.now)?;
-    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched })))
+    let MatchCount { matched, at_least } = context.store.matching(request.tenant(), spec, context.now)?;
+    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched, at_least })))
 }
 
 /// The stored answer to this request, if no command made it and the request has an `Idempotency-Key`.

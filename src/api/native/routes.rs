@@ -20,8 +20,8 @@ use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS};
 use super::{
-    apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, organizations,
-    publish, replays, stats, test_send, waiting, webhook_view, webhooks,
+    apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
+    organizations, publish, replays, stats, test_send, waiting, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -38,7 +38,7 @@ const fn segments_of(path: &str) -> &'static [Param] {
     if at == text.len() { &[] } else { &[ID] }
 }
 
-const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+pub(super) const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
     Route::new(RouteMethod::Get, path, access, BodyRule::None, doc).with_segments(segments_of(path))
 }
 
@@ -420,6 +420,9 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
+    observing::EVENT_TYPES,
+    observing::ATTEMPTS,
+    observing::ATTEMPT_REQUEST,
     get(
         "/v1/attempts/{id}",
         Needs(Scope::EventsRead, attempts::read),
@@ -542,6 +545,7 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
+    observing::SYSTEM,
     get(
         "/healthz",
         Open(meta::alive),

@@ -13,13 +13,14 @@ use crate::api::limits::{
 };
 use crate::model::webhook::{
     ContentType, DISABLE_AFTER_S_DEFAULT, FieldSet, IN_FLIGHT_DEFAULT, SuccessRule, TIMEOUT_MS_DEFAULT, Webhook,
-    WebhookMethod, WebhookProxy, WebhookState,
+    WebhookMethod, WebhookProxy,
 };
-use crate::rules::hold;
 use crate::rules::target::TargetPolicy;
+use crate::rules::{diagnosis, hold};
 
 use super::waiting_for::WaitingForView;
 use super::webhook_form::{self as form, FormField};
+use super::webhook_live::WebhookLive;
 use super::{webhook_schema as schema, webhook_text as texts};
 use FlagValue::{Boolean, Choice, Json, Number, Text, Texts, Whole};
 
@@ -27,7 +28,7 @@ use FlagValue::{Boolean, Choice, Json, Number, Text, Texts, Whole};
 pub struct WebhookField {
     pub name: &'static str,
     /// The member as JSON text, without credentials.
-    pub shown: fn(&Webhook, &WebhookState) -> String,
+    pub shown: fn(&Webhook, &WebhookLive) -> String,
     /// The schema of `shown`.
     pub schema: fn() -> Value,
     pub may_be_null: bool,
@@ -125,7 +126,7 @@ impl WebhookField {
     pub fn stored(&self, webhook: &Webhook) -> String {
         match self.form.as_ref().and_then(|form| form.stored) {
             Some(stored) => stored(webhook),
-            None => (self.shown)(webhook, &WebhookState::default()),
+            None => (self.shown)(webhook, &WebhookLive::default()),
         }
     }
 
@@ -166,11 +167,7 @@ impl WebhookField {
 }
 
 /// A member that is only shown.
-const fn field(
-    name: &'static str,
-    schema: fn() -> Value,
-    shown: fn(&Webhook, &WebhookState) -> String,
-) -> WebhookField {
+const fn field(name: &'static str, schema: fn() -> Value, shown: fn(&Webhook, &WebhookLive) -> String) -> WebhookField {
     WebhookField { name, shown, schema, may_be_null: false, form: None }
 }
 
@@ -417,15 +414,20 @@ pub static FIELDS: &[WebhookField] = &[
             flag("disable-after", "DURATION", FlagValue::Seconds, "Disable after this long without a success; 0 never"),
         )],
     ),
-    field("consecutive_failures", count, |_, state| text(state.consecutive_failures)),
-    field("last_attempt_at", time, |_, state| text(state.last_attempt_at)).or_null(),
-    field("last_success_at", time, |_, state| text(state.last_success_at)).or_null(),
-    field("circuit", || choice(&["closed", "open", "half_open"]), |_, state| text(state.circuit)),
-    field("failing_since", schema::failing_since, |_, state| text(state.failing_since)).or_null(),
-    field("failed_probes", schema::failed_probes, |_, state| text(state.failed_probes)),
-    field("held_until", schema::held_until, |_, state| text(state.held_until())).or_null(),
-    field("disable_at", schema::disable_at, |webhook, state| text(hold::disable_at(webhook, state))).or_null(),
-    field("waiting_for", schema::waiting_for, |webhook, state| text(WaitingForView::of(webhook, state))).or_null(),
+    field("consecutive_failures", count, |_, live| text(live.state.consecutive_failures)),
+    field("last_attempt_at", time, |_, live| text(live.state.last_attempt_at)).or_null(),
+    field("last_success_at", time, |_, live| text(live.state.last_success_at)).or_null(),
+    field("circuit", || choice(&["closed", "open", "half_open"]), |_, live| text(live.state.circuit)),
+    field("failing_since", schema::failing_since, |_, live| text(live.state.failing_since)).or_null(),
+    field("failed_probes", schema::failed_probes, |_, live| text(live.state.failed_probes)),
+    field("held_until", schema::held_until, |_, live| text(live.state.held_until())).or_null(),
+    field("disable_at", schema::disable_at, |webhook, live| text(hold::disable_at(webhook, &live.state))).or_null(),
+    field("waiting_for", schema::waiting_for, |webhook, live| text(WaitingForView::of(webhook, &live.state))).or_null(),
+    field("in_flight", schema::in_flight, |_, live| text(live.in_flight)),
+    field("reason", schema::reason, |webhook, live| {
+        text(diagnosis::of_webhook(webhook, &live.state, live.last_failure.as_ref()))
+    })
+    .or_null(),
 ];
 
 /// The schema of the member as it is shown.

@@ -84,6 +84,19 @@ pub fn waiting_for() -> Value {
     about(schema, "Why no delivery of the webhook is sent now. Null if nothing holds them.")
 }
 
+pub fn in_flight() -> Value {
+    about(count(), "Requests without an answer yet.")
+}
+
+pub fn reason() -> Value {
+    let members = json!({
+        "words": about(text(), "The cause."),
+        "fix": about(text(), "The cure."),
+    });
+    let schema = json!({ "type": "object", "required": ["words", "fix"], "properties": members });
+    about(schema, "Why deliveries fail or wait, in words. Null if the webhook is well.")
+}
+
 pub fn pattern() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": "^(\\*|[a-zA-Z0-9_.-]+(\\.\\*\\*?)?)$" })
 }

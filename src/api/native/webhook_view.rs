@@ -12,20 +12,21 @@ use serde_json::{Map, Value};
 
 use crate::api::doc::schema::extends;
 use crate::model::Time;
-use crate::model::webhook::{SigningSecret, Webhook, WebhookState};
+use crate::model::webhook::{SigningSecret, Webhook};
 use crate::rules::signing;
 
 use super::webhook_fields::{FIELDS, shown_schema};
+use super::webhook_live::WebhookLive;
 
 /// A webhook without its secret: the members of `FIELDS`.
 pub struct WebhookView<'a> {
     webhook: &'a Webhook,
-    state: WebhookState,
+    live: WebhookLive,
 }
 
 impl<'a> WebhookView<'a> {
-    pub fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
-        WebhookView { webhook, state: *state }
+    pub fn new(webhook: &'a Webhook, live: WebhookLive) -> Self {
+        WebhookView { webhook, live }
     }
 }
 
@@ -33,7 +34,7 @@ impl Serialize for WebhookView<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(FIELDS.len()))?;
         for field in FIELDS {
-            let text = RawValue::from_string((field.shown)(self.webhook, &self.state));
+            let text = RawValue::from_string((field.shown)(self.webhook, &self.live));
             map.serialize_entry(field.name, &text.ok())?;
         }
         map.end()
@@ -66,7 +67,7 @@ pub struct NewWebhookView<'a> {
 impl<'a> NewWebhookView<'a> {
     pub fn new(webhook: &'a Webhook) -> Self {
         let secret = webhook.secrets.first().map(|secret| secret.text.as_str());
-        NewWebhookView { webhook: WebhookView::new(webhook, &WebhookState::default()), secret }
+        NewWebhookView { webhook: WebhookView::new(webhook, WebhookLive::default()), secret }
     }
 }
 
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_webhook_is_read_without_any_credential() {
-        let shown = serde_json::to_string(&WebhookView::new(&webhook(), &WebhookState::default())).unwrap();
+        let shown = serde_json::to_string(&WebhookView::new(&webhook(), WebhookLive::default())).unwrap();
         assert!(!SECRETS.iter().any(|secret| shown.contains(secret)), "{shown}");
         assert!(!shown.contains("\"secret\""));
         assert!(shown.contains(r#""auth":{"type":"basic","username":"u","password":"********"}"#));
@@ -187,7 +188,7 @@ mod tests {
         let mut webhook = webhook();
         webhook.signature.clear();
         webhook.ordered = DeliveryOrder::Key;
-        let shown = serde_json::to_value(WebhookView::new(&webhook, &WebhookState::default())).unwrap();
+        let shown = serde_json::to_value(WebhookView::new(&webhook, WebhookLive::default())).unwrap();
         assert_eq!((&shown["signature"], &shown["ordered"]), (&json!("none"), &json!("key")));
     }
 

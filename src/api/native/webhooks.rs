@@ -25,6 +25,7 @@ use super::page;
 use super::publish::{AppLookup, app};
 use super::webhook_fields;
 use super::webhook_form;
+use super::webhook_live::WebhookLive;
 use super::webhook_patch;
 use super::webhook_view::{NewWebhookView, PublicKeysView, SecretsView, WebhookView};
 
@@ -126,7 +127,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let rows = context.registry.webhooks_within(tenant).filter(wanted);
     let page = page::cut(CursorKind::Webhooks, &request.query, rows, |webhook| webhook.id.as_u128())?;
     Ok(Step::Reply(page::response(CursorKind::Webhooks, &page, |webhook| {
-        WebhookView::new(webhook, &state_now(context, webhook.id))
+        WebhookView::new(webhook, WebhookLive::of(context, webhook))
     })))
 }
 
@@ -140,7 +141,7 @@ fn found(search: &Search, webhook: &Webhook) -> bool {
 /// `GET /v1/webhooks/{id}`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
-    Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
+    Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, &webhook))))
 }
 
 /// The running state as it is shown now.
@@ -148,8 +149,8 @@ pub fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
     circuit::shown(context.store.state(id), context.now)
 }
 
-fn shown(webhook: &Webhook, state: &WebhookState) -> HttpResponse {
-    HttpResponse::json(StatusCode::OK, &WebhookView::new(webhook, state))
+fn shown(webhook: &Webhook, live: WebhookLive) -> HttpResponse {
+    HttpResponse::json(StatusCode::OK, &WebhookView::new(webhook, live))
 }
 
 /// `PATCH /v1/webhooks/{id}`. The command is based on the webhook as read here. If it has changed when the command is
@@ -159,13 +160,15 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
     judge_bypass(Some(&webhook), &patched, request)?;
     if patched == *webhook {
-        return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
+        return Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, &webhook))));
     }
     let (store, now) = (context.store.clone(), context.now);
+    let in_flight = context.health_source.in_flight(webhook.id);
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
-        Ok(shown(&webhook, &circuit::shown(store.state(webhook.id), now)))
+        let live = WebhookLive::with(&store, &webhook, store.state(webhook.id), now, in_flight);
+        Ok(shown(&webhook, live))
     }))
 }
 
@@ -195,17 +198,19 @@ fn set_status(
     status: WebhookStatus,
 ) -> Result<Step, ApiError> {
     request.no_fields()?;
-    let id = in_path(context, request)?.id;
+    let webhook = in_path(context, request)?;
+    let id = webhook.id;
     let state = match status {
         WebhookStatus::Enabled => circuit::released(context.store.state(id)),
         _ => context.store.state(id),
     };
-    let state = circuit::shown(state, context.now);
-    let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
+    let in_flight = context.health_source.in_flight(id);
+    let live = WebhookLive::with(context.store, &webhook, state, context.now, in_flight);
+    let extra = serde_json::to_vec(&live).map_err(|_| super::unexpected())?;
     let write_request = request.write_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let first = applied.extra.take().and_then(|extra| serde_json::from_slice(&extra).ok());
-        Ok(shown(&*received(applied)?, &first.unwrap_or(state)))
+        Ok(shown(&*received(applied)?, first.unwrap_or(live)))
     }))
 }
 

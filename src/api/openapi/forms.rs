@@ -58,6 +58,14 @@ fn new_replay() -> Value {
             ("ended_from", about(time(), "Only events whose last delivery became final at this time or later.")),
             ("ended_to", about(time(), "Only events whose last delivery became final before this time.")),
             (
+                "waiting",
+                about(
+                    boolean(),
+                    "Send what waits now: the same deliveries become due, also those with `deliver_at`. `outcome` and \
+                     `status_code` are those of the last attempt.",
+                ),
+            ),
+            (
                 "missing",
                 about(
                     boolean(),

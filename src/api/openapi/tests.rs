@@ -197,11 +197,12 @@ fn members(document: &Value, schema: &Value) -> BTreeSet<String> {
 
 #[test]
 fn a_view_is_described_as_it_is_serialised() {
+    use crate::api::native::webhook_live::WebhookLive;
     use crate::api::native::webhook_view::WebhookView;
-    use crate::model::webhook::{Webhook, WebhookState};
+    use crate::model::webhook::Webhook;
     let document = document();
     let webhook = Webhook::new(crate::model::Id::MIN, crate::model::Id::MIN);
-    let shown = serde_json::to_value(WebhookView::new(&webhook, &WebhookState::default())).unwrap();
+    let shown = serde_json::to_value(WebhookView::new(&webhook, WebhookLive::default())).unwrap();
     let shown: BTreeSet<String> = shown.as_object().unwrap().keys().cloned().collect();
     assert_eq!(shown, members(&document, &parts::reference("Webhook")));
     // The ids of a test's attempt are present and null.

@@ -16,6 +16,7 @@ use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 use crate::engine::scheduler::groups::RequestGroups;
+use crate::engine::scheduler::in_flight::InFlightCount;
 
 /// Deliveries of one webhook that wait in memory. More stay in the index, unless all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
@@ -48,6 +49,8 @@ pub struct Lane {
     /// Deliveries in the queue, in flight, or sent with an outcome that is not durable.
     held: IdSet<Delivery>,
     in_flight: usize,
+    /// The same number for readers outside the scheduler.
+    pub in_flight_count: InFlightCount,
     /// Mean duration of the latest requests, in microseconds.
     takes_us: Option<f32>,
     /// When a request ended last.
@@ -107,6 +110,7 @@ impl Lane {
             queue_bytes: 0,
             held: IdSet::default(),
             in_flight: 0,
+            in_flight_count: InFlightCount::default(),
             takes_us: None,
             took_at: Time::ZERO,
             unanswered: 0,
@@ -299,6 +303,7 @@ impl Lane {
         self.queue_bytes = self.queue_bytes.saturating_sub(bytes_of(&dispatch));
         self.probes_now = false;
         self.in_flight += 1;
+        self.in_flight_count.set(self.in_flight);
         self.unanswered += 1;
         if let Some(rate) = self.rate() {
             let from = self.rate_next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS);
@@ -334,6 +339,7 @@ impl Lane {
     pub fn finished(&mut self) {
         self.withheld_until = None;
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_count.set(self.in_flight);
         self.unanswered = 0;
         self.unrecorded += 1;
     }

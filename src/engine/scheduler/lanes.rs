@@ -17,6 +17,7 @@ use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 use crate::engine::scheduler::groups::{GroupTable, RequestGroups};
+use crate::engine::scheduler::in_flight::InFlightCounts;
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
 
 pub struct Lanes {
@@ -32,6 +33,7 @@ pub struct Lanes {
     /// Dispatched deliveries whose outcome is not durable.
     outstanding: IdMap<Delivery, OutstandingDelivery>,
     in_flight_max: usize,
+    in_flight_counts: Arc<InFlightCounts>,
     groups: GroupTable,
     /// Lanes that may send and lack a share of the slots. They are looked at again once requests have ended, and after
     /// `PARKED_MS`.
@@ -76,7 +78,7 @@ const BACKLOG_BYTES_MIN: usize = 128 << 10;
 const LOST_WAIT_MS: i64 = 5_000;
 
 impl Lanes {
-    pub fn new(in_flight_max: usize) -> Lanes {
+    pub fn new(in_flight_max: usize, in_flight_counts: Arc<InFlightCounts>) -> Lanes {
         Lanes {
             lanes: IdMap::default(),
             queued_bytes: 0,
@@ -86,6 +88,7 @@ impl Lanes {
             reads: Vec::new(),
             outstanding: IdMap::default(),
             in_flight_max,
+            in_flight_counts,
             groups: GroupTable::default(),
             parked: Vec::new(),
             parked_until: None,
@@ -144,7 +147,9 @@ impl Lanes {
     fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
         if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhook_by_id(id)) {
             let groups = self.groups.of(webhook);
-            self.lanes.insert(id, Lane::new(webhook.clone(), state(id), groups));
+            let mut lane = Lane::new(webhook.clone(), state(id), groups);
+            lane.in_flight_count = self.in_flight_counts.begin(id);
+            self.lanes.insert(id, lane);
         }
     }
 
@@ -394,6 +399,7 @@ impl Lanes {
     /// Drops idle lanes. They return with their next delivery.
     pub fn forget_idle(&mut self, now: Time) {
         self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
+        self.in_flight_counts.retain(|id| self.lanes.contains_key(&id));
         self.groups.forget_unused();
     }
 }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
 mod groups;
+mod in_flight;
 mod lane;
 mod lanes;
 mod saturation;
@@ -24,6 +25,7 @@ use crate::model::{DeliveryId, EventId, Time};
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
+use self::in_flight::InFlightCounts;
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::{EndedRequest, Lanes};
 use self::saturation::CpuSaturation;
@@ -71,6 +73,7 @@ enum SchedulerMessage {
 pub struct SchedulerHandle {
     messages: UnboundedSender<SchedulerMessage>,
     outstanding: Arc<AtomicUsize>,
+    in_flight: Arc<InFlightCounts>,
 }
 
 impl SchedulerHandle {
@@ -92,6 +95,11 @@ impl SchedulerHandle {
     /// Stops sending. Requests in flight go on.
     pub fn stop(&self) {
         let _ = self.messages.send(SchedulerMessage::Stop);
+    }
+
+    /// The same for one webhook.
+    pub fn in_flight(&self, webhook: WebhookId) -> u32 {
+        self.in_flight.of(webhook)
     }
 
     /// Dispatched deliveries whose outcome is not durable yet.
@@ -123,7 +131,7 @@ pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
 pub fn channel() -> (SchedulerHandle, Mailbox) {
     let (messages, mailbox) = unbounded_channel();
-    (SchedulerHandle { messages, outstanding: Arc::default() }, Mailbox(mailbox))
+    (SchedulerHandle { messages, outstanding: Arc::default(), in_flight: Arc::default() }, Mailbox(mailbox))
 }
 
 impl Scheduler {
@@ -136,7 +144,7 @@ impl Scheduler {
         scheduler_handle: SchedulerHandle,
         in_flight_max: usize,
     ) -> Scheduler {
-        let lanes = Lanes::new(in_flight_max);
+        let lanes = Lanes::new(in_flight_max, scheduler_handle.in_flight.clone());
         let (compiled, in_flight_tasks) = (HashMap::new(), JoinSet::new());
         Scheduler {
             store,
@@ -288,10 +296,12 @@ impl Scheduler {
             let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
                 AttemptEnd::Made(report) => report,
                 AttemptEnd::Withheld(until) => {
+                    deliverer.drawn_ids.end([dispatch.delivery_id]);
                     let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, until));
                     return;
                 }
                 AttemptEnd::Short(shortage) => {
+                    deliverer.drawn_ids.end([dispatch.delivery_id]);
                     let now = deliverer.clock.now();
                     metrics.held_back(shortage);
                     deliverer.shortages.record(shortage, now);

@@ -67,7 +67,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Makes an open delivery due now. It keeps its position in an ordered queue and in the retry schedule.
-    fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
+    pub(super) fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
         let now = self.inputs.now;
         if let Some(due) = was.next_attempt_at.filter(|due| *due > now) {

@@ -61,6 +61,7 @@ impl StateBatch<'_> {
                 .map_or(EventId::MIN, |from| EventId::from_u128(EventId::floor(from).as_u128().saturating_sub(1))),
             end: EventId::from_u128(id.as_u128()),
             exhausted: false,
+            mark: None,
         };
         self.write_batch.put(Table::Jobs, tables::one(id), &job);
         self.effects.jobs = true;
@@ -104,6 +105,9 @@ impl PartitionBatch<'_> {
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Rejection::NotFound("replay").into());
         };
+        if job.spec.waiting {
+            return self.advance_waiting(job, limit, make_max);
+        }
         let before = job.created;
         let slice = match replayed_webhook(&job.spec) {
             Some(webhook) => self.events_delivered_to(webhook, &job, limit)?,
@@ -123,15 +127,24 @@ impl PartitionBatch<'_> {
         }
         job.position = reached;
         if is_done_here {
-            // This partition is done, even if it has no event. The job continues in the next one or ends.
-            match self.partition_end().filter(|end| *end < job.end) {
-                Some(end) => job.position = end,
-                None => job.exhausted = true,
-            }
+            self.leave_partition(&mut job);
         }
+        Ok(self.saved(job))
+    }
+
+    /// Ends the job in this partition, even if it had no row. It continues in the next one or ends.
+    pub(super) fn leave_partition(&self, job: &mut Job) {
+        match self.partition_end().filter(|end| *end < job.end) {
+            Some(end) => job.position = end,
+            None => job.exhausted = true,
+        }
+    }
+
+    /// Saves the job's progress after this batch.
+    pub(super) fn saved(&mut self, job: Job) -> Receipt {
         self.follow.push(WriteRequest::internal(StateCommand::SaveJob(Box::new(job.clone()))));
         self.effects.jobs = !job.exhausted;
-        Ok(Receipt::Job(Box::new(job)))
+        Receipt::Job(Box::new(job))
     }
 
     /// The last id that an event of this partition may have. `None` for the newest partition.
@@ -187,7 +200,7 @@ impl PartitionBatch<'_> {
     }
 
     /// The first keys after `after` and up to `end`, of `limit` at most.
-    fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
+    pub(super) fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
         let mut keys = Vec::new();
         self.write_batch.base().scan(
             table,

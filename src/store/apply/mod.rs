@@ -13,6 +13,7 @@ pub(in crate::store) mod publish;
 mod queue;
 pub(in crate::store) mod record;
 pub(in crate::store) mod state;
+mod waiting_jobs;
 pub(in crate::store) mod waits;
 mod webhooks;
 

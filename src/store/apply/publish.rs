@@ -235,6 +235,7 @@ impl PartitionBatch<'_> {
             let run = self.name_runs.next(self.first, self.write_batch.base(), received_at.hour())?;
             self.write_batch.put_key(Table::EventsByName, tables::name(run, name.hash(org_id), id));
         }
+        self.figures.types.count(&self.write_batch, &event)?;
         // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // Due by the clock and not by the id: after the clock stepped back, ids are ahead of it.

@@ -64,6 +64,7 @@ impl PartitionBatch<'_> {
             let at = self.end_of(&was, made.finished_at);
             self.move_on(&was, &mut delivery, status, next, at)?;
         }
+        self.effects.newest = self.effects.newest.max(Some(DeliveryId::from_u128(attempt.id.as_u128())));
         self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
         self.write_batch.put_key(Table::AttemptsByWebhook, tables::pair(delivery.webhook_id, attempt.id));
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);

@@ -17,6 +17,9 @@ use crate::store::writer::Writer;
 /// Key in `meta` of `state.redb`. A store of an earlier version lacks the row until its first round of maintenance.
 pub(in crate::store) const INDEX_START_KEY: &[u8] = b"failed_since";
 
+/// The same for the counts of event types, which a later version added.
+pub(in crate::store) const TYPES_START_KEY: &[u8] = b"types_since";
+
 /// The time since which the index is complete, and the first id of the newest partition that has older rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct IndexStart {
@@ -38,23 +41,36 @@ impl IndexStart {
 
 /// The stored start. Without a row no partition counts as complete.
 pub(in crate::store) fn stored(partition_set: &PartitionSet) -> Result<IndexStart> {
-    Ok(row(partition_set)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
+    Ok(row(partition_set, INDEX_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
 }
 
-fn row(partition_set: &PartitionSet) -> Result<Option<IndexStart>> {
+/// The same for the counts of event types.
+pub(in crate::store) fn stored_of_types(partition_set: &PartitionSet) -> Result<IndexStart> {
+    Ok(row(partition_set, TYPES_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
+}
+
+fn row(partition_set: &PartitionSet, key: &[u8]) -> Result<Option<IndexStart>> {
     let state = partition_set.state()?.snapshot()?;
-    let row = state.get(Table::Meta, INDEX_START_KEY, codec::decode::<(Time, u128)>)?.flatten();
+    let row = state.get(Table::Meta, key, codec::decode::<(Time, u128)>)?.flatten();
     Ok(row.map(|(at, partition)| IndexStart { at, partition }))
 }
 
 impl Writer {
     /// Stores the start for a store of an earlier version. All partitions so far may lack entries.
     pub(in crate::store) fn store_index_start(&mut self, now: Time) -> Result<()> {
-        if row(&self.partition_set)?.is_some() {
+        let mut missing = Vec::new();
+        for key in [INDEX_START_KEY, TYPES_START_KEY] {
+            if row(&self.partition_set, key)?.is_none() {
+                missing.push(key);
+            }
+        }
+        if missing.is_empty() {
             return Ok(());
         }
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
-        write_batch.put(Table::Meta, Key::from_slice(INDEX_START_KEY), &(now, self.active));
+        for key in missing {
+            write_batch.put(Table::Meta, Key::from_slice(key), &(now, self.active));
+        }
         self.commit(CommitTarget::State, write_batch)
     }
 }

@@ -107,7 +107,7 @@ pub struct PartitionSet {
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<IdMap<Webhook, WebhookState>>,
-    /// The newest committed delivery. Ids are committed in their order, so no smaller id appears later.
+    /// The newest committed delivery or attempt. Ids are committed in their order, so no smaller id appears later.
     newest: Mutex<DeliveryId>,
     /// Whether a write has found no space, as far as the writer knows.
     space_missing: AtomicBool,

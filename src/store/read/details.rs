@@ -169,6 +169,14 @@ impl Store {
         Ok(rows)
     }
 
+    /// The newest attempt of a webhook that is not hidden.
+    pub fn last_attempt_of(&self, webhook: WebhookId, now: Time) -> Result<Option<Attempt>> {
+        let mut ids = NewestFirst::below(&self.partition_set, Table::AttemptsByWebhook, webhook.as_bytes(), u128::MAX);
+        let Some((id, snapshot)) = ids.next_id()? else { return Ok(None) };
+        let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+        Ok(attempt.filter(|attempt| self.is_retained(attempt.event_id, now)))
+    }
+
     /// Deliveries with smaller ids are of events whose retention has ended.
     fn oldest(&self, now: Time) -> u128 {
         DeliveryId::floor(now.minus_ms(self.partition_set.options.retention_ms)).as_u128()

@@ -154,7 +154,7 @@ fn is_indexed(snapshot: &Snapshot, delivery: &Delivery) -> Result<bool> {
 
 /// The index entries of one owner, over all partitions, latest end first. A snapshot lives for one slice, as in
 /// `NewestFirst`.
-struct LatestEndFirst<'a> {
+pub(in crate::store) struct LatestEndFirst<'a> {
     partition_set: &'a PartitionSet,
     owner: [u8; 16],
     from: Time,
@@ -172,7 +172,7 @@ struct EntryCursor {
 }
 
 impl<'a> LatestEndFirst<'a> {
-    fn below(
+    pub(in crate::store) fn below(
         partition_set: &'a PartitionSet,
         owner: [u8; 16],
         from: Option<Time>,
@@ -185,7 +185,7 @@ impl<'a> LatestEndFirst<'a> {
     }
 
     /// The next entry and the snapshot of the partition that has it.
-    fn next(&mut self) -> Result<Option<((Time, DeliveryId), &Snapshot)>> {
+    pub(in crate::store) fn next(&mut self) -> Result<Option<((Time, DeliveryId), &Snapshot)>> {
         for at in 0..self.sources.len() {
             if self.sources[at].ready.is_empty() && !self.sources[at].done {
                 self.read_ahead(at)?;

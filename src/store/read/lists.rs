@@ -4,6 +4,7 @@
 //!
 //! Invariant: a row is hidden from the millisecond on at which its event's retention ends, even while it is on disk.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -65,6 +66,23 @@ impl Store {
 
     pub fn partition_count(&self) -> usize {
         self.partition_set.partitions().len()
+    }
+
+    /// When the oldest event that is not hidden was received. `None` without an event.
+    pub fn oldest_event(&self, now: Time) -> Result<Option<Time>> {
+        let oldest = EventId::floor(now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1));
+        for partition in self.partition_set.partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let (mut first, from) = (None, Bound::Included(oldest.as_bytes().as_slice()));
+            snapshot.scan(Table::Events, (from, Bound::Unbounded), Direction::Up, |key, _| {
+                first = tables::first_id::<Event>(key);
+                Ok(ScanStep::Stop)
+            })?;
+            if let Some(id) = first {
+                return Ok(Some(id.time()));
+            }
+        }
+        Ok(None)
     }
 
     /// Free space on the store's disk.

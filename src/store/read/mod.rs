@@ -1,14 +1,17 @@
 //! Reads of the store: lists, details, due deliveries, counts and figures.
+pub mod attempt_stream;
 pub mod audit;
 pub mod counts;
 pub mod details;
 pub mod due;
+pub mod event_types;
 pub mod expired;
 pub mod failed;
 pub mod feed;
 pub mod jobs;
 pub mod lists;
 pub mod lookup;
+pub mod matching;
 pub mod named;
 pub mod newest_first;
 pub mod query;

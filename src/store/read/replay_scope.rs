@@ -47,6 +47,16 @@ pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Eve
     }
 }
 
+/// The webhooks of a job over waiting deliveries, by their ids: those that send, or are paused.
+pub(in crate::store) fn waiting_webhooks(registry: &Registry, spec: &JobSpec) -> Vec<WebhookId> {
+    let one = spec.webhook.and_then(|id| registry.webhooks.get(&id));
+    let of_app = spec.app.into_iter().flat_map(|app| registry.webhooks_of(app));
+    let may_send = |webhook: &&Arc<Webhook>| webhook.status != WebhookStatus::Disabled;
+    let mut ids: Vec<WebhookId> = one.into_iter().chain(of_app).filter(may_send).map(|webhook| webhook.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// The webhook of a job that replays earlier deliveries: only events with a delivery to it can match.
 pub(in crate::store) fn replayed_webhook(spec: &JobSpec) -> Option<WebhookId> {
     spec.webhook.filter(|_| !spec.missing)

@@ -74,7 +74,7 @@ impl Store {
                 // The head of a queue is listed in the due index.
                 let is_listed = behind.is_some() || matches!(position, WaitingPosition::Due(..));
                 if is_listed && !delivery.status.is_final() && self.is_retained(delivery.event_id, now) {
-                    page.rows.push((delivery, behind));
+                    page.rows.push((self.shown(delivery), behind));
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{Key, STATE_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::partitions::index_start::{INDEX_START_KEY, IndexStart};
+use crate::store::partitions::index_start::{INDEX_START_KEY, IndexStart, TYPES_START_KEY};
 use crate::store::partitions::set::STATE_FILE;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
@@ -35,7 +35,12 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
     let (key, rest) = bytes.split_at(KEY_BYTES);
     let nonce = std::array::from_fn(|i| rest[i]);
     let wrapped = codec::encode_bytes(&master.seal(DATA_KEY, key, nonce));
-    let rows = [(Table::Meta, DATA_KEY, wrapped), (Table::Meta, INDEX_START_KEY, IndexStart::new_store_row())];
+    let complete = IndexStart::new_store_row;
+    let rows = [
+        (Table::Meta, DATA_KEY, wrapped),
+        (Table::Meta, INDEX_START_KEY, complete()),
+        (Table::Meta, TYPES_START_KEY, complete()),
+    ];
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &rows)
 }
 

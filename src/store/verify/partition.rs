@@ -16,6 +16,7 @@ use crate::store::apply::publish::key_hash;
 use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
 use crate::store::event_names::names_of;
+use crate::store::event_types::TypeHourRow;
 use crate::store::figures::{HourRow, Owner, SumsRow};
 use crate::store::idempotency::index;
 use crate::store::partitions::index_start::{self, IndexStart};
@@ -44,6 +45,8 @@ pub(in crate::store) fn walk(
         queued,
         listed,
         index_start: index_start::stored(partition_set)?,
+        types_start: index_start::stored_of_types(partition_set)?,
+        typed: 0,
         names: 0,
         recount: Recount::default(),
         hours: None,
@@ -82,6 +85,9 @@ struct PartitionWalk<'a, 'b> {
     queued: &'a [u128],
     listed: PartitionRow,
     index_start: IndexStart,
+    types_start: IndexStart,
+    /// Events that the counts of types have, under their apps and their organizations.
+    typed: u64,
     /// Names of the events.
     names: u64,
     recount: Recount,
@@ -104,6 +110,7 @@ impl PartitionWalk<'_, '_> {
             Table::Expiries => self.end(key)?,
             Table::FailedByOwner => self.failed(key)?,
             Table::EventsByName => self.name(key)?,
+            Table::EventTypes => self.event_type(key, value),
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
             Table::AttemptsByWebhook => self.tried(key)?,
@@ -502,6 +509,17 @@ impl PartitionWalk<'_, '_> {
         Ok((!remembered).then(|| "the answer to this publish is not remembered".into()))
     }
 
+    /// Checks the counts of an event type in an hour.
+    fn event_type(&mut self, key: &[u8], value: &[u8]) -> Finding {
+        let Some((name, _)) = tables::read_event_type(key).filter(|(name, _)| !name.is_empty()) else {
+            return Some("the key names no type".into());
+        };
+        let Some(row) = codec::decode::<TypeHourRow>(value) else { return Some("the row is damaged".into()) };
+        self.typed += row.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        let is_sorted = row.is_sorted_by(|a, b| a.0 < b.0) && row.iter().all(|(minute, _)| *minute < 60);
+        (!is_sorted).then(|| format!("the minutes of {name} are not in order"))
+    }
+
     /// Compares the counts after all rows have been read.
     fn compare_counts(&mut self) -> Result<()> {
         for (owner, sums) in std::mem::take(&mut self.recount.sums) {
@@ -523,6 +541,11 @@ impl PartitionWalk<'_, '_> {
         if names != self.names && !self.index_start.lacks_entries(self.span.0) {
             let what = format!("{names} names, but the events have {}", self.names);
             self.walk.problem(Table::EventsByName, &[], &what);
+        }
+        let events = self.snapshot.rows(Table::Events)?;
+        if self.typed != 2 * events && !self.types_start.lacks_entries(self.span.0) {
+            let what = format!("the types count {} events twice, but there are {events}", self.typed);
+            self.walk.problem(Table::EventTypes, &[], &what);
         }
         let last = last_id(self.snapshot)?.max(self.span.0);
         if self.listed.last.is_some_and(|listed| listed < last) {

@@ -224,6 +224,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
         missing: false,
         rate_per_s: None,
         last: Default::default(),
+        waiting: false,
     };
     let write_request =
         WriteRequest { caller: Some(by.clone()), idempotency: None, command: StateCommand::CreateJob { spec }.into() };

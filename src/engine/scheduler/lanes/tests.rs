@@ -13,7 +13,7 @@ fn lanes(in_flight_max: usize, webhooks: &[(u128, u128)], waiting: u128) -> (Lan
     for (app, id) in webhooks {
         registry.put_webhook(Arc::new(webhook(|w| (w.app_id, w.id) = (Id::from_u128(*app), Id::from_u128(*id)))));
     }
-    let mut lanes = Lanes::new(in_flight_max);
+    let mut lanes = Lanes::new(in_flight_max, Arc::default());
     publish(&mut lanes, &registry, webhooks, waiting);
     (lanes, registry)
 }

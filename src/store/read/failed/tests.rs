@@ -7,6 +7,7 @@ use crate::kv::snapshot::examined;
 use crate::kv::tables::Key;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::id::WebhookId;
+use crate::model::job::{JobSpec, LastDeliveryFilter};
 use crate::store::command::{Caller, TenantScope};
 use crate::store::partitions::index_start::INDEX_START_KEY;
 use crate::store::read::query::{ListWindow, TimeSpan};
@@ -170,4 +171,54 @@ fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behin
     assert_eq!(listed(&opened, &recent), [new[0], new[1], new[2]]);
     let (rows, keys) = examined::take();
     assert!(rows + keys <= CHEAP_READS, "{rows} rows and {keys} keys");
+}
+
+/// A job that would send again to `hook` what ended with `status`.
+fn job(hook: WebhookId, status: DeliveryStatus) -> JobSpec {
+    JobSpec {
+        webhook: Some(hook),
+        app: None,
+        from: None,
+        to: None,
+        types: Vec::new(),
+        status: Some(status),
+        missing: false,
+        rate_per_s: None,
+        last: LastDeliveryFilter::default(),
+        waiting: false,
+    }
+}
+
+#[test]
+fn a_dry_run_over_failures_reads_their_index_and_any_other_ends_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, hook) = failing(&folder);
+    let made = publish(&mut opened, hook, EXAMINED_ROWS_MAX + 1);
+    for (n, dispatch) in made.iter().take(3).enumerate() {
+        fail(&mut opened, dispatch, n as i64);
+    }
+    let tenant = query(&opened, None, 1).tenant;
+    let count = |opened: &Opened, spec: JobSpec| {
+        examined::take();
+        let count = opened.store.matching(tenant, &spec, NOW).unwrap();
+        let (rows, keys) = examined::take();
+        (count.matched, count.at_least, rows + keys)
+    };
+    let (matched, at_least, cost) = count(&opened, job(hook, DeliveryStatus::Failed));
+    assert_eq!((matched, at_least), (3, false));
+    assert!(cost < CHEAP_READS, "{cost}");
+    let latest = LastDeliveryFilter { ended_from: Some(NOW.plus_ms(2)), ..LastDeliveryFilter::default() };
+    assert_eq!(count(&opened, JobSpec { last: latest, ..job(hook, DeliveryStatus::Failed) }).0, 1);
+    let (matched, at_least, cost) = count(&opened, job(hook, DeliveryStatus::Delivered));
+    assert_eq!((matched, at_least), (0, true));
+    assert!(cost < 4 * EXAMINED_ROWS_MAX as u64, "{cost}");
+    let waiting = count(&opened, JobSpec { status: None, waiting: true, ..job(hook, DeliveryStatus::Failed) });
+    assert_eq!((waiting.0, waiting.1), (EXAMINED_ROWS_MAX as u64 - 2, false), "from the figures");
+    assert!(waiting.2 < CHEAP_READS, "{}", waiting.2);
+    let last = LastDeliveryFilter { outcomes: vec![crate::model::AttemptOutcome::Timeout], ..Default::default() };
+    let filtered = JobSpec { status: None, waiting: true, last, ..job(hook, DeliveryStatus::Failed) };
+    assert_eq!(count(&opened, filtered).0, 0);
+    make_old(&mut opened);
+    let (matched, at_least, _) = count(&opened, job(hook, DeliveryStatus::Failed));
+    assert_eq!((matched, at_least), (2, true), "the walk begins with the newest and ends before the oldest");
 }

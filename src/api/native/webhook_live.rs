@@ -1,0 +1,53 @@
+//! The part of a webhook that its deliveries change: running state, last failure, requests in flight.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::context::ApiContext;
+use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
+use crate::model::{Time, WebhookId};
+use crate::rules::circuit;
+use crate::rules::diagnosis::Failure;
+use crate::store::Store;
+
+/// The running state of a webhook as it is shown. It is stored with an answer that a caller may ask for again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookLive {
+    /// As `circuit::shown` gives it.
+    #[serde(flatten)]
+    pub state: WebhookState,
+    /// The failure of the last attempt. `None` if the webhook is well.
+    #[serde(default)]
+    pub last_failure: Option<Failure>,
+    /// Requests that have no answer yet, and outcomes that are not durable.
+    #[serde(default)]
+    pub in_flight: u32,
+}
+
+impl WebhookLive {
+    /// The state of `webhook` now.
+    pub fn of(context: &ApiContext<'_>, webhook: &Webhook) -> WebhookLive {
+        let state = context.store.state(webhook.id);
+        WebhookLive::with(context.store, webhook, state, context.now, context.health_source.in_flight(webhook.id))
+    }
+
+    /// The same with another running state and a known number of requests in flight.
+    pub fn with(store: &Store, webhook: &Webhook, state: WebhookState, now: Time, in_flight: u32) -> WebhookLive {
+        let state = circuit::shown(state, now);
+        let last_failure = may_have_failed(webhook, &state).then(|| last_failure(store, webhook.id, now)).flatten();
+        WebhookLive { state, last_failure, in_flight }
+    }
+}
+
+/// Whether the last attempt is worth a look. A webhook that is well costs none.
+fn may_have_failed(webhook: &Webhook, shown: &WebhookState) -> bool {
+    shown.consecutive_failures > 0
+        || shown.circuit != CircuitState::Closed
+        || shown.retry_after.is_some()
+        || webhook.status == WebhookStatus::Disabled
+}
+
+/// A damaged row gives no reason. It must not hide the webhook.
+fn last_failure(store: &Store, webhook: WebhookId, now: Time) -> Option<Failure> {
+    let last = store.last_attempt_of(webhook, now).ok().flatten()?;
+    Failure::of_attempt(&last.made)
+}

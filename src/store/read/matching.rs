@@ -1,0 +1,237 @@
+//! Counts the deliveries that a replay job would make, or make due.
+//!
+//! Invariant: a count examines at most `EXAMINED_ROWS_MAX` rows, and says whether there may be more.
+
+use std::collections::HashSet;
+use std::ops::Bound;
+
+use crate::model::id::{DeliveryId, EventId, WebhookId};
+use crate::model::{Delivery, DeliveryStatus, Event, Time};
+
+use crate::kv::error::Result;
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
+use crate::kv::tables::{self, Table};
+use crate::model::job::{JobSpec, LastDeliveryFilter};
+use crate::store::command::TenantScope;
+use crate::store::partitions::index_start;
+use crate::store::read::failed::LatestEndFirst;
+use crate::store::read::lists::Store;
+use crate::store::read::lookup::{data_in, decoded, deliveries_in};
+use crate::store::read::newest_first::NewestFirst;
+use crate::store::read::query::{EXAMINED_ROWS_MAX, INDEXED_ROWS_MAX};
+use crate::store::read::replay_scope::{self, waiting_webhooks};
+
+/// Rows of one page of waiting deliveries that a count reads.
+const PAGE_ROWS: usize = 500;
+
+/// The size of a dry run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MatchCount {
+    pub matched: u64,
+    /// Whether the count ended after `EXAMINED_ROWS_MAX` rows, so that more may match.
+    pub at_least: bool,
+}
+
+impl Store {
+    /// Number of deliveries that a job with `spec` would make, or make due (`dry_run`).
+    pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<MatchCount> {
+        if spec.waiting {
+            return self.matching_waiting(spec, now);
+        }
+        if spec.status == Some(DeliveryStatus::Failed) && self.has_whole_index()? {
+            return self.matching_failures(tenant, spec, now);
+        }
+        if let Some(webhook) = replay_scope::replayed_webhook(spec) {
+            return self.matching_deliveries(tenant, spec, webhook, now);
+        }
+        let registry = self.registry();
+        let mut count = MatchCount::default();
+        let mut left = EXAMINED_ROWS_MAX;
+        let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
+        let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
+        while let Some((id, snapshot)) = events.next_id()? {
+            let id = EventId::from_u128(id);
+            if !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from) {
+                break;
+            }
+            if left == 0 {
+                count.at_least = true;
+                break;
+            }
+            left -= 1;
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
+            if event.erased_at.is_some()
+                || !tenant.covers(event.org_id, event.app_id)
+                || !replay_scope::covers(spec, &event)
+            {
+                continue;
+            }
+            let targets = replay_scope::targets(&registry, spec, &event);
+            if targets.is_empty() {
+                continue;
+            }
+            let made = deliveries_in(snapshot, &event)?;
+            for webhook in targets {
+                let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
+                let is_chosen = replay_scope::chosen(spec, &webhook, &event, &own, || data_in(snapshot, &event))?;
+                count.matched += u64::from(is_chosen);
+            }
+        }
+        Ok(count)
+    }
+
+    /// The same for a job over the deliveries of one webhook, newest first. The newest delivery of an event decides.
+    fn matching_deliveries(
+        &self,
+        tenant: TenantScope,
+        spec: &JobSpec,
+        webhook: WebhookId,
+        now: Time,
+    ) -> Result<MatchCount> {
+        let registry = self.registry();
+        let mut replayed = HashSet::new();
+        let mut count = MatchCount::default();
+        let mut left = EXAMINED_ROWS_MAX;
+        let mut deliveries =
+            NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
+        while let Some((id, snapshot)) = deliveries.next_id()? {
+            // An event has a lower id than its deliveries.
+            let event_max = EventId::from_u128(id);
+            if !self.is_retained(event_max, now) || spec.from.is_some_and(|from| event_max < EventId::floor(from)) {
+                break;
+            }
+            if left == 0 {
+                count.at_least = true;
+                break;
+            }
+            left -= 1;
+            let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, event_max.as_bytes())? else {
+                continue;
+            };
+            let id = delivery.event_id;
+            let is_newest = if delivery.is_replay() { replayed.insert(id) } else { !replayed.contains(&id) };
+            if !is_newest || !self.is_retained(id, now) {
+                continue;
+            }
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
+            if event.erased_at.is_some()
+                || !tenant.covers(event.org_id, event.app_id)
+                || !replay_scope::covers(spec, &event)
+            {
+                continue;
+            }
+            for webhook in replay_scope::targets(&registry, spec, &event) {
+                let read = || data_in(snapshot, &event);
+                count.matched += u64::from(replay_scope::chosen(spec, &webhook, &event, &[&delivery], read)?);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Whether every failed delivery is in the index.
+    fn has_whole_index(&self) -> Result<bool> {
+        let start = index_start::stored(&self.partition_set)?;
+        Ok(!self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first)))
+    }
+
+    /// The same for a job over failed deliveries, from their index. The newest delivery of an event decides.
+    fn matching_failures(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<MatchCount> {
+        let owner = spec.webhook.map(|id| *id.as_bytes()).or(spec.app.map(|id| *id.as_bytes())).unwrap_or_default();
+        let (from, to) = (spec.last.ended_from, spec.last.ended_to);
+        let below = to.map_or((Time::MAX, DeliveryId::MAX), |to| (to, DeliveryId::MIN));
+        let registry = self.registry();
+        let mut entries = LatestEndFirst::below(&self.partition_set, owner, from, below);
+        let mut count = MatchCount::default();
+        let mut left = EXAMINED_ROWS_MAX;
+        while let Some(((_, id), snapshot)) = entries.next()? {
+            if left == 0 {
+                count.at_least = true;
+                break;
+            }
+            left -= 1;
+            let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())? else { continue };
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())? else {
+                continue;
+            };
+            let is_covered = self.is_retained(event.id, now)
+                && event.erased_at.is_none()
+                && tenant.covers(event.org_id, event.app_id)
+                && replay_scope::covers(spec, &event)
+                && spec.last.passes(&delivery);
+            if !is_covered || is_replayed_again(snapshot, &delivery)? {
+                continue;
+            }
+            let targets = replay_scope::targets(&registry, spec, &event);
+            count.matched += u64::from(targets.iter().any(|webhook| webhook.id == delivery.webhook_id));
+        }
+        Ok(count)
+    }
+
+    /// The same for a job over waiting deliveries. Without conditions the figures have the count.
+    fn matching_waiting(&self, spec: &JobSpec, now: Time) -> Result<MatchCount> {
+        let webhooks = waiting_webhooks(&self.registry(), spec);
+        let is_plain = spec.from.is_none() && spec.to.is_none() && spec.types.is_empty();
+        if is_plain && spec.last == LastDeliveryFilter::default() {
+            return Ok(MatchCount { matched: self.backlog(&webhooks, now)?.waiting, at_least: false });
+        }
+        let mut count = MatchCount::default();
+        let mut left = EXAMINED_ROWS_MAX;
+        for webhook in webhooks {
+            let mut after = None;
+            loop {
+                let page = self.waiting(webhook, after, PAGE_ROWS, now)?;
+                for (delivery, _) in &page.rows {
+                    count.matched += u64::from(self.is_wanted_waiting(spec, delivery)?);
+                }
+                after = page.next;
+                let examined = if page.rows.len() == PAGE_ROWS { PAGE_ROWS } else { INDEXED_ROWS_MAX };
+                if after.is_none() {
+                    left = left.saturating_sub(page.rows.len() + 1);
+                    break;
+                }
+                left = left.saturating_sub(examined);
+                if left == 0 {
+                    break;
+                }
+            }
+            if left == 0 {
+                count.at_least = true;
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    fn is_wanted_waiting(&self, spec: &JobSpec, delivery: &Delivery) -> Result<bool> {
+        if !spec.last.passes(delivery) {
+            return Ok(false);
+        }
+        let Some(home) = self.partition_set.partition_of(delivery.event_id.as_u128()) else { return Ok(false) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        let event = decoded::<Event>(&snapshot, Table::Events, delivery.event_id.as_bytes())?;
+        Ok(event.is_some_and(|event| replay_scope::covers(spec, &event)))
+    }
+}
+
+/// Whether a later replay of the same event went to the same webhook.
+fn is_replayed_again(snapshot: &Snapshot, delivery: &Delivery) -> Result<bool> {
+    let event = delivery.event_id;
+    let (from, to) = (tables::pair(event, delivery.id), tables::pair(event, DeliveryId::MAX));
+    let mut later = Vec::new();
+    snapshot.scan(
+        Table::ReplaysByEvent,
+        (Bound::Excluded(&from), Bound::Included(&to)),
+        Direction::Down,
+        |key, _| {
+            later.extend(tables::last_id::<Delivery>(key));
+            Ok(if later.len() < EXAMINED_ROWS_MAX { ScanStep::Go } else { ScanStep::Stop })
+        },
+    )?;
+    for id in later {
+        if snapshot.get(Table::DeliveriesByWebhook, &tables::pair(delivery.webhook_id, id), |_| ())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
