@@ -19,6 +19,7 @@ pub mod jwe;
 pub mod keep_alive;
 pub mod no_proxy;
 pub mod patterns;
+pub mod ranking;
 pub mod retention;
 pub mod retry;
 pub mod secrecy;

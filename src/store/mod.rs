@@ -17,6 +17,7 @@ mod figures;
 mod idempotency;
 mod partitions;
 mod read;
+mod recent;
 mod registry;
 mod replication;
 mod schedule;
@@ -40,13 +41,17 @@ pub use partitions::sizes::StoreSizes;
 pub use read::audit::{AuditFilter, AuditRow};
 pub use read::counts::HourCount;
 pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};
-pub use read::due::{DueSlice, ExpiredDelivery};
+pub use read::due::{DueSlice, ExpiredDelivery, QUEUES_MAX};
 pub use read::failed::{FailedPage, FailedPosition};
-pub use read::lists::{Backlog, Store, WebhookFigures};
+pub use read::figures::{Backlog, HourSpan, WebhookFigures};
+pub use read::lists::Store;
 pub use read::lookup::DueKey;
 pub use read::named::NamedPage;
-pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, TimeSpan};
+pub use read::query::{
+    AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, Page, Search, TimeSpan,
+};
 pub use read::waiting::{WaitingPage, WaitingPosition};
+pub use recent::RecentAttempts;
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

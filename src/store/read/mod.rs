@@ -6,6 +6,7 @@ pub mod due;
 pub mod expired;
 pub mod failed;
 pub mod feed;
+pub mod figures;
 pub mod jobs;
 pub mod lists;
 pub mod lookup;

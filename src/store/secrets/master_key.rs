@@ -15,6 +15,7 @@ use crate::kv::tables::{Key, STATE_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::partitions::index_start::{INDEX_START_KEY, IndexStart};
 use crate::store::partitions::set::STATE_FILE;
+use crate::store::partitions::tenant_figures::{FIGURES_START_KEY, FiguresStart};
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
 const DATA_KEY: &[u8] = b"data_key";
@@ -35,7 +36,11 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
     let (key, rest) = bytes.split_at(KEY_BYTES);
     let nonce = std::array::from_fn(|i| rest[i]);
     let wrapped = codec::encode_bytes(&master.seal(DATA_KEY, key, nonce));
-    let rows = [(Table::Meta, DATA_KEY, wrapped), (Table::Meta, INDEX_START_KEY, IndexStart::new_store_row())];
+    let rows = [
+        (Table::Meta, DATA_KEY, wrapped),
+        (Table::Meta, INDEX_START_KEY, IndexStart::new_store_row()),
+        (Table::Meta, FIGURES_START_KEY, FiguresStart::new_store_row()),
+    ];
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &rows)
 }
 
