@@ -88,6 +88,11 @@ impl RecentFigures {
         entries.clear();
     }
 
+    pub fn forget_partition(&self, first: u128) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.values_mut().for_each(|of_webhook| of_webhook.retain(|(other, _)| *other != first));
+    }
+
     pub fn forget_webhook(&self, webhook: WebhookId) {
         self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(&webhook);
     }

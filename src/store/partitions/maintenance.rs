@@ -321,6 +321,7 @@ impl Writer {
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
         self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);
+        self.partition_set.recent.forget_partition(partition.first);
         self.figures.remove(&partition.first);
         Ok(follow)
     }
