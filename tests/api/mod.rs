@@ -10,6 +10,7 @@ mod cloudevents;
 mod erase;
 mod fairness;
 mod feed;
+mod figures;
 mod handshake;
 mod health;
 mod hostile_receivers;

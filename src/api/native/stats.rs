@@ -166,7 +166,7 @@ impl StatsView {
             responses: counted.responses(),
             span: StatsSpanView {
                 from: Some(from),
-                complete_from: hours.complete_from.filter(|at| *at > from),
+                complete_from: complete_from(hours, from, self.span.to),
                 by_outcome: Some(counted.by_outcome()),
                 counts: counted.counts,
                 ..self.span
@@ -174,6 +174,11 @@ impl StatsView {
             ..self
         }
     }
+}
+
+/// Since when the figures of a span that begins at `from` are complete. `None` if the whole span is.
+pub fn complete_from(hours: &HourSpan, from: Time, now: Time) -> Option<Time> {
+    hours.complete_from.map(|at| at.min(now)).filter(|at| *at > from)
 }
 
 /// The counts of the minutes since `from`, and the outcomes and response times of the hours since then.

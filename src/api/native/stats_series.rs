@@ -94,7 +94,7 @@ impl Steps {
         let from = match (query.time(&FROM)?, last_ms) {
             (Some(_), Some(_)) => return Err(wrong(LAST.name, "and from exclude each other")),
             (Some(from), None) => from.max(Time::ZERO),
-            (None, span_ms) => to.minus_ms(span_ms.unwrap_or(DAY_MS)).plus_ms(1).max(Time::ZERO),
+            (None, span_ms) => to.minus_ms(span_ms.unwrap_or(DAY_MS)).max(Time::ZERO),
         };
         if from >= to {
             return Err(wrong(FROM.name, "must be before to, and before now"));
@@ -217,7 +217,7 @@ pub fn series(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         from: steps.from,
         to: steps.to,
         step_s: steps.step_ms / 1_000,
-        complete_from: hours.complete_from.filter(|at| *at > steps.from),
+        complete_from: stats::complete_from(&hours, steps.from, context.now),
         data: rows(steps, &hours, figures.sums.open()),
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))

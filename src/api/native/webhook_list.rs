@@ -250,7 +250,7 @@ fn figures(context: &ApiContext<'_>, webhook: &Webhook, examined: &mut usize) ->
     Ok(WebhookFiguresView {
         from,
         to: context.now,
-        complete_from: hours.complete_from.filter(|at| *at > from),
+        complete_from: stats::complete_from(&hours, from, context.now),
         success_rate: counted.success_rate(),
         by_outcome: counted.by_outcome(),
         responses: counted.responses(),

@@ -57,7 +57,8 @@ pub struct HourSpan {
     pub hours: BTreeMap<u32, HourFigures>,
     /// Number of rows that were read.
     pub rows: usize,
-    /// Counts before this time lack what an earlier version did not count. `None` if they are complete.
+    /// Counts before this time lack what an earlier version did not count. `Time::MAX` before the first round of
+    /// maintenance of a store of that version. `None` if they are complete.
     pub complete_from: Option<Time>,
 }
 
