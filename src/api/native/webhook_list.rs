@@ -242,9 +242,9 @@ fn figures(context: &ApiContext<'_>, webhook: &Webhook, examined: &mut usize) ->
     let from = stats::first_minute(context.now, DAY_MS);
     let hours = context.store.webhook_hours(webhook.id, from)?;
     let counted = stats::counted_since(from, &hours);
-    let sums = context.store.figures(webhook.id, context.now)?.sums;
-    // The hours are read twice, once for the sums.
-    *examined += 2 * (hours.rows + 1);
+    let sums = context.store.sums(webhook.id, context.now)?;
+    // The sums take the list of partitions, and a row of each that may change.
+    *examined += hours.rows + 2 * context.store.partition_count();
     *examined += if webhook.ordered != DeliveryOrder::No && sums.open() > 0 { QUEUES_MAX } else { 1 };
     let minutes: Vec<_> = hours.minutes().collect();
     Ok(WebhookFiguresView {

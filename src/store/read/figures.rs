@@ -73,10 +73,15 @@ struct HiddenOpen {
 
 impl Store {
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
+        Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
+    }
+
+    /// The lifetime sums of a webhook.
+    pub fn sums(&self, webhook: WebhookId, now: Time) -> Result<Sums> {
         let mut sums = self.partition_set.lifetime(webhook)?;
         // As they will be settled when their partition is dropped.
         sums.failed += self.expired_open(webhook, now)?.min(sums.open());
-        Ok(WebhookFigures { sums, minutes: self.last_day(webhook, now)? })
+        Ok(sums)
     }
 
     /// The figures of everything within `tenant`, removed webhooks included.
@@ -371,3 +376,6 @@ fn waiting_webhooks(snapshot: &Snapshot) -> Result<BTreeSet<WebhookId>> {
     }
     Ok(webhooks)
 }
+
+#[cfg(test)]
+mod tests;
