@@ -3,10 +3,12 @@
 //! A cursor is four letters for the kind and base64url of the 16 bytes of an id. A position gives access to nothing, so
 //! it is not signed, and `pattern` describes its form.
 
+use std::cmp::Reverse;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::{DeliveryId, Id, Time};
+use crate::model::{DeliveryId, Id, Time, WebhookId};
 use crate::store::{FailedPosition, WaitingPosition};
 
 /// Which list a cursor belongs to.
@@ -114,6 +116,77 @@ pub fn read_waiting(text: &str) -> Option<WaitingPosition> {
     Some(WaitingPosition::Queued(u64::from_be_bytes(hash), id))
 }
 
+/// The letters of cursors in the list of webhooks, by its order.
+pub const NEWEST_LETTERS: &str = CursorKind::Webhooks.letters();
+pub const NAME_LETTERS: &str = "name";
+pub const WORST_LETTERS: &str = "wrst";
+pub const BUSIEST_LETTERS: &str = "busy";
+
+/// The position of a webhook in a list, by the order of the list. Webhooks of the same rank or name are ordered newest
+/// first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RankedPosition {
+    Newest(Reverse<WebhookId>),
+    /// The name in lower case.
+    Name(String, Reverse<WebhookId>),
+    Worst(Reverse<u64>, Reverse<WebhookId>),
+    Busiest(Reverse<u64>, Reverse<WebhookId>),
+}
+
+impl RankedPosition {
+    /// The letters of the cursors of its order.
+    pub const fn letters(&self) -> &'static str {
+        match self {
+            RankedPosition::Newest(_) => NEWEST_LETTERS,
+            RankedPosition::Name(..) => NAME_LETTERS,
+            RankedPosition::Worst(..) => WORST_LETTERS,
+            RankedPosition::Busiest(..) => BUSIEST_LETTERS,
+        }
+    }
+}
+
+/// The regular expression of cursors in the list of webhooks.
+pub fn webhooks_pattern() -> String {
+    let plain = CursorKind::Webhooks.pattern();
+    let named = format!("^{NAME_LETTERS}[A-Za-z0-9_-]{{22,}}$");
+    format!("({plain})|(^({WORST_LETTERS}|{BUSIEST_LETTERS})[A-Za-z0-9_-]{{32}}$)|({named})")
+}
+
+/// The cursor of a position in the list of webhooks.
+pub fn write_ranked(position: &RankedPosition) -> String {
+    let mut text = position.letters().to_owned();
+    match position {
+        RankedPosition::Newest(Reverse(id)) => return write(CursorKind::Webhooks, id.as_u128()),
+        RankedPosition::Name(name, Reverse(id)) => {
+            URL_SAFE_NO_PAD.encode_string([id.as_bytes().as_slice(), name.as_bytes()].concat(), &mut text);
+        }
+        RankedPosition::Worst(Reverse(rank), Reverse(id)) | RankedPosition::Busiest(Reverse(rank), Reverse(id)) => {
+            URL_SAFE_NO_PAD.encode_string([rank.to_be_bytes().as_slice(), id.as_bytes()].concat(), &mut text);
+        }
+    }
+    text
+}
+
+/// The position of a cursor in the list of webhooks. `None` for any other text.
+pub fn read_ranked(text: &str) -> Option<RankedPosition> {
+    let (letters, encoded) = text.split_at_checked(NAME_LETTERS.len())?;
+    match letters {
+        NAME_LETTERS => {
+            let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+            let (id, name) = bytes.split_first_chunk::<16>()?;
+            let name = std::str::from_utf8(name).ok()?;
+            Some(RankedPosition::Name(name.to_owned(), Reverse(Id::from_bytes(*id))))
+        }
+        WORST_LETTERS | BUSIEST_LETTERS => {
+            let (rank, id) = read_pair(encoded)?;
+            let (rank, id) = (Reverse(u64::from_be_bytes(rank)), Reverse(Id::from_u128(id.as_u128())));
+            let is_worst = letters == WORST_LETTERS;
+            Some(if is_worst { RankedPosition::Worst(rank, id) } else { RankedPosition::Busiest(rank, id) })
+        }
+        _ => read(CursorKind::Webhooks, text).map(|id| RankedPosition::Newest(Reverse(Id::from_u128(id)))),
+    }
+}
+
 fn written(letters: &str, first: [u8; 8], id: DeliveryId) -> String {
     let mut text = letters.to_owned();
     URL_SAFE_NO_PAD.encode_string([first.as_slice(), id.as_bytes()].concat(), &mut text);
@@ -161,6 +234,26 @@ mod tests {
             assert_eq!(read_failed(&text), None);
         }
         assert_eq!(read_waiting(&write_failed(FailedPosition::Indexed(Time(5), id))), None);
+    }
+
+    #[test]
+    fn a_cursor_of_webhooks_reads_back_and_names_its_order() {
+        let id = Reverse(Id::from_u128(77));
+        for position in [
+            RankedPosition::Newest(id),
+            RankedPosition::Name("Größe".to_lowercase(), id),
+            RankedPosition::Name(String::new(), id),
+            RankedPosition::Worst(Reverse(u64::MAX), id),
+            RankedPosition::Busiest(Reverse(0), id),
+        ] {
+            let text = write_ranked(&position);
+            assert!(text.starts_with(position.letters()));
+            assert_eq!(read_ranked(&text), Some(position));
+            assert_eq!(read_failed(&text), None);
+        }
+        for bad in ["", "wrst", "nam", "name", "nameAAAA", "ä", &write(CursorKind::Apps, 77)] {
+            assert_eq!(read_ranked(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub const METADATA_NAME_CHARS_MAX: usize = 128;
 /// Maximum length of a value in `metadata`.
 pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
 
+/// Maximum number of rows of a series of figures.
+pub const SERIES_ROWS_MAX: i64 = 1_500;
 /// Maximum length of a webhook's description.
 pub const DESCRIPTION_CHARS_MAX: usize = 2_000;
 /// Maximum number of a webhook's headers, and of its secret headers.

@@ -11,7 +11,7 @@ use crate::model::{AttemptOutcome, DeliveryStatus, Id, StatusCodes, Time};
 use crate::rules::patterns;
 use crate::store::{AnyOf, FailedPosition, ListWindow, Search, TimeSpan, WaitingPosition};
 
-use super::cursor::{self, CursorKind};
+use super::cursor::{self, CursorKind, RankedPosition};
 use super::error::ApiError;
 
 /// A parameter of a route in its path, its query or its headers.
@@ -165,6 +165,13 @@ pub const DELIVERIES_CURSOR: Param = Param::new(
 pub const WAITING_CURSOR: Param =
     Param::new("cursor", ParamValues::Pattern(cursor::waiting_pattern), "`next_cursor` of the page before.");
 
+/// The position in the list of webhooks.
+pub const WEBHOOKS_CURSOR: Param = Param::new(
+    "cursor",
+    ParamValues::Pattern(cursor::webhooks_pattern),
+    "`next_cursor` of the page before, of the same order.",
+);
+
 /// The position in a list.
 pub const fn cursor(kind: CursorKind) -> Param {
     Param::new("cursor", ParamValues::Cursor(kind), "`next_cursor` of the page before.")
@@ -271,6 +278,11 @@ impl Params {
     /// The position in the list of failed deliveries.
     pub fn failed_position(&self) -> Result<Option<FailedPosition>, ApiError> {
         self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, cursor::read_failed)
+    }
+
+    /// The position in the list of webhooks.
+    pub fn webhooks_position(&self) -> Result<Option<RankedPosition>, ApiError> {
+        self.read(&WEBHOOKS_CURSOR, NOT_OF_LIST, cursor::read_ranked)
     }
 
     /// The position in the list of a webhook's waiting deliveries.

@@ -92,6 +92,7 @@ impl Filters {
 #[derive(Deserialize)]
 pub struct Page {
     pub data: Vec<Box<RawValue>>,
+    #[serde(default)]
     pub next_cursor: Option<String>,
     /// When the index of the list began. `None` if it has every row.
     #[serde(default)]

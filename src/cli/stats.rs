@@ -1,38 +1,115 @@
 //! `postrider stats`: the figures of one webhook, or of all that the key can see.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::{
     Exit,
     client::{Call, Client, Remote},
+    list::{Page, Shown, Span},
     noun::Noun,
     resolve,
     screen::Screen,
-    table,
+    table::{self, Column, number, time},
 };
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Figures: of everything the key can see, or of one webhook
+/// The spans of `--last`.
+pub const SPANS: [&str; 4] = ["1h", "24h", "7d", "31d"];
+
+const SERIES_COLUMNS: &[Column] = &[
+    time("FROM (UTC)", "from"),
+    number("MADE", "made"),
+    number("DELIVERED", "delivered"),
+    number("FAILED", "failed"),
+    number("TRIES", "attempts"),
+    number("FAILED TRIES", "failures"),
+    number("OK %", "success_rate"),
+    number("P95 MS", "p95_response_time_ms"),
+    number("WAITING", "waiting"),
+];
+
+/// Figures: of everything the key can see, of an app, or of one webhook
 #[derive(Args, Debug)]
 pub struct Stats {
-    /// Only this webhook: its name, or the beginning of its id
-    #[arg(long, value_name = "WEBHOOK")]
-    webhook: Option<String>,
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    about: About,
     #[command(flatten)]
     remote: Remote,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show figures by steps of time, oldest first
+    Series(Series),
+}
+
+/// The figures that are meant.
+#[derive(Args, Debug)]
+struct About {
+    /// Only this webhook: its name, or the beginning of its id
+    #[arg(long, global = true, value_name = "WEBHOOK")]
+    webhook: Option<String>,
+    /// Only this app: its id or its uid
+    #[arg(long, global = true, value_name = "APP")]
+    app: Option<String>,
+    /// Only the last 1h, 24h, 7d or 31d
+    #[arg(long, global = true, value_name = "SPAN", value_parser = SPANS)]
+    last: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Series {
+    #[command(flatten)]
+    span: Span,
+    /// The length of a row: 5m, 1h or 1d; without it a minute up to three hours, an hour beyond
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+}
+
 impl Stats {
     pub async fn run(self) -> Result<(), Exit> {
-        let client = self.remote.client()?;
-        let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let webhook = resolve::optional(&client, Noun::Webhook, self.about.webhook.as_ref()).await?;
+        if let Some(Action::Series(series)) = self.action {
+            let (from, to) = series.span.read()?;
+            let call = Call::get(&["stats", "series"])
+                .query("webhook_id", webhook)
+                .query("app_id", self.about.app)
+                .query("from", from)
+                .query("to", to)
+                .query("last", self.about.last)
+                .query("step", series.step);
+            return show_series(&client, screen, call).await;
+        }
         let call = match &webhook {
-            Some(id) => Call::get(&["webhooks", id, "stats"]),
-            None => Call::get(&["stats"]),
+            Some(id) => {
+                if self.about.app.is_some() {
+                    return Err(Exit::usage("--webhook and --app exclude each other: a webhook has one app"));
+                }
+                Call::get(&["webhooks", id, "stats"])
+            }
+            None => Call::get(&["stats"]).query("app_id", self.about.app),
         };
-        show(&client, self.remote.screen(), call).await
+        show(&client, screen, call.query("last", self.about.last)).await
+    }
+}
+
+/// Prints a series: as it came, or as a table.
+async fn show_series(client: &Client, screen: Screen, call: Call) -> Result<(), Exit> {
+    let answer = client.call(call).await?;
+    if screen.is_json() {
+        return screen.text(answer.body);
+    }
+    let page: Page = serde_json::from_slice(&answer.body)
+        .map_err(|error| Exit::failed(format!("the answer is not the series that was expected: {error}")))?;
+    page.show(client, screen, &mut Shown::default(), SERIES_COLUMNS).await?;
+    match answer.json()?["complete_from"].as_str() {
+        Some(from) => screen.said(&format!("an earlier version counted before {from}: only attempts and failures")),
+        None => Ok(()),
     }
 }
 
@@ -63,10 +140,14 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
 /// The figures under the names of the things that they count. The API's own names are those of a published shape. Unknown
 /// members stay as they are.
 fn in_words(figures: Value) -> Value {
-    const WORDS: [(&str, &str, &str); 12] = [
+    const WORDS: [(&str, &str, &str); 16] = [
         ("total_events", "deliveries", "begun"),
         ("successful_deliveries", "deliveries", "delivered"),
         ("pending_deliveries", "deliveries", "open"),
+        ("made", "deliveries", "made"),
+        ("failed", "deliveries", "failed"),
+        ("cancelled", "deliveries", "cancelled"),
+        ("attempts", "attempts", "made"),
         ("failed_deliveries", "attempts", "failed"),
         ("success_rate", "attempts", "success_percent"),
         ("last_delivery", "attempts", "last"),
@@ -77,8 +158,17 @@ fn in_words(figures: Value) -> Value {
         ("last_24h_events", "last_24h", "deliveries_begun"),
         ("last_24h_failures", "last_24h", "attempts_failed"),
     ];
+    // The same numbers under the names of rows.
+    const REPEATED: [&str; 3] = ["delivered", "ended", "failures"];
     let Value::Object(mut rest) = figures else { return figures };
     let mut named = Map::new();
+    for name in REPEATED {
+        rest.shift_remove(name);
+    }
+    // Figures of all time have no span.
+    if rest.get("from").is_some_and(Value::is_null) {
+        ["from", "to", "complete_from", "by_outcome"].into_iter().for_each(|name| drop(rest.shift_remove(name)));
+    }
     for (name, group, word) in WORDS {
         if let Some(value) = rest.shift_remove(name) {
             named.entry(group).or_insert_with(|| json!({}))[word] = value;

@@ -33,6 +33,20 @@ const FEED_COLUMNS: &[Column] = &[
     time("RECEIVED (UTC)", "event.received_at"),
 ];
 
+const FIGURES_COLUMNS: &[Column] = &[
+    id("ID", "id", Noun::Webhook),
+    text("NAME", "name"),
+    word("STATUS", "status"),
+    word("CIRCUIT", "circuit"),
+    number("TRIES", "figures.attempts"),
+    number("FAILED", "figures.failures"),
+    number("OK %", "figures.success_rate"),
+    number("P95 MS", "figures.p95_response_time_ms"),
+    number("WAITING", "figures.waiting"),
+    time("OLDEST (UTC)", "figures.oldest_waiting"),
+    time("LAST TRY (UTC)", "figures.last_attempt_at"),
+];
+
 const WAITING_COLUMNS: &[Column] = &[
     id("DELIVERY", "id", Noun::Delivery),
     text("TYPE", "event_type"),
@@ -67,7 +81,7 @@ pub struct Webhook {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List webhooks, newest first
+    /// List webhooks, newest first or by --order, with the figures of a day
     List(ListArgs),
     /// Show one webhook
     Get(Id),
@@ -100,8 +114,8 @@ enum Action {
     RotateSecret(RotateSecret),
     /// Send one signed request now; nothing is stored. Exit code 1 if the receiver does not take it
     Test(Id),
-    /// Show figures of all time and of the last day
-    Stats(Id),
+    /// Show figures of all time, or of a span with --last
+    Stats(StatsArgs),
     /// Show its state and how it did in the last 24 hours, with reasons
     Health(Id),
     /// List its deliveries, newest first
@@ -127,11 +141,29 @@ struct ListArgs {
     /// Only those with this status
     #[arg(long, value_name = "STATUS", help_heading = "Filters", value_parser = ["enabled", "paused", "disabled"])]
     status: Option<String>,
+    /// Only those in trouble: they fail now, their receiver holds them back, or failures have disabled them
+    #[arg(long, help_heading = "Filters")]
+    trouble: bool,
     /// Part of a name or URL
     #[arg(long, value_name = "TEXT", help_heading = "Filters")]
     search: Option<String>,
+    /// The order; with worst and busiest the figures are shown too
+    #[arg(long, value_name = "ORDER", value_parser = ["newest", "name", "worst", "busiest"])]
+    order: Option<String>,
+    /// Show the figures of the last 24 hours
+    #[arg(long)]
+    figures: bool,
     #[command(flatten)]
     paging: Paging,
+}
+
+#[derive(Args, Debug)]
+struct StatsArgs {
+    #[command(flatten)]
+    id: Id,
+    /// Only the last 1h, 24h, 7d or 31d
+    #[arg(long, value_name = "SPAN", value_parser = stats::SPANS)]
+    last: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -210,9 +242,9 @@ impl Action {
             | Action::Disable(Id { id })
             | Action::Secret(Id { id })
             | Action::Test(Id { id })
-            | Action::Stats(Id { id })
             | Action::Health(Id { id }) => Some(id),
             Action::Update(args) => Some(&mut args.id.id),
+            Action::Stats(args) => Some(&mut args.id.id),
             Action::RotateSecret(args) => Some(&mut args.id.id),
             Action::Deliveries(args) | Action::Attempts(args) => Some(&mut args.id.id),
             Action::Feed(args) => Some(&mut args.id.id),
@@ -248,7 +280,10 @@ impl Webhook {
             Action::Secret(Id { id }) => show(Call::get(&["webhooks", &id, "secret"])).await,
             Action::RotateSecret(args) => show(args.call()?).await,
             Action::Test(Id { id }) => test(&client, screen, &id).await,
-            Action::Stats(Id { id }) => stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await,
+            Action::Stats(args) => {
+                let call = Call::get(&["webhooks", &args.id.id, "stats"]).query("last", args.last.as_ref());
+                stats::show(&client, screen, call).await
+            }
             Action::Health(Id { id }) => show(Call::get(&["webhooks", &id, "health"])).await,
             Action::Deliveries(args) => args.run(&client, screen, "deliveries", delivery::COLUMNS).await,
             Action::Attempts(args) => args.run(&client, screen, "attempts", delivery::ATTEMPT_COLUMNS).await,
@@ -281,12 +316,20 @@ fn status(id: &str, status: &str) -> Result<Call, Exit> {
 }
 
 impl ListArgs {
+    fn has_figures(&self) -> bool {
+        self.figures || matches!(self.order.as_deref(), Some("worst" | "busiest"))
+    }
+
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
         let call = Call::get(&["webhooks"])
             .query("app_id", self.app.as_ref())
             .query("status", self.status.as_ref())
-            .query("search", self.search.as_ref());
-        list::print(client, screen, call, &self.paging, COLUMNS).await
+            .query("state", self.trouble.then_some("trouble"))
+            .query("search", self.search.as_ref())
+            .query("order", self.order.as_ref())
+            .query("include", self.has_figures().then_some("figures"));
+        let columns = if self.has_figures() { FIGURES_COLUMNS } else { COLUMNS };
+        list::print(client, screen, call, &self.paging, columns).await
     }
 }
 

@@ -143,6 +143,29 @@ impl AttemptOutcome {
         }
     }
 
+    /// The number that stored figures have for the outcome. It never changes.
+    pub const fn code(self) -> u8 {
+        match self {
+            AttemptOutcome::Success => 0,
+            AttemptOutcome::HttpStatus => 1,
+            AttemptOutcome::Timeout => 2,
+            AttemptOutcome::ConnectTimeout => 3,
+            AttemptOutcome::ConnectRefused => 4,
+            AttemptOutcome::ConnectReset => 5,
+            AttemptOutcome::DnsError => 6,
+            AttemptOutcome::TlsError => 7,
+            AttemptOutcome::BlockedAddress => 8,
+            AttemptOutcome::RequestError => 9,
+            AttemptOutcome::ProxyError => 10,
+            AttemptOutcome::Expired => 11,
+        }
+    }
+
+    /// The outcome of a code. `None` if no outcome has it.
+    pub fn of_code(code: u8) -> Option<AttemptOutcome> {
+        AttemptOutcome::ALL.into_iter().find(|outcome| outcome.code() == code)
+    }
+
     /// The fixed phrase that `error` begins with if there is no status code.
     pub const fn phrase(self) -> &'static str {
         match self {

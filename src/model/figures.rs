@@ -1,10 +1,15 @@
-//! Figures of a webhook: sums that survive retention, and the last day by the minute.
+//! Figures of a webhook, an app or an organization: sums that survive retention, and hours by the minute.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::attempt::AttemptOutcome;
+use super::delivery::DeliveryStatus;
 use super::time::Time;
 
-/// Sums over a webhook's deliveries and attempts, of one partition or of all time.
+/// Sums over the deliveries and attempts of an owner of figures, of one partition or of all time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sums {
     /// Deliveries made by publishing or replaying.
@@ -87,13 +92,19 @@ impl Sums {
     }
 }
 
-/// Counts of a webhook within one minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Counts of an owner of figures within one minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Minute {
     /// Deliveries first attempted.
     pub started: u32,
     pub attempts: u32,
     pub failures: u32,
+    /// Deliveries made by publishing or replaying.
+    pub made: u32,
+    /// Deliveries that ended, by their status.
+    pub delivered: u32,
+    pub failed: u32,
+    pub cancelled: u32,
 }
 
 impl Minute {
@@ -101,5 +112,212 @@ impl Minute {
         self.started += other.started;
         self.attempts += other.attempts;
         self.failures += other.failures;
+        self.made += other.made;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+    }
+
+    /// Deliveries that ended.
+    pub const fn ended(&self) -> u32 {
+        self.delivered + self.failed + self.cancelled
+    }
+
+    /// Counts a delivery that ended with `status`. A status that is not final is ignored.
+    pub const fn end(&mut self, status: DeliveryStatus) {
+        match status {
+            DeliveryStatus::Delivered => self.delivered += 1,
+            DeliveryStatus::Failed => self.failed += 1,
+            DeliveryStatus::Cancelled => self.cancelled += 1,
+            DeliveryStatus::Pending | DeliveryStatus::Retrying => {}
+        }
+    }
+}
+
+/// Counts of an owner of figures within one hour.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HourFigures {
+    /// By the minute of the hour, sorted, without empty minutes.
+    pub minutes: Vec<(u8, Minute)>,
+    /// Attempts by `AttemptOutcome::code`, sorted.
+    pub outcomes: Vec<(u8, u32)>,
+    /// Response times of the attempts by bucket, sorted, and their sum in milliseconds.
+    pub histogram: Vec<(u8, u32)>,
+    pub response_ms: u64,
+}
+
+impl HourFigures {
+    /// The counts of a minute of the hour, to be changed.
+    pub fn minute(&mut self, minute: u8) -> &mut Minute {
+        let place = match self.minutes.binary_search_by_key(&minute, |m| m.0) {
+            Ok(place) => place,
+            Err(place) => {
+                self.minutes.insert(place, (minute, Minute::default()));
+                place
+            }
+        };
+        &mut self.minutes[place].1
+    }
+
+    /// Counts the outcome of an attempt, and its response time if it had a response.
+    pub fn attempt(&mut self, outcome: AttemptOutcome, response: Option<(u8, u32)>) {
+        tally(&mut self.outcomes, outcome.code(), 1);
+        if let Some((bucket, ms)) = response {
+            tally(&mut self.histogram, bucket, 1);
+            self.response_ms += u64::from(ms);
+        }
+    }
+
+    pub fn add(&mut self, other: &HourFigures) {
+        for (minute, counts) in &other.minutes {
+            self.minute(*minute).add(*counts);
+        }
+        for &(code, count) in &other.outcomes {
+            tally(&mut self.outcomes, code, count);
+        }
+        for &(bucket, count) in &other.histogram {
+            tally(&mut self.histogram, bucket, count);
+        }
+        self.response_ms += other.response_ms;
+    }
+
+    /// The counts of the whole hour.
+    pub fn total(&self) -> Minute {
+        let mut total = Minute::default();
+        self.minutes.iter().for_each(|(_, counts)| total.add(*counts));
+        total
+    }
+}
+
+fn tally(counts: &mut Vec<(u8, u32)>, key: u8, count: u32) {
+    match counts.binary_search_by_key(&key, |&(k, _)| k) {
+        Ok(at) => counts[at].1 += count,
+        Err(at) => counts.insert(at, (key, count)),
+    }
+}
+
+/// The version that a stored hour begins with. Hours of the first version have none: they are a list of
+/// `(minute, started, attempts, failures)`.
+const HOUR_VERSION: u8 = 2;
+/// A stored minute: the minute of the hour and the seven counts of `Minute`, in their order.
+type MinuteRow = (u8, u32, u32, u32, u32, u32, u32, u32);
+
+impl Serialize for HourFigures {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let row = |&(minute, m): &(u8, Minute)| -> MinuteRow {
+            (minute, m.started, m.attempts, m.failures, m.made, m.delivered, m.failed, m.cancelled)
+        };
+        let minutes: Vec<MinuteRow> = self.minutes.iter().map(row).collect();
+        (HOUR_VERSION, minutes, &self.outcomes, &self.histogram, self.response_ms).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for HourFigures {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(HourVisitor)
+    }
+}
+
+struct HourVisitor;
+
+impl<'de> Visitor<'de> for HourVisitor {
+    type Value = HourFigures;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("the figures of an hour")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<HourFigures, A::Error> {
+        let mut hour = HourFigures::default();
+        let mut head = seq.next_element::<HourHead>()?;
+        if matches!(head, Some(HourHead::Version)) {
+            let missing = || A::Error::custom("an hour lacks a member");
+            for (minute, started, attempts, failures, made, delivered, failed, cancelled) in
+                seq.next_element::<Vec<MinuteRow>>()?.ok_or_else(missing)?
+            {
+                let counts = Minute { started, attempts, failures, made, delivered, failed, cancelled };
+                hour.minutes.push((minute, counts));
+            }
+            hour.outcomes = seq.next_element()?.ok_or_else(missing)?;
+            hour.histogram = seq.next_element()?.ok_or_else(missing)?;
+            hour.response_ms = seq.next_element()?.ok_or_else(missing)?;
+            return Ok(hour);
+        }
+        while let Some(HourHead::Minute(minute, started, attempts, failures)) = head {
+            hour.minutes.push((minute, Minute { started, attempts, failures, ..Minute::default() }));
+            head = seq.next_element::<HourHead>()?;
+        }
+        match head {
+            None => Ok(hour),
+            Some(_) => Err(A::Error::custom("a version stands behind minutes")),
+        }
+    }
+}
+
+/// The first element of a stored hour: its version, or a minute of the first version.
+enum HourHead {
+    Version,
+    Minute(u8, u32, u32, u32),
+}
+
+impl<'de> Deserialize<'de> for HourHead {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(HeadVisitor)
+    }
+}
+
+struct HeadVisitor;
+
+impl<'de> Visitor<'de> for HeadVisitor {
+    type Value = HourHead;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a version or a minute")
+    }
+
+    fn visit_u64<E: Error>(self, version: u64) -> Result<HourHead, E> {
+        match version == u64::from(HOUR_VERSION) {
+            true => Ok(HourHead::Version),
+            false => Err(E::custom("an unknown version of an hour")),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<HourHead, A::Error> {
+        let missing = || A::Error::custom("a minute lacks a count");
+        let minute = seq.next_element()?.ok_or_else(missing)?;
+        let mut count = || seq.next_element()?.ok_or_else(missing);
+        Ok(HourHead::Minute(minute, count()?, count()?, count()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_of_the_first_version_is_read_and_lacks_what_it_did_not_count() {
+        let old: Vec<(u8, u32, u32, u32)> = vec![(3, 1, 2, 1), (59, 0, 70_000, 0)];
+        let hour: HourFigures = rmp_serde::from_slice(&rmp_serde::to_vec(&old).unwrap()).unwrap();
+        let minute = |started, attempts, failures| Minute { started, attempts, failures, ..Minute::default() };
+        assert_eq!(hour.minutes, [(3, minute(1, 2, 1)), (59, minute(0, 70_000, 0))]);
+        assert_eq!(HourFigures { minutes: Vec::new(), ..hour }, HourFigures::default());
+        let none: Vec<(u8, u32, u32, u32)> = Vec::new();
+        let empty: HourFigures = rmp_serde::from_slice(&rmp_serde::to_vec(&none).unwrap()).unwrap();
+        assert_eq!(empty, HourFigures::default());
+    }
+
+    #[test]
+    fn an_hour_reads_back_as_it_was_written() {
+        let mut hour = HourFigures::default();
+        hour.minute(7).made += 300;
+        hour.minute(0).end(DeliveryStatus::Failed);
+        hour.attempt(AttemptOutcome::TlsError, None);
+        hour.attempt(AttemptOutcome::Success, Some((42, 99)));
+        let row = rmp_serde::to_vec(&hour).unwrap();
+        assert_eq!(rmp_serde::from_slice::<HourFigures>(&row).unwrap(), hour);
+        for bytes in 1..row.len() {
+            assert!(rmp_serde::from_slice::<HourFigures>(&row[..bytes]).is_err(), "{bytes} bytes");
+        }
+        assert!(rmp_serde::from_slice::<HourFigures>(&rmp_serde::to_vec(&(3_u8, 0_u8)).unwrap()).is_err());
     }
 }

@@ -22,6 +22,7 @@ pub mod keep_alive;
 pub mod no_proxy;
 pub mod patterns;
 pub mod quotas;
+pub mod ranking;
 pub mod retention;
 pub mod retry;
 pub mod secrecy;

@@ -53,6 +53,9 @@ pub struct Writer {
     pub(in crate::store) random: Box<dyn FnMut() -> u64 + Send>,
     pub(in crate::store) active: u128,
     pub(in crate::store) figures: HashMap<u128, FigureCache>,
+    /// Whether apps and organizations have figures. A store of an earlier version gets them in the first round of
+    /// maintenance.
+    pub(in crate::store) counts_tenants: bool,
     pub(in crate::store) fanouts: FanoutCache,
     pub(in crate::store) name_runs: NameRuns,
     pub(in crate::store) idempotency: IdempotencyIndex,
@@ -357,13 +360,15 @@ impl Writer {
                 Ok(opened) => opened,
                 Err(error) => return self.fail(&slots, &error, results, batch),
             };
+            let figures = self.figures.entry(first).or_default();
+            figures.counts_tenants = self.counts_tenants;
             let mut on = PartitionBatch {
                 partition_set: &self.partition_set,
                 first,
                 registry: self.partition_set.registry(),
                 write_batch: WriteBatch::on(base),
                 inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
-                figures: self.figures.entry(first).or_default(),
+                figures,
                 fanouts: &mut self.fanouts,
                 name_runs: &mut self.name_runs,
                 idempotency: &self.idempotency,
@@ -398,7 +403,7 @@ impl Writer {
         outcome: PartitionOutcome,
         batch: &mut AppliedBatch,
     ) -> Result<()> {
-        let PartitionOutcome { write_batch, new_fingerprints, new_answers, effects, follow, audit } = outcome;
+        let PartitionOutcome { write_batch, new_fingerprints, new_answers, effects, recent, follow, audit } = outcome;
         if !write_batch.is_empty() {
             self.commit(CommitTarget::Partition(first, file), write_batch)?;
         }
@@ -410,6 +415,7 @@ impl Writer {
             let _ = self.commit(CommitTarget::Partition(first, file), keys);
         }
         effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
+        self.partition_set.recent.replace(first, &recent, self.now);
         self.idempotency.insert(new_fingerprints.into_iter().chain(new_answers));
         effects.newest.into_iter().for_each(|id| self.partition_set.raise_newest(id));
         batch.effects.merge(effects);

@@ -14,6 +14,7 @@ mod erase;
 mod event_types;
 mod fairness;
 mod feed;
+mod figures;
 mod handshake;
 mod health;
 mod hostile_receivers;

@@ -105,6 +105,7 @@ async fn read(name: &str) {
     let found = daemon.get("/v1/events?event_id=of%20ill").await;
     assert_eq!(found["data"][0]["type"], json!("ill"), "{found}");
     assert!(found["indexed_from"].is_string(), "the version had no index: {found}");
+    same_figures(&daemon).await;
     // And it goes on: what waited then is delivered now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");
@@ -120,6 +121,25 @@ async fn read(name: &str) {
     }
     let again = daemon.publish_with(json!({ "type": "later", "event_id": "of another", "data": {} })).await;
     daemon.delivery_in(&again, "delivered").await;
+    same_figures(&daemon).await;
+}
+
+/// The organization counts what its webhooks count, although the version knew no figures of organizations.
+async fn same_figures(daemon: &TestDaemon) {
+    const NAMES: [&str; 4] = ["total_events", "successful_deliveries", "failed_deliveries", "pending_deliveries"];
+    let webhooks = daemon.get("/v1/webhooks").await;
+    let mut added = [0; 4];
+    for webhook in webhooks["data"].as_array().expect("a list") {
+        let own = daemon.get(&format!("/v1/webhooks/{}/stats", text(webhook, "id"))).await;
+        NAMES.iter().zip(&mut added).for_each(|(name, sum)| *sum += own[name].as_u64().expect("a number"));
+    }
+    let all = daemon.get("/v1/stats").await;
+    assert_eq!(NAMES.map(|name| all[name].as_u64().expect("a number")), added, "{all}");
+    assert!(added[0] > 0, "{all}");
+    for query in ["stats?last=31d", "stats/series?last=31d"] {
+        let told = daemon.get(&format!("/v1/{query}")).await;
+        assert!(told["complete_from"].is_string(), "the version counted less: {told}");
+    }
 }
 
 #[tokio::test]

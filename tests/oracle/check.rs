@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider::model::figures::{HourFigures, Minute};
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
 use postrider::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
@@ -9,6 +10,7 @@ use postrider::store::{
     AuditFilter, DeliveryQuery, Dispatch, Effects, EventName, EventQuery, ListWindow, Page, Store, TenantScope,
 };
 
+use super::making::owner;
 use super::oracle::{Made, Oracle, Posted};
 use super::stored::{SEES_ALL, attempts, deliveries, events};
 use super::{Check, Rng, ensure};
@@ -369,13 +371,11 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
         // They are failed when their partition is dropped.
         wanted.failed += open().filter(|made| !kept(made)).count() as u64;
         ensure!(found.sums == wanted, "figures of {webhook}: {:?} should be {wanted:?}", found.sums);
-        let mut minutes = BTreeMap::new();
-        for ((_, minute, _), counts) in oracle.minutes.iter().filter(|((owner, _, _), _)| owner == webhook) {
-            let sum: &mut postrider::model::figures::Minute = minutes.entry(*minute).or_default();
-            sum.add(*counts);
-        }
-        let day = now.minus_ms(DAY_MS).minute() + 1..=now.minute();
-        let wanted: Vec<_> = minutes.into_iter().filter(|(minute, _)| day.contains(minute)).collect();
+        let hours = oracle.hours_of(*webhook);
+        let span = read(store.webhook_hours(*webhook, Time::ZERO))?;
+        ensure!(span.complete_from.is_none(), "the figures of a new store begin at {:?}", span.complete_from);
+        ensure!(span.hours == hours, "hours of {webhook}: {:?} should be {hours:?}", span.hours);
+        let wanted = last_day(&hours, now);
         ensure!(found.minutes == wanted, "minutes of {webhook}: {:?} should be {wanted:?}", found.minutes);
         let state = store.state(*webhook);
         let wanted = oracle.states.get(webhook).copied().unwrap_or_default();
@@ -387,6 +387,55 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
         let first = due.get(webhook).and_then(|due| due.iter().find(kept_due)).map(|(at, _)| *at);
         ensure!(backlog.oldest_due == first, "oldest due of {webhook}: {:?} should be {first:?}", backlog.oldest_due);
     }
+    for org in oracle.organizations.keys() {
+        tenant_figures(oracle, store, TenantScope { org: *org, app: None }, now)?;
+    }
+    for app in oracle.apps.values() {
+        tenant_figures(oracle, store, TenantScope { org: app.org_id, app: Some(app.id) }, now)?;
+    }
+    Ok(())
+}
+
+/// The minutes of the last 24 hours.
+fn last_day(hours: &BTreeMap<u32, HourFigures>, now: Time) -> Vec<(u32, Minute)> {
+    let day = now.minus_ms(DAY_MS).minute() + 1..=now.minute();
+    let minutes = hours.iter().flat_map(|(hour, figures)| {
+        figures.minutes.iter().map(move |(minute, counts)| (hour * 60 + u32::from(*minute), *counts))
+    });
+    minutes.filter(|(minute, _)| day.contains(minute)).collect()
+}
+
+/// Compares the figures of an organization or an app: what its webhooks count, removed ones included.
+fn tenant_figures(oracle: &Oracle, store: &Store, tenant: TenantScope, now: Time) -> Check {
+    let owner = tenant.app.map_or(owner(tenant.org), owner);
+    let within = |row: &Delivery| tenant.covers(row.org_id, row.app_id);
+    let open = || oracle.deliveries.values().filter(|made| !made.row.status.is_final() && within(&made.row));
+    let mut wanted = oracle.lifetime(owner);
+    let mut hours = oracle.hours_of(owner);
+    let mut waiting = 0;
+    for made in open() {
+        match oracle.removed.get(&made.row.webhook_id) {
+            // They are failed when their partition is dropped.
+            _ if !oracle.is_kept(made.row.event_id, now) => wanted.failed += 1,
+            Some(at) => {
+                wanted.cancelled += 1;
+                hours.entry(at.hour()).or_default().minute((at.minute() % 60) as u8).cancelled += 1;
+            }
+            None => waiting += 1,
+        }
+    }
+    let found = read(store.tenant_figures(tenant, now))?;
+    ensure!(found.sums == wanted, "figures of {owner}: {:?} should be {wanted:?}", found.sums);
+    let day = last_day(&hours, now);
+    ensure!(found.minutes == day, "minutes of {owner}: {:?} should be {day:?}", found.minutes);
+    let span = read(store.tenant_hours(tenant, Time::ZERO, now))?;
+    ensure!(span.hours == hours, "hours of {owner}: {:?} should be {hours:?}", span.hours);
+    let backlog = read(store.tenant_backlog(tenant, now))?;
+    ensure!(backlog.waiting == waiting, "{} wait within {owner}, {waiting} should", backlog.waiting);
+    let due = oracle.deliveries.values().filter(|made| made.due && within(&made.row));
+    let due = due.filter(|m| oracle.is_kept(m.row.event_id, now) && oracle.webhooks.contains_key(&m.row.webhook_id));
+    let first = due.filter_map(|made| made.row.next_attempt_at).map(|at| at.max(Time::ZERO)).min();
+    ensure!(backlog.oldest_due == first, "oldest due within {owner}: {:?} should be {first:?}", backlog.oldest_due);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
-use postrider::model::id::{DeliveryId, WebhookId};
+use postrider::model::id::{DeliveryId, Id, WebhookId};
 use postrider::model::job::JobId;
 use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
@@ -66,9 +66,11 @@ impl Oracle {
             self.newly_due.push((webhook, due, id));
         }
         self.deliveries.insert(id, Made { row: row.clone(), line, due: !waits });
-        self.sums_of(home, webhook).deliveries += 1;
-        if let Some(job) = cause.job {
-            self.sums_of(home, WebhookId::from_u128(job.as_u128())).deliveries += 1;
+        for owner in owners_of(&row).into_iter().chain(cause.job.map(owner)) {
+            self.sums_of(home, owner).deliveries += 1;
+        }
+        for owner in owners_of(&row) {
+            self.minute_of(home, owner, row.created_at).made += 1;
         }
         Ok(row)
     }
@@ -85,8 +87,15 @@ impl Oracle {
         let row = made.row.clone();
         let home = self.home_of(row.event_id);
         self.touched.insert(row.event_id);
-        let job = row.job_id.map(|job| WebhookId::from_u128(job.as_u128()));
-        for owner in [Some(row.webhook_id), job].into_iter().flatten() {
+        for owner in owners_of(&row) {
+            let minute = self.minute_of(home, owner, at);
+            match status {
+                DeliveryStatus::Delivered => minute.delivered += 1,
+                DeliveryStatus::Failed => minute.failed += 1,
+                _ => minute.cancelled += 1,
+            }
+        }
+        for owner in owners_of(&row).into_iter().chain(row.job_id.map(owner)) {
             let sums = self.sums_of(home, owner);
             match status {
                 DeliveryStatus::Delivered => sums.delivered += 1,
@@ -141,6 +150,16 @@ impl Oracle {
     pub fn shared(&self, id: WebhookId) -> Arc<Webhook> {
         Arc::new(self.webhooks[&id].clone())
     }
+}
+
+/// The id of an app, an organization or a job as an owner of figures.
+pub fn owner<K>(id: Id<K>) -> WebhookId {
+    WebhookId::from_u128(id.as_u128())
+}
+
+/// The owners of a delivery's figures: its webhook, its app and its organization.
+pub fn owners_of(row: &Delivery) -> [WebhookId; 3] {
+    [row.webhook_id, owner(row.app_id), owner(row.org_id)]
 }
 
 fn line_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<Line> {

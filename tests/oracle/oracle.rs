@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use postrider::model::figures::{Minute, Sums};
+use postrider::model::figures::{HourFigures, Minute, Sums};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
 use postrider::model::job::{Job, JobId};
 use postrider::model::webhook::{Webhook, WebhookState};
@@ -87,7 +87,8 @@ pub struct Oracle {
     pub sums: BTreeMap<(u128, WebhookId), Sums>,
     /// Sums of dropped partitions.
     pub past: BTreeMap<WebhookId, Sums>,
-    pub minutes: BTreeMap<(WebhookId, u32, u128), Minute>,
+    /// Figures by owner, hour and partition.
+    pub hours: BTreeMap<(WebhookId, u32, u128), HourFigures>,
     /// The newest event of a caller's own id.
     pub named: BTreeMap<(AppId, String), EventId>,
     pub answers: BTreeMap<[u8; 32], Answer>,
@@ -270,6 +271,20 @@ impl Oracle {
         self.sums.entry((home, owner)).or_default()
     }
 
+    /// The counts of an owner in the minute of a time.
+    pub fn minute_of(&mut self, home: u128, owner: WebhookId, at: Time) -> &mut Minute {
+        self.hours.entry((owner, at.hour(), home)).or_default().minute((at.minute() % 60) as u8)
+    }
+
+    /// The hours of an owner, added up over the partitions.
+    pub fn hours_of(&self, owner: WebhookId) -> BTreeMap<u32, HourFigures> {
+        let mut hours: BTreeMap<u32, HourFigures> = BTreeMap::new();
+        for ((_, hour, _), figures) in self.hours.iter().filter(|((other, _, _), _)| *other == owner) {
+            hours.entry(*hour).or_default().add(figures);
+        }
+        hours
+    }
+
     /// Sums of all time.
     pub fn lifetime(&self, owner: WebhookId) -> Sums {
         let mut all = self.past.get(&owner).cloned().unwrap_or_default();
@@ -373,7 +388,7 @@ impl Oracle {
             sums.failed += sums.open();
             self.past.entry(owner).or_default().add(&sums);
         }
-        self.minutes.retain(|(_, _, p), _| *p != first);
+        self.hours.retain(|(_, _, p), _| *p != first);
         self.answers.retain(|_, answer| answer.home != Some(first));
     }
 

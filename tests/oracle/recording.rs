@@ -1,14 +1,13 @@
 //! Outcomes and commands on deliveries, in the oracle.
 
 use postrider::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
-use postrider::model::figures::Minute;
 use postrider::model::id::{AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use postrider::model::webhook::{Webhook, WebhookStatus};
 use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
 use postrider::rules::{circuit, histogram, patterns, retry};
 use postrider::store::{AttemptReport, Receipt};
 
-use super::making::Cause;
+use super::making::{Cause, owners_of};
 use super::oracle::{Asked, Noted, Oracle};
 use super::stored::Found;
 use super::{Check, ensure};
@@ -154,19 +153,27 @@ impl Oracle {
             }
         }
         self.touched.insert(was.event_id);
-        let begun = was.attempts == 0;
-        let sums = self.sums_of(first, was.webhook_id);
+        owners_of(was).into_iter().for_each(|owner| self.count_attempt(first, owner, was.attempts == 0, finished));
+    }
+
+    fn count_attempt(&mut self, first: u128, owner: WebhookId, begun: bool, finished: &AttemptReport) {
+        let made = &finished.made;
+        let sums = self.sums_of(first, owner);
         sums.started += u64::from(begun);
         sums.attempts += 1;
-        sums.attempts_failed += u64::from(!finished.made.success);
-        sums.last_attempt_at = sums.last_attempt_at.max(Some(finished.made.started_at));
-        if let Some(ms) = finished.made.response_time_ms {
+        sums.attempts_failed += u64::from(!made.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(made.started_at));
+        if let Some(ms) = made.response_time_ms {
             sums.responses += 1;
             sums.response_ms += u64::from(ms);
             sums.tally(histogram::bucket(ms), 1);
         }
-        let minute = self.minutes.entry((was.webhook_id, finished.made.started_at.minute(), first)).or_default();
-        minute.add(Minute { started: u32::from(begun), attempts: 1, failures: u32::from(!finished.made.success) });
+        let minute = self.minute_of(first, owner, made.started_at);
+        minute.started += u32::from(begun);
+        minute.attempts += 1;
+        minute.failures += u32::from(!made.success);
+        let hour = self.hours.entry((owner, made.started_at.hour(), first)).or_default();
+        hour.attempt(made.outcome, made.response_time_ms.map(|ms| (histogram::bucket(ms), ms)));
     }
 
     fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptReport) {

@@ -303,10 +303,14 @@ impl Auditor {
     /// Compares the figures of every webhook with what was seen. False: they could not be read.
     async fn compare_figures(&mut self) -> bool {
         let ids = self.outside.book.borrow().hook_ids.clone();
+        let mut each = Vec::new();
         for (hook, id) in ids.iter().enumerate() {
             let Some(stats) = self.api.get(&format!("/v1/webhooks/{id}/stats")).await else { return false };
             self.outside.book.borrow_mut().judge_figures(hook, &stats, elapsed_ms());
+            each.push(stats);
         }
+        let Some(all) = self.api.get("/v1/stats").await else { return false };
+        self.outside.book.borrow_mut().judge_sums(&each, &all, elapsed_ms());
         true
     }
 }

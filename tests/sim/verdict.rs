@@ -120,6 +120,17 @@ impl Book {
         }
     }
 
+    /// Compares the figures of the organization with the sums of those of its webhooks.
+    pub fn judge_sums(&mut self, each: &[Value], all: &Value, now_ms: i64) {
+        for member in ["total_events", "made", "ended", "delivered", "failed", "cancelled", "attempts", "failures"] {
+            let expected: u64 = each.iter().filter_map(|stats| stats[member].as_u64()).sum();
+            if all[member] != expected {
+                let words = format!("the organization: {member} is {}, not {expected}", all[member]);
+                self.fault(now_ms, words);
+            }
+        }
+    }
+
     /// Checks that replays made as many deliveries as their jobs count.
     pub fn judge_replays(&mut self, now_ms: i64) {
         for hook in 0..self.hooks.len() {

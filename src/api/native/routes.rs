@@ -18,10 +18,10 @@ use super::deliveries::WEBHOOK_ID;
 use super::events::{OWN_ID, SUBJECT};
 use super::feed::WAIT_S;
 use super::page::ListView;
-use super::webhooks::{APP_ID, WEBHOOK_STATUS};
+use super::webhooks::APP_ID;
 use super::{
     apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
-    organizations, publish, replays, stats, test_send, waiting, webhook_view, webhooks,
+    organizations, publish, replays, stats, stats_series, test_send, waiting, webhook_list, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -153,12 +153,8 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("NewWebhook"),
     ),
-    get(
-        "/v1/webhooks",
-        Needs(Scope::WebhooksRead, webhooks::list),
-        doc("listWebhooks", "webhooks", "List webhooks", &[ok::<ListView<webhook_view::WebhookView>>("Newest first.")]),
-    )
-    .with_query(&[APP_ID, WEBHOOK_STATUS, SEARCH, LIMIT, cursor(CursorKind::Webhooks)]),
+    get("/v1/webhooks", Needs(Scope::WebhooksRead, webhook_list::list), webhook_list::DOC)
+        .with_query(webhook_list::QUERY),
     get(
         "/v1/webhooks/{id}",
         Needs(Scope::WebhooksRead, webhooks::read),
@@ -309,16 +305,8 @@ pub static ROUTES: &[Route] = &[
         ),
     )
     .with_query(&[audit::KEY_ID, audit::ACTION, audit::TARGET, FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
-    get(
-        "/v1/webhooks/{id}/stats",
-        Needs(Scope::WebhooksRead, stats::of_webhook),
-        doc(
-            "getWebhookStats",
-            "figures",
-            "A webhook's figures",
-            &[ok::<stats::WebhookStatsView>("Lifetime sums and the last day.")],
-        ),
-    ),
+    get("/v1/webhooks/{id}/stats", Needs(Scope::WebhooksRead, stats::of_webhook), stats::WEBHOOK_DOC)
+        .with_query(&[stats::LAST]),
     get(
         "/v1/webhooks/{id}/health",
         Needs(Scope::WebhooksRead, health::of_webhook),
@@ -433,16 +421,9 @@ pub static ROUTES: &[Route] = &[
             &[ok::<attempts::AttemptView>("With headers, response body and timings.")],
         ),
     ),
-    get(
-        "/v1/stats",
-        Needs(Scope::WebhooksRead, stats::all),
-        doc(
-            "getStats",
-            "figures",
-            "The figures of everything the key can see",
-            &[ok::<stats::AllStatsView>("Sums, the last day, and what waits.")],
-        ),
-    ),
+    get("/v1/stats", Needs(Scope::WebhooksRead, stats::all), stats::ALL_DOC).with_query(&[APP_ID, stats::LAST]),
+    get("/v1/stats/series", Needs(Scope::WebhooksRead, stats_series::series), stats_series::DOC)
+        .with_query(stats_series::QUERY),
     post(
         "/v1/apps",
         Needs(Scope::AppsWrite, apps::create),

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::api::context::ApiContext;
-use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::limits::OVERLAP_S_MAX;
-use crate::api::params::{self, Param, ParamValues};
+use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -19,9 +18,8 @@ use crate::model::{AppId, Scope, Time, Webhook, WebhookId};
 use crate::rules::target::TargetPolicy;
 use crate::rules::{circuit, signing};
 use crate::store::first_secret;
-use crate::store::{Applied, Receipt, Registry, Search, StateCommand, TenantScope};
+use crate::store::{Applied, Receipt, Registry, StateCommand, TenantScope};
 
-use super::page;
 use super::publish::{AppLookup, app};
 use super::webhook_fields;
 use super::webhook_form;
@@ -103,39 +101,6 @@ pub fn read_new(
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
     Ok((webhook, secret))
-}
-
-/// `GET /v1/webhooks`.
-pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut tenant = request.tenant();
-    if let Some(name) = request.query.text(&APP_ID) {
-        let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
-        tenant.app = Some(app.id);
-    }
-    let status = match request.query.text(&WEBHOOK_STATUS) {
-        None => None,
-        Some("enabled") => Some(WebhookStatus::Enabled),
-        Some("paused") => Some(WebhookStatus::Paused),
-        Some("disabled") => Some(WebhookStatus::Disabled),
-        Some(_) => return Err(params::wrong(WEBHOOK_STATUS.name, "must be enabled, paused or disabled")),
-    };
-    let search = request.query.search()?;
-    let wanted = |webhook: &&Arc<Webhook>| {
-        status.is_none_or(|status| webhook.status == status)
-            && search.as_ref().is_none_or(|search| found(search, webhook))
-    };
-    let rows = context.registry.webhooks_within(tenant).filter(wanted);
-    let page = page::cut(CursorKind::Webhooks, &request.query, rows, |webhook| webhook.id.as_u128())?;
-    Ok(Step::Reply(page::response(CursorKind::Webhooks, &page, |webhook| {
-        WebhookView::new(webhook, WebhookLive::of(context, webhook))
-    })))
-}
-
-fn found(search: &Search, webhook: &Webhook) -> bool {
-    let texts = [webhook.name.as_str(), &webhook.url, webhook.description.as_deref().unwrap_or_default()];
-    texts.iter().any(|text| search.within(text))
-        || webhook.event_types.iter().any(|text| search.within(text))
-        || search.is(&webhook.id.to_string())
 }
 
 /// `GET /v1/webhooks/{id}`.

@@ -38,6 +38,7 @@ use crate::store::figures::FigureCache;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
 use crate::store::partitions::set::PartitionSet;
+use crate::store::recent::RecentHour;
 use crate::store::registry::Registry;
 
 /// A source of ids. The daemon's ids rise with the clock, and a test may use its own.
@@ -227,13 +228,14 @@ impl PartitionBatch<'_> {
 
     /// Completes the batch for its commit.
     pub fn finish(mut self) -> PartitionOutcome {
-        self.figures.flush(&mut self.write_batch);
+        let recent = self.figures.flush(&mut self.write_batch);
         self.effects.states.extend(self.states.iter().map(|(id, state)| (*id, *state)));
         PartitionOutcome {
             write_batch: self.write_batch,
             new_fingerprints: self.new_fingerprints.into_iter().map(|(print, event)| (print, event.id)).collect(),
             new_answers: self.new_answers,
             effects: self.effects,
+            recent,
             follow: self.follow,
             audit: self.audit,
         }
@@ -248,6 +250,8 @@ pub struct PartitionOutcome {
     /// Fingerprints of stored answers that it gets after the commit.
     pub new_answers: Vec<(Fingerprint, EventId)>,
     pub effects: Effects,
+    /// Hours of webhooks whose attempts the batch counted.
+    pub recent: Vec<RecentHour>,
     /// Requests that follow from this batch, in other files.
     pub follow: Vec<WriteRequest>,
     /// Audit lines, written to `state.redb` before this batch is acknowledged.

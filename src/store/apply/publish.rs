@@ -17,7 +17,6 @@ use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Caller, EventInput, IdempotencyKey, Published, Receipt, Rejection};
 use crate::store::effects::Dispatch;
 use crate::store::event_names::names_of;
-use crate::store::figures::Owner;
 use crate::store::idempotency::index::{self, KeyKind};
 use crate::store::idempotency::rows::put_key;
 use crate::store::read::lookup::{CHUNK_BYTES, chunks_of};
@@ -322,10 +321,7 @@ impl PartitionBatch<'_> {
                 self.effects.due.push((webhook.id, due));
             }
         }
-        self.figures.sums(&self.write_batch, webhook.id)?.sums.deliveries += 1;
-        if let Some(job) = making.job {
-            self.figures.sums(&self.write_batch, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
-        }
+        self.figures.made(&self.write_batch, &delivery)?;
         if self.effects.feeds.last() != Some(&webhook.id) {
             self.effects.feeds.push(webhook.id);
         }

@@ -1,20 +1,18 @@
 //! Recording an attempt: its row, and its consequences for the delivery, the figures and the webhook.
 
 use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
-use crate::model::figures::Minute;
 use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::mutants::mutant;
 use crate::rules::retry::{self, FinishedAttempt};
 use crate::rules::transition::{self, TransitionInput};
-use crate::rules::{circuit, histogram, patterns};
+use crate::rules::{circuit, patterns};
 
 use crate::kv::tables::{self, Key, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
 use crate::store::command::{AttemptReport, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
-use crate::store::figures::Owner;
 
 /// The receiver asks for no more requests (RFC 9110, section 15.5.11).
 const STATUS_GONE: u16 = 410;
@@ -68,10 +66,10 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
         self.write_batch.put_key(Table::AttemptsByWebhook, tables::pair(delivery.webhook_id, attempt.id));
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
-        self.count_attempt(&was, &delivery, &attempt)?;
+        self.figures.attempted(&self.write_batch, &delivery, &attempt, was.attempts == 0)?;
         if let Some(webhook) = webhook {
             if made.success || report.cause == FailureCause::Receiver {
-                self.update_webhook_state(&webhook, report, gone)?;
+                self.update_webhook_state(&webhook, &delivery, report, gone)?;
             }
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
                 self.publish_exhausted(&webhook, &delivery);
@@ -145,15 +143,7 @@ impl PartitionBatch<'_> {
         if let Some(end) = was.expires_at {
             self.write_batch.remove(Table::Expiries, tables::expiry(end, was.id));
         }
-        let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
-        for owner in owners.into_iter().flatten() {
-            let sums = &mut self.figures.sums(&self.write_batch, owner)?.sums;
-            match status {
-                DeliveryStatus::Delivered => sums.delivered += 1,
-                DeliveryStatus::Failed => sums.failed += 1,
-                _ => sums.cancelled += 1,
-            }
-        }
+        self.figures.ended(&self.write_batch, delivery, status, at)?;
         // Both possible queues are checked, because the setting may have changed since the delivery was made.
         let key = delivery.ordering_key.as_deref().map(crate::store::apply::publish::key_hash);
         for key_hash in [Some(0), key].into_iter().flatten() {
@@ -162,25 +152,14 @@ impl PartitionBatch<'_> {
         Ok(())
     }
 
-    fn count_attempt(&mut self, was: &Delivery, delivery: &Delivery, attempt: &Attempt) -> ApplyResult<()> {
-        let first = was.attempts == 0;
-        let sums = &mut self.figures.sums(&self.write_batch, delivery.webhook_id)?.sums;
-        sums.started += u64::from(first);
-        sums.attempts += 1;
-        sums.attempts_failed += u64::from(!attempt.made.success);
-        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.made.started_at));
-        if let Some(ms) = attempt.made.response_time_ms {
-            sums.responses += 1;
-            sums.response_ms += u64::from(ms);
-            sums.tally(histogram::bucket(ms), 1);
-        }
-        let counts = Minute { started: u32::from(first), attempts: 1, failures: u32::from(!attempt.made.success) };
-        self.figures.count(&self.write_batch, delivery.webhook_id, attempt.made.started_at, counts)?;
-        Ok(())
-    }
-
     /// Applies the attempt to the webhook's state: circuit, counters and disabling.
-    fn update_webhook_state(&mut self, webhook: &Webhook, report: &AttemptReport, gone: bool) -> ApplyResult<()> {
+    fn update_webhook_state(
+        &mut self,
+        webhook: &Webhook,
+        delivery: &Delivery,
+        report: &AttemptReport,
+        gone: bool,
+    ) -> ApplyResult<()> {
         let made = &report.made;
         let seen = circuit::AttemptSummary {
             started_at: made.started_at,
@@ -191,7 +170,7 @@ impl PartitionBatch<'_> {
             proxy_failed: made.outcome == AttemptOutcome::ProxyError,
         };
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
-        self.figures.sums(&self.write_batch, webhook.id)?.state = state;
+        self.figures.set_state(&self.write_batch, delivery, state)?;
         self.states.insert(webhook.id, state);
         for change in changes {
             self.publish_change(webhook, change, made, state.sequence);

@@ -268,7 +268,7 @@ impl BackupSender<'_> {
                 match (table, out_of.get(key)) {
                     (Table::Partitions, _) if of_partition() => {
                         let row: PartitionRow = codec::decode(value).ok_or_else(|| state.damaged(table, key))?;
-                        Ok(Some(codec::encode(&PartitionRow { archived: false, last: None, ..row })))
+                        Ok(Some(codec::encode(&PartitionRow { archived: false, last: None, last_hour: None, ..row })))
                     }
                     (Table::Totals, Some(out)) => {
                         let mut totals: Sums = codec::decode(value).ok_or_else(|| state.damaged(table, key))?;

@@ -23,7 +23,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 use crate::store::commit::CommitTarget;
 use crate::store::effects::Effects;
-use crate::store::figures::SumsRow;
+use crate::store::figures::{SumsRow, owner_of};
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
 use crate::store::read::lookup::{decoded, last_id, sums_of};
 use crate::store::writer::{AppliedBatch, Writer};
@@ -176,6 +176,8 @@ impl Writer {
             let stored = self.store_last_seen(now);
             self.record_failure(stored, &mut done);
         }
+        let counted = self.start_tenant_figures(now);
+        self.record_failure(counted, &mut done);
         let noted = self.store_index_start(now);
         self.record_failure(noted, &mut done);
         let swept = self.sweep_removed(&mut done);
@@ -220,7 +222,8 @@ impl Writer {
     fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.partition_set.snapshot(partition)?;
         let last = last_id(&snapshot)?.max(partition.first);
-        let row = PartitionRow { sealed: true, archived: true, last: Some(last) };
+        let last_hour = self.last_hour(&snapshot)?;
+        let row = PartitionRow { sealed: true, archived: true, last: Some(last), last_hour };
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut write_batch, owner, |totals| totals.add(&figures.sums))?;
@@ -232,6 +235,21 @@ impl Writer {
         partition.set_row(row);
         self.figures.remove(&partition.first);
         self.partition_set.close(partition)
+    }
+
+    /// The last hour of the figures in a partition. `None` if no organization has figures there.
+    fn last_hour(&self, snapshot: &Snapshot) -> Result<Option<u32>> {
+        let mut last = None;
+        for organization in self.partition_set.registry().organizations.keys() {
+            let owner = owner_of(*organization);
+            let (from, to) = (tables::figures(owner, 1), tables::figures(owner, u32::MAX));
+            let span = (std::ops::Bound::Included(from.as_slice()), std::ops::Bound::Included(to.as_slice()));
+            snapshot.scan(Table::Figures, span, Direction::Down, |key, _| {
+                last = last.max(key.last_chunk::<4>().map(|hour| u32::from_be_bytes(*hour)));
+                Ok(ScanStep::Stop)
+            })?;
+        }
+        Ok(last)
     }
 
     /// Copies a partition's state of a webhook to `state.redb`, before the partition is no longer read for it.
@@ -247,7 +265,7 @@ impl Writer {
     /// Unarchives a partition before it changes: subtracts its sums from `totals`.
     pub(in crate::store) fn unarchive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.partition_set.snapshot(partition)?;
-        let row = PartitionRow { archived: false, last: None, ..partition.row() };
+        let row = PartitionRow { archived: false, last: None, last_hour: None, ..partition.row() };
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
         let mut taken = Vec::new();
         for (owner, figures) in sums_of(&snapshot)? {
@@ -304,6 +322,7 @@ impl Writer {
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
         self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);
+        self.partition_set.recent.forget_partition(partition.first);
         self.figures.remove(&partition.first);
         Ok(follow)
     }
@@ -358,7 +377,10 @@ impl Writer {
         }
         self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.set_removed(left);
-        finished.into_iter().for_each(|webhook| self.partition_set.remove_state(webhook));
+        for webhook in finished {
+            self.partition_set.remove_state(webhook);
+            self.partition_set.recent.forget_webhook(webhook);
+        }
         Ok(())
     }
 

@@ -8,4 +8,5 @@ pub mod recovery;
 pub mod set;
 pub mod sizes;
 pub mod space;
+pub mod tenant_figures;
 pub mod wal_loss;

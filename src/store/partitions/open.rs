@@ -28,6 +28,7 @@ use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
 };
+use crate::store::partitions::tenant_figures;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
 use crate::store::registry::Registry;
@@ -89,6 +90,7 @@ pub fn open_with_ids(
         random,
         active: 0,
         figures: HashMap::new(),
+        counts_tenants: tenant_figures::stored(&partition_set)?.is_some(),
         fanouts: FanoutCache::default(),
         name_runs: NameRuns::default(),
         idempotency: IdempotencyIndex::new(FINGERPRINTS_MAX),

@@ -10,6 +10,7 @@ use crate::model::Time;
 use crate::model::id::Id;
 use crate::store::partitions::open::{load_state, remove_unlisted};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::tenant_figures;
 use crate::store::read::lookup::{heads_in, last_id};
 use crate::store::writer::{AppliedBatch, Writer};
 
@@ -53,6 +54,7 @@ impl Writer {
         let counted: Vec<u128> =
             self.partition_set.partitions().iter().filter(|p| p.row().archived).map(|p| p.first).collect();
         let last = load_state(&self.partition_set)?;
+        self.counts_tenants = tenant_figures::stored(&self.partition_set)?.is_some();
         self.ids.rise_above(last);
         for partition in self.partition_set.partitions() {
             if !partition.row().sealed && partition.first != self.active {
@@ -83,6 +85,7 @@ impl Writer {
     fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
         let Some(partition) = self.partition_set.partition(first) else { return Ok(()) };
         self.figures.remove(&first);
+        self.partition_set.recent.forget();
         if partition.row().archived {
             // A failed file reports its failure again when it is closed, and is closed all the same.
             let _ = self.partition_set.close(&partition);

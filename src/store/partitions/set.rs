@@ -21,6 +21,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
 use crate::kv::wal::NEEDED_KEY;
+use crate::store::recent::RecentFigures;
 use crate::store::registry::Registry;
 use crate::store::secrets::vault::Vault;
 
@@ -39,6 +40,9 @@ pub struct PartitionRow {
     pub archived: bool,
     /// The greatest id in it. `None` while that may still rise.
     pub last: Option<u128>,
+    /// The last hour of the figures in it. `None` while that may still rise, and in the rows of earlier versions.
+    #[serde(default)]
+    pub last_hour: Option<u32>,
 }
 
 /// One partition: its row of the list, and its open segment.
@@ -111,6 +115,8 @@ pub struct PartitionSet {
     newest: Mutex<DeliveryId>,
     /// Whether a write has found no space, as far as the writer knows.
     space_missing: AtomicBool,
+    /// Attempts of the last day.
+    pub recent: RecentFigures,
 }
 
 impl PartitionSet {
@@ -127,6 +133,7 @@ impl PartitionSet {
             states: RwLock::default(),
             newest: Mutex::new(DeliveryId::MIN),
             space_missing: AtomicBool::default(),
+            recent: RecentFigures::default(),
         }
     }
 

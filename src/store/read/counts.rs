@@ -16,8 +16,8 @@ use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
+use crate::model::figures::HourFigures;
 use crate::store::command::TenantScope;
-use crate::store::figures::HourRow;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, sums_in, sums_of};
@@ -243,12 +243,10 @@ fn tally_hours(
     let (from, to) = (tables::figures(webhook, from.max(1)), tables::figures(webhook, to));
     snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, value| {
         let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
-        let row = codec::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
-        let count = hours.entry(hour).or_default();
-        for (_, _, attempts, failures) in row {
-            count.attempts += u64::from(attempts);
-            count.failures += u64::from(failures);
-        }
+        let row = codec::decode::<HourFigures>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
+        let (count, total) = (hours.entry(hour).or_default(), row.total());
+        count.attempts += u64::from(total.attempts);
+        count.failures += u64::from(total.failures);
         Ok(ScanStep::Go)
     })
 }

@@ -18,7 +18,7 @@ use crate::store::read::lists::Store;
 use crate::store::read::lookup::{DueKey, data_in, decoded, entries_of, first_due, heads_in};
 
 /// Maximum number of queues of one webhook that its lag is computed from.
-const QUEUES_MAX: usize = 1_000;
+pub const QUEUES_MAX: usize = 1_000;
 
 /// A slice of due deliveries.
 #[derive(Debug, Default)]

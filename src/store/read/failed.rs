@@ -220,4 +220,4 @@ impl<'a> LatestEndFirst<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::figures::{Minute, Sums};
 use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
-use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::WebhookState;
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
 use crate::mutants::mutant;
@@ -22,11 +20,10 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
-use crate::store::figures::HourRow;
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
-use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due, sums_in};
+use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
@@ -35,27 +32,6 @@ use crate::store::registry::Registry;
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(in crate::store) partition_set: Arc<PartitionSet>,
-}
-
-/// A webhook's figures at one moment.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct WebhookFigures {
-    /// Lifetime sums.
-    pub sums: Sums,
-    /// `(minute since 1970, counts)` of the last 24 hours, oldest first, without empty minutes.
-    pub minutes: Vec<(u32, Minute)>,
-}
-
-/// Webhooks that are measured in one snapshot.
-const MEASURED_WEBHOOKS: usize = 256;
-
-/// Open deliveries of a set of webhooks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Number of deliveries that are not final.
-    pub waiting: u64,
-    /// Earliest due time. `None` if nothing is due.
-    pub oldest_due: Option<Time>,
 }
 
 impl Store {
@@ -243,84 +219,8 @@ impl Store {
         Ok(attempts)
     }
 
-    pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
-        let mut sums = self.partition_set.lifetime(webhook)?;
-        // As they will be settled when their partition is dropped.
-        sums.failed += self.expired_open(webhook, now)?.min(sums.open());
-        let day_ago = now.minus_ms(DAY_MS);
-        let mut minutes: std::collections::BTreeMap<u32, Minute> = std::collections::BTreeMap::new();
-        for partition in self.partition_set.partitions() {
-            if partition
-                .row()
-                .last
-                .is_some_and(|last| Id::<Attempt>::from_u128(last).time() < day_ago.minus_ms(MINUTE_MS))
-            {
-                continue;
-            }
-            let snapshot = self.partition_set.snapshot(&partition)?;
-            let (from, to) = (tables::figures(webhook, day_ago.hour().max(1)), tables::figures(webhook, u32::MAX));
-            snapshot.scan(
-                Table::Figures,
-                (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
-                Direction::Up,
-                |key, value| {
-                    let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
-                    let row = codec::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
-                    for (minute, started, attempts, failures) in row {
-                        minutes.entry(hour * 60 + u32::from(minute)).or_default().add(Minute {
-                            started,
-                            attempts,
-                            failures,
-                        });
-                    }
-                    Ok(ScanStep::Go)
-                },
-            )?;
-        }
-        // (now - 24 h, now], to the minute.
-        let minutes =
-            minutes.into_iter().filter(|(minute, _)| (day_ago.minute() + 1..=now.minute()).contains(minute)).collect();
-        Ok(WebhookFigures { sums, minutes })
-    }
-
     pub fn state(&self, webhook: WebhookId) -> WebhookState {
         self.partition_set.webhook_state(webhook)
-    }
-
-    /// The backlog of these webhooks, without deliveries whose retention has ended.
-    pub fn backlog(&self, webhooks: &[WebhookId], now: Time) -> Result<Backlog> {
-        let expiring = self.expiring(now);
-        let mut backlog = Backlog::default();
-        let partitions = self.partition_set.open_partitions();
-        let slices = webhooks.chunks(MEASURED_WEBHOOKS);
-        // Open deliveries that one measurement examines in the partition that straddles the retention cut-off.
-        let mut budget = EXAMINED_ROWS_MAX as u64;
-        for (partition, slice) in
-            partitions.iter().flat_map(|partition| slices.clone().map(move |slice| (partition, slice)))
-        {
-            // A snapshot lives for one slice: the writer waits for it when it opens a failed file again.
-            let snapshot = self.partition_set.snapshot(partition)?;
-            for &webhook in slice {
-                let open = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.open());
-                let straddles = expiring.straddles(partition);
-                let is_examined = !straddles || open <= budget;
-                if straddles && is_examined {
-                    budget -= open;
-                }
-                let (expired, first) = if is_examined {
-                    (
-                        self.expired_open_in(&expiring, partition, &snapshot, (webhook, open), now)?,
-                        self.first_kept_due(&expiring, partition, &snapshot, webhook, now)?,
-                    )
-                } else {
-                    (0, first_due(&snapshot, webhook)?)
-                };
-                backlog.waiting += open - expired;
-                let first = first.map(|(at, _)| at);
-                backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
-            }
-        }
-        Ok(backlog)
     }
 
     /// Reads the stored answer to an `Idempotency-Key`. `None` if the key is new.

@@ -8,6 +8,7 @@ pub mod event_types;
 pub mod expired;
 pub mod failed;
 pub mod feed;
+pub mod figures;
 pub mod jobs;
 pub mod lists;
 pub mod lookup;

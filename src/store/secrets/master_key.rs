@@ -15,6 +15,7 @@ use crate::kv::tables::{Key, STATE_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::partitions::index_start::{INDEX_START_KEY, IndexStart, TYPES_START_KEY};
 use crate::store::partitions::set::STATE_FILE;
+use crate::store::partitions::tenant_figures::{FIGURES_START_KEY, FiguresStart};
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
 const DATA_KEY: &[u8] = b"data_key";
@@ -40,6 +41,7 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
         (Table::Meta, DATA_KEY, wrapped),
         (Table::Meta, INDEX_START_KEY, complete()),
         (Table::Meta, TYPES_START_KEY, complete()),
+        (Table::Meta, FIGURES_START_KEY, FiguresStart::new_store_row()),
     ];
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &rows)
 }

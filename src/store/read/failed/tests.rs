@@ -18,7 +18,7 @@ use crate::store::{Dispatch, EventInput, Opened, PartitionCommand, Retention, St
 const CHEAP_READS: u64 = 100;
 
 /// A store with a webhook whose deliveries fail at their first attempt.
-fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookId) {
+pub(in crate::store) fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookId) {
     let mut opened = store(folder);
     let hook = crate::model::Webhook { retry_schedule_s: vec![], ..webhook(crate::model::webhook::DeliveryOrder::No) };
     let registry = opened.store.registry();
@@ -33,7 +33,7 @@ fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookId) {
 }
 
 /// Publishes events. Returns the dispatches of the webhook, one for each.
-fn publish(opened: &mut Opened, hook: WebhookId, count: usize) -> Vec<Dispatch> {
+pub(in crate::store) fn publish(opened: &mut Opened, hook: WebhookId, count: usize) -> Vec<Dispatch> {
     let app = opened.store.registry().apps.keys().next().copied();
     let events = (0..count).map(|_| EventInput { app, ..EventInput::new("ill", "1") }).collect();
     let fresh = apply(opened, WriteRequest::internal(PartitionCommand::Publish(events))).1;
@@ -41,7 +41,7 @@ fn publish(opened: &mut Opened, hook: WebhookId, count: usize) -> Vec<Dispatch> 
 }
 
 /// Records a failed attempt that ended `after_ms` after `NOW`.
-fn fail(opened: &mut Opened, dispatch: &Dispatch, after_ms: i64) -> DeliveryId {
+pub(in crate::store) fn fail(opened: &mut Opened, dispatch: &Dispatch, after_ms: i64) -> DeliveryId {
     let mut report = finished(dispatch, false);
     report.made.finished_at = NOW.plus_ms(after_ms);
     apply(opened, WriteRequest::internal(PartitionCommand::Record(Box::new(report))));

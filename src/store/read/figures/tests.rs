@@ -1,0 +1,143 @@
+//! Tests of figures: their cost, and stores of an earlier version.
+
+use super::*;
+use crate::kv::snapshot::examined;
+use crate::kv::write_batch::WriteBatch;
+use crate::model::webhook::DeliveryOrder;
+use crate::model::{DeliveryId, Webhook};
+use crate::store::partitions::tenant_figures::FIGURES_START_KEY;
+use crate::store::read::failed::tests::{fail, failing, publish};
+use crate::store::verify::tests::{NOW, apply, finished, webhook};
+use crate::store::{Caller, Opened, PartitionCommand, Retention, StateCommand, WriteRequest};
+
+/// Rows and entries that the figures of an organization take at most.
+const CHEAP_READS: u64 = 60;
+
+fn tenant(opened: &Opened) -> TenantScope {
+    TenantScope { org: opened.store.registry().organizations().next().unwrap().id, app: None }
+}
+
+fn caller(opened: &Opened) -> Caller {
+    let key = opened.store.registry().keys().next().unwrap().id;
+    Caller { key, tenant: tenant(opened), remote_addr: None, request_id: "r".into() }
+}
+
+fn state(opened: &mut Opened, command: StateCommand) {
+    let caller = Some(caller(opened));
+    apply(opened, WriteRequest { caller, idempotency: None, command: command.into() });
+}
+
+fn cost<T>(read: impl FnOnce() -> Result<T>) -> u64 {
+    examined::take();
+    read().unwrap();
+    let (rows, keys) = examined::take();
+    rows + keys
+}
+
+/// The sums of every webhook that has ever been, added up.
+fn added(opened: &Opened, webhooks: &[WebhookId], now: Time) -> Sums {
+    let mut all = Sums::default();
+    webhooks.iter().for_each(|id| all.add(&opened.store.figures(*id, now).unwrap().sums));
+    all
+}
+
+#[test]
+fn the_figures_of_an_organization_cost_the_same_with_many_webhooks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, hook) = failing(&folder);
+    let (org, app) = (tenant(&opened).org, *opened.store.registry().apps.keys().next().unwrap());
+    for _ in 0..300 {
+        let other = Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..webhook(DeliveryOrder::No) };
+        state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other) });
+    }
+    let events = vec![crate::store::EventInput { app: Some(app), ..crate::store::EventInput::new("ill", "1") }];
+    let fresh = apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(events))).1;
+    assert!(fresh.len() > 300);
+    let rows = |opened: &Opened| {
+        let partition = opened.store.partition_set.partitions().pop().unwrap();
+        opened.store.partition_set.snapshot(&partition).unwrap().rows(Table::Figures).unwrap()
+    };
+    let before = rows(&opened);
+    publish(&mut opened, hook, 500);
+    assert_eq!(rows(&opened), before, "a batch writes no row more for each delivery");
+    let reports = fresh
+        .iter()
+        .map(|dispatch| WriteRequest::internal(PartitionCommand::Record(Box::new(finished(dispatch, true)))));
+    opened.writer.apply(&reports.collect::<Vec<_>>(), NOW);
+    let scope = tenant(&opened);
+    let figures = cost(|| opened.store.tenant_figures(scope, NOW));
+    let hours = cost(|| opened.store.tenant_hours(scope, NOW.minus_ms(31 * DAY_MS), NOW));
+    assert!(figures <= CHEAP_READS && hours <= CHEAP_READS, "{figures} and {hours} are examined");
+    // The order of webhooks comes from memory once the rows of the day have been read.
+    opened.store.recent_attempts(hook, NOW).unwrap();
+    assert_eq!(cost(|| opened.store.recent_attempts(hook, NOW)), 0);
+}
+
+/// Removes the figures of apps and organizations and their start, as in a store of an earlier version.
+fn make_old(opened: &mut Opened) {
+    let owners = [tenant(opened).org.as_u128(), opened.store.registry().apps.keys().next().unwrap().as_u128()];
+    let owners = owners.map(Owner::from_u128);
+    for partition in opened.store.partition_set.partitions() {
+        let file = opened.writer.open_for_writing(&partition).unwrap();
+        let mut write_batch = WriteBatch::on(file.snapshot().unwrap());
+        for owner in owners {
+            let mut hours = vec![0];
+            each_hour(write_batch.base(), owner, 1, |hour, _| hours.push(hour)).unwrap();
+            hours.into_iter().for_each(|hour| write_batch.remove(Table::Figures, tables::figures(owner, hour)));
+        }
+        opened
+            .writer
+            .commit(crate::store::commit::CommitTarget::Partition(partition.first, &file), write_batch)
+            .unwrap();
+    }
+    let state = opened.store.partition_set.state().unwrap();
+    let mut write_batch = WriteBatch::on(state.snapshot().unwrap());
+    write_batch.remove(Table::Meta, Key::from_slice(FIGURES_START_KEY));
+    owners.into_iter().for_each(|owner| write_batch.remove(Table::Totals, tables::one(owner)));
+    state.commit(write_batch).unwrap();
+    opened.writer.counts_tenants = false;
+    opened.writer.figures.clear();
+}
+
+#[test]
+fn a_store_of_an_earlier_version_adds_up_its_webhooks_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, hook) = failing(&folder);
+    let mut hooks: Vec<WebhookId> = opened.store.registry().webhooks.keys().copied().collect();
+    hooks.retain(|id| opened.store.registry().webhooks[id].org_id == tenant(&opened).org);
+    assert!(hooks.contains(&hook));
+    let archived = publish(&mut opened, hook, 2);
+    archived.iter().for_each(|dispatch| drop(fail(&mut opened, dispatch, 1)));
+    let waiting = publish(&mut opened, hook, 3);
+    make_old(&mut opened);
+    let scope = tenant(&opened);
+    fail(&mut opened, &waiting[0], 2);
+    let sums = |opened: &Opened, now| opened.store.tenant_figures(scope, now).unwrap();
+    assert_eq!(sums(&opened, NOW).sums, added(&opened, &hooks, NOW), "before the first round");
+    assert_eq!(opened.store.tenant_hours(scope, NOW, NOW).unwrap().complete_from, Some(Time::MAX));
+    opened.writer.maintain(NOW.plus_ms(5), Retention::Running);
+    let figures = sums(&opened, NOW);
+    assert_eq!(figures.sums, added(&opened, &hooks, NOW), "after it");
+    assert_eq!(figures.minutes, opened.store.added_figures(scope, NOW).unwrap().minutes, "the last day of webhooks");
+    assert_eq!(opened.store.tenant_hours(scope, NOW, NOW).unwrap().complete_from, Some(NOW.plus_ms(5)));
+    fail(&mut opened, &waiting[1], 3);
+    publish(&mut opened, hook, 1);
+    opened.writer.roll(NOW.plus_ms(10)).unwrap();
+    publish(&mut opened, hook, 1);
+    opened.writer.maintain(NOW.plus_ms(20), Retention::Running);
+    state(&mut opened, StateCommand::RemoveWebhook { id: hook });
+    let last = DeliveryId::from_u128(waiting[2].delivery_id.as_u128());
+    assert_eq!(
+        sums(&opened, NOW).sums.open(),
+        added(&opened, &hooks, NOW).open() - 3,
+        "{last} and two more are cancelled"
+    );
+    for _ in 0..3 {
+        let follow = opened.writer.maintain(NOW.plus_ms(30), Retention::Running).follow;
+        opened.writer.apply(&follow, NOW.plus_ms(30));
+        let (found, wanted) = (sums(&opened, NOW).sums, added(&opened, &hooks, NOW));
+        assert_eq!((found.deliveries, found.attempts, found.cancelled), (wanted.deliveries, wanted.attempts, 3));
+    }
+    let report = opened.store.verify(&mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}
