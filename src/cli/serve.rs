@@ -84,7 +84,7 @@ impl Serve {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
         let _record = record(&daemon, &loaded.settings);
-        if let Err(exit) = greet(&daemon, &next(self.dev, &loaded)) {
+        if let Err(exit) = greet(&daemon, loaded.settings.ui.enabled, &next(self.dev, &loaded)) {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
             return Err(exit);
         }
@@ -199,13 +199,23 @@ fn tell_loss(accepted: Option<AcceptedLoss>) {
 }
 
 /// Prints the first key, if this start made it, the address, and the next steps.
-fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
+fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
     if let Some(first) = &daemon.first_key {
         screen::write(format!("postrider: the first key, shown this once: {}", first.text))?;
         screen::write(format!("postrider: it is kept in {}", first.file.display()))?;
     }
+    let pages = if has_pages { pages(daemon) } else { String::new() };
     // In one write: a reader that waits for the address may leave then.
-    screen::write(format!("postrider: listening on {}\n{next}", daemon.url()))
+    screen::write(format!("postrider: listening on {}\n{pages}{next}", daemon.url()))
+}
+
+/// The address of the pages, with a link that logs in once from this machine.
+fn pages(daemon: &Daemon) -> String {
+    let link = daemon.login_link().map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
+    match daemon.pages_url() {
+        Some(url) => format!("postrider: pages at {url}\n{}", link.unwrap_or_default()),
+        None => String::new(),
+    }
 }
 
 fn reload_certificate(daemon: &Daemon) {

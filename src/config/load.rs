@@ -16,7 +16,7 @@ use crate::api::dialects::DIALECTS;
 
 use super::{
     ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, SETTINGS_FILE,
-    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, ValueSource,
+    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -106,6 +106,7 @@ impl Settings {
             max_event_bytes: 0,
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
+            ui: UiSettings::default(),
             traces: TraceSettings::default(),
         }
     }

@@ -97,6 +97,7 @@ fn settings() -> ApiSettings {
         policy: TargetPolicy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
+        pages: postrider::api::logins::PageSettings::new([0; 32]),
     }
 }
 

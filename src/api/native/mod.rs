@@ -3,7 +3,7 @@
 pub mod apps;
 pub mod attempts;
 pub mod audit;
-mod bulk_retry;
+pub mod bulk_retry;
 pub mod cloudevents;
 pub mod deliveries;
 pub mod events;
