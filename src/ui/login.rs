@@ -61,6 +61,8 @@ fn card(host: &str, to: &str, said: Option<&str>, is_plain: bool) -> Markup {
                 p.said role="status" { "This connection is not encrypted: anybody on its way can read the key." }
             }
             input type="hidden" name="to" value=(to);
+            // A password manager files the key under a name.
+            input type="text" name="username" autocomplete="username" value="key" hidden;
             label for="key" { "Key" }
             input #key name="key" type="password" autocomplete="current-password" required aria-describedby="hint";
             button.btn.main type="submit" { "Log in" }

@@ -103,7 +103,7 @@ pub fn foreign(text: &str) -> String {
     shown
 }
 
-/// A moment: the time if it is of today in UTC, otherwise the date before it.
+/// A moment: the time if it is of today in UTC, otherwise the date before it. The module adds the title.
 pub fn moment(at: Time, now: Time) -> Markup {
     at_precision(at, now, false)
 }
@@ -117,10 +117,9 @@ fn at_precision(at: Time, now: Time, is_exact: bool) -> Markup {
     let full = at.to_string();
     let clock = full.get(11..if is_exact { 23 } else { 19 }).unwrap_or_default();
     let is_today = full.get(..10) == now.to_string().get(..10);
-    let title = format!("{} {} UTC", full.get(..10).unwrap_or_default(), full.get(11..23).unwrap_or_default());
     let precision = is_exact.then_some("ms");
     html! {
-        time datetime=(full) title=(title) data-precision=[precision] {
+        time datetime=(full) data-precision=[precision] {
             @if !is_today { (date(&full)) " " }
             (clock)
         }
@@ -134,10 +133,10 @@ fn date(full: &str) -> String {
     format!("{day} {}", MONTHS.get(month.wrapping_sub(1)).copied().unwrap_or_default())
 }
 
-/// The age of a moment, with the moment as its title.
+/// The age of a moment.
 pub fn ago(at: Time, now: Time) -> Markup {
     let full = at.to_string();
-    html! { time datetime=(full) title=(full) data-age="" { (age(now.since(at))) } }
+    html! { time datetime=(full) data-age="" { (age(now.since(at))) } }
 }
 
 #[cfg(test)]

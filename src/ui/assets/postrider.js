@@ -2,13 +2,15 @@
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector) => document.querySelector(selector);
 
-// Times: the server writes UTC, and the title keeps it.
+// Times: the server writes UTC, which becomes the title.
 const today = new Date().toDateString();
 const two = (number) => String(number).padStart(2, "0");
 function local(root) {
   for (const time of all("time[datetime]", root)) {
     const at = new Date(time.dateTime);
-    if (Number.isNaN(at.getTime()) || time.dataset.age !== undefined) continue;
+    if (Number.isNaN(at.getTime())) continue;
+    time.title = `${time.dateTime.slice(0, 10)} ${time.dateTime.slice(11, 23)} UTC`;
+    if (time.dataset.age !== undefined) continue;
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
     const seconds = time.dataset.precision === "min" ? "" : `:${two(at.getSeconds())}`;
     const ms = time.dataset.precision === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";

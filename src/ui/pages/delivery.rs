@@ -264,6 +264,7 @@ fn request_of(view: &DeliveryView, attempt: &Attempt) -> Markup {
             p.start { (method) " " (foreign(&made.url)) }
             h4 { "Headers" }
             (bodies::headers(&made.request_headers))
+            h4 { "Data of the event" }
             (data(view))
         }
     }
@@ -271,7 +272,6 @@ fn request_of(view: &DeliveryView, attempt: &Attempt) -> Markup {
 
 fn data(view: &DeliveryView) -> Markup {
     html! {
-        h4 { "Data of the event" }
         @match &view.data {
             Some(data) => (bodies::block(data)),
             None => p.muted { "Erased, or older than the time that events are kept." },
@@ -280,7 +280,7 @@ fn data(view: &DeliveryView) -> Markup {
 }
 
 fn unsent(view: &DeliveryView) -> Markup {
-    html! { section.panel aria-label="Data" { .pad { p.muted { "Not tried yet." } (data(view)) } } }
+    html! { section.panel aria-labelledby="da" { header { h2 #da { "Data of the event" } } .pad { (data(view)) } } }
 }
 
 /// `POST /ui/deliveries/{id}/retry`.

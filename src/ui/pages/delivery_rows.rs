@@ -10,7 +10,7 @@ use crate::ui::mood;
 use crate::ui::write::{self, foreign};
 
 /// Characters of an answer's first line in a row.
-const FIRST_LINE_CHARS_MAX: usize = 120;
+const FIRST_LINE_CHARS_MAX: usize = 48;
 
 /// A delivery with the facts of its event, its webhook and its last answer.
 pub struct DeliveryRow {
@@ -96,15 +96,20 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
     html! {
         tr {
             @if columns.check {
-                td.w-check.big {
+                td.big {
                     input type="checkbox" name="id" value=(delivery.id) aria-label={ "Choose " (foreign(&name)) };
                 }
             }
-            td.w-state { (mood::delivery(delivery.status)) }
+            td { (mood::delivery(delivery.status)) }
             td {
                 a.key href=(frame.link(&format!("deliveries/{}", delivery.id))) { (foreign(&delivery.event_type)) }
                 span.sub.cut.mono { (foreign(&name)) }
-                span.sub.cut.only-small { (foreign(&row.webhook)) " · " (foreign(&answer)) }
+                @if columns.webhook || !answer.is_empty() {
+                    span.sub.cut.only-small {
+                        @if columns.webhook { (foreign(&row.webhook)) @if !answer.is_empty() { " · " } }
+                        (foreign(&answer))
+                    }
+                }
             }
             @if columns.webhook {
                 td.big { a href=(frame.link(&format!("webhooks/{}", delivery.webhook_id))) { (foreign(&row.webhook)) } }
@@ -117,9 +122,9 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
                     @if !row.first_line.is_empty() { span.sub.cut { (foreign(&row.first_line)) } }
                 }
             }
-            td.num.big.w-no { (write::count(u64::from(delivery.attempts))) }
-            td.num.big.w-ms { @match delivery.last_response_time_ms { Some(ms) => (write::millis(ms)), None => "–" } }
-            td.num.w-when.nowrap { (write::moment(at, frame.now)) }
+            td.num.big { (write::count(u64::from(delivery.attempts))) }
+            td.num.big { @match delivery.last_response_time_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num { (write::moment(at, frame.now)) }
         }
     }
 }

@@ -192,7 +192,7 @@ fn trouble(view: &WebhookView, frame: &Frame) -> Markup {
                             " It is switched off at " (write::moment(at, frame.now)) " if nothing changes."
                         }
                     }
-                    @if let Some(error) = failed.and_then(|made| made.error.as_deref()) { p { code { (foreign(error)) } } }
+                    @if let Some(error) = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error)) { p { code { (foreign(error)) } } }
                 }
             }
         }
