@@ -6,6 +6,7 @@ pub mod believed_time;
 pub mod body;
 pub mod circuit;
 pub mod dfns_id;
+pub mod diagnosis;
 pub mod exposition;
 pub mod fanout;
 pub mod filter;

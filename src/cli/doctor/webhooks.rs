@@ -10,6 +10,8 @@ use super::Site;
 use super::finding::Finding;
 use crate::cli::client::{Call, Client};
 use crate::cli::list;
+use crate::model::AttemptOutcome;
+use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::target::{TargetPolicy, check_addrs, check_url};
 
 /// Maximum pages of webhooks that are checked.
@@ -183,107 +185,29 @@ fn judged_today(
 /// The reason of the last failure, and its cure.
 fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let text = |name: &str| attempt[name].as_str().unwrap_or_default();
-    let error = text("error");
-    let status = attempt["status_code"].as_u64();
     let at = match text("remote_addr") {
         "" => String::new(),
         addr => format!(" at {addr}"),
     };
-    let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let why = |words: &str| format!("The last attempt{at}: {words}");
-    let (words, fix) = match text("outcome") {
-        "tls_error" => explained_tls(error, &host),
-        "blocked_address" => (
-            match host.trim_matches(['[', ']']) == addresses {
-                true => format!("{error}. {host} is private or denied"),
-                false => format!("{error}. {host} is {addresses}, which is private or denied"),
-            },
-            format!("if it is meant to be reached, add {host} to delivery.allow of the settings and reload the daemon"),
-        ),
-        "connect_refused" => (
-            format!("{error}. Nothing listens there"),
-            "start the receiver, or mend the port of the URL; the waiting deliveries are sent as soon as it answers"
-                .to_owned(),
-        ),
-        "connect_timeout" => (
-            format!("{error}. No answer to the connection"),
-            "look at firewalls between here and there, and whether the receiver runs".to_owned(),
-        ),
-        "dns_error" => (
-            format!("{error}. This machine finds {addresses} for {host}"),
-            "mend the host name of the URL, or the name server (/etc/resolv.conf)".to_owned(),
-        ),
-        "timeout" => (
-            format!("{error}. It was connected, and the answer took too long"),
-            "have the receiver answer first and work afterwards, or raise timeout_ms of the webhook".to_owned(),
-        ),
-        "connect_reset" => (
-            format!("{error}. The receiver closed the connection"),
-            "look at the receiver's log, and whether the URL's scheme is right".to_owned(),
-        ),
-        "http_status" => explained_status(status, error),
-        "request_error" => (
-            format!("{error}. The request could not be made, or the answer was no HTTP"),
-            "look at the URL's scheme and port, and at the webhook's headers and tls".to_owned(),
-        ),
-        "proxy_error" => (
-            format!("{error}. The proxy of the settings failed, not the receiver"),
-            "look at the proxy (delivery.proxy): what it allows, its log, and the user and the password; what waits is \
-             sent by the schedule"
-                .to_owned(),
-        ),
-        "expired" => (error.to_owned(), "mend the receiver, then replay the failed deliveries".to_owned()),
-        "" => ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned()),
-        other => (format!("{other} {error}"), "look at the attempt: postrider webhook attempts".to_owned()),
+    let failure = Failure {
+        outcome: match AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text("outcome")) {
+            Some(outcome) => outcome,
+            None if text("outcome").is_empty() => {
+                return (why("there is none that can still be read"), "postrider webhook test tries it".to_owned());
+            }
+            None => {
+                let words = format!("{} {}", text("outcome"), text("error"));
+                return (why(&words), "look at the attempt: postrider webhook attempts".to_owned());
+            }
+        },
+        status_code: attempt["status_code"].as_u64().and_then(|status| u16::try_from(status).ok()),
+        error: text("error").to_owned(),
+        url: Some(url.to_owned()),
+        addresses: Some(addresses.to_owned()),
     };
+    let Diagnosis { words, fix } = diagnosis::of_failure(&failure);
     (why(&words), fix)
-}
-
-/// A TLS error and its cure, by the stable code in brackets at the error's end (`engine::sender`).
-fn explained_tls(error: &str, host: &str) -> (String, String) {
-    const KNOWN: [(&str, &str); 6] = [
-        ("certificate_expired", "have the receiver renew its certificate"),
-        (
-            "certificate_not_valid_yet",
-            "look at the clocks here and at the receiver; else have it renew its certificate",
-        ),
-        (
-            "certificate_other_name",
-            "mend the host of the URL, or have the receiver get a certificate with that name in it",
-        ),
-        (
-            "certificate_not_for_servers",
-            "have the receiver use one that an authority signed, or set tls.ca_pem of the webhook to the receiver's own",
-        ),
-        (
-            "certificate_unknown_authority",
-            "have the receiver send its whole chain; for an authority of your own set tls.ca_pem of the webhook",
-        ),
-        ("certificate_revoked", "have the receiver replace its certificate, which its authority revoked"),
-    ];
-    let code = error.rsplit_once('[').and_then(|(_, code)| code.strip_suffix(']'));
-    match KNOWN.iter().find(|(known, _)| code == Some(known)) {
-        Some((_, fix)) => (format!("{error}, at {host}"), (*fix).to_owned()),
-        None => (
-            format!("{error}. TLS cannot be spoken with {host}"),
-            "look whether TLS is spoken at that port, and at the receiver's versions and certificate; for an authority of \
-             your own set tls.ca_pem of the webhook"
-                .to_owned(),
-        ),
-    }
-}
-
-fn explained_status(status: Option<u64>, error: &str) -> (String, String) {
-    let status = status.unwrap_or(0);
-    let fix = match status {
-        401 | 403 => "look at the webhook's auth and secret: the receiver refuses them",
-        404 | 405 => "mend the URL or the method of the webhook",
-        410 => "the receiver says that it is gone for good: remove the webhook, or mend its URL",
-        429 => "the receiver wants less: set rate_limit_per_s or lower max_in_flight",
-        300..=399 => "redirects are not followed: give the URL that it leads to",
-        _ => "look at the receiver's log; the attempt has its answer's body: postrider attempt get",
-    };
-    (format!("it answered {status} {error}"), fix.to_owned())
 }
 
 #[cfg(test)]
@@ -291,7 +215,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::AttemptOutcome;
 
     #[test]
     fn who_is_unwell() {
@@ -308,37 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn every_outcome_has_a_fix_of_its_own() {
-        let failed = AttemptOutcome::ALL.iter().filter(|outcome| **outcome != AttemptOutcome::Success);
-        let fixes: BTreeSet<String> = failed
-            .clone()
-            .map(|outcome| {
-                let attempt = json!({ "outcome": outcome.as_str(), "error": outcome.phrase(), "status_code": 500 });
-                explained(&attempt, "https://hooks.example.com/x", "192.0.2.1").1
-            })
-            .collect();
-        assert_eq!(fixes.len(), failed.count());
-        let blocked = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
-        let (why, fix) = explained(&blocked, "http://erp/x", "10.0.0.7");
-        assert!(why.contains("erp is 10.0.0.7") && fix.contains("add erp to delivery.allow"), "{why} {fix}");
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_told_in_plain_words() {
-        let codes = ["expired", "not_valid_yet", "other_name", "not_for_servers", "unknown_authority", "revoked"];
-        let said: BTreeSet<_> = codes
-            .iter()
-            .map(|code| {
-                let attempt = json!({ "outcome": "tls_error", "error": format!("it is bad [certificate_{code}]") });
-                let (why, fix) = explained(&attempt, "https://hooks.example.com/x", "192.0.2.1");
-                assert!(why.ends_with("at hooks.example.com"), "{why}");
-                fix
-            })
-            .collect();
-        assert_eq!(said.len(), codes.len());
-        let own = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
-        let (why, _) = explained(&own, "http://10.0.0.7/x", "10.0.0.7");
-        assert!(why.ends_with("10.0.0.7 is private or denied"), "{why}");
+    fn a_last_attempt_is_told_by_the_shared_rule() {
+        let attempt = json!({ "outcome": "blocked_address", "error": "Address not allowed", "remote_addr": null });
+        let (why, fix) = explained(&attempt, "http://erp/x", "10.0.0.7");
+        assert_eq!(why, "The last attempt: Address not allowed. erp is 10.0.0.7, which is private or denied");
+        assert!(fix.contains("add erp to delivery.allow"), "{fix}");
+        assert!(explained(&Value::Null, "http://erp/x", "").0.ends_with("can still be read"));
+        let newer = json!({ "outcome": "quantum_error", "error": "odd" });
+        assert!(explained(&newer, "http://erp/x", "").0.ends_with("quantum_error odd"));
     }
 
     #[test]
@@ -366,12 +266,5 @@ mod tests {
         assert_eq!(judged_today(&last("http_status"), erp, &at("10.0.0.7"), &proxied), None);
         let unknown = Err("no such name".to_owned());
         assert_eq!(judged_today(&last("dns_error"), erp, &unknown, &policy(&[])), None);
-    }
-
-    #[test]
-    fn statuses_that_say_what_to_do_are_told_so() {
-        let fixes: BTreeSet<String> =
-            [401, 404, 410, 429, 302, 500].iter().map(|s| explained_status(Some(*s), "").1).collect();
-        assert_eq!(fixes.len(), 6);
     }
 }

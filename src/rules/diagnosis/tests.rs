@@ -1,0 +1,90 @@
+//! Tests of the words for a failure.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::model::{Id, Time};
+
+fn failure(outcome: AttemptOutcome, error: &str) -> Failure {
+    let url = Some("https://hooks.example.com/x".to_owned());
+    Failure { outcome, status_code: Some(500), error: error.to_owned(), url, addresses: None }
+}
+
+#[test]
+fn every_outcome_has_a_fix_of_its_own() {
+    let failed = AttemptOutcome::ALL.iter().filter(|outcome| **outcome != AttemptOutcome::Success);
+    let fixes: BTreeSet<String> =
+        failed.clone().map(|outcome| of_failure(&failure(*outcome, outcome.phrase())).fix).collect();
+    assert_eq!(fixes.len(), failed.count());
+}
+
+#[test]
+fn a_refused_address_is_named_where_it_is_known() {
+    let at = |url: &str, addresses: Option<&str>| {
+        let url = Some(url.to_owned());
+        let addresses = addresses.map(str::to_owned);
+        of_failure(&Failure { url, addresses, ..failure(AttemptOutcome::BlockedAddress, "Address not allowed") })
+    };
+    let named = at("http://erp/x", Some("10.0.0.7"));
+    assert_eq!(named.words, "Address not allowed. erp is 10.0.0.7, which is private or denied");
+    assert!(named.fix.contains("add erp to delivery.allow"), "{}", named.fix);
+    assert_eq!(at("http://10.0.0.7/x", Some("10.0.0.7")).words, "Address not allowed. 10.0.0.7 is private or denied");
+    assert_eq!(at("http://erp/x", None).words, "Address not allowed. erp is private or denied");
+}
+
+#[test]
+fn a_certificate_is_explained_in_plain_words() {
+    let codes = ["expired", "not_valid_yet", "other_name", "not_for_servers", "unknown_authority", "revoked"];
+    let said: BTreeSet<_> = codes
+        .iter()
+        .map(|code| {
+            let told = of_failure(&failure(AttemptOutcome::TlsError, &format!("it is bad [certificate_{code}]")));
+            assert!(told.words.ends_with("at hooks.example.com"), "{}", told.words);
+            told.fix
+        })
+        .collect();
+    assert_eq!(said.len(), codes.len());
+}
+
+#[test]
+fn a_status_that_says_its_cure_is_told_so() {
+    let told = |status| Failure { status_code: Some(status), ..failure(AttemptOutcome::HttpStatus, "") };
+    let fixes: BTreeSet<String> = [401, 404, 410, 429, 302, 500].map(|status| of_failure(&told(status)).fix).into();
+    assert_eq!(fixes.len(), 6);
+    assert_eq!(of_failure(&told(503)).words, "it answered 503");
+}
+
+#[test]
+fn success_has_no_reason_and_a_failure_has_one() {
+    let mut made = AttemptMade { success: true, outcome: AttemptOutcome::Success, ..AttemptMade::default() };
+    assert_eq!(Failure::of_attempt(&made), None);
+    (made.success, made.outcome) = (false, AttemptOutcome::Timeout);
+    assert_eq!(Failure::of_attempt(&made).map(|failure| failure.outcome), Some(AttemptOutcome::Timeout));
+    let mut delivery = Delivery::default();
+    assert_eq!(Failure::of_delivery(&delivery), None, "no attempt was made");
+    delivery.last_outcome = Some(AttemptOutcome::Success);
+    assert_eq!(Failure::of_delivery(&delivery), None);
+    delivery.last_outcome = Some(AttemptOutcome::Expired);
+    let told = Failure::of_delivery(&delivery).map(|failure| of_failure(&failure).fix);
+    assert_eq!(told.as_deref(), Some("mend the receiver, then replay the failed deliveries"));
+}
+
+#[test]
+fn a_webhook_says_why_it_waits_and_its_cure() {
+    let hook = Webhook::new(Id::MIN, Id::MIN);
+    let status = |status| Webhook { status, ..hook.clone() };
+    let well = WebhookState::default();
+    let failed = failure(AttemptOutcome::ConnectRefused, "Connection refused");
+    assert_eq!(of_webhook(&hook, &well, None), None);
+    let paused = of_webhook(&status(WebhookStatus::Paused), &well, Some(&failed)).unwrap();
+    assert!(paused.words.starts_with("Paused") && paused.fix.starts_with("postrider webhook resume"), "{paused:?}");
+    let disabled = of_webhook(&status(WebhookStatus::Disabled), &well, None).unwrap();
+    assert!(disabled.words.starts_with("Disabled") && disabled.fix.contains("webhook enable"), "{disabled:?}");
+    let failing = of_webhook(&hook, &well, Some(&failed)).unwrap();
+    assert_eq!(failing.words, "The last attempt failed: Connection refused. Nothing listens there");
+    assert!(failing.fix.starts_with("start the receiver"), "{failing:?}");
+    let held = WebhookState { retry_after: Some(Time(9)), ..well };
+    let held = of_webhook(&hook, &held, Some(&failed)).unwrap();
+    assert!(held.words.contains("Retry-After") && held.words.contains("Nothing listens"), "{held:?}");
+    assert!(held.fix.contains("webhook resume"), "{held:?}");
+}
