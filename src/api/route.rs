@@ -331,7 +331,9 @@ impl MatchedRoute {
         settings: &ApiSettings,
         now: Time,
     ) -> Result<Option<Principal>, ApiError> {
-        let open = |route: &Route| matches!(route.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_));
+        let open = |route: &Route| {
+            matches!(route.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_))
+        };
         match &self.matched {
             RouteMatch::Route(Route { access: RouteAccess::Metrics(_), .. }, _) => {
                 metrics_access(http_request, settings.metrics).map(|()| None)

@@ -211,7 +211,8 @@ fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
 
 /// The address of the pages, with a link that logs in once from this machine.
 fn pages(daemon: &Daemon) -> String {
-    let link = daemon.login_link().map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
+    let link =
+        daemon.login_link().map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
     match daemon.pages_url() {
         Some(url) => format!("postrider: pages at {url}\n{}", link.unwrap_or_default()),
         None => String::new(),

@@ -16,7 +16,8 @@ impl Ask {
     }
 
     pub fn parse(query: &str) -> Ask {
-        let pairs = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()));
+        let pairs =
+            form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()));
         Ask(pairs.map(|(name, value)| (name, value.trim().to_owned())).filter(|(_, value)| !value.is_empty()).collect())
     }
 
@@ -33,7 +34,8 @@ impl Ask {
     /// The same query with this value for a field, and from the first page on. An empty value removes the field.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Ask {
-        let mut pairs: Vec<_> = self.0.iter().filter(|(given, _)| given != name && given != "cursor").cloned().collect();
+        let mut pairs: Vec<_> =
+            self.0.iter().filter(|(given, _)| given != name && given != "cursor").cloned().collect();
         if !value.is_empty() {
             pairs.push((name.to_owned(), value.to_owned()));
         }
@@ -46,9 +48,9 @@ impl Ask {
             // An empty relative address would keep the query.
             return "?".to_owned();
         }
-        let mut text = form_urlencoded::Serializer::new("?".to_owned());
+        let mut text = form_urlencoded::Serializer::new(String::new());
         text.extend_pairs(&self.0);
-        text.finish()
+        format!("?{}", text.finish())
     }
 }
 

@@ -40,8 +40,9 @@ pub fn bins(minutes: &[(u32, Minute)], from: Time, step_ms: i64, count: usize) -
 fn scaled(value: u64, max: u64, room: u64) -> u64 {
     match value {
         0 => 0,
-        _ => (u128::from(value) * u128::from(room) / u128::from(max.max(1))).max(u128::from(SEEN_MIN)).min(u128::from(room))
-            as u64,
+        _ => (u128::from(value) * u128::from(room) / u128::from(max.max(1)))
+            .max(u128::from(SEEN_MIN))
+            .min(u128::from(room)) as u64,
     }
 }
 
@@ -203,7 +204,8 @@ mod tests {
     fn the_bins_hold_the_attempts_of_their_time_only() {
         let counts = |attempts, failures| Minute { started: 0, attempts, failures };
         let from = Time(100 * MINUTE_MS);
-        let minutes = [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];
+        let minutes =
+            [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];
         let bins = bins(&minutes, from, 2 * MINUTE_MS, 3);
         assert_eq!(bins, [Bin { ok: 4, failed: 2 }, Bin { ok: 0, failed: 9 }, Bin::default()]);
     }

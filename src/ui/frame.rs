@@ -43,13 +43,7 @@ struct NavEntry {
     scope: Scope,
 }
 
-const fn entry(
-    section: Section,
-    path: &'static str,
-    name: &'static str,
-    icon: &'static str,
-    scope: Scope,
-) -> NavEntry {
+const fn entry(section: Section, path: &'static str, name: &'static str, icon: &'static str, scope: Scope) -> NavEntry {
     NavEntry { section, path, name, icon, scope }
 }
 
@@ -199,9 +193,10 @@ impl Frame {
     pub fn reply(&self, status: StatusCode, title: &str, content: &Markup) -> HttpResponse {
         let response = respond::html(status, self.page(title, content));
         match self.session.renewed(&self.pages, self.now).filter(|_| self.is_at_top) {
-            Some(session) => {
-                respond::with_cookie(response, &login::cookie(SESSION_COOKIE, &session.text(&self.pages), self.is_secure()))
-            }
+            Some(session) => respond::with_cookie(
+                response,
+                &login::cookie(SESSION_COOKIE, &session.text(&self.pages), self.is_secure()),
+            ),
             None => response,
         }
     }
@@ -336,7 +331,8 @@ pub fn icon(name: &str) -> Markup {
 
 /// A state: icon, colour and word.
 pub fn state(class: &str, icon_name: &str, word: &str) -> Markup {
-    html! { span class={ "st " (class) } { (icon(icon_name)) span { (write::foreign(word)) } } }
+    // The icon has no name, so that readers of screens say the word alone. A list has many of them.
+    html! { span class={ "st " (class) } { svg { use href={ "#" (icon_name) } {} } span { (write::foreign(word)) } } }
 }
 
 /// A state on a tinted ground.

@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use crate::api::auth::{Principal, key_of};
 use crate::api::logins::PageSettings;
 use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, RequestContext, Step};
-use crate::model::Scope;
 use crate::model::ApiKey;
+use crate::model::Scope;
 use crate::store::{AuditEntry, StateCommand, WriteRequest};
 
 use super::ask::Ask;
@@ -144,9 +144,7 @@ pub fn by_link(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Resu
         return Ok(Step::Reply(page(context, http_request, "", Some(said), StatusCode::FORBIDDEN)));
     };
     let cookie = new_cookie(context, &key);
-    begin(http_request, &key, move || {
-        Ok(respond::with_cookie(respond::html(StatusCode::OK, again("./")), &cookie))
-    })
+    begin(http_request, &key, move || Ok(respond::with_cookie(respond::html(StatusCode::OK, again("./")), &cookie)))
 }
 
 /// A page that asks for another one at once.
@@ -220,7 +218,17 @@ mod tests {
         for to in ["webhooks/1", "deliveries?status=failed&last=24h", "webhooks?search=a%2F..%2Fb"] {
             assert_eq!(below(to), to);
         }
-        for to in ["", "%2e%2e/v1", "//evil.example", "/v1", "https://evil.example", "../../v1", "a\r\nb", "javascript:alert(1)", "\\\\e"] {
+        for to in [
+            "",
+            "%2e%2e/v1",
+            "//evil.example",
+            "/v1",
+            "https://evil.example",
+            "../../v1",
+            "a\r\nb",
+            "javascript:alert(1)",
+            "\\\\e",
+        ] {
             assert_eq!(below(to), "./", "{to}");
         }
     }

@@ -3,8 +3,8 @@
 //! A handler reads the store into a view, and a page is a pure function from a view to markup. A form is relayed to the
 //! handler of the API that does the same, so that there is one set of rules.
 
-mod assets;
 mod ask;
+mod assets;
 mod bodies;
 mod chart;
 mod form;

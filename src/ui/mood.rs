@@ -5,8 +5,9 @@ use maud::Markup;
 use crate::api::ApiContext;
 use crate::model::webhook::{DisabledReason, Webhook, WebhookState, WebhookStatus};
 use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
-use crate::rules::hold::{self, HoldReason};
 use crate::rules::circuit;
+use crate::rules::diagnosis::{self, Diagnosis, Failure};
+use crate::rules::hold::{self, HoldReason};
 
 use super::{frame, write};
 
@@ -115,42 +116,19 @@ pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, erro
     }
 }
 
-/// What an outcome means, and what to do about it.
-pub fn meaning(made: &AttemptMade) -> &'static str {
-    match (made.outcome, made.status_code) {
-        (AttemptOutcome::Success, _) => "Delivered: the receiver has taken it.",
-        (AttemptOutcome::HttpStatus, Some(401 | 403)) => {
-            "The receiver refuses the credentials. Check auth, headers and the signing secret of this webhook."
-        }
-        (AttemptOutcome::HttpStatus, Some(404 | 405)) => {
-            "The receiver has nothing at this address or method. Check url and method of this webhook."
-        }
-        (AttemptOutcome::HttpStatus, Some(410)) => {
-            "The receiver wants no deliveries any more: the webhook is disabled. Enable it once it does again."
-        }
-        (AttemptOutcome::HttpStatus, Some(429)) => {
-            "The receiver wants less. Set a rate limit, or lower the number of requests at once."
-        }
-        (AttemptOutcome::HttpStatus, Some(300..=399)) => {
-            "Redirects are not followed. Give the webhook the address that the receiver points to."
-        }
-        (AttemptOutcome::HttpStatus, Some(400..=499)) => {
-            "The receiver does not accept the content. Compare the request with what it expects."
-        }
-        (AttemptOutcome::HttpStatus, _) => "The receiver has a fault of its own: look at its log, at this time.",
-        (AttemptOutcome::Timeout, _) => {
-            "The receiver did not answer in time. Let it answer first and work later, or raise the time limit."
-        }
-        (AttemptOutcome::ConnectTimeout, _) => "No connection in time: a firewall, or a machine that is down.",
-        (AttemptOutcome::ConnectRefused, _) => "Nothing listens at this address. Start the receiver, or check the port.",
-        (AttemptOutcome::ConnectReset, _) => "The connection was cut before an answer came.",
-        (AttemptOutcome::DnsError, _) => "The name of the host is not known. Check the address of the webhook.",
-        (AttemptOutcome::TlsError, _) => "The certificate or the TLS handshake is wrong. Have the receiver mend it.",
-        (AttemptOutcome::BlockedAddress, _) => "This address is not allowed here (delivery.allow, delivery.deny).",
-        (AttemptOutcome::RequestError, _) => "The answer is no HTTP that can be read.",
-        (AttemptOutcome::ProxyError, _) => "The proxy of this installation failed, not the receiver.",
-        (AttemptOutcome::Expired, _) => "Its expires_at passed before it could be delivered.",
-    }
+/// The cause of a failed attempt and its cure, as two sentences.
+pub fn meaning(made: &AttemptMade) -> String {
+    let Some(failure) = Failure::of_attempt(made) else {
+        return "Delivered: the receiver has taken it.".to_owned();
+    };
+    let Diagnosis { words, fix } = diagnosis::of_failure(&failure);
+    format!("{}. {}.", sentence(&words), sentence(&fix))
+}
+
+/// A text with a capital letter at its start, and without a full stop.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// The status of a delivery, of which a narrow screen shows the icon only.

@@ -10,6 +10,7 @@ mod hostile_receivers;
 mod hostile_urls;
 mod master_key;
 mod mutual_tls;
+mod pages;
 mod rates;
 mod receiver_tls;
 mod scopes;

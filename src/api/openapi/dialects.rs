@@ -186,13 +186,12 @@ impl Dialect {
     fn rendered(&self, status: u16) -> Value {
         let (code, detail) = errors::said(status);
         let status = StatusCode::from_u16(status).expect("a status");
-        let error_context =
-            ErrorContext {
-                request_id: errors::REQUEST_ID,
-                now: EXAMPLE_TIME,
-                pattern: self.routes[0].path,
-                slashes: 1,
-            };
+        let error_context = ErrorContext {
+            request_id: errors::REQUEST_ID,
+            now: EXAMPLE_TIME,
+            pattern: self.routes[0].path,
+            slashes: 1,
+        };
         // Some dialects answer a missing object with another status. None does so for a missing path.
         let errors = [ApiError::new(status, code, detail), ApiError::no_route()];
         let mut responses = errors.iter().map(|api_error| (self.render)(api_error, &error_context));

@@ -21,9 +21,9 @@ use crate::ui::write::{self, foreign};
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
 /// Rows of a page.
-const ROWS_MAX: usize = 50;
-/// Webhooks in the list to choose from.
-const WEBHOOKS_SHOWN: usize = 200;
+const ROWS_MAX: usize = 40;
+/// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
+const WEBHOOKS_SHOWN: usize = 25;
 /// The fields that the address may have.
 pub const KNOWN: &[&str] =
     &["status", "webhook", "event", "type", "outcome", "search", "last", "from", "to", "cursor", "done"];
@@ -99,7 +99,9 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delive
     let (ask, tenant) = (Ask::of(request.http), request.tenant());
     let span = Span::of(&ask, context.now);
     let (found, next) = page_of(context, &ask, &query(&ask, &span, tenant))?;
-    let webhooks = context.registry.webhooks_within(tenant).take(WEBHOOKS_SHOWN).cloned().collect();
+    let mut webhooks: Vec<_> = context.registry.webhooks_within(tenant).take(WEBHOOKS_SHOWN).cloned().collect();
+    let chosen = ask.get("webhook").and_then(|id| id.parse().ok()).and_then(|id| context.registry.webhook(tenant, id));
+    webhooks.extend(chosen.filter(|chosen| !webhooks.iter().any(|one| one.id == chosen.id)).cloned());
     let unknown = ask.unknown(KNOWN).into_iter().map(str::to_owned).collect();
     Ok(DeliveriesView { rows: delivery_rows::read(context, tenant, found)?, ask, span, webhooks, next, unknown })
 }

@@ -48,11 +48,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(frame.reply(StatusCode::OK, &view.delivery.event_type, &page(&view, &frame))))
 }
 
-fn view(
-    context: &ApiContext<'_>,
-    request: &RequestContext<'_>,
-    delivery: Delivery,
-) -> Result<DeliveryView, ApiError> {
+fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, delivery: Delivery) -> Result<DeliveryView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
     let mut attempts = context.store.attempts_of(&delivery, now)?;
     attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_SHOWN));
@@ -77,9 +73,8 @@ fn view(
         attempts,
         planned,
         attempts_max: webhook.map_or(0, |webhook| webhook.retry_schedule_s.len() + 1),
-        wait: webhook.and_then(|webhook| {
-            waiting::of_delivery(&delivery, webhook, context.store.state(webhook.id), behind, now)
-        }),
+        wait: webhook
+            .and_then(|webhook| waiting::of_delivery(&delivery, webhook, context.store.state(webhook.id), behind, now)),
         delivery,
     })
 }

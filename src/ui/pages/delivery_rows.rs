@@ -10,7 +10,7 @@ use crate::ui::mood;
 use crate::ui::write::{self, foreign};
 
 /// Characters of an answer's first line in a row.
-const FIRST_LINE_CHARS_MAX: usize = 48;
+const FIRST_LINE_CHARS_MAX: usize = 32;
 
 /// A delivery with the facts of its event, its webhook and its last answer.
 pub struct DeliveryRow {
@@ -97,7 +97,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
         tr {
             @if columns.check {
                 td.big {
-                    input type="checkbox" name="id" value=(delivery.id) aria-label={ "Choose " (foreign(&name)) };
+                    input type="checkbox" name="id" value=(delivery.id) aria-label=(foreign(&name));
                 }
             }
             td { (mood::delivery(delivery.status)) }

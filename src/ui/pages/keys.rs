@@ -18,9 +18,7 @@ use crate::ui::write::{self, foreign};
 /// `GET /ui/keys`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let tenant = request.tenant();
-    let covers = |key: &&Arc<ApiKey>| {
-        key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own))
-    };
+    let covers = |key: &&Arc<ApiKey>| key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own));
     let rows: Vec<Arc<ApiKey>> = context.registry.keys().rev().filter(covers).cloned().collect();
     let frame = Frame::new(context, request, Section::Keys);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Keys", &page(&rows, &frame))))

@@ -2,9 +2,9 @@
 //!
 //! The page works by itself, and asks for itself again without scripts. The module fetches the rows alone.
 
+use http::HeaderValue;
 use http::StatusCode;
 use http::header::HeaderName;
-use http::HeaderValue;
 use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
@@ -18,6 +18,8 @@ use crate::ui::write::{self, foreign};
 
 /// Rows of the page.
 const ROWS_MAX: usize = 50;
+/// Webhooks in the list to choose from.
+const WEBHOOKS_SHOWN: usize = 25;
 /// Seconds after which a page without scripts asks for itself again.
 const RELOAD_S: u32 = 5;
 
@@ -28,7 +30,11 @@ pub struct LiveView {
     pub webhooks: Vec<(String, String)>,
 }
 
-fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, after: Option<AttemptId>) -> Result<LiveView, ApiError> {
+fn view(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    after: Option<AttemptId>,
+) -> Result<LiveView, ApiError> {
     let (ask, tenant) = (Ask::of(request.http), request.tenant());
     let query = AttemptQuery {
         tenant,
@@ -51,7 +57,8 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, after: Option<At
     let newer = page.rows.into_iter().filter(|attempt| after.is_none_or(|after| attempt.id > after));
     let rows = newer.map(|attempt| (attempt.clone(), name(&attempt))).collect();
     let webhooks = context.registry.webhooks_within(tenant);
-    let webhooks = webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
+    let webhooks =
+        webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
     Ok(LiveView { rows, ask, webhooks })
 }
 

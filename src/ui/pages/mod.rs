@@ -20,3 +20,6 @@ pub mod webhook_actions;
 pub mod webhook_form;
 pub mod webhook_rows;
 pub mod webhooks;
+
+#[cfg(test)]
+mod tests;

@@ -185,7 +185,7 @@ fn need(row: &WebhookRow, frame: &Frame) -> Markup {
         li {
             (row.mood.tag())
             div {
-                b { a href=(frame.link(&path)) { (foreign(&row.webhook.name)) } } " " (foreign(&row.reason)) ". "
+                b { a href=(frame.link(&path)) { (foreign(&row.webhook.name)) } } ": " (foreign(&row.reason)) ". "
                 p {
                     @if row.waiting == 0 {
                         "Nothing waits."

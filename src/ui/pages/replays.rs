@@ -177,7 +177,13 @@ fn webhook_names(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<
 /// The form of a new replay.
 pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
-    let statuses = [("failed", "that failed"), ("cancelled", "that were cancelled"), ("delivered", "that were delivered"), ("missing", "that it wants and never got"), ("", "of any kind")];
+    let statuses = [
+        ("failed", "that failed"),
+        ("cancelled", "that were cancelled"),
+        ("delivered", "that were delivered"),
+        ("missing", "that it wants and never got"),
+        ("", "of any kind"),
+    ];
     let fields = html! {
         label for="webhook" { "To" }
         select #webhook name="webhook" required {
@@ -268,8 +274,11 @@ fn corrected(
 ) -> Result<Step, ApiError> {
     match done {
         Err(api_error) if !api_error.errors.is_empty() => {
-            let said: Vec<String> =
-                api_error.errors.iter().map(|one| format!("{} {}", one.pointer.trim_start_matches('/'), one.detail)).collect();
+            let said: Vec<String> = api_error
+                .errors
+                .iter()
+                .map(|one| format!("{} {}", one.pointer.trim_start_matches('/'), one.detail))
+                .collect();
             let frame = Frame::new(context, request, Section::Replays);
             let content = new_page(names, form, &said, &frame);
             Ok(Step::Reply(frame.reply(api_error.status, "New replay", &content)))
@@ -323,8 +332,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         return Ok(Step::Reply(frame.reply(StatusCode::UNPROCESSABLE_ENTITY, "Replay", &content)));
     }
     let call = ApiCall { handler: replays::create, body: request_json(&form, false).to_string(), form: Some(&form) };
-    let made = relay(context, request, &call, |response| {
-        see_other(member(&response, "id").as_str().unwrap_or_default())
-    });
+    let made =
+        relay(context, request, &call, |response| see_other(member(&response, "id").as_str().unwrap_or_default()));
     corrected(context, request, &form, &names, made)
 }

@@ -42,7 +42,7 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
                     a href=(frame.link(&path)) { (foreign(&webhook.name)) }
                 }
                 h1 { (verdict) }
-                p.lead role="status" { (frame::tag(class, icon, &mood::answer(made))) " " (mood::meaning(made)) }
+                p.lead role="status" { (frame::tag(class, icon, &mood::answer(made))) " " (foreign(&mood::meaning(made))) }
             }
             .acts {
                 @if made.success && webhook.status == WebhookStatus::Enabled && waiting > 0 {
@@ -92,7 +92,7 @@ pub fn answer(made: &AttemptMade) -> Markup {
                 p { code { (foreign(error)) } }
             }
             h4 { "What it means" }
-            p.muted { (mood::meaning(made)) }
+            p.muted { (foreign(&mood::meaning(made))) }
         }
     }
 }

@@ -180,8 +180,8 @@ fn trouble(view: &WebhookView, frame: &Frame) -> Markup {
                         @if let Some(since) = state.failing_since.filter(|_| row.mood.is_failing()) {
                             b { "No attempt has succeeded since " (write::moment(since, frame.now)) "." } " "
                         }
-                        (foreign(&row.reason)) ". "
-                        @if let Some(made) = failed { (mood::meaning(made)) }
+                        (foreign(&mood::sentence(&row.reason))) ". "
+                        @if let Some(made) = failed { (foreign(&mood::meaning(made))) }
                     }
                     p {
                         (waits(row, frame))
@@ -214,9 +214,8 @@ fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
 fn figures(view: &WebhookView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.figures.sums;
-    let [p50, p95] = [50, 95].map(|percent| {
-        histogram::percentile(&sums.histogram, percent).map_or_else(|| "–".to_owned(), write::millis)
-    });
+    let [p50, p95] = [50, 95]
+        .map(|percent| histogram::percentile(&sums.histogram, percent).map_or_else(|| "–".to_owned(), write::millis));
     let of_webhook = |status: &str| frame.link(&format!("deliveries?status={status}&webhook={}", view.row.webhook.id));
     html! {
         dl.panel.figs.four {

@@ -99,7 +99,8 @@ fn json_of(form: &PostedForm, is_new: bool) -> String {
         json!(items.filter(|item| !item.is_empty()).collect::<Vec<_>>())
     };
     // A number that cannot be read goes on as text, so that the API says where it is wrong.
-    let number = |text: &str| serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| text.into(), Value::Number);
+    let number =
+        |text: &str| serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| text.into(), Value::Number);
     for name in ["name", "url", "method", "field_set"] {
         put(name, text(name), None);
     }
@@ -114,7 +115,8 @@ fn json_of(form: &PostedForm, is_new: bool) -> String {
         schemes => json!(schemes.split(',').collect::<Vec<_>>()),
     };
     put("signature", schemes, None);
-    let steps = form.get("retry_schedule_s").split(|c: char| c == ',' || c.is_whitespace()).filter(|step| !step.is_empty());
+    let steps =
+        form.get("retry_schedule_s").split(|c: char| c == ',' || c.is_whitespace()).filter(|step| !step.is_empty());
     put("retry_schedule_s", steps.map(seconds).collect(), None);
     for name in ["timeout_ms", "max_in_flight", "disable_after_s"] {
         put(name, number(form.get(name).trim()), None);
@@ -258,7 +260,8 @@ impl WebhookFormView {
 
 /// The page.
 pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
-    let path = view.webhook.as_ref().map_or("webhooks/new".to_owned(), |webhook| format!("webhooks/{}/edit", webhook.id));
+    let path =
+        view.webhook.as_ref().map_or("webhooks/new".to_owned(), |webhook| format!("webhooks/{}/edit", webhook.id));
     let back = view.webhook.as_ref().map_or("webhooks".to_owned(), |webhook| format!("webhooks/{}", webhook.id));
     let fields = html! {
         @if !view.errors.is_empty() {
@@ -339,7 +342,8 @@ fn request_fields(view: &WebhookFormView) -> Markup {
 }
 
 fn sending_fields(view: &WebhookFormView) -> Markup {
-    let orders = [("false", "no order"), ("true", "one after another"), ("key", "one after another for each ordering key")];
+    let orders =
+        [("false", "no order"), ("true", "one after another"), ("key", "one after another for each ordering key")];
     html! {
         fieldset {
             legend { "Sending" }
