@@ -177,7 +177,7 @@ pub struct ApiMount {
     pages: Option<PageRules>,
 }
 
-/// What a mount of pages for browsers does otherwise than one of an API.
+/// The rules of a mount of pages for browsers, which replace those of an API.
 #[derive(Clone, Copy)]
 pub struct PageRules {
     pub identify: IdentifySession,
@@ -214,8 +214,8 @@ impl ApiMount {
         ApiMount { empty_values: EmptyValues::Absent, ..self }
     }
 
-    /// The same mount with pages in place of an API. Its handlers read the query themselves, because a page shows what it
-    /// does not know and does not refuse it.
+    /// The same mount with pages in place of an API. Its handlers read the query themselves, because a page drops
+    /// unknown fields and does not refuse them.
     #[must_use]
     pub fn with_pages(self, pages: PageRules) -> ApiMount {
         ApiMount { pages: Some(pages), ..self }

@@ -1,4 +1,4 @@
-//! The query of a page's address, both ways: what it asks for, and addresses that ask for a little more or less.
+//! The query of a page's address: reading its fields, and making addresses with one field more or less.
 
 use url::form_urlencoded;
 

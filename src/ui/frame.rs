@@ -62,7 +62,7 @@ const INSTALLATION: [NavEntry; 4] = [
     entry(Section::System, "system", "System", "#i-sys", Scope::Admin),
 ];
 
-/// What every page shows beside its own content, and the tokens of its forms.
+/// The parts that every page shows beside its own content, and the tokens of its forms.
 pub struct Frame {
     pub section: Section,
     /// The way up to `/ui/`, as `../` for each folder.

@@ -1,4 +1,4 @@
-//! The audit: who did what, when and from where.
+//! The audit: each action with its key, its time and its address.
 
 use http::StatusCode;
 use maud::{Markup, html};

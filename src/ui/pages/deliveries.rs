@@ -128,12 +128,12 @@ fn page_of(
     Ok((page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next))))
 }
 
-/// Whether the list of what waits can come from the due index, which has no other filters than the webhook.
+/// Whether the list of waiting deliveries can come from the due index, which has no other filters than the webhook.
 fn is_plain_waiting(ask: &Ask) -> bool {
     ["event", "type", "outcome", "search", "last", "from", "to"].iter().all(|name| ask.get(name).is_none())
 }
 
-/// What waits, by due time: of one webhook with further pages, or the first of each webhook.
+/// The waiting deliveries, by due time: of one webhook with further pages, or the first of each webhook.
 fn waiting(
     context: &ApiContext<'_>,
     ask: &Ask,

@@ -23,7 +23,7 @@ use super::test_result;
 /// Attempts that a page shows.
 const ATTEMPTS_SHOWN: usize = 100;
 
-pub struct DeliveryView {
+pub struct DeliveryPageView {
     pub delivery: Delivery,
     pub event: Option<Event>,
     /// The event's data as received. `None` once it is erased or expired.
@@ -48,7 +48,11 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(frame.reply(StatusCode::OK, &view.delivery.event_type, &page(&view, &frame))))
 }
 
-fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, delivery: Delivery) -> Result<DeliveryView, ApiError> {
+fn view(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    delivery: Delivery,
+) -> Result<DeliveryPageView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
     let mut attempts = context.store.attempts_of(&delivery, now)?;
     attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_SHOWN));
@@ -65,7 +69,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, delivery: Delive
         }
     }
     let behind = context.store.standing_before(&delivery)?;
-    Ok(DeliveryView {
+    Ok(DeliveryPageView {
         chosen: chosen.unwrap_or(attempts.len().saturating_sub(1)),
         event: context.store.event(tenant, delivery.event_id, now)?,
         data: data.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
@@ -80,7 +84,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, delivery: Delive
 }
 
 /// The page.
-pub fn page(view: &DeliveryView, frame: &Frame) -> Markup {
+pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
     let event_id = view.event.as_ref().and_then(|event| event.attributes.event_id.clone());
     let event_name = event_id.unwrap_or_else(|| delivery.event_id.to_string());
@@ -102,7 +106,7 @@ pub fn page(view: &DeliveryView, frame: &Frame) -> Markup {
     }
 }
 
-fn sentence(view: &DeliveryView, frame: &Frame) -> Markup {
+fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
     let made = write::counted(u64::from(delivery.attempts), "attempt", "attempts");
     html! {
@@ -146,7 +150,7 @@ fn actions(delivery: &Delivery, frame: &Frame) -> Markup {
     }
 }
 
-fn way(view: &DeliveryView, frame: &Frame) -> Markup {
+fn way(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
     html! {
         section.panel aria-labelledby="way" {
@@ -201,7 +205,7 @@ fn trigger(trigger: Trigger) -> &'static str {
     }
 }
 
-fn attempts(view: &DeliveryView, frame: &Frame) -> Markup {
+fn attempts(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let longest = view.attempts.iter().map(|attempt| attempt.made.timings.total).max().unwrap_or(0);
     let phases = [("f-dns", "dns"), ("f-con", "connect"), ("f-tls", "tls"), ("f-wait", "wait"), ("f-body", "body")];
     html! {
@@ -250,7 +254,7 @@ fn attempt_row(attempt: &Attempt, is_chosen: bool, longest_ms: u32, frame: &Fram
     }
 }
 
-fn request_of(view: &DeliveryView, attempt: &Attempt) -> Markup {
+fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
     let made = &attempt.made;
     let method = format!("{:?}", made.method).to_uppercase();
     html! {
@@ -265,7 +269,7 @@ fn request_of(view: &DeliveryView, attempt: &Attempt) -> Markup {
     }
 }
 
-fn data(view: &DeliveryView) -> Markup {
+fn data(view: &DeliveryPageView) -> Markup {
     html! {
         @match &view.data {
             Some(data) => (bodies::block(data)),
@@ -274,7 +278,7 @@ fn data(view: &DeliveryView) -> Markup {
     }
 }
 
-fn unsent(view: &DeliveryView) -> Markup {
+fn unsent(view: &DeliveryPageView) -> Markup {
     html! { section.panel aria-labelledby="da" { header { h2 #da { "Data of the event" } } .pad { (data(view)) } } }
 }
 

@@ -228,7 +228,7 @@ fn request_json(form: &PostedForm, is_dry: bool) -> Value {
         "" => {}
         status => body["status"] = status.into(),
     }
-    // The end is what counts for failed deliveries, as in their list.
+    // Times are those of the end for failed deliveries, as in their list.
     for (name, ended) in [("from", "ended_from"), ("to", "ended_to")] {
         if !form.get(name).trim().is_empty() {
             body[if is_failed { ended } else { name }] = form.get(name).trim().into();
@@ -245,7 +245,7 @@ fn request_json(form: &PostedForm, is_dry: bool) -> Value {
     body
 }
 
-/// `POST /ui/replays/count`: says what would be sent, and asks.
+/// `POST /ui/replays/count`: says how much would be sent, and asks.
 pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let names = webhook_names(context, request);

@@ -1,4 +1,4 @@
-//! The installation: whether it is ready, what needs attention, and what it keeps.
+//! The installation: its readiness, its warnings and its settings.
 
 use http::StatusCode;
 use maud::{Markup, html};

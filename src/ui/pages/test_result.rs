@@ -72,7 +72,7 @@ fn pair(made: &AttemptMade) -> Markup {
     }
 }
 
-/// The answer of an attempt: where from, headers, body, and what it means.
+/// The answer of an attempt: its origin, headers, body and meaning.
 pub fn answer(made: &AttemptMade) -> Markup {
     let (class, icon) = mood::attempt_parts(made);
     let body = made.response_body.as_deref().unwrap_or_default();

@@ -257,7 +257,7 @@ fn one_delivery_in_its_states() {
     let frame = frame(Section::Deliveries);
     let attempt = |number, made: AttemptMade| Attempt { made: AttemptMade { number, ..made }, ..Attempt::default() };
     let row = delivery_row(1, DeliveryStatus::Retrying);
-    let mut view = delivery::DeliveryView {
+    let mut view = delivery::DeliveryPageView {
         delivery: row.delivery,
         event: None,
         data: Some(r#"{"order":"51840","list":[1,{}]}"#.to_owned()),

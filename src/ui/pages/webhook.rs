@@ -1,4 +1,4 @@
-//! One webhook: since when and why, what waits, when it goes on, what to do, and whether that helped.
+//! One webhook: the reason of a failure, the waiting deliveries, the next request, the figures and the settings.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ const CHANGES_SHOWN: usize = 8;
 
 const TABS: [(&str, &str); 3] = [("", "All"), ("waiting", "Waiting"), ("failed", "Failed")];
 
-pub struct WebhookView {
+pub struct WebhookPageView {
     pub row: WebhookRow,
     pub state: WebhookState,
     pub app: Option<Arc<App>>,
@@ -52,7 +52,7 @@ fn view(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
     webhook: &Arc<Webhook>,
-) -> Result<WebhookView, ApiError> {
+) -> Result<WebhookPageView, ApiError> {
     let tenant = request.tenant();
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
@@ -70,7 +70,7 @@ fn view(
         false => Vec::new(),
     };
     let state = circuit::shown(context.store.state(webhook.id), context.now);
-    Ok(WebhookView {
+    Ok(WebhookPageView {
         state,
         app: context.registry.app(tenant, webhook.app_id).cloned(),
         last: webhook_rows::newest_attempt(context, tenant, webhook.id)?,
@@ -111,7 +111,7 @@ fn newest(
 }
 
 /// The page.
-pub fn page(view: &WebhookView, frame: &Frame) -> Markup {
+pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
     let webhook = &view.row.webhook;
     let method = format!("{:?}", webhook.method).to_uppercase();
     html! {
@@ -141,7 +141,7 @@ pub fn page(view: &WebhookView, frame: &Frame) -> Markup {
     }
 }
 
-fn actions(view: &WebhookView, frame: &Frame) -> Markup {
+fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
     let webhook = &view.row.webhook;
     let path = format!("webhooks/{}", webhook.id);
     let at = |action: &str| format!("{path}/{action}");
@@ -167,7 +167,7 @@ fn actions(view: &WebhookView, frame: &Frame) -> Markup {
     }
 }
 
-fn trouble(view: &WebhookView, frame: &Frame) -> Markup {
+fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (row, state) = (&view.row, &view.state);
     let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
@@ -211,7 +211,7 @@ fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
     }
 }
 
-fn figures(view: &WebhookView, frame: &Frame) -> Markup {
+fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.figures.sums;
     let [p50, p95] = [50, 95]
@@ -244,7 +244,7 @@ fn figures(view: &WebhookView, frame: &Frame) -> Markup {
     }
 }
 
-fn deliveries(view: &WebhookView, frame: &Frame) -> Markup {
+fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
     let id = view.row.webhook.id;
     let columns = RowColumns { check: false, webhook: false, ended: view.tab == "failed" };
     html! {
@@ -324,7 +324,7 @@ fn settings(webhook: &Webhook, frame: &Frame) -> Markup {
     }
 }
 
-fn changes(view: &WebhookView, frame: &Frame) -> Markup {
+fn changes(view: &WebhookPageView, frame: &Frame) -> Markup {
     html! {
         @if !view.changes.is_empty() {
             section.panel aria-labelledby="ch" {

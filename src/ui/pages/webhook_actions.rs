@@ -1,4 +1,4 @@
-//! What a person does to a webhook: pause, resume, enable, send what waits, reveal and rotate the secret, delete.
+//! The actions of a person on a webhook: pause, resume, enable, send what waits, reveal and rotate the secret, delete.
 
 use http::StatusCode;
 use maud::{Markup, html};

@@ -18,7 +18,7 @@ use crate::ui::write::foreign;
 const FIELD_SETS: [&str; 6] = ["standard", "raw", "flat", "legacy", "dfns", "sent"];
 const METHODS: [&str; 5] = ["post", "put", "patch", "get", "delete"];
 
-/// Where the form leads, and what it shows beside the fields.
+/// The form with its values and mistakes.
 pub struct WebhookFormView {
     /// `None` for a new webhook.
     pub webhook: Option<std::sync::Arc<Webhook>>,
