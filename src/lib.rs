@@ -17,6 +17,8 @@ pub mod store;
 pub mod api;
 pub mod engine;
 
+pub mod ui;
+
 pub mod server;
 
 pub mod cli;

@@ -12,6 +12,8 @@ use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
 use crate::store::{Registry, Store, TenantScope};
 
+use super::logins::PageSettings;
+
 /// The settings that apply to requests (api.md section 9).
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
@@ -24,6 +26,7 @@ pub struct ApiSettings {
     /// The URL that clients use, without a trailing slash.
     pub public_url: String,
     pub metrics: MetricsAccess,
+    pub pages: PageSettings,
 }
 
 /// The clients that may read `/metrics` on the main listener.

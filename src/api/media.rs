@@ -23,6 +23,8 @@ pub enum BodyRule {
     Event(fn(&HeaderMap) -> Result<(), ApiError>),
     /// `{"events": […]}`.
     Batch,
+    /// The fields of an HTML form.
+    Form,
 }
 
 impl BodyRule {
@@ -35,7 +37,7 @@ impl BodyRule {
     pub fn bytes_max(self, settings: &ApiSettings) -> usize {
         match self {
             BodyRule::None => IGNORED_BODY_BYTES_MAX,
-            BodyRule::Json | BodyRule::OptionalJson | BodyRule::MergePatch => CONFIG_BODY_BYTES_MAX,
+            BodyRule::Json | BodyRule::OptionalJson | BodyRule::MergePatch | BodyRule::Form => CONFIG_BODY_BYTES_MAX,
             BodyRule::Event(_) => settings.max_event_bytes,
             BodyRule::Batch => BATCH_BODY_BYTES_MAX,
         }
@@ -54,6 +56,7 @@ impl BodyRule {
             BodyRule::Json | BodyRule::Batch => one_of(headers, &["application/json"]),
             BodyRule::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
             BodyRule::Event(check) => check(headers),
+            BodyRule::Form => one_of(headers, &["application/x-www-form-urlencoded"]),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod error;
 pub mod fields;
 pub mod idempotency;
 pub mod limits;
+pub mod logins;
 pub mod media;
 pub mod native;
 pub mod openapi;

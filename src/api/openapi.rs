@@ -244,7 +244,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 /// A sentence that says which keys may use the route.
 fn scope(route: &Route) -> String {
     match route.access {
-        RouteAccess::Open(_) => "No key is asked for.".into(),
+        RouteAccess::Open(_) | RouteAccess::OpenStep(_) => "No key is asked for.".into(),
         RouteAccess::Metrics(_) => "No key is asked for, unless `metrics.key` names one.".into(),
         RouteAccess::Judged(..) => "Any key.".into(),
         RouteAccess::Scope(scope, _) => format!("Scope: `{}`.", scope.as_str()),
@@ -255,7 +255,7 @@ fn scope(route: &Route) -> String {
 /// OpenAPI 3.1 section 4.8.30 lets a requirement of any scheme list roles. Here the role is the scope.
 fn security(route: &Route) -> Value {
     match route.access {
-        RouteAccess::Open(_) | RouteAccess::Metrics(_) => json!([]),
+        RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_) => json!([]),
         RouteAccess::Judged(..) => json!([{ "key": [] }]),
         RouteAccess::Scope(scope, _) => json!([{ "key": [scope.as_str()] }]),
         RouteAccess::Installation(_) => json!([{ "key": ["admin"] }]),

@@ -25,9 +25,12 @@ use super::step::Step;
 
 pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
 pub type OpenHandler = fn(&ApiContext<'_>, &HttpRequest) -> Result<HttpResponse, ApiError>;
+pub type OpenStepHandler = fn(&mut ApiContext<'_>, &HttpRequest) -> Result<Step, ApiError>;
 /// Identifies the caller by the request's headers. 401 if there is none, and 400 if the credentials contradict each
 /// other.
 pub type Identify = fn(&HttpRequest, &Registry, Time) -> Result<Principal, ApiError>;
+/// The same by a session, whose rules are among the settings.
+pub type IdentifySession = fn(&HttpRequest, &Registry, &ApiSettings, Time) -> Result<Principal, ApiError>;
 /// Renders an error in a mount's own envelope.
 pub type Render = fn(&ApiError, &ErrorContext<'_>) -> HttpResponse;
 /// 403 for a caller that lacks the permission of a route.
@@ -40,6 +43,8 @@ pub struct ErrorContext<'a> {
     pub now: Time,
     /// The same as `MatchedRoute::pattern`.
     pub pattern: &'static str,
+    /// Number of slashes in the request's path, for links that are relative to it.
+    pub slashes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +72,8 @@ impl RouteMethod {
 pub enum RouteAccess {
     /// No key is required.
     Open(OpenHandler),
+    /// No key is required, and the handler may change the store.
+    OpenStep(OpenStepHandler),
     /// Access by `ApiSettings::metrics`.
     Metrics(OpenHandler),
     /// A key with this scope.
@@ -176,6 +183,15 @@ pub struct ApiMount {
     identify: Identify,
     render: Render,
     empty_values: EmptyValues,
+    pages: Option<PageRules>,
+}
+
+/// The rules of a mount of pages for browsers, which replace those of an API.
+#[derive(Clone, Copy)]
+pub struct PageRules {
+    pub identify: IdentifySession,
+    /// Whether the mount also answers a request for `/`, which has no prefix.
+    pub greets: fn(&HttpRequest) -> bool,
 }
 
 impl ApiMount {
@@ -198,13 +214,20 @@ impl ApiMount {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused }
+        ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused, pages: None }
     }
 
     /// The same mount, in which a query parameter without a value is absent.
     #[must_use]
     pub fn without_empty_values(self) -> ApiMount {
         ApiMount { empty_values: EmptyValues::Absent, ..self }
+    }
+
+    /// The same mount with pages in place of an API. Its handlers read the query themselves, because a page drops
+    /// unknown fields and does not refuse them.
+    #[must_use]
+    pub fn with_pages(self, pages: PageRules) -> ApiMount {
+        ApiMount { pages: Some(pages), ..self }
     }
 }
 
@@ -214,9 +237,11 @@ impl ApiMount {
         self.routes
     }
 
-    /// Whether a path is the prefix or lies below it.
-    fn claims(&self, path: &str) -> bool {
+    /// Whether the request's path is the prefix or lies below it.
+    fn claims(&self, http_request: &HttpRequest) -> bool {
+        let path = http_request.path.as_str();
         path.strip_prefix(self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || path == "/" && self.pages.is_some_and(|pages| (pages.greets)(http_request))
     }
 }
 
@@ -235,8 +260,12 @@ impl Api {
     /// The route of a request, by method and path alone. The mount that claims the path comes first, then the native
     /// one.
     pub fn find(&self, http_request: &HttpRequest) -> MatchedRoute {
-        let mount = self.dialects.iter().find(|mount| mount.claims(&http_request.path)).unwrap_or(&self.native);
-        MatchedRoute { mount: mount.clone(), matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere) }
+        let mount = self.dialects.iter().find(|mount| mount.claims(http_request)).unwrap_or(&self.native);
+        MatchedRoute {
+            mount: mount.clone(),
+            matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere),
+            slashes: http_request.path.bytes().filter(|byte| *byte == b'/').count(),
+        }
     }
 }
 
@@ -264,6 +293,7 @@ enum RouteMatch {
 pub struct MatchedRoute {
     mount: Arc<ApiMount>,
     matched: RouteMatch,
+    slashes: usize,
 }
 
 impl MatchedRoute {
@@ -312,14 +342,19 @@ impl MatchedRoute {
         settings: &ApiSettings,
         now: Time,
     ) -> Result<Option<Principal>, ApiError> {
-        let open = |route: &Route| matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
+        let open = |route: &Route| {
+            matches!(route.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_))
+        };
         match &self.matched {
             RouteMatch::Route(Route { access: RouteAccess::Metrics(_), .. }, _) => {
                 metrics_access(http_request, settings.metrics).map(|()| None)
             }
             RouteMatch::Route(route, _) if open(route) => Ok(None),
             RouteMatch::OtherMethod(routes) if routes.iter().all(|route| open(route)) => Ok(None),
-            _ => (self.mount.identify)(http_request, registry, now).map(Some),
+            _ => match self.mount.pages {
+                Some(pages) => (pages.identify)(http_request, registry, settings, now).map(Some),
+                None => (self.mount.identify)(http_request, registry, now).map(Some),
+            },
         }
     }
 
@@ -337,7 +372,7 @@ impl MatchedRoute {
             RouteMatch::Nowhere => return Err(ApiError::no_route()),
         };
         match (&route.access, principal) {
-            (RouteAccess::Open(_) | RouteAccess::Metrics(_), _) => {}
+            (RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_), _) => {}
             (RouteAccess::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
             (RouteAccess::Judged(_, authorize, _), Some(principal)) => authorize(principal)?,
             (RouteAccess::Installation(_), Some(principal)) => {
@@ -367,9 +402,13 @@ impl MatchedRoute {
             return Err(ApiError::too_large(bytes_max));
         }
         route.body.admit_bytes(&http_request.headers, &http_request.body)?;
-        let query = Params::parse(http_request.query.as_deref(), route.query, self.mount.empty_values)?;
+        let query = match self.mount.pages {
+            Some(_) => Params::default(),
+            None => Params::parse(http_request.query.as_deref(), route.query, self.mount.empty_values)?,
+        };
         match (&route.access, principal) {
             (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),
+            (RouteAccess::OpenStep(run), _) => run(context, http_request),
             (
                 RouteAccess::Scope(_, run) | RouteAccess::Judged(_, _, run) | RouteAccess::Installation(run),
                 Some(principal),
@@ -380,7 +419,7 @@ impl MatchedRoute {
 
     /// Renders an error in this mount's envelope, with the headers that the error carries.
     pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
-        let error_context = ErrorContext { request_id, now, pattern: self.pattern() };
+        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), slashes: self.slashes };
         let mut response = (self.mount.render)(api_error, &error_context);
         for (name, value) in &api_error.headers {
             response.headers.append(name, value.clone());

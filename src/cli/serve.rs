@@ -84,7 +84,7 @@ impl Serve {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
         let _record = record(&daemon, &loaded.settings);
-        if let Err(exit) = greet(&daemon, &next(self.dev, &loaded)) {
+        if let Err(exit) = greet(&daemon, loaded.settings.ui.enabled, &next(self.dev, &loaded)) {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
             return Err(exit);
         }
@@ -199,7 +199,7 @@ fn tell_loss(accepted: Option<AcceptedLoss>) {
 }
 
 /// Tells the first key, if this start made it, the address, and the next steps.
-fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
+fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
     // A stream that is no terminal may be a log, which more users read than the file.
     let first = daemon.first_key.as_ref().map_or(String::new(), |first| {
         let (key, file) = (&first.text, first.file.display());
@@ -209,8 +209,19 @@ fn greet(daemon: &Daemon, next: &str) -> Result<(), Exit> {
             format!("postrider: the first key is in {file}\n")
         }
     });
+    let pages = if has_pages { pages(daemon) } else { String::new() };
     // In one write: a reader may leave after any line.
-    screen::write(format!("{first}postrider: listening on {}\n{next}", daemon.url()))
+    screen::write(format!("{first}postrider: listening on {}\n{pages}{next}", daemon.url()))
+}
+
+/// The address of the pages, with a link that logs in once from this machine.
+fn pages(daemon: &Daemon) -> String {
+    let link =
+        daemon.login_link().map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
+    match daemon.pages_url() {
+        Some(url) => format!("postrider: pages at {url}\n{}", link.unwrap_or_default()),
+        None => String::new(),
+    }
 }
 
 fn reload_certificate(daemon: &Daemon) {

@@ -20,6 +20,8 @@ use super::{
 pub const MASK: &str = "********";
 
 const SECOND_MS: i64 = 1_000;
+const MINUTE_MS: i64 = 60 * SECOND_MS;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
 const IN_FLIGHT_MAX: i64 = 100_000;
 /// Maximum quota of a count.
@@ -408,6 +410,25 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
     )
     .live()
     .masked_by(|_| MASK.to_owned()),
+    key("ui.enabled", |s, raw| raw.switch().map(|on| s.ui.enabled = on), |s| RawSetting::Switch(s.ui.enabled)).live(),
+    key(
+        "ui.session",
+        |s, raw| raw.duration_ms(MINUTE_MS, DAY_MS).map(|ms| s.ui.session_ms = ms),
+        |s| text(duration_text(s.ui.session_ms)),
+    )
+    .live(),
+    key(
+        "ui.idle",
+        |s, raw| raw.duration_ms(MINUTE_MS, DAY_MS).map(|ms| s.ui.idle_ms = ms),
+        |s| text(duration_text(s.ui.idle_ms)),
+    )
+    .live(),
+    key(
+        "ui.require_tls",
+        |s, raw| raw.switch().map(|on| s.ui.require_tls = on),
+        |s| RawSetting::Switch(s.ui.require_tls),
+    )
+    .live(),
     key(
         "traces.endpoint",
         |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),

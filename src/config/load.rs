@@ -17,7 +17,7 @@ use crate::rules::quotas::QuotaLimits;
 
 use super::{
     ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, SETTINGS_FILE,
-    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, ValueSource,
+    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -108,6 +108,7 @@ impl Settings {
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
             quotas: QuotaLimits::default(),
+            ui: UiSettings::default(),
             traces: TraceSettings::default(),
         }
     }

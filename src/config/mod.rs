@@ -65,6 +65,7 @@ pub struct Settings {
     pub max_event_bytes: u64,
     pub log: LogSettings,
     pub metrics: MetricsSettings,
+    pub ui: UiSettings,
     pub traces: TraceSettings,
 }
 
@@ -161,6 +162,19 @@ pub struct MetricsSettings {
     pub listen: Option<ListenSetting>,
     /// The bearer token that `/metrics` requires.
     pub key: Option<SecretSetting>,
+}
+
+/// The pages for browsers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UiSettings {
+    /// Whether the pages are served.
+    pub enabled: bool,
+    /// Time from a login to the end of its session.
+    pub session_ms: i64,
+    /// Time without a request after which a session ends.
+    pub idle_ms: i64,
+    /// Whether a login over plain HTTP from another machine is refused.
+    pub require_tls: bool,
 }
 
 /// Export of traces.

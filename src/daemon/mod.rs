@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::api::auth::key_hash;
+use crate::api::auth::{KEY_PREFIX, key_hash, key_text};
+use crate::api::logins::PageSettings;
 use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
 use crate::config::{self, Settings};
@@ -29,13 +30,15 @@ use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::DeliveryProxy;
 use crate::engine::{self, Engine, RunningTasks};
-use crate::model::Time;
+use crate::model::time::MINUTE_MS;
+use crate::model::{Scope, Time};
 use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
 use crate::rules::target::TargetPolicy;
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
+use crate::ui;
 
 use self::policy_guard::PolicyGuard;
 
@@ -45,6 +48,9 @@ pub use protocol::CONTROL_FILE;
 
 /// Maximum connections of the listener for metrics.
 const SCRAPERS_MAX: usize = 128;
+
+/// Time for which a printed login link can be used.
+const LOGIN_LINK_MS: i64 = 15 * MINUTE_MS;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +146,8 @@ pub struct Daemon {
     /// The listeners' own addresses, which are never a target of deliveries.
     own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
+    /// The key of the pages' sessions, and the tries to log in.
+    pages: PageSettings,
     /// Who may read on the listener of `metrics.listen`.
     metrics_access: Arc<ArcSwap<MetricsAccess>>,
 }
@@ -186,11 +194,25 @@ impl Daemon {
             )),
             None => None,
         };
-        let dispatcher =
-            Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        let pages = PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE));
+        let own_url = url(&address, tls.is_some());
+        let dispatcher = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &own_url, &pages)?));
         warn_of_clear_text(settings, &own);
         let server = Server::start_with(Arc::new(ApiService(dispatcher.clone())), listeners, limits, tls.clone());
-        Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape, metrics_access })
+        Ok(Daemon {
+            address,
+            engine,
+            first_key,
+            running,
+            server,
+            tls,
+            dispatcher,
+            guard,
+            own,
+            scrape,
+            pages,
+            metrics_access,
+        })
     }
 
     /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old
@@ -200,7 +222,7 @@ impl Daemon {
     /// The settings cannot be applied. Nothing has changed then.
     pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
         let (policy, proxy) = (policy(settings, &self.own)?, proxy(settings)?);
-        self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url())?);
+        self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url(), &self.pages)?);
         if self.guard.exchange(policy) {
             self.engine.deliverer.sender.forget_connections();
         }
@@ -212,6 +234,30 @@ impl Daemon {
     /// The URL of the daemon for clients.
     pub fn url(&self) -> String {
         url(&self.address, self.tls.is_some())
+    }
+
+    /// The address of the pages for a browser on this machine. `None` if the daemon listens on a unix socket.
+    pub fn pages_url(&self) -> Option<String> {
+        let ListenAddr::Tcp(address) = &self.address else { return None };
+        let host = match address.ip().is_unspecified() {
+            true => format!("localhost:{}", address.port()),
+            false => address.to_string(),
+        };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{host}/ui/"))
+    }
+
+    /// A link that logs a browser of this machine in once, with the installation's oldest key that has the scope `admin`.
+    /// `None` if there is no such key, or no page.
+    pub fn login_link(&self) -> Option<String> {
+        let url = self.pages_url()?;
+        let (registry, now) = (self.engine.store.registry(), self.engine.clock.now());
+        let key = registry.keys().find(|key| key.installation && key.may(Scope::Admin) && !key.expired(now))?;
+        let mut random = [0; 32];
+        self.engine.random.fill(&mut random);
+        let token = key_text(random).split_off(KEY_PREFIX.len());
+        self.pages.logins.put_link(&token, key, now.plus_ms(LOGIN_LINK_MS));
+        Some(format!("{url}enter?t={token}"))
     }
 
     /// Reads the certificate again. Returns whether there is one.
@@ -316,13 +362,20 @@ fn proxy(settings: &Settings) -> Result<Option<DeliveryProxy>, DaemonError> {
 }
 
 /// The rules of the API from the settings.
-fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
+fn rules(
+    settings: &Settings,
+    policy: TargetPolicy,
+    own_url: &str,
+    pages: &PageSettings,
+) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
     let description = openapi::Description::of(|name| settings.dialects.contains(name));
+    let mut mounts = surfaces(settings);
+    mounts.extend(settings.ui.enabled.then(ui::mount));
     Ok(ApiRules {
-        api: Api::new(native::mount(), surfaces(settings)),
-        settings: api_settings(settings, policy, own_url),
+        api: Api::new(native::mount(), mounts),
+        settings: api_settings(settings, policy, own_url, pages),
         origins,
         quotas: settings.quotas,
         description,
@@ -342,19 +395,27 @@ fn certificate(settings: &Settings) -> Result<Option<Arc<ServerTls>>, DaemonErro
     }
 }
 
-fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str) -> ApiSettings {
+fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages: &PageSettings) -> ApiSettings {
     let metrics = match (&settings.metrics.listen, &settings.metrics.key) {
         (Some(_), _) => MetricsAccess::Elsewhere,
         (None, Some(key)) => MetricsAccess::Key(key_hash(key.expose())),
         (None, None) => MetricsAccess::Everybody,
     };
+    let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned());
     ApiSettings {
         max_event_bytes: settings.max_event_bytes as usize,
         retention_ms: settings.retention_ms,
         idempotency_window_ms: settings.idempotency_window_ms,
         policy,
-        public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
+        pages: PageSettings {
+            session_ms: settings.ui.session_ms,
+            idle_ms: settings.ui.idle_ms,
+            require_tls: settings.ui.require_tls,
+            is_secure: public_url.starts_with("https:"),
+            ..pages.clone()
+        },
+        public_url,
     }
 }
 

@@ -187,7 +187,8 @@ pub enum PartitionCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     pub org: OrganizationId,
-    pub app: AppId,
+    /// `None` if the entry concerns the organization.
+    pub app: Option<AppId>,
     /// For example `delivery.retry`.
     pub action: &'static str,
     /// The id of the changed object.
@@ -196,11 +197,11 @@ pub struct AuditEntry {
 
 impl AuditEntry {
     pub fn on_delivery(action: &'static str, delivery: &Delivery) -> AuditEntry {
-        AuditEntry { org: delivery.org_id, app: delivery.app_id, action, target: delivery.id.to_string() }
+        AuditEntry { org: delivery.org_id, app: Some(delivery.app_id), action, target: delivery.id.to_string() }
     }
 
     pub fn on_event(action: &'static str, event: &Event) -> AuditEntry {
-        AuditEntry { org: event.org_id, app: event.app_id, action, target: event.id.to_string() }
+        AuditEntry { org: event.org_id, app: Some(event.app_id), action, target: event.id.to_string() }
     }
 }
 

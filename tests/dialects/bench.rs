@@ -113,6 +113,7 @@ fn settings() -> ApiSettings {
         policy: TargetPolicy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
+        pages: postrider::api::logins::PageSettings::new([0; 32]),
     }
 }
 

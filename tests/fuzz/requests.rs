@@ -108,6 +108,7 @@ fn world() -> World {
         policy: TargetPolicy::default(),
         public_url: "https://hooks.example.net".into(),
         metrics: MetricsAccess::Everybody,
+        pages: postrider::api::logins::PageSettings::new([0; 32]),
     };
     World {
         _folder: folder,

@@ -11,6 +11,7 @@ mod hostile_receivers;
 mod hostile_urls;
 mod master_key;
 mod mutual_tls;
+mod pages;
 mod quotas;
 mod rates;
 mod receiver_tls;

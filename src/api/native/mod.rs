@@ -5,7 +5,7 @@ pub mod attempt_request;
 pub mod attempt_stream;
 pub mod attempts;
 pub mod audit;
-mod bulk_retry;
+pub mod bulk_retry;
 pub mod cloudevents;
 pub mod deliveries;
 pub mod event_types;

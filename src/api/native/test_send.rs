@@ -1,5 +1,7 @@
 //! `POST /v1/webhooks/{id}/test`: sends one signed request now and stores nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -9,6 +11,7 @@ use crate::api::fields::{self, FieldErrors};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, TestSend};
+use crate::model::Webhook;
 
 use super::attempts::AttemptView;
 use super::publish::read_type;
@@ -16,6 +19,11 @@ use super::{replays, webhooks};
 
 const TYPE_DEFAULT: &str = "postrider.test";
 const DATA_DEFAULT: &[u8] = br#"{"test":true}"#;
+
+/// The test of a webhook with the default type and data.
+pub fn of_defaults(webhook: Arc<Webhook>) -> Box<TestSend> {
+    Box::new(TestSend { webhook, event_type: TYPE_DEFAULT.to_owned(), data: Bytes::from_static(DATA_DEFAULT) })
+}
 
 /// Sends `type` and `data` of the body, or default ones. If the `Idempotency-Key` has an answer already, nothing is
 /// sent.

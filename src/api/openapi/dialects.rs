@@ -110,7 +110,10 @@ impl Dialect {
     fn security(&self, route: &Route) -> Value {
         let scope = match route.access {
             RouteAccess::Judged(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
-            RouteAccess::Open(_) | RouteAccess::Metrics(_) | RouteAccess::Installation(_) => None,
+            RouteAccess::Open(_)
+            | RouteAccess::OpenStep(_)
+            | RouteAccess::Metrics(_)
+            | RouteAccess::Installation(_) => None,
         };
         let roles: Vec<&str> = scope.into_iter().collect();
         let one = |name: &&str| ((*name).to_owned(), json!(roles));
@@ -183,8 +186,12 @@ impl Dialect {
     fn rendered(&self, status: u16) -> Value {
         let (code, detail) = errors::said(status);
         let status = StatusCode::from_u16(status).expect("a status");
-        let error_context =
-            ErrorContext { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: self.routes[0].path };
+        let error_context = ErrorContext {
+            request_id: errors::REQUEST_ID,
+            now: EXAMPLE_TIME,
+            pattern: self.routes[0].path,
+            slashes: 1,
+        };
         // Some dialects answer a missing object with another status. None does so for a missing path.
         let errors = [ApiError::new(status, code, detail), ApiError::no_route()];
         let mut responses = errors.iter().map(|api_error| (self.render)(api_error, &error_context));

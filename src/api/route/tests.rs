@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::api::fields::JsonObject;
+use crate::api::logins::PageSettings;
 use crate::api::native::{self, publish, webhooks};
 use crate::api::request_context::strict;
 use crate::model::{ApiKey, EventId, Id};
@@ -24,6 +25,7 @@ fn settings() -> ApiSettings {
         policy: TargetPolicy::default(),
         public_url: "http://127.0.0.1:8080".to_owned(),
         metrics: MetricsAccess::Everybody,
+        pages: PageSettings::new([0; 32]),
     }
 }
 

@@ -64,6 +64,11 @@ impl Stage {
         &self.key
     }
 
+    /// The address of the pages, which logs in once.
+    pub fn login_link(&self) -> String {
+        self.daemon.login_link().unwrap_or_else(|| format!("{}/ui/", self.url))
+    }
+
     pub fn judgements(&self) -> Arc<Mutex<Judgements>> {
         self.judgements.clone()
     }

@@ -79,6 +79,7 @@ impl Story {
 pub fn opening(stage: &Stage, paint: Paint) -> String {
     let program = program();
     let (url, key) = (stage.url(), stage.key());
+    let link = stage.login_link();
     let title = paint.strong("Postrider: a daemon, and two receivers that check every signature.");
     let head = Line::head(paint);
     format!(
@@ -91,6 +92,8 @@ Join in from a second shell; the events that you publish show up here:
   {program} send invoice.paid '{{\"id\": 43}}'
   curl $POSTRIDER_URL/v1/events -H \"authorization: Bearer $POSTRIDER_TOKEN\" \\
     -H 'content-type: application/json' -d '{{\"type\": \"order.shipped\", \"data\": {{\"id\": 8}}}}'
+Or look at it in a browser on this machine; the link logs in once:
+  {link}
 
 {head}"
     )

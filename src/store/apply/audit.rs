@@ -53,7 +53,7 @@ impl StateBatch<'_> {
 
     /// Writes the audit line of a change in a partition.
     pub(in crate::store) fn audit_entry(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
-        let about = AuditSubject { org: deed.org, app: Some(deed.app) };
+        let about = AuditSubject { org: deed.org, app: deed.app };
         self.note(by, about, deed.action, &deed.target, json!({}));
         Ok(Receipt::Done)
     }

@@ -86,6 +86,11 @@ impl Store {
         self.partition_set.options.retention_ms
     }
 
+    /// A key of this store for another purpose than sealing rows. It stays the same when the master key changes.
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        self.partition_set.vault.derive(purpose)
+    }
+
     pub fn registry(&self) -> Arc<Registry> {
         self.partition_set.registry()
     }

@@ -4,6 +4,7 @@
 //! data.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf;
 
 /// Bytes of a master key and of the data key.
 pub const KEY_BYTES: usize = 32;
@@ -11,6 +12,8 @@ pub const KEY_BYTES: usize = 32;
 /// Seals and opens with one key.
 pub struct Vault {
     key: LessSafeKey,
+    /// The root of keys that are derived from the same key.
+    root: hkdf::Prk,
 }
 
 impl std::fmt::Debug for Vault {
@@ -21,8 +24,18 @@ impl std::fmt::Debug for Vault {
 
 impl Vault {
     pub fn new(key: &[u8; KEY_BYTES]) -> Vault {
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(key);
         let key = UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are an AES-256 key");
-        Vault { key: LessSafeKey::new(key) }
+        Vault { key: LessSafeKey::new(key), root }
+    }
+
+    /// The key of another purpose, by HKDF-SHA256 (RFC 5869) without a salt. It does not reveal this one.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let mut derived = [0; KEY_BYTES];
+        let info = [purpose.as_bytes()];
+        let made = self.root.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut derived));
+        made.expect("32 bytes are one block of HKDF-SHA256");
+        derived
     }
 
     /// Seals `plain` for the record `identity`. The nonce comes first.
@@ -48,6 +61,15 @@ impl Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_purpose_has_a_key_of_its_own() {
+        let vault = Vault::new(&[7; 32]);
+        assert_eq!(vault.derive("a"), Vault::new(&[7; 32]).derive("a"));
+        assert_ne!(vault.derive("a"), vault.derive("b"));
+        assert_ne!(vault.derive("a"), Vault::new(&[8; 32]).derive("a"));
+        assert_ne!(vault.derive("a"), [7; 32]);
+    }
 
     #[test]
     fn only_the_same_record_and_key_open_it() {

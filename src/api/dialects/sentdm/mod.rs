@@ -535,7 +535,7 @@ mod tests {
     fn an_internal_error_says_what_was_being_read() {
         for (pattern, expected) in [(EVENTS, "webhook events"), (WEBHOOK, "the webhook"), (EVENT_TYPES, "event types")]
         {
-            let error_context = ErrorContext { request_id: "r", now: Time::ZERO, pattern };
+            let error_context = ErrorContext { request_id: "r", now: Time::ZERO, pattern, slashes: 1 };
             let response = render(&ApiError::internal("a mistake"), &error_context);
             let body = std::str::from_utf8(&response.body).unwrap();
             assert!(body.contains(&format!("while retrieving {expected}\"")), "{body}");

@@ -1,0 +1,167 @@
+//! Logins of browsers: the rules of their sessions, the tries that are left, and one-time links.
+//!
+//! Invariant: a link logs in once, and a text that was tried too often is not compared any more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::id::KeyId;
+use crate::model::time::MINUTE_MS;
+use crate::model::{ApiKey, Time};
+
+use super::auth::sha256;
+
+/// Maximum tries to log in of one address in a minute.
+pub const TRIES_OF_ADDRESS_MAX: u32 = 10;
+/// Maximum tries to log in in a minute.
+pub const TRIES_MAX: u32 = 60;
+/// Maximum number of one-time links that are not used. The oldest is dropped first.
+const LINKS_MAX: usize = 16;
+
+/// The settings of the pages.
+#[derive(Clone)]
+pub struct PageSettings {
+    /// The key of session cookies and form tokens, derived from the store's data key.
+    pub key: [u8; 32],
+    /// Time from a login to the end of its session.
+    pub session_ms: i64,
+    /// Time without a request after which a session ends.
+    pub idle_ms: i64,
+    /// Whether a login over plain HTTP from another machine is refused.
+    pub require_tls: bool,
+    /// Whether browsers reach the pages by https, so that cookies are for it only.
+    pub is_secure: bool,
+    pub logins: Arc<Logins>,
+}
+
+impl fmt::Debug for PageSettings {
+    /// Omits the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageSettings").field("session_ms", &self.session_ms).finish_non_exhaustive()
+    }
+}
+
+impl PageSettings {
+    /// The default settings: a session lasts 12 hours, and one hour without a request.
+    pub fn new(key: [u8; 32]) -> PageSettings {
+        let hour_ms = 60 * MINUTE_MS;
+        PageSettings {
+            key,
+            session_ms: 12 * hour_ms,
+            idle_ms: hour_ms,
+            require_tls: false,
+            is_secure: false,
+            logins: Arc::default(),
+        }
+    }
+}
+
+/// The tries of this minute, and the links that are not used.
+#[derive(Default)]
+pub struct Logins(Mutex<LoginCounts>);
+
+#[derive(Default)]
+struct LoginCounts {
+    minute: u32,
+    tries: u32,
+    by_address: HashMap<Option<IpAddr>, u32>,
+    links: Vec<LoginLink>,
+}
+
+struct LoginLink {
+    hash: [u8; 32],
+    key: KeyId,
+    expires_at: Time,
+}
+
+impl Logins {
+    fn counts(&self) -> MutexGuard<'_, LoginCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one try of an address. The error is the number of seconds until the next try is allowed.
+    pub fn count_try(&self, from: Option<IpAddr>, now: Time) -> Result<(), u32> {
+        let mut counts = self.counts();
+        if counts.minute != now.minute() {
+            counts.minute = now.minute();
+            counts.tries = 0;
+            counts.by_address.clear();
+        }
+        // At most `TRIES_MAX` addresses are in the map, because only counted tries enter it.
+        let of_address = counts.by_address.get(&from).copied().unwrap_or(0);
+        if counts.tries >= TRIES_MAX || of_address >= TRIES_OF_ADDRESS_MAX {
+            let left_ms = MINUTE_MS - now.0.rem_euclid(MINUTE_MS);
+            return Err((left_ms as u64).div_ceil(1_000) as u32);
+        }
+        counts.tries += 1;
+        counts.by_address.insert(from, of_address + 1);
+        Ok(())
+    }
+
+    /// Lets `token` log in once with `key`, until `expires_at`.
+    pub fn put_link(&self, token: &str, key: &ApiKey, expires_at: Time) {
+        let mut counts = self.counts();
+        if counts.links.len() >= LINKS_MAX {
+            counts.links.remove(0);
+        }
+        counts.links.push(LoginLink { hash: sha256(&[token.as_bytes()]), key: key.id, expires_at });
+    }
+
+    /// Uses up the link with this token. `None` if there is none, or its time is over.
+    pub fn take_link(&self, token: &str, now: Time) -> Option<KeyId> {
+        let mut counts = self.counts();
+        let hash = sha256(&[token.as_bytes()]);
+        let at = counts.links.iter().position(|link| link.hash == hash)?;
+        let link = counts.links.remove(at);
+        (now < link.expires_at).then_some(link.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Id;
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn an_address_has_ten_tries_a_minute_and_all_have_sixty() {
+        let (logins, now) = (Logins::default(), Time(10 * MINUTE_MS + 15_000));
+        for _ in 0..TRIES_OF_ADDRESS_MAX {
+            assert_eq!(logins.count_try(address(1), now), Ok(()));
+        }
+        assert_eq!(logins.count_try(address(1), now), Err(45));
+        for n in 0..TRIES_MAX - TRIES_OF_ADDRESS_MAX {
+            assert_eq!(logins.count_try(address(2 + n as u8 / 10), now), Ok(()), "{n}");
+        }
+        assert_eq!(logins.count_try(address(99), now), Err(45));
+        assert_eq!(logins.count_try(address(1), now.plus_ms(45_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_link_logs_in_once_and_not_after_its_time() {
+        let key = ApiKey {
+            id: Id::from_u128(7),
+            org_id: Id::MIN,
+            app_id: None,
+            name: String::new(),
+            scopes: Vec::new(),
+            hash: [0; 32],
+            created_at: Time(0),
+            expires_at: None,
+            rate_per_s: None,
+            installation: false,
+        };
+        let logins = Logins::default();
+        logins.put_link("a", &key, Time(100));
+        logins.put_link("b", &key, Time(100));
+        assert_eq!(logins.take_link("c", Time(0)), None);
+        assert_eq!(logins.take_link("a", Time(99)), Some(key.id));
+        assert_eq!(logins.take_link("a", Time(99)), None);
+        assert_eq!(logins.take_link("b", Time(100)), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! The query of a page's address: reading its fields, and making addresses with one field more or less.
+
+use url::form_urlencoded;
+
+use crate::api::HttpRequest;
+use crate::model::Time;
+use crate::model::time::{DAY_MS, HOUR_MS};
+
+/// The fields of a query in their order. Empty ones are absent, because a browser sends every field of a form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ask(Vec<(String, String)>);
+
+impl Ask {
+    pub fn of(http_request: &HttpRequest) -> Ask {
+        Ask::parse(http_request.query.as_deref().unwrap_or_default())
+    }
+
+    pub fn parse(query: &str) -> Ask {
+        let pairs =
+            form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()));
+        Ask(pairs.map(|(name, value)| (name, value.trim().to_owned())).filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// The first value of a field.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The names that a page does not know.
+    pub fn unknown(&self, known: &[&str]) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).filter(|name| !known.contains(name)).collect()
+    }
+
+    /// The same query with this value for a field, and from the first page on. An empty value removes the field.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Ask {
+        let mut pairs: Vec<_> =
+            self.0.iter().filter(|(given, _)| given != name && given != "cursor").cloned().collect();
+        if !value.is_empty() {
+            pairs.push((name.to_owned(), value.to_owned()));
+        }
+        Ask(pairs)
+    }
+
+    /// The text of the query with a `?`. Empty without fields.
+    pub fn link(&self) -> String {
+        if self.0.is_empty() {
+            // An empty relative address would keep the query.
+            return "?".to_owned();
+        }
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        text.extend_pairs(&self.0);
+        format!("?{}", text.finish())
+    }
+}
+
+/// A span of time as an address names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Span {
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+    /// The span in words, such as `24 hours`. `None` if all of time is meant.
+    pub words: Option<String>,
+}
+
+/// The spans that a page offers: the value of `last`, and its words.
+pub const LASTS: [(&str, &str, i64); 5] = [
+    ("1h", "hour", HOUR_MS),
+    ("3h", "3 hours", 3 * HOUR_MS),
+    ("24h", "24 hours", DAY_MS),
+    ("7d", "7 days", 7 * DAY_MS),
+    ("31d", "31 days", 31 * DAY_MS),
+];
+
+impl Span {
+    /// The span of `last`, or of `from` and `to`. Values that are no times are absent.
+    pub fn of(ask: &Ask, now: Time) -> Span {
+        if let Some((_, words, ms)) = LASTS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)) {
+            return Span { from: Some(now.minus_ms(ms)), to: None, words: Some(format!("last {words}")) };
+        }
+        let time = |name| ask.get(name).and_then(|text| text.parse::<Time>().ok());
+        let (from, to) = (time("from"), time("to"));
+        let words = match (from, to) {
+            (None, None) => None,
+            (Some(from), None) => Some(format!("from {from}")),
+            (None, Some(to)) => Some(format!("before {to}")),
+            (Some(from), Some(to)) => Some(format!("from {from} to {to}")),
+        };
+        Span { from, to, words }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_reads_back_and_drops_its_cursor_when_it_changes() {
+        let ask = Ask::parse("search=a%20b&status=failed&empty=&cursor=x");
+        assert_eq!((ask.get("search"), ask.get("empty")), (Some("a b"), None));
+        assert_eq!(ask.with("status", "").link(), "?search=a+b");
+        assert_eq!(ask.with("last", "1h").link(), "?search=a+b&status=failed&last=1h");
+        assert_eq!(Ask::parse("status=failed").with("status", "").link(), "?");
+        assert_eq!(ask.unknown(&["search", "cursor"]), ["status"]);
+    }
+
+    #[test]
+    fn a_span_is_relative_or_of_two_times() {
+        let now = Time(1_772_704_800_120);
+        assert_eq!(Span::of(&Ask::parse("last=1h"), now).from, Some(now.minus_ms(HOUR_MS)));
+        let span = Span::of(&Ask::parse("from=2026-03-05T10:00:00Z&to=nonsense"), now);
+        assert_eq!((span.from, span.to), (Some(Time(1_772_704_800_000)), None));
+        assert_eq!(Span::of(&Ask::parse("last=never"), now), Span::default());
+    }
+}

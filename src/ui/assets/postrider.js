@@ -1,0 +1,148 @@
+// The module of the pages: times in the browser's zone, live rows, keys, copying. Everything works without it.
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const one = (selector) => document.querySelector(selector);
+
+// Times: the server writes UTC, which becomes the title.
+const today = new Date().toDateString();
+const two = (number) => String(number).padStart(2, "0");
+function local(root) {
+  for (const time of all("time[datetime]", root)) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    time.title = `${time.dateTime.slice(0, 10)} ${time.dateTime.slice(11, 23)} UTC`;
+    if (time.dataset.age !== undefined) continue;
+    const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    const seconds = time.dataset.precision === "min" ? "" : `:${two(at.getSeconds())}`;
+    const ms = time.dataset.precision === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
+    const isToday = at.toDateString() === today || time.dataset.precision === "min";
+    const date = isToday ? "" : `${at.getDate()} ${at.toLocaleString("en", { month: "short" })} `;
+    time.textContent = date + clock + seconds + ms;
+  }
+}
+local(document);
+const zone = one("[data-zone]");
+if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "Local time";
+
+// A button that was pressed is disabled once its form is on its way.
+document.addEventListener("submit", (event) => {
+  const button = event.submitter;
+  setTimeout(() => { if (button) { button.disabled = true; button.setAttribute("aria-busy", "true"); } }, 0);
+});
+addEventListener("pageshow", () => all("button[aria-busy]").forEach((button) => {
+  button.disabled = false;
+  button.removeAttribute("aria-busy");
+}));
+
+// A choice in a list of filters is taken at once.
+all("form.filters select").forEach((select) => select.addEventListener("change", () => select.form.requestSubmit()));
+
+// Secrets and ids can be copied.
+for (const code of all("code[data-copy]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "btn small";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  });
+  code.after(" ", button);
+}
+
+// A running replay shows its progress.
+const again = one("[data-reload]");
+if (again) setTimeout(() => document.hidden || location.reload(), Number(again.dataset.reload) * 1000);
+
+// A page older than a minute says so, but for the live one.
+const loaded = Date.now();
+if (one(".frame") && !one("[data-live]")) {
+  const stale = document.createElement("p");
+  stale.className = "muted stale";
+  stale.setAttribute("role", "status");
+  one("main").append(stale);
+  setInterval(() => {
+    const minutes = Math.floor((Date.now() - loaded) / 60000);
+    if (minutes > 0) stale.textContent = `This page is ${minutes} min old.`;
+  }, 15000);
+}
+
+// Live: asks for newer rows, and stands still while the list is used.
+const live = one("[data-live]");
+if (live) {
+  const body = live.tBodies[0];
+  const said = one("[data-live-state]"), pause = one("[data-live-pause]"), more = one("[data-live-more]");
+  let newest = live.dataset.live, isPaused = false, isHeld = false, waiting = [];
+  const isStill = () => isPaused || isHeld || live.contains(document.activeElement) || scrollY > 200
+    || String(getSelection()).length > 0;
+  const show = () => {
+    body.prepend(...waiting);
+    waiting = [];
+    more.hidden = true;
+    while (body.rows.length > 200) body.lastElementChild.remove();
+  };
+  live.addEventListener("pointerenter", () => { isHeld = true; });
+  live.addEventListener("pointerleave", () => { isHeld = false; });
+  more.addEventListener("click", show);
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    isPaused = !isPaused;
+    pause.setAttribute("aria-pressed", String(isPaused));
+    pause.textContent = isPaused ? "Go on" : "Pause";
+  });
+  const look = async () => {
+    if (!document.hidden) {
+      try {
+        const query = new URLSearchParams(live.dataset.query);
+        query.set("after", newest);
+        const answer = await fetch(`live/rows?${query}`, { headers: { accept: "text/html" } });
+        if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+        newest = answer.headers.get("x-newest") || newest;
+        const part = document.createElement("template");
+        part.innerHTML = `<table><tbody>${await answer.text()}</tbody></table>`;
+        const rows = all("tr", part.content);
+        local(part.content);
+        waiting = [...rows, ...waiting].slice(0, 200);
+        if (isStill()) {
+          more.hidden = waiting.length === 0;
+          more.textContent = `${waiting.length} newer, show them`;
+        } else show();
+        said.textContent = isPaused ? "Paused" : "Following";
+      } catch {
+        said.textContent = "Not reachable, trying again";
+      }
+    }
+    setTimeout(look, 2000);
+  };
+  look();
+}
+
+// Keys, outside of fields: / find, g and a letter for pages, j and k for rows, Enter opens, x chooses.
+let isGoing = false;
+const pages = { o: "./", w: "webhooks", d: "deliveries", e: "events", l: "live", r: "replays" };
+const home = one(".brand")?.getAttribute("href") ?? "./";
+document.addEventListener("keydown", (event) => {
+  const field = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key === "Escape") document.activeElement.blur();
+  if (field || event.ctrlKey || event.metaKey || event.altKey || localStorage.getItem("keys") === "off") return;
+  if (isGoing) {
+    isGoing = false;
+    if (pages[event.key]) location.href = home + pages[event.key];
+    return;
+  }
+  if (event.key === "g") isGoing = true;
+  if (event.key === "/") {
+    event.preventDefault();
+    one(".find input")?.focus();
+  }
+  if (event.key === "j" || event.key === "k") {
+    const links = all("main tbody a.key");
+    const at = links.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
+    links[Math.max(0, Math.min(links.length - 1, at))]?.focus();
+  }
+  if (event.key === "x") document.activeElement.closest("tr")?.querySelector("input[type=checkbox]")?.click();
+  if (event.key === "[" || event.key === "]") {
+    const row = one("tr.sel");
+    const next = event.key === "[" ? row?.nextElementSibling : row?.previousElementSibling;
+    next?.querySelector("a.key")?.click();
+  }
+});

@@ -1,0 +1,222 @@
+//! Charts as SVG, from numbers alone: geometry is in attributes, because the policy of pages forbids inline styles.
+//!
+//! Invariant: nothing is outside of its box, and a value that is not zero is visible.
+
+use maud::{Markup, PreEscaped, html};
+
+use crate::model::figures::Minute;
+use crate::model::time::MINUTE_MS;
+use crate::model::{Time, Timings};
+
+use super::write;
+
+/// Height of a chart in its own units.
+const HEIGHT: u64 = 100;
+/// The smallest height of a value that is not zero.
+const SEEN_MIN: u64 = 2;
+
+/// Attempts of one step of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bin {
+    pub ok: u64,
+    pub failed: u64,
+}
+
+/// The attempts from `from` on in `count` steps of `step_ms`.
+pub fn bins(minutes: &[(u32, Minute)], from: Time, step_ms: i64, count: usize) -> Vec<Bin> {
+    let mut bins = vec![Bin::default(); count];
+    for (minute, counts) in minutes {
+        let since = Time(i64::from(*minute) * MINUTE_MS).since(from);
+        let index = usize::try_from(since.div_euclid(step_ms.max(1))).ok();
+        if let Some(bin) = index.and_then(|index| bins.get_mut(index)) {
+            bin.ok += u64::from(counts.attempts.saturating_sub(counts.failures));
+            bin.failed += u64::from(counts.failures);
+        }
+    }
+    bins
+}
+
+/// A value in units of a box, at least visible.
+fn scaled(value: u64, max: u64, room: u64) -> u64 {
+    match value {
+        0 => 0,
+        _ => (u128::from(value) * u128::from(room) / u128::from(max.max(1)))
+            .max(u128::from(SEEN_MIN))
+            .min(u128::from(room)) as u64,
+    }
+}
+
+/// The bars of a chart: succeeded attempts up, failed ones down, on one scale.
+fn bars(bins: &[Bin], up: u64, down: u64) -> (String, String) {
+    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
+    let (mut ok, mut bad) = (String::new(), String::new());
+    for (x, bin) in bins.iter().enumerate() {
+        let x = x * 4;
+        let (high, low) = (scaled(bin.ok, most, up), scaled(bin.failed, most, up).min(down));
+        if high > 0 {
+            ok.push_str(&format!("M{x} {up}v-{high}h3V{up}"));
+        }
+        if low > 0 {
+            bad.push_str(&format!("M{x} {0}v{low}h3V{0}", up + 1));
+        }
+    }
+    (ok, bad)
+}
+
+/// 24 bars in a row of a table.
+pub fn spark(bins: &[Bin]) -> Markup {
+    let (ok, bad) = bars(bins, 19, 6);
+    let width = bins.len() * 4;
+    let label = totals(bins);
+    html! {
+        svg.spark viewBox={ "0 0 " (width) " 26" } preserveAspectRatio="none" role="img" aria-label=(label) {
+            path.c-ok d=(PreEscaped(ok)) {}
+            path.c-bad d=(PreEscaped(bad)) {}
+            path.base d={ "M0 19.5H" (width) } {}
+        }
+    }
+}
+
+fn totals(bins: &[Bin]) -> String {
+    let (ok, failed) = bins.iter().fold((0, 0), |(ok, failed), bin| (ok + bin.ok, failed + bin.failed));
+    format!("{} succeeded and {} failed", write::counted(ok, "attempt", "attempts"), write::count(failed))
+}
+
+/// A chart of attempts with its words, and the same numbers as a table.
+pub fn attempts(title: &str, bins: &[Bin], from: Time, step_ms: i64) -> Markup {
+    let (ok, bad) = bars(bins, 82, 17);
+    let width = bins.len() * 4;
+    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
+    html! {
+        figure.chart {
+            figcaption {
+                b { (title) }
+                span.legend { (key("c-ok", "succeeded")) (key("c-bad", "failed")) }
+            }
+            .plot.tall {
+                svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(totals(bins)) {
+                    path.grid d={ "M0 1H" (width) "M0 42H" (width) } {}
+                    path.c-ok d=(PreEscaped(ok)) {}
+                    path.c-bad d=(PreEscaped(bad)) {}
+                    path.base d={ "M0 82.5H" (width) } {}
+                }
+                span.y.top aria-hidden="true" { (write::short(most)) }
+            }
+            (axis(from, step_ms, bins.len()))
+            (as_table(bins, from, step_ms))
+        }
+    }
+}
+
+/// A square of a colour with its word.
+pub fn key(class: &str, word: &str) -> Markup {
+    html! { span { svg viewBox="0 0 9 9" aria-hidden="true" { path class=(class) d="M0 0h9v9H0z" {} } (word) } }
+}
+
+/// Four times below a chart.
+fn axis(from: Time, step_ms: i64, count: usize) -> Markup {
+    let span = step_ms.saturating_mul(count as i64);
+    html! {
+        .x aria-hidden="true" {
+            @for part in 0..4 {
+                @let at = from.plus_ms(span / 3 * part);
+                span { time datetime=(at) data-precision="min" { (clock(at)) } }
+            }
+        }
+    }
+}
+
+fn clock(at: Time) -> String {
+    at.to_string().get(11..16).unwrap_or_default().to_owned()
+}
+
+fn as_table(bins: &[Bin], from: Time, step_ms: i64) -> Markup {
+    html! {
+        details.as-table {
+            summary { "as a table" }
+            table {
+                thead { tr { th scope="col" { "From" } th.num scope="col" { "Succeeded" } th.num scope="col" { "Failed" } } }
+                tbody {
+                    @for (at, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.ok + bin.failed > 0) {
+                        @let start = from.plus_ms(step_ms.saturating_mul(at as i64));
+                        tr {
+                            td { time datetime=(start) data-precision="min" { (clock(start)) } }
+                            td.num { (write::count(bin.ok)) }
+                            td.num { (write::count(bin.failed)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The time split of an attempt: name of the phase, colour, milliseconds.
+fn phases(timings: &Timings) -> Vec<(&'static str, &'static str, u32)> {
+    let known = [timings.dns, timings.connect, timings.tls, timings.first_byte];
+    let spent: u32 = known.iter().flatten().fold(0, |sum, ms| sum.saturating_add(*ms));
+    let names = [("dns", "f-dns"), ("connect", "f-con"), ("tls", "f-tls"), ("wait", "f-wait")];
+    let mut phases: Vec<_> =
+        names.into_iter().zip(known).filter_map(|((name, class), ms)| ms.map(|ms| (name, class, ms))).collect();
+    phases.push(("body", "f-body", timings.total.saturating_sub(spent)));
+    phases
+}
+
+/// The time split as a bar, whose full width is `longest_ms`, and the same in words.
+pub fn split(timings: &Timings, longest_ms: u32) -> Markup {
+    let phases = phases(timings);
+    let words: Vec<String> = phases.iter().map(|(name, _, ms)| format!("{name} {ms} ms")).collect();
+    let mut from = 0;
+    let mut bars = Vec::new();
+    for (_, class, ms) in phases {
+        let width = (u64::from(ms) * 200).checked_div(u64::from(longest_ms)).unwrap_or(0).min(200 - from);
+        bars.push((class, from, width));
+        from += width;
+    }
+    html! {
+        svg.fall viewBox="0 0 200 12" preserveAspectRatio="none" aria-hidden="true" {
+            path.grid d="M0 12H200" {}
+            @for (class, from, width) in bars {
+                @if width > 0 { path class=(class) d={ "M" (from) " 0h" (width) "v12h-" (width) "z" } {} }
+            }
+        }
+        span.vh { (words.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_outside_of_the_box_and_nothing_is_invisible() {
+        for value in [0, 1, 2, 1_000_000, u64::MAX / 2, u64::MAX] {
+            for max in [value, value.max(u64::MAX - 1), u64::MAX] {
+                let high = scaled(value, max.max(value), 82);
+                assert!(high <= 82 && (value == 0) == (high == 0), "{value} {max} {high}");
+            }
+        }
+        let heights: Vec<u64> = (0..500).map(|value| scaled(value * 7, 3_500, 82)).collect();
+        assert!(heights.is_sorted());
+    }
+
+    #[test]
+    fn the_bins_hold_the_attempts_of_their_time_only() {
+        let counts = |attempts, failures| Minute { started: 0, attempts, failures };
+        let from = Time(100 * MINUTE_MS);
+        let minutes =
+            [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];
+        let bins = bins(&minutes, from, 2 * MINUTE_MS, 3);
+        assert_eq!(bins, [Bin { ok: 4, failed: 2 }, Bin { ok: 0, failed: 9 }, Bin::default()]);
+    }
+
+    #[test]
+    fn a_split_is_as_wide_as_its_time() {
+        let timings = Timings { dns: Some(2), connect: Some(11), tls: Some(26), first_byte: Some(171), total: 214 };
+        let shown = split(&timings, 214).into_string();
+        assert!(shown.contains("dns 2 ms, connect 11 ms, tls 26 ms, wait 171 ms, body 4 ms"), "{shown}");
+        let odd = Timings { first_byte: Some(u32::MAX), total: 1, ..timings };
+        let shown = split(&odd, 1).into_string();
+        assert!(shown.contains("M0 0h200v12h-200z") && !shown.contains("h-0"), "{shown}");
+    }
+}

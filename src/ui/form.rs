@@ -1,0 +1,60 @@
+//! Forms: fields as a browser posts them, taken only with the token of their page.
+
+use url::form_urlencoded;
+
+use crate::api::{ApiContext, ApiError, RequestContext};
+
+use super::session::Session;
+
+/// The name of the field with the token.
+pub const TOKEN_FIELD: &str = "token";
+/// The name of the field whose value becomes the `Idempotency-Key`.
+pub const ONCE_FIELD: &str = "once";
+
+/// The fields of a posted form, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct PostedForm(Vec<(String, String)>);
+
+impl PostedForm {
+    /// The fields of a request with a session.
+    ///
+    /// # Errors
+    /// 403 without the token of this form and this session.
+    pub fn read(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<PostedForm, ApiError> {
+        let form = PostedForm::parse(&request.http.body);
+        let action = request.http.path.strip_prefix("/ui/").unwrap_or_default();
+        let pages = &context.settings.pages;
+        let session = Session::of(request.http, pages, context.now);
+        match session.is_some_and(|session| session.has_token(pages, action, form.get(TOKEN_FIELD))) {
+            true => Ok(form),
+            false => Err(ApiError::forbidden(
+                "form_token_wrong",
+                "this form is not of your session, or of an earlier one: load its page again, and send it from there",
+            )),
+        }
+    }
+
+    pub fn parse(body: &[u8]) -> PostedForm {
+        let pairs = form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), value.into_owned()));
+        PostedForm(pairs.collect())
+    }
+
+    /// A form with these fields, for a page that shows one before it is posted.
+    pub fn filled(fields: impl IntoIterator<Item = (&'static str, String)>) -> PostedForm {
+        PostedForm(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// The first value of a field. Empty if it is absent.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// All values of a field.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(given, _)| given == name)
+    }
+}

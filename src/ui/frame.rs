@@ -1,0 +1,356 @@
+//! The frame of every page: head, navigation, notices and foot.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use maud::{DOCTYPE, Markup, html};
+
+use crate::api::logins::PageSettings;
+use crate::api::{ApiContext, HealthIssue, HttpResponse, RequestContext};
+use crate::model::{ApiKey, Scope, Time};
+
+use super::ask::Ask;
+use super::form::{ONCE_FIELD, TOKEN_FIELD};
+use super::mood::WebhookMood;
+use super::session::{SESSION_COOKIE, Session, cookies};
+use super::{assets, login, respond, write};
+
+/// The cookie with the chosen colours.
+pub const THEME_COOKIE: &str = "pr_theme";
+
+/// An entry of the navigation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Overview,
+    Deliveries,
+    Webhooks,
+    Events,
+    Live,
+    Replays,
+    Apps,
+    Keys,
+    Audit,
+    System,
+    /// A page that is in no list of the navigation.
+    Aside,
+}
+
+struct NavEntry {
+    section: Section,
+    path: &'static str,
+    name: &'static str,
+    icon: &'static str,
+    scope: Scope,
+}
+
+const fn entry(section: Section, path: &'static str, name: &'static str, icon: &'static str, scope: Scope) -> NavEntry {
+    NavEntry { section, path, name, icon, scope }
+}
+
+const MAIN: [NavEntry; 6] = [
+    entry(Section::Overview, "./", "Overview", "#i-home", Scope::WebhooksRead),
+    entry(Section::Deliveries, "deliveries", "Deliveries", "#i-deliv", Scope::EventsRead),
+    entry(Section::Webhooks, "webhooks", "Webhooks", "#i-hook", Scope::WebhooksRead),
+    entry(Section::Events, "events", "Events", "#i-event", Scope::EventsRead),
+    entry(Section::Live, "live", "Live", "#i-live", Scope::EventsRead),
+    entry(Section::Replays, "replays", "Replays", "#i-replay", Scope::EventsRead),
+];
+const INSTALLATION: [NavEntry; 4] = [
+    entry(Section::Apps, "apps", "Apps", "#i-app", Scope::AppsRead),
+    entry(Section::Keys, "keys", "Keys", "#i-key", Scope::KeysRead),
+    entry(Section::Audit, "audit", "Audit", "#i-audit", Scope::Admin),
+    entry(Section::System, "system", "System", "#i-sys", Scope::Admin),
+];
+
+/// The parts that every page shows beside its own content, and the tokens of its forms.
+pub struct Frame {
+    pub section: Section,
+    /// The way up to `/ui/`, as `../` for each folder.
+    pub up: String,
+    pub key: Arc<ApiKey>,
+    pub now: Time,
+    pub theme: Option<&'static str>,
+    pub failing: usize,
+    pub reasons: Vec<HealthIssue>,
+    pub warnings: usize,
+    /// A sentence about the form that led here.
+    pub notice: Option<&'static str>,
+    /// A value that is new in each page, for `Idempotency-Key`.
+    pub once: String,
+    pub session: Session,
+    pub pages: PageSettings,
+    /// Whether the cookie may be renewed from here: a browser would keep it for a deeper folder only.
+    is_at_top: bool,
+}
+
+impl Frame {
+    /// The frame of a request with a session.
+    pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>, section: Section) -> Frame {
+        let pages = context.settings.pages.clone();
+        let random = context.draw::<16>();
+        let session = Session::of(request.http, &pages, context.now)
+            .unwrap_or_else(|| Session::begin(&request.principal.key, &pages, random, context.now));
+        let depth = request.http.path.bytes().filter(|byte| *byte == b'/').count().saturating_sub(2);
+        let webhooks = context.registry.webhooks_within(request.tenant());
+        let failing = webhooks.filter(|webhook| WebhookMood::now(context, webhook).is_failing()).count();
+        Frame {
+            section,
+            up: "../".repeat(depth),
+            key: request.principal.key.clone(),
+            now: context.now,
+            theme: theme(request.http),
+            failing,
+            reasons: context.health_source.unready(),
+            warnings: context.health_source.warnings().len(),
+            notice: Ask::of(request.http).get("done").and_then(notice),
+            once: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+            session,
+            pages,
+            is_at_top: depth == 0,
+        }
+    }
+
+    /// A frame with fixed values, for tests of pages.
+    #[cfg(test)]
+    pub fn fixed(section: Section, key: ApiKey, now: Time) -> Frame {
+        let pages = PageSettings::new([7; 32]);
+        Frame {
+            section,
+            up: String::new(),
+            session: Session::begin(&key, &pages, [1; 16], now),
+            key: Arc::new(key),
+            now,
+            theme: None,
+            failing: 1,
+            reasons: Vec::new(),
+            warnings: 2,
+            notice: None,
+            once: "once".to_owned(),
+            pages,
+            is_at_top: true,
+        }
+    }
+
+    pub fn may(&self, scope: Scope) -> bool {
+        self.key.may(scope)
+    }
+
+    /// The address of a page below `/ui/`.
+    pub fn link(&self, path: &str) -> String {
+        match path {
+            "" | "./" if self.up.is_empty() => "./".to_owned(),
+            "" | "./" => self.up.clone(),
+            _ => format!("{}{path}", self.up),
+        }
+    }
+
+    /// A form that posts to a path below `/ui/`, with its token.
+    pub fn form(&self, class: &str, path: &str, fields: &Markup) -> Markup {
+        html! {
+            form class=(class) method="post" action=(self.link(path)) {
+                input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, path));
+                input type="hidden" name=(ONCE_FIELD) value=(self.once);
+                (fields)
+            }
+        }
+    }
+
+    /// A form that is one button.
+    pub fn button(&self, path: &str, class: &str, words: &str) -> Markup {
+        self.form("one", path, &html! { button class=(class) type="submit" { (words) } })
+    }
+
+    /// The whole page with its head and its lists.
+    pub fn page(&self, title: &str, content: &Markup) -> Markup {
+        html! {
+            (DOCTYPE)
+            html lang="en" data-theme=[self.theme] {
+                (head(title, &self.up))
+                body {
+                    (assets::sprite())
+                    a.skip href="#main" { "Skip to the content" }
+                    .frame {
+                        (self.side())
+                        main.page #main {
+                            @for reason in &self.reasons {
+                                .note.bad role="status" {
+                                    (icon("bad"))
+                                    div { p { b { "Not ready. " } (write::foreign(&reason.detail)) } }
+                                }
+                            }
+                            @if let Some(notice) = self.notice {
+                                .note role="status" { (icon("ok")) div { p { (notice) } } }
+                            }
+                            (content)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The page as a response, with a renewed cookie if its time has come.
+    pub fn reply(&self, status: StatusCode, title: &str, content: &Markup) -> HttpResponse {
+        let response = respond::html(status, self.page(title, content));
+        match self.session.renewed(&self.pages, self.now).filter(|_| self.is_at_top) {
+            Some(session) => respond::with_cookie(
+                response,
+                &login::cookie(SESSION_COOKIE, &session.text(&self.pages), self.is_secure()),
+            ),
+            None => response,
+        }
+    }
+
+    fn is_secure(&self) -> bool {
+        self.pages.is_secure
+    }
+
+    fn side(&self) -> Markup {
+        html! {
+            header.side {
+                a.brand href=(self.link("")) { (icon("horn")) "Postrider" }
+                form.find action=(self.link("find")) role="search" {
+                    input type="search" name="q" aria-label="Find an id, event_id, subject or type"
+                        placeholder="Find an id or event_id";
+                    button type="submit" aria-label="Find" { "/" }
+                }
+                nav.nav aria-label="Main" {
+                    ul { @for entry in &MAIN { (self.entry(entry)) } }
+                    @if self.may(Scope::EventsRead) {
+                        h2 { "Views" }
+                        ul.views {
+                            li { a href=(self.link("deliveries?status=failed&last=24h")) { "Failed, last 24 hours" } }
+                            li { a href=(self.link("deliveries?status=waiting")) { "Waiting now" } }
+                        }
+                    }
+                    h2 { "Installation" }
+                    ul { @for entry in &INSTALLATION { (self.entry(entry)) } }
+                }
+                (self.foot())
+            }
+        }
+    }
+
+    fn entry(&self, entry: &NavEntry) -> Markup {
+        let current = (entry.section == self.section).then_some("page");
+        html! {
+            @if self.may(entry.scope) {
+                li {
+                    a href=(self.link(entry.path)) aria-current=[current] {
+                        svg aria-hidden="true" { use href=(entry.icon) {} }
+                        (entry.name)
+                        @if entry.section == Section::Webhooks && self.failing > 0 {
+                            " " span.n.bad { (self.failing) " failing" }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn foot(&self) -> Markup {
+        let other = if self.theme == Some("dark") { "light" } else { "dark" };
+        html! {
+            .foot {
+                .row {
+                    @if self.reasons.is_empty() { (state("ok", "ok", "Ready")) } @else { (state("bad", "bad", "Not ready")) }
+                    @if self.warnings > 0 && self.may(Scope::Admin) {
+                        a href=(self.link("system")) {
+                            (write::counted(self.warnings as u64, "warning", "warnings"))
+                        }
+                    }
+                }
+                .row {
+                    span { (write::foreign(&self.key.name)) }
+                    (self.button("logout", "plain", "Log out"))
+                }
+                .row {
+                    span data-zone="" { "Times are UTC" }
+                    (self.form("one", "theme", &html! {
+                        input type="hidden" name="theme" value=(other);
+                        button.plain type="submit" { (other) }
+                    }))
+                }
+            }
+        }
+    }
+}
+
+/// The chosen colours of a browser. `None` if it follows the system.
+fn theme(http_request: &crate::api::HttpRequest) -> Option<&'static str> {
+    match cookies(http_request, THEME_COOKIE).next() {
+        Some("light") => Some("light"),
+        Some("dark") => Some("dark"),
+        _ => None,
+    }
+}
+
+/// The sentence of `?done=…`. Only these words exist, so that an address cannot put others on a page.
+fn notice(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "paused" => "Paused. What is published waits until the webhook is resumed.",
+        "resumed" => "Resumed. What waits is sent now.",
+        "enabled" => "Enabled again.",
+        "none-waited" => "Nothing waits.",
+        "sent-waiting" => "What waited is sent now.",
+        "sent-some" => "The first 250 are sent now. Press again for the next ones.",
+        "none-chosen" => "Nothing was chosen.",
+        "retried" => "It is sent now.",
+        "retried-many" => "The chosen deliveries are sent again.",
+        "cancelled" => "Cancelled.",
+        "created" => "Made.",
+        "saved" => "Saved.",
+        "deleted" => "Deleted.",
+        "revoked" => "Revoked. Its sessions have ended too.",
+        "published" => "Published. It is on the disk.",
+        "erased" => "Erased. The records stay.",
+        "stopped" => "Stopped.",
+        "logged-out" => "You are logged out.",
+        _ => return None,
+    })
+}
+
+/// The head of a page.
+pub fn head(title: &str, up: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (write::foreign(title)) " · Postrider" }
+            link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
+            link rel="stylesheet" href={ (up) (assets::CSS.name()) };
+            script type="module" src={ (up) (assets::MODULE.name()) } {}
+        }
+    }
+}
+
+/// An icon of the sprite.
+pub fn icon(name: &str) -> Markup {
+    html! { svg aria-hidden="true" { use href={ "#" (name) } {} } }
+}
+
+/// A state: icon, colour and word.
+pub fn state(class: &str, icon_name: &str, word: &str) -> Markup {
+    // The icon has no name, so that readers of screens say the word alone. A list has many of them.
+    html! { span class={ "st " (class) } { svg { use href={ "#" (icon_name) } {} } span { (write::foreign(word)) } } }
+}
+
+/// A state on a tinted ground.
+pub fn tag(class: &str, icon_name: &str, word: &str) -> Markup {
+    state(&format!("{class} tag"), icon_name, word)
+}
+
+/// A page without navigation, for callers without a session.
+pub fn alone(title: &str, up: &str, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head(title, up))
+            body {
+                (assets::sprite())
+                a.skip href="#main" { "Skip to the content" }
+                main.alone #main { (content) }
+            }
+        }
+    }
+}

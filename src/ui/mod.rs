@@ -1,0 +1,21 @@
+//! The pages for browsers below `/ui`: a mount of its own with sessions in place of keys, and HTML in place of JSON.
+//!
+//! A handler reads the store into a view, and a page is a pure function from a view to markup. A form is relayed to the
+//! handler of the API that does the same, so that there is one set of rules.
+
+mod ask;
+mod assets;
+mod bodies;
+mod chart;
+mod form;
+mod frame;
+mod login;
+mod mood;
+mod pages;
+mod relay;
+mod respond;
+mod routes;
+mod session;
+mod write;
+
+pub use routes::{SESSION_KEY_PURPOSE, mount};

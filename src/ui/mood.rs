@@ -1,0 +1,170 @@
+//! States as pages show them: icon, colour class and word of webhooks, deliveries and attempts.
+
+use maud::Markup;
+
+use crate::api::ApiContext;
+use crate::model::webhook::{DisabledReason, Webhook, WebhookState, WebhookStatus};
+use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
+use crate::rules::circuit;
+use crate::rules::diagnosis::{self, Diagnosis, Failure};
+use crate::rules::hold::{self, HoldReason};
+
+use super::{frame, write};
+
+/// Failed attempts in a row from which a webhook counts as failing.
+const FAILURES_IN_A_ROW_MIN: u32 = 2;
+
+/// How a webhook does. The order is that of trouble: the worst is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WebhookMood {
+    Enabled,
+    Disabled,
+    /// Disabled because of its attempts.
+    SwitchedOff,
+    Paused,
+    HeldBack,
+    Failing,
+}
+
+impl WebhookMood {
+    /// The mood of a webhook whose state is `shown`, as `circuit::shown` gives it.
+    pub fn of(webhook: &Webhook, shown: &WebhookState) -> WebhookMood {
+        match webhook.status {
+            WebhookStatus::Disabled if webhook.disabled_reason == Some(DisabledReason::Manual) => WebhookMood::Disabled,
+            WebhookStatus::Disabled => WebhookMood::SwitchedOff,
+            WebhookStatus::Paused => WebhookMood::Paused,
+            WebhookStatus::Enabled => match hold::of(webhook, shown).map(|hold| hold.reason) {
+                Some(HoldReason::Receiver) => WebhookMood::HeldBack,
+                Some(_) => WebhookMood::Failing,
+                None if shown.consecutive_failures >= FAILURES_IN_A_ROW_MIN => WebhookMood::Failing,
+                None => WebhookMood::Enabled,
+            },
+        }
+    }
+
+    /// The mood of a webhook now.
+    pub fn now(context: &ApiContext<'_>, webhook: &Webhook) -> WebhookMood {
+        WebhookMood::of(webhook, &circuit::shown(context.store.state(webhook.id), context.now))
+    }
+
+    pub fn is_failing(self) -> bool {
+        matches!(self, WebhookMood::Failing | WebhookMood::SwitchedOff)
+    }
+
+    /// Whether a person should look at it.
+    pub fn is_trouble(self) -> bool {
+        !matches!(self, WebhookMood::Enabled | WebhookMood::Disabled)
+    }
+
+    const fn parts(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            WebhookMood::Enabled => ("ok", "ok", "Enabled"),
+            WebhookMood::Disabled => ("off", "off", "Disabled"),
+            WebhookMood::SwitchedOff => ("bad", "off", "Disabled"),
+            WebhookMood::Paused => ("held", "held", "Paused"),
+            WebhookMood::HeldBack => ("retry", "retry", "Held back"),
+            WebhookMood::Failing => ("bad", "bad", "Failing"),
+        }
+    }
+
+    /// The state of a row, of which a narrow screen shows the icon only.
+    pub fn folded(self) -> Markup {
+        let (class, icon, word) = self.parts();
+        frame::state(&format!("{class} fold"), icon, word)
+    }
+
+    pub fn tag(self) -> Markup {
+        let (class, icon, word) = self.parts();
+        frame::tag(class, icon, word)
+    }
+}
+
+/// Why a webhook is in trouble, in a few words. Empty if it is not. `last` is its newest attempt.
+pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade>) -> String {
+    let last_words = last.filter(|made| !made.success).map(answer).unwrap_or_default();
+    match WebhookMood::of(webhook, shown) {
+        WebhookMood::Enabled => String::new(),
+        WebhookMood::Disabled => "switched off by hand: what is published makes no delivery".to_owned(),
+        WebhookMood::SwitchedOff => match webhook.disabled_reason {
+            Some(DisabledReason::Gone) => "the receiver answered 410: it wants no deliveries any more".to_owned(),
+            _ => "no attempt succeeded for as long as disable_after_s allows".to_owned(),
+        },
+        WebhookMood::Paused => "paused by hand: what is published waits".to_owned(),
+        WebhookMood::HeldBack => format!("the receiver asked to be left alone: {last_words}"),
+        WebhookMood::Failing if last_words.is_empty() => {
+            format!("{} failed attempts in a row", write::count(u64::from(shown.consecutive_failures)))
+        }
+        WebhookMood::Failing => last_words,
+    }
+}
+
+/// The answer of an attempt in a few words: `500 Internal Server Error`, `connection refused`.
+pub fn answer(made: &AttemptMade) -> String {
+    let error = made.error.as_deref().unwrap_or_default();
+    answer_of(made.status_code, Some(made.outcome), error)
+}
+
+/// The same of a status code, an outcome and an error.
+pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, error: &str) -> String {
+    match (status_code, outcome) {
+        (Some(code), _) => {
+            let phrase = http::StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
+            format!("{code} {}", phrase.unwrap_or_default()).trim_end().to_owned()
+        }
+        (None, Some(outcome)) if error.is_empty() => outcome.phrase().to_owned(),
+        (None, _) => error.to_owned(),
+    }
+}
+
+/// The cause of a failed attempt and its cure, as two sentences.
+pub fn meaning(made: &AttemptMade) -> String {
+    let Some(failure) = Failure::of_attempt(made) else {
+        return "Delivered: the receiver has taken it.".to_owned();
+    };
+    let Diagnosis { words, fix } = diagnosis::of_failure(&failure);
+    format!("{}. {}.", sentence(&words), sentence(&fix))
+}
+
+/// A text with a capital letter at its start, and without a full stop.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The status of a delivery, of which a narrow screen shows the icon only.
+pub fn delivery(status: DeliveryStatus) -> Markup {
+    let (class, icon, word) = delivery_parts(status);
+    frame::state(&format!("{class} fold"), icon, word)
+}
+
+pub fn delivery_tag(status: DeliveryStatus) -> Markup {
+    let (class, icon, word) = delivery_parts(status);
+    frame::tag(class, icon, word)
+}
+
+const fn delivery_parts(status: DeliveryStatus) -> (&'static str, &'static str, &'static str) {
+    match status {
+        DeliveryStatus::Pending => ("wait", "wait", "Pending"),
+        DeliveryStatus::Retrying => ("retry", "retry", "Retrying"),
+        DeliveryStatus::Delivered => ("ok", "ok", "Delivered"),
+        DeliveryStatus::Failed => ("bad", "bad", "Failed"),
+        DeliveryStatus::Cancelled => ("off", "off", "Cancelled"),
+    }
+}
+
+/// The colour class and the icon of an attempt. 429 is the receiver's wish and no fault.
+pub fn attempt_parts(made: &AttemptMade) -> (&'static str, &'static str) {
+    match (made.success, made.status_code) {
+        (true, _) => ("ok", "ok"),
+        (false, Some(429)) => ("retry", "bad"),
+        (false, _) => ("bad", "bad"),
+    }
+}
+
+/// The distance to a time in words: `in 29 m`, `now`.
+pub fn until(at: Time, now: Time) -> String {
+    match at.since(now) {
+        ..1_000 => "now".to_owned(),
+        left => format!("in {}", write::age(left)),
+    }
+}

@@ -1,0 +1,70 @@
+//! Apps: the list, and a new one.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use maud::{Markup, html};
+use serde_json::json;
+
+use crate::api::native::apps;
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::{App, Scope};
+use crate::ui::form::PostedForm;
+use crate::ui::frame::{Frame, Section};
+use crate::ui::relay::{ApiCall, relay};
+use crate::ui::respond::see_other;
+use crate::ui::write::{self, foreign};
+
+/// `GET /ui/apps`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let tenant = request.tenant();
+    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
+    let rows: Vec<(Arc<App>, usize)> =
+        apps.map(|app| (app.clone(), context.registry.webhooks_of(app.id).count())).collect();
+    let frame = Frame::new(context, request, Section::Apps);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Apps", &page(&rows, &frame))))
+}
+
+/// The page. Each app stands with the number of its webhooks.
+pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
+    let fields = html! {
+        label for="name" { "Name" }
+        input #name type="text" name="name" required;
+        label for="uid" { "uid, your own name for it" }
+        input #uid type="text" name="uid";
+        .acts { button.btn.main type="submit" { "Make an app" } }
+    };
+    html! {
+        .head { div { h1 { "Apps" } p.lead { "The tenants of this organization. Each has its own webhooks and events." } } }
+        section.panel {
+            table {
+                caption.vh { "Apps" }
+                thead { tr { th scope="col" { "App" } th scope="col" { "uid" } th.num scope="col" { "Webhooks" } th.num.big scope="col" { "Made" } } }
+                tbody {
+                    @for (app, webhooks) in rows {
+                        tr {
+                            td { b { (foreign(&app.name)) } span.sub.mono { (app.id) } }
+                            td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
+                            td.num { a href=(frame.link(&format!("webhooks?app={}", app.id))) { (webhooks) } }
+                            td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
+                        }
+                    }
+                }
+            }
+        }
+        @if frame.may(Scope::AppsWrite) && frame.key.app_id.is_none() {
+            section.panel { header { h2 { "New app" } } (frame.form("pad fields", "apps/new", &fields)) }
+        }
+    }
+}
+
+/// `POST /ui/apps/new`.
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let mut body = json!({ "name": form.get("name").trim() });
+    if !form.get("uid").trim().is_empty() {
+        body["uid"] = form.get("uid").trim().into();
+    }
+    let call = ApiCall { handler: apps::create, body: body.to_string(), form: Some(&form) };
+    relay(context, request, &call, |_| see_other("../apps?done=created"))
+}

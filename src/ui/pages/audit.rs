@@ -1,0 +1,81 @@
+//! The audit: each action with its key, its time and its address.
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::cursor::{self, CursorKind};
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::store::{AuditFilter, AuditRow, ListWindow};
+use crate::ui::ask::{Ask, Span};
+use crate::ui::frame::{Frame, Section};
+use crate::ui::write::{self, foreign};
+
+/// Rows of a page.
+const ROWS_MAX: usize = 50;
+
+pub struct AuditPageView {
+    /// Each entry with the name of its key.
+    pub rows: Vec<(AuditRow, String)>,
+    pub ask: Ask,
+    pub next: Option<u128>,
+}
+
+/// `GET /ui/audit`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let ask = Ask::of(request.http);
+    let span = Span::of(&ask, context.now);
+    let filter = AuditFilter {
+        key_id: ask.get("key").and_then(|id| id.parse().ok()),
+        action: ask.get("action").map(str::to_owned),
+        target: ask.get("target").map(str::to_owned),
+    };
+    let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Audit, text));
+    let window = ListWindow { from: span.from, to: span.to, before, limit: ROWS_MAX };
+    let page = context.store.audit(request.tenant(), &filter, window)?;
+    let name = |row: &AuditRow| match row.key_id {
+        Some(id) => context.registry.key(id).map_or_else(|| id.to_string(), |key| key.name.clone()),
+        None => "the daemon".to_owned(),
+    };
+    let rows = page.rows.into_iter().map(|row| (row.clone(), name(&row))).collect();
+    let view = AuditPageView { rows, ask, next: page.next };
+    let frame = Frame::new(context, request, Section::Audit);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Audit", &self::page(&view, &frame))))
+}
+
+/// The page.
+pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
+    html! {
+        .head { div { h1 { "Audit" } p.lead { "Every change and every secret that was shown, newest first." } } }
+        form.filters {
+            @for (name, words) in [("action", "Action, such as webhook."), ("target", "Id of the object"), ("key", "Id of the key")] {
+                label.grow { span.vh { (words) } input type="search" name=(name) placeholder=(words) value=(view.ask.get(name).unwrap_or_default()); }
+            }
+            button.btn type="submit" { "Filter" }
+        }
+        section.panel {
+            @if view.rows.is_empty() { .pad { p { "Nothing here. " a href="?" { "Show all" } } } } @else {
+                table {
+                    caption.vh { "Audit" }
+                    thead { tr { th scope="col" { "When" } th scope="col" { "Action" } th scope="col" { "By" } th.big scope="col" { "From" } th.big scope="col" { "Changes" } } }
+                    tbody { @for (row, by) in &view.rows { (entry(row, by, frame)) } }
+                }
+            }
+            @if let Some(next) = view.next {
+                footer { a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (cursor::write(CursorKind::Audit, next)) } { "Older" } }
+            }
+        }
+    }
+}
+
+fn entry(row: &AuditRow, by: &str, frame: &Frame) -> Markup {
+    let changes = row.changes.as_deref().filter(|changes| *changes != "{}").unwrap_or_default();
+    html! {
+        tr {
+            td.nowrap { (write::moment(row.at, frame.now)) }
+            td { code { (foreign(&row.action)) } span.sub.mono { (foreign(&row.target)) } }
+            td { (foreign(by)) }
+            td.big { (foreign(row.remote_addr.as_deref().unwrap_or("–"))) }
+            td.big { span.sub.mono { (foreign(changes)) } }
+        }
+    }
+}

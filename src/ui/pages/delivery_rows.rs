@@ -1,0 +1,136 @@
+//! Rows of deliveries, with the last answer and its first line, for every page that lists some.
+
+use maud::{Markup, html};
+
+use crate::api::{ApiContext, ApiError};
+use crate::model::{Delivery, Time};
+use crate::store::TenantScope;
+use crate::ui::frame::Frame;
+use crate::ui::mood;
+use crate::ui::write::{self, foreign};
+
+/// Characters of an answer's first line in a row.
+const FIRST_LINE_CHARS_MAX: usize = 32;
+
+/// A delivery with the facts of its event, its webhook and its last answer.
+pub struct DeliveryRow {
+    pub delivery: Delivery,
+    pub event_id: Option<String>,
+    pub webhook: String,
+    /// The first line of the last answer's body.
+    pub first_line: String,
+}
+
+/// The columns that only some pages have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowColumns {
+    pub check: bool,
+    pub webhook: bool,
+    /// Whether the last column is the end of the delivery. Otherwise it is the time of its event.
+    pub ended: bool,
+}
+
+/// Reads the facts that rows show beside their deliveries.
+pub fn read(
+    context: &ApiContext<'_>,
+    tenant: TenantScope,
+    deliveries: Vec<Delivery>,
+) -> Result<Vec<DeliveryRow>, ApiError> {
+    let mut rows = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let event = context.store.event(tenant, delivery.event_id, context.now)?;
+        let last = match delivery.last_attempt_id {
+            Some(id) => context.store.attempt(tenant, id, context.now)?,
+            None => None,
+        };
+        let body = last.and_then(|attempt| attempt.made.response_body).unwrap_or_default();
+        rows.push(DeliveryRow {
+            event_id: event.and_then(|event| event.attributes.event_id),
+            webhook: webhook_name(context, tenant, &delivery),
+            first_line: first_line(&body),
+            delivery,
+        });
+    }
+    Ok(rows)
+}
+
+/// The name of a delivery's webhook, or its id once it is removed.
+pub fn webhook_name(context: &ApiContext<'_>, tenant: TenantScope, delivery: &Delivery) -> String {
+    let webhook = context.registry.webhook(tenant, delivery.webhook_id);
+    webhook.map_or_else(|| delivery.webhook_id.to_string(), |webhook| webhook.name.clone())
+}
+
+/// The first line of a text that is not empty, cut.
+pub fn first_line(body: &str) -> String {
+    let line = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().take(FIRST_LINE_CHARS_MAX).collect()
+}
+
+/// The rows as a table.
+pub fn table(rows: &[DeliveryRow], columns: RowColumns, caption: &str, frame: &Frame) -> Markup {
+    html! {
+        table.fixed {
+            caption.vh { (foreign(caption)) }
+            thead {
+                tr {
+                    @if columns.check { th.w-check.big scope="col" { span.vh { "Choose" } } }
+                    th.w-state scope="col" { span.fold-h { "Status" } }
+                    th.w-type scope="col" { "Event" }
+                    @if columns.webhook { th.w-hook.big scope="col" { "Webhook" } }
+                    th.big scope="col" { "Last answer" }
+                    th.num.w-no.big scope="col" { "Tries" }
+                    th.num.w-ms.big scope="col" { "Took" }
+                    th.num.w-when scope="col" { @if columns.ended { "Ended" } @else { "Accepted" } }
+                }
+            }
+            tbody { @for row in rows { (table_row(row, columns, frame)) } }
+        }
+    }
+}
+
+fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
+    let delivery = &row.delivery;
+    let answer = last_answer(delivery);
+    let at: Time = delivery.completed_at.filter(|_| columns.ended).unwrap_or(delivery.created_at);
+    let name = row.event_id.clone().unwrap_or_else(|| delivery.event_id.to_string());
+    html! {
+        tr {
+            @if columns.check {
+                td.big {
+                    input type="checkbox" name="id" value=(delivery.id) aria-label=(foreign(&name));
+                }
+            }
+            td { (mood::delivery(delivery.status)) }
+            td {
+                a.key href=(frame.link(&format!("deliveries/{}", delivery.id))) { (foreign(&delivery.event_type)) }
+                span.sub.cut.mono { (foreign(&name)) }
+                @if columns.webhook || !answer.is_empty() {
+                    span.sub.cut.only-small {
+                        @if columns.webhook { (foreign(&row.webhook)) @if !answer.is_empty() { " · " } }
+                        (foreign(&answer))
+                    }
+                }
+            }
+            @if columns.webhook {
+                td.big { a href=(frame.link(&format!("webhooks/{}", delivery.webhook_id))) { (foreign(&row.webhook)) } }
+            }
+            td.big {
+                @if delivery.attempts == 0 && delivery.last_outcome.is_none() {
+                    span.muted { "not tried yet" }
+                } @else {
+                    span.cut { (foreign(&answer)) }
+                    @if !row.first_line.is_empty() { span.sub.cut { (foreign(&row.first_line)) } }
+                }
+            }
+            td.num.big { (write::count(u64::from(delivery.attempts))) }
+            td.num.big { @match delivery.last_response_time_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num { (write::moment(at, frame.now)) }
+        }
+    }
+}
+
+/// The last answer of a delivery in a few words.
+pub fn last_answer(delivery: &Delivery) -> String {
+    let error = delivery.last_error.as_deref().unwrap_or_default();
+    mood::answer_of(delivery.last_status_code, delivery.last_outcome, error)
+}

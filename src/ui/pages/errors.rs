@@ -1,0 +1,47 @@
+//! The page of an error, in place of the page that was asked for.
+
+use http::StatusCode;
+use http::header::LOCATION;
+use maud::{Markup, html};
+
+use crate::api::{ApiError, ErrorContext, HttpResponse};
+use crate::ui::frame::{alone, icon};
+use crate::ui::login::again;
+use crate::ui::respond;
+use crate::ui::session::CROSS_SITE_CODE;
+use crate::ui::write::foreign;
+
+/// Renders an error below `/ui`: a page, a redirect to the login, or one repetition.
+pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
+    if api_error.code == CROSS_SITE_CODE {
+        return respond::html(StatusCode::OK, again(""));
+    }
+    if api_error.headers.iter().any(|(name, _)| *name == LOCATION) {
+        return respond::guarded(HttpResponse::empty(api_error.status));
+    }
+    let up = "../".repeat(error_context.slashes.saturating_sub(2));
+    respond::html(api_error.status, alone(api_error.title(), &up, &card(api_error, error_context.request_id, &up)))
+}
+
+fn card(api_error: &ApiError, request_id: &str, up: &str) -> Markup {
+    let home = if up.is_empty() { "./" } else { up };
+    html! {
+        .card {
+            span.brand { (icon("horn")) "Postrider" }
+            h1 { (api_error.title()) }
+            p { (foreign(&api_error.detail)) "." }
+            @for field_error in &api_error.errors {
+                p { code { (foreign(&field_error.pointer)) } " " (foreign(&field_error.detail)) }
+            }
+            @if api_error.status == StatusCode::NOT_FOUND {
+                p.muted { "It may be deleted, belong to another app, or be older than the time that events are kept." }
+            }
+            @if api_error.status == StatusCode::UNAUTHORIZED {
+                a.btn.main href={ (up) "login" } { "Log in" }
+            } @else {
+                a.btn href=(home) { "Overview" }
+            }
+            p.hint { "Request " code { (foreign(request_id)) } }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One box that finds: the id of anything, an event_id, a subject, a type, or the name of a webhook.
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::{Event, Scope, Webhook};
+use crate::store::{EventName, EventQuery, ListWindow, Search};
+use crate::ui::ask::Ask;
+use crate::ui::frame::{Frame, Section};
+use crate::ui::respond::see_other;
+use crate::ui::write::foreign;
+
+use super::events;
+
+/// Rows of each list.
+const ROWS_MAX: usize = 20;
+
+#[derive(Default)]
+pub struct FindView {
+    pub wanted: String,
+    pub webhooks: Vec<std::sync::Arc<Webhook>>,
+    pub events: Vec<Event>,
+}
+
+/// `GET /ui/find?q=`. One hit goes straight there.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let ask = Ask::of(request.http);
+    let wanted = ask.get("q").unwrap_or_default().to_owned();
+    if let Some(to) = by_id(context, request, &wanted)? {
+        return Ok(Step::Reply(see_other(&to)?));
+    }
+    let view = view(context, request, wanted)?;
+    match (view.webhooks.as_slice(), view.events.as_slice()) {
+        ([webhook], []) => return Ok(Step::Reply(see_other(&format!("webhooks/{}", webhook.id))?)),
+        ([], [event]) => return Ok(Step::Reply(see_other(&format!("events/{}", event.id))?)),
+        _ => {}
+    }
+    let frame = Frame::new(context, request, Section::Aside);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Find", &page(&view, &frame))))
+}
+
+/// The page of the object with this id.
+fn by_id(context: &ApiContext<'_>, request: &RequestContext<'_>, text: &str) -> Result<Option<String>, ApiError> {
+    let (tenant, now) = (request.tenant(), context.now);
+    if request.may(Scope::WebhooksRead)
+        && let Ok(id) = text.parse()
+        && context.registry.webhook(tenant, id).is_some()
+    {
+        return Ok(Some(format!("webhooks/{id}")));
+    }
+    if !request.may(Scope::EventsRead) {
+        return Ok(None);
+    }
+    if let Ok(id) = text.parse()
+        && context.store.event(tenant, id, now)?.is_some()
+    {
+        return Ok(Some(format!("events/{id}")));
+    }
+    if let Ok(id) = text.parse()
+        && context.store.delivery(tenant, id, now)?.is_some()
+    {
+        return Ok(Some(format!("deliveries/{id}")));
+    }
+    if let Ok(id) = text.parse()
+        && let Some(attempt) = context.store.attempt(tenant, id, now)?
+    {
+        return Ok(Some(format!("deliveries/{}?attempt={}", attempt.delivery_id, attempt.made.number)));
+    }
+    if let Ok(id) = text.parse()
+        && context.store.job(tenant, id)?.is_some()
+    {
+        return Ok(Some(format!("replays/{id}")));
+    }
+    Ok(None)
+}
+
+fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, wanted: String) -> Result<FindView, ApiError> {
+    let mut view = FindView { wanted, ..FindView::default() };
+    if view.wanted.is_empty() {
+        return Ok(view);
+    }
+    let (tenant, search) = (request.tenant(), Search::new(&view.wanted));
+    if request.may(Scope::WebhooksRead) {
+        let webhooks = context.registry.webhooks_within(tenant);
+        let found = webhooks.filter(|webhook| search.within(&webhook.name) || search.within(&webhook.url));
+        view.webhooks = found.take(ROWS_MAX).cloned().collect();
+    }
+    if !request.may(Scope::EventsRead) {
+        return Ok(view);
+    }
+    let window = ListWindow { from: None, to: None, before: None, limit: ROWS_MAX };
+    let any = EventQuery { tenant, event_type: None, event_id: None, subject: None, search: None, window };
+    let named = EventQuery { event_id: Some(view.wanted.clone()), ..any.clone() };
+    view.events = context.store.named_events(&named, EventName::EventId(&view.wanted), context.now)?.rows;
+    if view.events.is_empty() {
+        let named = EventQuery { subject: Some(view.wanted.clone()), ..any.clone() };
+        view.events = context.store.named_events(&named, EventName::Subject(&view.wanted), context.now)?.rows;
+    }
+    if view.events.is_empty() && view.webhooks.is_empty() {
+        let searched = EventQuery { search: Some(search), ..any };
+        view.events = context.store.events(&searched, context.now)?.rows;
+    }
+    Ok(view)
+}
+
+/// The page.
+pub fn page(view: &FindView, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div {
+                h1 { "Find" }
+                p.lead { @if view.wanted.is_empty() { "Enter the id of anything, an event_id, a subject, a type, or the name of a webhook." }
+                    @else { "For " b { (foreign(&view.wanted)) } } }
+            }
+        }
+        @if !view.webhooks.is_empty() {
+            section.panel aria-labelledby="wh" {
+                header { h2 #wh { "Webhooks" } }
+                ul.words {
+                    @for webhook in &view.webhooks {
+                        li { a href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) } p { (foreign(&webhook.url)) } }
+                    }
+                }
+            }
+        }
+        @if !view.events.is_empty() {
+            section.panel aria-labelledby="ev" {
+                header { h2 #ev { "Events" } }
+                (events::table(&view.events, frame))
+            }
+        }
+        @if view.events.is_empty() && view.webhooks.is_empty() && !view.wanted.is_empty() {
+            section.panel { .pad { p { "Nothing found." }
+                p.muted { "An event may be older than the time that events are kept, or belong to another app." } } }
+        }
+    }
+}

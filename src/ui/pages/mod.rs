@@ -1,0 +1,25 @@
+//! The pages. Each has a view, which its handler reads from the store, and a pure function from the view to markup.
+
+pub mod apps;
+pub mod audit;
+pub mod deliveries;
+pub mod delivery;
+pub mod delivery_rows;
+pub mod errors;
+pub mod event;
+pub mod events;
+pub mod find;
+pub mod keys;
+pub mod live;
+pub mod overview;
+pub mod replays;
+pub mod system;
+pub mod test_result;
+pub mod webhook;
+pub mod webhook_actions;
+pub mod webhook_form;
+pub mod webhook_rows;
+pub mod webhooks;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! Overview: one sentence about everything, then the webhooks that need a person, worst first.
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::model::{Scope, Time};
+use crate::rules::histogram;
+use crate::store::WebhookFigures;
+use crate::ui::ask::Ask;
+use crate::ui::chart::{self, Bin};
+use crate::ui::frame::{Frame, Section};
+use crate::ui::mood::WebhookMood;
+use crate::ui::write::{self, foreign};
+
+use super::webhook_rows::{self, RowOrder, WebhookRow};
+
+/// Rows of the list of webhooks.
+const WEBHOOKS_SHOWN: usize = 7;
+/// Rows of the list of trouble.
+const TROUBLES_SHOWN: usize = 20;
+/// Steps of the chart.
+const BINS: usize = 90;
+
+/// The spans that the charts can show: the value in the address, words, milliseconds.
+const SPANS: [(&str, &str, i64); 3] = [("1h", "1 h", HOUR_MS), ("3h", "3 h", 3 * HOUR_MS), ("24h", "24 h", DAY_MS)];
+
+pub struct OverviewView {
+    /// All webhooks, worst first.
+    pub rows: Vec<WebhookRow>,
+    pub bins: Vec<Bin>,
+    pub from: Time,
+    pub step_ms: i64,
+    /// The value of the shown span.
+    pub span: &'static str,
+    pub figures: OverviewFigures,
+    pub machine: Option<MachineFacts>,
+    pub public_url: String,
+}
+
+/// The figures of all webhooks together.
+#[derive(Default)]
+pub struct OverviewFigures {
+    pub started_last_hour: u64,
+    pub ok_last_hour: u64,
+    pub attempts_last_hour: u64,
+    pub ok_day: u64,
+    pub attempts_day: u64,
+    pub waiting: u64,
+    pub oldest_waiting: Option<Time>,
+    pub percentiles_ms: [Option<u32>; 3],
+    /// Deliveries ever made.
+    pub deliveries: u64,
+}
+
+/// Facts about the machine, for keys with `admin`.
+pub struct MachineFacts {
+    pub free_bytes: Option<u64>,
+    pub partitions: usize,
+    pub retention_days: i64,
+}
+
+/// `GET /ui/`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if !request.may(Scope::WebhooksRead) {
+        let first = crate::ui::login::first_page(&request.principal.key);
+        return Ok(Step::Reply(crate::ui::respond::see_other(first)?));
+    }
+    let frame = Frame::new(context, request, Section::Overview);
+    let view = view(context, request)?;
+    let content = if view.figures.deliveries == 0 { first_steps(&view, &frame) } else { page(&view, &frame) };
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Overview", &content)))
+}
+
+fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<OverviewView, ApiError> {
+    let (tenant, now) = (request.tenant(), context.now);
+    let ask = Ask::of(request.http);
+    let (span, _, ms) = SPANS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)).unwrap_or(SPANS[1]);
+    let step_ms = ms / BINS as i64;
+    let from = now.minus_ms(ms);
+    let mut rows = Vec::new();
+    for webhook in context.registry.webhooks_within(tenant) {
+        rows.push(webhook_rows::read(context, tenant, webhook)?);
+    }
+    webhook_rows::sort(&mut rows, RowOrder::Worst);
+    let mut all = WebhookFigures::default();
+    let mut figures = OverviewFigures::default();
+    for row in &rows {
+        all.sums.add(&row.figures.sums);
+        all.minutes.extend_from_slice(&row.figures.minutes);
+        figures.oldest_waiting = [figures.oldest_waiting, row.oldest_waiting].into_iter().flatten().min();
+        figures.waiting += row.waiting;
+    }
+    for (minute, counts) in &all.minutes {
+        let ok = u64::from(counts.attempts.saturating_sub(counts.failures));
+        figures.ok_day += ok;
+        figures.attempts_day += u64::from(counts.attempts);
+        if Time(i64::from(*minute) * MINUTE_MS) >= now.minus_ms(HOUR_MS) {
+            figures.started_last_hour += u64::from(counts.started);
+            figures.ok_last_hour += ok;
+            figures.attempts_last_hour += u64::from(counts.attempts);
+        }
+    }
+    figures.deliveries = all.sums.deliveries;
+    figures.percentiles_ms = [50, 95, 99].map(|percent| histogram::percentile(&all.sums.histogram, percent));
+    let machine = request.may(Scope::Admin).then(|| MachineFacts {
+        free_bytes: context.store.free_bytes(),
+        partitions: context.store.partition_count(),
+        retention_days: context.store.retention_ms() / DAY_MS,
+    });
+    let bins = chart::bins(&all.minutes, from, step_ms, BINS);
+    let public_url = context.settings.public_url.clone();
+    Ok(OverviewView { rows, bins, from, step_ms, span, figures, machine, public_url })
+}
+
+/// The state of everything in one or two sentences.
+fn sentence(rows: &[WebhookRow]) -> String {
+    let count = |mood: WebhookMood| rows.iter().filter(|row| row.mood == mood).count();
+    let told: Vec<String> = [
+        (count(WebhookMood::Failing), "fails", "fail"),
+        (count(WebhookMood::SwitchedOff), "was switched off after failures", "were switched off after failures"),
+        (count(WebhookMood::HeldBack), "is held back by its receiver", "are held back by their receivers"),
+        (count(WebhookMood::Paused), "is paused", "are paused"),
+    ]
+    .into_iter()
+    .filter(|(number, _, _)| *number > 0)
+    .map(|(number, one, many)| match number {
+        1 => format!("one {one}"),
+        _ => format!("{number} {many}"),
+    })
+    .collect();
+    if told.is_empty() {
+        return "All webhooks deliver. There is nothing to do.".to_owned();
+    }
+    let troubled = rows.iter().filter(|row| row.mood.is_trouble()).count();
+    let others = if troubled < rows.len() { " All others deliver." } else { "" };
+    format!("Of {}, {}.{others}", write::counted(rows.len() as u64, "webhook", "webhooks"), told.join(", "))
+}
+
+/// The page.
+pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div { h1 { "Overview" } p.lead { (sentence(&view.rows)) } }
+            .acts {
+                nav.seg aria-label="Time span" {
+                    @for (value, words, _) in SPANS {
+                        a href={ "?last=" (value) } aria-current=[(value == view.span).then_some("true")] { (words) }
+                    }
+                }
+            }
+        }
+        (needs(view, frame))
+        (figures(&view.figures, frame))
+        .panel { (chart::attempts("Attempts", &view.bins, view.from, view.step_ms)) }
+        section.panel aria-labelledby="wh" {
+            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.rows.len()) } }
+            (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))
+        }
+        @if let Some(facts) = &view.machine { (machine(facts)) }
+    }
+}
+
+fn needs(view: &OverviewView, frame: &Frame) -> Markup {
+    let troubled = || view.rows.iter().filter(|row| row.mood.is_trouble());
+    let count = troubled().count();
+    html! {
+        @if count > 0 {
+            section.panel aria-labelledby="needs" {
+                header {
+                    h2 #needs { "Needs you" }
+                    span.muted { (count) " of " (write::counted(view.rows.len() as u64, "webhook", "webhooks")) }
+                }
+                ul.needs { @for row in troubled().take(TROUBLES_SHOWN) { (need(row, frame)) } }
+            }
+        }
+    }
+}
+
+fn need(row: &WebhookRow, frame: &Frame) -> Markup {
+    let path = format!("webhooks/{}", row.webhook.id);
+    let may_write = frame.may(Scope::WebhooksWrite);
+    html! {
+        li {
+            (row.mood.tag())
+            div {
+                b { a href=(frame.link(&path)) { (foreign(&row.webhook.name)) } } ": " (foreign(&row.reason)) ". "
+                p {
+                    @if row.waiting == 0 {
+                        "Nothing waits."
+                    } @else {
+                        a href=(frame.link(&format!("deliveries?status=waiting&webhook={}", row.webhook.id))) {
+                            (write::counted(row.waiting, "delivery waits", "deliveries wait"))
+                        }
+                        @if let Some(since) = row.oldest_waiting { ", the oldest for " (write::age(frame.now.since(since))) }
+                        ". None is lost."
+                    }
+                }
+            }
+            .acts {
+                @if may_write && row.mood == WebhookMood::Paused {
+                    (frame.button(&format!("{path}/resume"), "btn small", "Resume"))
+                }
+                @if may_write && matches!(row.mood, WebhookMood::Failing | WebhookMood::HeldBack) {
+                    (frame.button(&format!("{path}/test"), "btn small", "Send a test"))
+                }
+                a.btn.small.quiet href=(frame.link(&path)) { "Open" }
+            }
+        }
+    }
+}
+
+fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
+    let last_hour = write::percent(figures.ok_last_hour, figures.attempts_last_hour);
+    let [p50, p95, p99] = figures.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
+    html! {
+        dl.panel.figs {
+            div { dt { "Deliveries, last hour" } dd { (write::count(figures.started_last_hour)) } dd { "tried for the first time" } }
+            div {
+                dt { "Attempts that succeeded" }
+                dd { (last_hour.unwrap_or_else(|| "–".to_owned())) }
+                dd { (write::percent(figures.ok_day, figures.attempts_day).unwrap_or_else(|| "–".to_owned())) " in 24 hours" }
+            }
+            div {
+                dt { "Waiting" }
+                dd { a href=(frame.link("deliveries?status=waiting")) { (write::count(figures.waiting)) } }
+                dd {
+                    @match figures.oldest_waiting {
+                        Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
+                        None => "nothing is late",
+                    }
+                }
+            }
+            div { dt { "Response time, p95" } dd { (p95) } dd { "p50 " (p50) ", p99 " (p99) } }
+            div {
+                dt { "Failed attempts" }
+                dd { (write::count(figures.attempts_day - figures.ok_day)) }
+                dd { a href=(frame.link("deliveries?status=failed&last=24h")) { "failed for good, 24 hours" } }
+            }
+        }
+    }
+}
+
+fn machine(facts: &MachineFacts) -> Markup {
+    html! {
+        dl.panel.figs.four {
+            div { dt { "Disk free" } dd { @match facts.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } } dd { "for data" } }
+            div { dt { "Store" } dd { (facts.partitions) } dd { @if facts.partitions == 1 { "partition" } @else { "partitions" } } }
+            div { dt { "Kept for" } dd { (facts.retention_days) small { "days" } } dd { "events and attempts" } }
+            div { dt { "Daemon" } dd { (env!("CARGO_PKG_VERSION")) } dd { "Postrider" } }
+        }
+    }
+}
+
+/// The page while nothing was published yet.
+pub fn first_steps(view: &OverviewView, frame: &Frame) -> Markup {
+    let has_webhook = !view.rows.is_empty();
+    html! {
+        .head {
+            div {
+                h1 { "Overview" }
+                p.lead { "Postrider is ready. Nothing has been published yet. Three steps, and this page shows what happens." }
+            }
+        }
+        (needs(view, frame))
+        section.panel aria-label="First steps" {
+            ol.steps {
+                li.done { div { h2 { "The daemon runs" } p { "Version " (env!("CARGO_PKG_VERSION")) "." } } }
+                li class=[has_webhook.then_some("done")] {
+                    div {
+                        h2 { "Say where to send" }
+                        p {
+                            "A webhook is a URL and which events it wants. "
+                            @if frame.may(Scope::WebhooksWrite) { a href=(frame.link("webhooks/new")) { "Make one here" } ", or let" }
+                            @else { "Let" }
+                            " a receiver for development make one for itself:"
+                        }
+                        pre { span.p { "$" } " postrider listen --create --type 'invoice.*'" }
+                    }
+                }
+                li {
+                    div {
+                        h2 { "Publish an event" }
+                        p {
+                            "From your program"
+                            @if frame.may(Scope::EventsWrite) { ", or " a href=(frame.link("events/new")) { "from here" } }
+                            ". It is on the disk before the answer comes."
+                        }
+                        pre {
+                            span.p { "$" } " curl " (foreign(&view.public_url)) "/v1/events \\\n"
+                            "    -H \"authorization: Bearer $POSTRIDER_TOKEN\" \\\n"
+                            "    -H 'content-type: application/json' \\\n"
+                            "    -d '{\"type\": \"invoice.paid\", \"data\": {\"id\": 42}}'"
+                        }
+                    }
+                }
+                li {
+                    div {
+                        h2 { "See it arrive" }
+                        p { a href=(frame.link("live")) { "Live" } " shows every attempt as it is made." }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Replays: the list, one with its progress, and a new one that is counted before it is started.
+
+use http::StatusCode;
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use crate::api::cursor::{self, CursorKind};
+use crate::api::native::replays;
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::job::{Job, JobId, JobSpec, JobStatus};
+use crate::model::{Scope, StatusCodes};
+use crate::store::{ListWindow, Registry, TenantScope};
+use crate::ui::ask::{Ask, LASTS, Span};
+use crate::ui::form::PostedForm;
+use crate::ui::frame::{self, Frame, Section};
+use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::respond::{html as html_response, see_other};
+use crate::ui::write::{self, foreign};
+
+/// Rows of a page.
+const ROWS_MAX: usize = 50;
+/// Deliveries above which the number must be typed.
+const UNTYPED_MAX: u64 = 10_000;
+/// Fields of the form that become fields of the request.
+const FIELDS: [&str; 5] = ["webhook", "status", "outcome", "from", "to"];
+
+/// `GET /ui/replays`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let frame = Frame::new(context, request, Section::Replays);
+    let before = Ask::of(request.http).get("cursor").and_then(|text| cursor::read(CursorKind::Replays, text));
+    let window = ListWindow { from: None, to: None, before, limit: ROWS_MAX };
+    let page = context.store.jobs(request.tenant(), window)?;
+    let rows: Vec<(String, Job)> =
+        page.rows.into_iter().map(|job| (target(&context.registry, request.tenant(), &job.spec), job)).collect();
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Replays", &list_page(&rows, page.next, &frame))))
+}
+
+/// The name of a replay's target.
+fn target(registry: &Registry, tenant: TenantScope, spec: &JobSpec) -> String {
+    let webhook = spec.webhook.and_then(|id| registry.webhook(tenant, id)).map(|webhook| webhook.name.clone());
+    let app = spec.app.and_then(|id| registry.app(tenant, id)).map(|app| format!("all webhooks of {}", app.name));
+    webhook.or(app).unwrap_or_else(|| "a deleted webhook".to_owned())
+}
+
+fn status(job: &Job) -> Markup {
+    match job.status {
+        JobStatus::Running => frame::state("retry", "retry", "Running"),
+        JobStatus::Done => frame::state("ok", "ok", "Done"),
+        JobStatus::Cancelled => frame::state("off", "off", "Stopped"),
+    }
+}
+
+/// The list of replays, each with the name of its target.
+pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div { h1 { "Replays" } p.lead { "Past events, sent again. A replay can be stopped, and goes on after a restart." } }
+            .acts { @if frame.may(Scope::EventsWrite) { a.btn.main href=(frame.link("replays/new")) { "New replay" } } }
+        }
+        section.panel {
+            @if rows.is_empty() {
+                .pad { p { "No replays yet." } }
+            } @else {
+                table {
+                    caption.vh { "Replays, newest first" }
+                    thead { tr {
+                        th scope="col" { "Status" } th scope="col" { "To" } th.num scope="col" { "Matched" }
+                        th.num.big scope="col" { "Delivered" } th.num.big scope="col" { "Failed" } th.num scope="col" { "Begun" }
+                    } }
+                    tbody {
+                        @for (target, job) in rows {
+                            tr {
+                                td { (status(job)) }
+                                td { a.key href=(frame.link(&format!("replays/{}", job.id))) { (foreign(target)) } }
+                                td.num { (write::count(job.matched)) }
+                                td.num.big { (write::count(job.delivered)) }
+                                td.num.big { (write::count(job.failed)) }
+                                td.num.nowrap { (write::moment(job.created_at, frame.now)) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if let Some(next) = next {
+                footer { a.btn.small rel="next" href={ "?cursor=" (cursor::write(CursorKind::Replays, next)) } { "Older" } }
+            }
+        }
+    }
+}
+
+/// `GET /ui/replays/{id}`.
+pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: JobId = request.id("replay")?;
+    let job = context.store.job(request.tenant(), id)?.ok_or_else(|| ApiError::not_found("replay"))?;
+    let target = target(&context.registry, request.tenant(), &job.spec);
+    let frame = Frame::new(context, request, Section::Replays);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Replay", &one_page(&target, &job, &frame))))
+}
+
+/// The page of one replay. A running one asks for itself again.
+pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
+    let path = format!("replays/{}", job.id);
+    let ended = job.delivered + job.failed;
+    html! {
+        .head data-reload=[(job.status == JobStatus::Running).then_some("2")] {
+            div {
+                p.crumb { a href=(frame.link("replays")) { "Replays" } }
+                h1 { "Replay to " (foreign(target)) }
+                p.lead { (status(job)) " begun at " (write::moment(job.created_at, frame.now))
+                    @if let Some(at) = job.finished_at { ", ended at " (write::moment(at, frame.now)) } "." }
+            }
+            .acts {
+                @if job.status == JobStatus::Running {
+                    @if frame.may(Scope::EventsWrite) { (frame.button(&format!("{path}/stop"), "btn", "Stop")) }
+                    a.btn href=(frame.link(&path)) { "Look again" }
+                }
+            }
+        }
+        dl.panel.figs {
+            div { dt { "Matched" } dd { (write::count(job.matched)) } dd { @if job.exhausted { "all were looked at" } @else { "so far" } } }
+            div { dt { "Made" } dd { (write::count(job.created)) } dd { "deliveries" } }
+            div { dt { "Delivered" } dd { (write::count(job.delivered)) } dd { (write::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) } }
+            div { dt { "Failed" } dd { (write::count(job.failed)) } dd { "for good" } }
+            div { dt { "Under way" } dd { (write::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
+        }
+        section.panel aria-labelledby="fo" { header { h2 #fo { "What it is for" } } (conditions(&job.spec, frame)) }
+    }
+}
+
+fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
+    let outcomes: Vec<&str> = spec.last.outcomes.iter().map(|outcome| outcome.as_str()).collect();
+    let codes: Vec<String> = spec.last.status_codes.iter().map(StatusCodes::text).collect();
+    html! {
+        dl.facts {
+            @if spec.missing { div { dt { "Events" } dd { "that the webhook wants and never got" } } }
+            @if let Some(status) = spec.status { div { dt { "Status" } dd { (status.as_str()) } } }
+            @if !outcomes.is_empty() { div { dt { "Outcome" } dd { (outcomes.join(", ")) } } }
+            @if !codes.is_empty() { div { dt { "Answer" } dd { (codes.join(", ")) } } }
+            @if !spec.types.is_empty() { div { dt { "Types" } dd { code { (foreign(&spec.types.join(", "))) } } } }
+            @for (name, at) in [("From", spec.from), ("To", spec.to), ("Ended from", spec.last.ended_from), ("Ended to", spec.last.ended_to)] {
+                @if let Some(at) = at { div { dt { (name) } dd { (write::moment(at, frame.now)) } } }
+            }
+            div { dt { "Rate" } dd { @match spec.rate_per_s { Some(rate) => { (rate) " a second" } None => "as fast as the webhook takes them" } } }
+        }
+    }
+}
+
+/// `POST /ui/replays/{id}/stop`.
+pub fn stop(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let to = format!("../{}?done=stopped", request.path.get("id"));
+    let call = ApiCall { handler: replays::cancel, body: String::new(), form: Some(&form) };
+    relay(context, request, &call, move |_| see_other(&to))
+}
+
+/// `GET /ui/replays/new`: the fields of the address are the filter.
+pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let ask = Ask::of(request.http);
+    let span = Span::of(&ask, context.now);
+    let mut form: Vec<(&'static str, String)> = Vec::new();
+    for name in ["webhook", "status", "outcome"] {
+        form.extend(ask.get(name).map(|value| (name, value.to_owned())));
+    }
+    // A relative time is fixed here, so that the count and the replay mean the same.
+    form.extend(span.from.map(|at| ("from", at.to_string())));
+    form.extend(span.to.map(|at| ("to", at.to_string())));
+    let frame = Frame::new(context, request, Section::Replays);
+    let content = new_page(&webhook_names(context, request), &PostedForm::filled(form), &[], &frame);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "New replay", &content)))
+}
+
+fn webhook_names(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
+    let webhooks = context.registry.webhooks_within(request.tenant());
+    webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect()
+}
+
+/// The form of a new replay.
+pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
+    let chosen = |name: &str, value: &str| form.get(name) == value;
+    let statuses = [
+        ("failed", "that failed"),
+        ("cancelled", "that were cancelled"),
+        ("delivered", "that were delivered"),
+        ("missing", "that it wants and never got"),
+        ("", "of any kind"),
+    ];
+    let fields = html! {
+        label for="webhook" { "To" }
+        select #webhook name="webhook" required {
+            @for (id, name) in webhooks { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
+        }
+        label for="status" { "Events" }
+        select #status name="status" {
+            @for (value, words) in statuses { option value=(value) selected[chosen("status", value)] { (words) } }
+        }
+        label for="from" { "From" }
+        input #from type="text" name="from" value=(form.get("from")) placeholder="2026-11-28T02:00:00Z" list="spans";
+        label for="to" { "To" }
+        input #to type="text" name="to" value=(form.get("to")) placeholder="now";
+        input type="hidden" name="outcome" value=(form.get("outcome"));
+        label for="rate" { "At most, a second" }
+        input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal" placeholder="as fast as the webhook takes them";
+        @for said in errors { p.wrong role="alert" { (foreign(said)) } }
+        .acts { button.btn.main type="submit" { "Count first" } a.btn href=(frame.link("replays")) { "Leave it" } }
+    };
+    html! {
+        .head {
+            div {
+                h1 { "New replay" }
+                p.lead { "It is counted first. Nothing is sent before you have seen the number." }
+            }
+            .acts {
+                nav.seg aria-label="From" {
+                    @for (value, words, _) in LASTS { a href={ "?last=" (value) "&webhook=" (form.get("webhook")) "&status=" (form.get("status")) } { "Last " (words) } }
+                }
+            }
+        }
+        section.panel { (frame.form("pad fields", "replays/count", &fields)) }
+    }
+}
+
+/// The request of a form.
+fn request_json(form: &PostedForm, is_dry: bool) -> Value {
+    let mut body = json!({ "webhook_id": form.get("webhook"), "dry_run": is_dry });
+    let is_failed = form.get("status") == "failed";
+    match form.get("status") {
+        "missing" => body["missing"] = true.into(),
+        "" => {}
+        status => body["status"] = status.into(),
+    }
+    // Times are those of the end for failed deliveries, as in their list.
+    for (name, ended) in [("from", "ended_from"), ("to", "ended_to")] {
+        if !form.get(name).trim().is_empty() {
+            body[if is_failed { ended } else { name }] = form.get(name).trim().into();
+        }
+    }
+    match form.get("outcome") {
+        "" => {}
+        code if StatusCodes::parse(code).is_some() => body["status_code"] = json!([code]),
+        outcome => body["outcome"] = json!([outcome]),
+    }
+    if let Ok(rate) = form.get("rate").trim().parse::<f64>() {
+        body["rate_per_s"] = rate.into();
+    }
+    body
+}
+
+/// `POST /ui/replays/count`: says how much would be sent, and asks.
+pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let names = webhook_names(context, request);
+    let call = ApiCall { handler: replays::create, body: request_json(&form, true).to_string(), form: None };
+    let frame = Frame::new(context, request, Section::Replays);
+    let (shown, to) = (form.clone(), name_of(&names, &form));
+    let counted = relay(context, request, &call, move |response| {
+        let matched = member(&response, "matched").as_u64().unwrap_or(0);
+        let content = confirm_page(&to, matched, &shown, None, &frame);
+        Ok(html_response(StatusCode::OK, frame.page("Replay", &content)))
+    });
+    corrected(context, request, &form, &names, counted)
+}
+
+fn name_of(names: &[(String, String)], form: &PostedForm) -> String {
+    names.iter().find(|(id, _)| id == form.get("webhook")).map_or_else(String::new, |(_, name)| name.clone())
+}
+
+/// The form with its mistakes, if there are any.
+fn corrected(
+    context: &mut ApiContext<'_>,
+    request: &RequestContext<'_>,
+    form: &PostedForm,
+    names: &[(String, String)],
+    done: Result<Step, ApiError>,
+) -> Result<Step, ApiError> {
+    match done {
+        Err(api_error) if !api_error.errors.is_empty() => {
+            let said: Vec<String> = api_error
+                .errors
+                .iter()
+                .map(|one| format!("{} {}", one.pointer.trim_start_matches('/'), one.detail))
+                .collect();
+            let frame = Frame::new(context, request, Section::Replays);
+            let content = new_page(names, form, &said, &frame);
+            Ok(Step::Reply(frame.reply(api_error.status, "New replay", &content)))
+        }
+        other => other,
+    }
+}
+
+/// The page that asks before a replay is started.
+pub fn confirm_page(to: &str, matched: u64, form: &PostedForm, said: Option<&str>, frame: &Frame) -> Markup {
+    let fields = html! {
+        @for name in FIELDS { input type="hidden" name=(name) value=(form.get(name)); }
+        input type="hidden" name="rate" value=(form.get("rate"));
+        input type="hidden" name="matched" value=(matched);
+        dl.facts {
+            div { dt { "Events" } dd { @if form.get("status").is_empty() { "of any kind" } @else { (foreign(form.get("status"))) } } }
+            div { dt { "From" } dd { @if form.get("from").is_empty() { "the oldest kept" } @else { (foreign(form.get("from"))) } } }
+            div { dt { "To" } dd { @if form.get("to").is_empty() { "now" } @else { (foreign(form.get("to"))) } } }
+            @if !form.get("outcome").is_empty() { div { dt { "Outcome" } dd { (foreign(form.get("outcome"))) } } }
+            div { dt { "Rate" } dd { @if form.get("rate").is_empty() { "as fast as the webhook takes them" } @else { (foreign(form.get("rate"))) " a second" } } }
+        }
+        @if matched > UNTYPED_MAX {
+            label for="typed" { "Type the number to go on" }
+            input #typed type="text" name="typed" inputmode="numeric" autocomplete="off" required;
+        }
+        @if let Some(said) = said { p.wrong role="alert" { (said) } }
+        .acts {
+            @if matched > 0 { button.btn.main type="submit" { "Send " (write::counted(matched, "event", "events")) } }
+            a.btn href=(frame.link("replays/new")) { "Change" }
+        }
+    };
+    html! {
+        .head {
+            div {
+                h1 { (write::counted(matched, "event", "events")) " to " (foreign(to)) }
+                p.lead { @if matched == 0 { "Nothing matches: there is nothing to send." } @else { "Each is sent again as a new delivery. Nothing has been sent yet." } }
+            }
+        }
+        section.panel { (frame.form("pad fields", "replays/new", &fields)) }
+    }
+}
+
+/// `POST /ui/replays/new`: starts it.
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let names = webhook_names(context, request);
+    let matched = form.get("matched").parse::<u64>().unwrap_or(0);
+    if matched > UNTYPED_MAX && form.get("typed").replace([',', ' '], "") != matched.to_string() {
+        let frame = Frame::new(context, request, Section::Replays);
+        let content = confirm_page(&name_of(&names, &form), matched, &form, Some("This is not the number."), &frame);
+        return Ok(Step::Reply(frame.reply(StatusCode::UNPROCESSABLE_ENTITY, "Replay", &content)));
+    }
+    let call = ApiCall { handler: replays::create, body: request_json(&form, false).to_string(), form: Some(&form) };
+    let made =
+        relay(context, request, &call, |response| see_other(member(&response, "id").as_str().unwrap_or_default()));
+    corrected(context, request, &form, &names, made)
+}

@@ -1,0 +1,98 @@
+//! The answer to a test request, which is not stored.
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::native::{test_send, webhooks};
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::webhook::WebhookStatus;
+use crate::model::{AttemptMade, Webhook};
+use crate::ui::bodies;
+use crate::ui::form::PostedForm;
+use crate::ui::frame::{self, Frame, Section};
+use crate::ui::mood;
+use crate::ui::respond::html as html_response;
+use crate::ui::write::{self, foreign};
+
+/// `POST /ui/webhooks/{id}/test`.
+pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    PostedForm::read(context, request)?;
+    let webhook = webhooks::in_path(context, request)?;
+    let waiting = context.store.figures(webhook.id, context.now)?.sums.open();
+    let frame = Frame::new(context, request, Section::Webhooks);
+    Ok(Step::Test {
+        test_send: test_send::of_defaults(webhook.clone()),
+        then: Box::new(move |made| {
+            let content = page(&webhook, &made, waiting, &frame);
+            Ok(Step::Reply(html_response(StatusCode::OK, frame.page("Test", &content))))
+        }),
+    })
+}
+
+/// The page. `waiting` deliveries wait for the webhook.
+pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) -> Markup {
+    let path = format!("webhooks/{}", webhook.id);
+    let (class, icon) = mood::attempt_parts(made);
+    let verdict = if made.success { "The test arrived." } else { "The test did not arrive." };
+    html! {
+        .head {
+            div {
+                p.crumb {
+                    a href=(frame.link("webhooks")) { "Webhooks" } " / "
+                    a href=(frame.link(&path)) { (foreign(&webhook.name)) }
+                }
+                h1 { (verdict) }
+                p.lead role="status" { (frame::tag(class, icon, &mood::answer(made))) " " (foreign(&mood::meaning(made))) }
+            }
+            .acts {
+                @if made.success && webhook.status == WebhookStatus::Enabled && waiting > 0 {
+                    (frame.button(&format!("{path}/send-waiting"), "btn main", &format!("Send what waits now ({})", write::count(waiting))))
+                }
+                (frame.button(&format!("{path}/test"), "btn", "Test again"))
+                a.btn href=(frame.link(&path)) { "Back" }
+            }
+        }
+        section.panel aria-label="Request and answer" { (pair(made)) }
+    }
+}
+
+/// The request and the answer side by side. The body of a request is not part of an attempt.
+fn pair(made: &AttemptMade) -> Markup {
+    let method = format!("{:?}", made.method).to_uppercase();
+    html! {
+        .pair {
+            section aria-labelledby="rq" {
+                h3 #rq { "Request" }
+                p.start { (method) " " (foreign(&made.url)) }
+                h4 { "Headers" }
+                (bodies::headers(&made.request_headers))
+            }
+            (answer(made))
+        }
+    }
+}
+
+/// The answer of an attempt: its origin, headers, body and meaning.
+pub fn answer(made: &AttemptMade) -> Markup {
+    let (class, icon) = mood::attempt_parts(made);
+    let body = made.response_body.as_deref().unwrap_or_default();
+    html! {
+        section aria-labelledby="rs" {
+            h3 #rs { (frame::state(class, icon, &mood::answer(made))) }
+            p.start.muted {
+                @if let Some(from) = &made.remote_addr { "from " (foreign(from)) ", " }
+                "in " (write::millis(made.timings.total))
+            }
+            @if made.status_code.is_some() {
+                h4 { "Headers" }
+                (bodies::headers(&made.response_headers))
+                h4 { "Body" }
+                (bodies::block(body))
+            } @else if let Some(error) = &made.error {
+                p { code { (foreign(error)) } }
+            }
+            h4 { "What it means" }
+            p.muted { (foreign(&mood::meaning(made))) }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Snapshots of pages from fixed views. `POSTRIDER_GOLDEN=write` writes `tests/golden/ui/*.html` anew.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maud::Markup;
+
+use super::delivery_rows::{DeliveryRow, RowColumns};
+use super::overview::{MachineFacts, OverviewFigures, OverviewView};
+use super::webhook_rows::WebhookRow;
+use super::{
+    deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
+    webhooks,
+};
+use crate::api::{FieldError, HealthIssue};
+use crate::model::job::{Job, JobSpec, JobStatus};
+use crate::model::time::{DAY_MS, MINUTE_MS};
+use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
+use crate::model::{
+    ApiKey, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
+};
+use crate::store::WebhookFigures;
+use crate::ui::ask::{Ask, Span};
+use crate::ui::chart::Bin;
+use crate::ui::form::PostedForm;
+use crate::ui::frame::{Frame, Section};
+use crate::ui::mood::{self, WebhookMood};
+
+const NOW: Time = Time(1_795_832_047_118);
+/// Bytes of a full page.
+const PAGE_BYTES_MAX: usize = 45_000;
+
+fn key(scopes: &[Scope]) -> ApiKey {
+    ApiKey {
+        id: Id::from_u128(1),
+        org_id: Id::MIN,
+        app_id: None,
+        name: "night-shift".to_owned(),
+        scopes: scopes.to_vec(),
+        hash: [0; 32],
+        created_at: NOW,
+        expires_at: None,
+        rate_per_s: None,
+        installation: true,
+    }
+}
+
+fn frame(section: Section) -> Frame {
+    Frame::fixed(section, key(&[Scope::Admin]), NOW)
+}
+
+fn reader(section: Section) -> Frame {
+    Frame::fixed(section, key(&[Scope::EventsRead, Scope::WebhooksRead]), NOW)
+}
+
+/// Compares a whole page with its snapshot.
+fn same(name: &str, frame: &Frame, content: &Markup) {
+    let page = frame.page(name, content).into_string();
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/ui/{name}.html"));
+    // One element a line, so that a difference can be read. The names of the files change with their content.
+    let shown = page.replace("><", ">\n<") + "\n";
+    let shown = [&super::super::assets::CSS, &super::super::assets::MODULE, &super::super::assets::HORN]
+        .iter()
+        .fold(shown, |shown, asset| shown.replace(&asset.name(), "assets/NAME"));
+    if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
+        fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        fs::write(&file, &shown).expect("written");
+    }
+    let golden = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    for (at, (one, other)) in golden.lines().zip(shown.lines()).enumerate() {
+        assert_eq!(one, other, "{name}, line {}", at + 1);
+    }
+    assert_eq!(golden.lines().count(), shown.lines().count(), "{name}");
+}
+
+fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
+    let mut webhook = Webhook::new(Id::MIN, Id::MIN);
+    webhook.id = Id::from_u128(number);
+    webhook.name = name.to_owned();
+    webhook.url = format!("https://{name}.example/hooks?a=1&b=<2>");
+    webhook.status = status;
+    webhook.event_types = vec!["order.*".to_owned()];
+    webhook.retry_schedule_s = vec![5, 300, 1_800];
+    webhook.created_at = NOW.minus_ms(DAY_MS);
+    Arc::new(webhook)
+}
+
+fn made(status_code: Option<u16>, outcome: AttemptOutcome, error: &str) -> AttemptMade {
+    AttemptMade {
+        number: 1,
+        trigger: Trigger::Event,
+        url: "https://erp.example/in".to_owned(),
+        started_at: NOW.minus_ms(4_000),
+        finished_at: NOW.minus_ms(3_800),
+        success: outcome == AttemptOutcome::Success,
+        outcome,
+        status_code,
+        error: (!error.is_empty()).then(|| error.to_owned()),
+        response_time_ms: status_code.map(|_| 191),
+        remote_addr: Some("203.0.113.40:443".to_owned()),
+        request_headers: [("content-type", "application/json"), ("webhook-id", "1")].into_iter().collect(),
+        response_headers: [("server", "<nginx>")].into_iter().collect(),
+        response_body: status_code.map(|_| r#"{"error":"</pre><script>","n":1}"#.to_owned()),
+        timings: Timings { dns: Some(2), connect: Some(11), tls: Some(26), first_byte: Some(148), total: 191 },
+        ..AttemptMade::default()
+    }
+}
+
+fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow {
+    let failed = made(Some(500), AttemptOutcome::HttpStatus, "Internal Server Error");
+    WebhookRow {
+        mood: WebhookMood::of(&webhook, state),
+        reason: mood::reason(&webhook, state, Some(&failed)),
+        hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
+        p95_ms: Some(64),
+        waiting,
+        oldest_waiting: (waiting > 0).then(|| NOW.minus_ms(74 * MINUTE_MS)),
+        last_attempt_at: Some(NOW.minus_ms(42_000)),
+        figures: WebhookFigures::default(),
+        webhook,
+    }
+}
+
+fn rows() -> Vec<WebhookRow> {
+    let failing = WebhookState { consecutive_failures: 12, ..WebhookState::default() };
+    let well = WebhookState::default();
+    vec![
+        row(hook(11, "erp-invoices", WebhookStatus::Enabled), &failing, 1_204),
+        row(hook(12, "warehouse-eu", WebhookStatus::Paused), &well, 22),
+        row(hook(13, "<b>shop</b>", WebhookStatus::Enabled), &well, 0),
+    ]
+}
+
+fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
+    OverviewView {
+        rows,
+        bins: (0..90).map(|at| Bin { ok: at * 3, failed: at % 7 }).collect(),
+        from: NOW.minus_ms(90 * 2 * MINUTE_MS),
+        step_ms: 2 * MINUTE_MS,
+        span: "3h",
+        figures: OverviewFigures {
+            started_last_hour: 16_871,
+            ok_last_hour: 989,
+            attempts_last_hour: 1_000,
+            ok_day: 99_999,
+            attempts_day: 100_000,
+            waiting: 1_226,
+            oldest_waiting: Some(NOW.minus_ms(74 * MINUTE_MS)),
+            percentiles_ms: [Some(31), Some(118), None],
+            deliveries: 7,
+        },
+        machine: Some(MachineFacts { free_bytes: Some(212_400_000_000), partitions: 32, retention_days: 31 }),
+        public_url: "http://127.0.0.1:8080".to_owned(),
+    }
+}
+
+fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
+    let is_tried = status != DeliveryStatus::Pending;
+    DeliveryRow {
+        delivery: Delivery {
+            id: Id::from_u128((0x01a2_201e_2d46_7000_8000 << 48) + number),
+            event_id: Id::from_u128((0x01a2_201e_2d46_7000_8000 << 48) + number),
+            webhook_id: Id::from_u128((0x01a2_201e_2d46_7000_8000 << 48) + 7),
+            event_type: "order.shipped".to_owned(),
+            status,
+            attempts: u32::from(is_tried) * 3,
+            next_attempt_at: (!status.is_final()).then(|| NOW.plus_ms(29 * MINUTE_MS)),
+            created_at: NOW.minus_ms(60_000),
+            completed_at: status.is_final().then(|| NOW.minus_ms(30_000)),
+            last_status_code: is_tried.then_some(500),
+            last_outcome: is_tried.then_some(AttemptOutcome::HttpStatus),
+            last_response_time_ms: is_tried.then_some(191),
+            ..Delivery::default()
+        },
+        event_id: Some(format!("ord-{number}-shipped")),
+        webhook: "crm-sync".to_owned(),
+        first_line: "{\"error\": \"NullPointerException at OrderMapper.j".to_owned(),
+    }
+}
+
+fn deliveries_view(rows: Vec<DeliveryRow>, query: &str) -> deliveries::DeliveriesView {
+    let ask = Ask::parse(query);
+    let span = Span::of(&ask, NOW);
+    let webhooks = vec![hook(11, "erp-invoices", WebhookStatus::Enabled)];
+    deliveries::DeliveriesView { rows, ask, span, webhooks, next: Some("next".to_owned()), unknown: Vec::new() }
+}
+
+#[test]
+fn the_overview_in_its_states() {
+    let frame = frame(Section::Overview);
+    same("overview", &frame, &overview::page(&overview_view(rows()), &frame));
+    let reader = reader(Section::Overview);
+    same(
+        "overview-reader",
+        &reader,
+        &overview::page(&OverviewView { machine: None, ..overview_view(rows()) }, &reader),
+    );
+    same("overview-first-steps", &frame, &overview::first_steps(&overview_view(Vec::new()), &frame));
+    let mut broken = Frame::fixed(Section::Overview, key(&[Scope::Admin]), NOW);
+    broken.reasons = vec![HealthIssue { code: "disk_full", detail: "the disk is full".to_owned() }];
+    broken.up = "../".to_owned();
+    same("overview-not-ready", &broken, &overview::page(&overview_view(rows()), &broken));
+}
+
+#[test]
+fn a_reader_is_offered_nothing_to_change() {
+    let reader = reader(Section::Overview);
+    let page = overview::page(&overview_view(rows()), &reader).into_string();
+    assert!(!page.contains("<form") && !page.contains("<button"), "{page}");
+    let columns = RowColumns { check: reader.may(Scope::EventsWrite), webhook: true, ended: false };
+    let table = delivery_rows::table(&[delivery_row(1, DeliveryStatus::Failed)], columns, "c", &reader);
+    assert!(!table.into_string().contains("<input"));
+}
+
+#[test]
+fn the_list_of_webhooks() {
+    let frame = frame(Section::Webhooks);
+    let view = |rows: Vec<WebhookRow>, query: &str| webhooks::WebhooksView {
+        total: rows.len(),
+        rows,
+        ask: Ask::parse(query),
+        counts: [3, 2, 2, 1, 0],
+        apps: Vec::new(),
+        skipped: 0,
+    };
+    same("webhooks", &frame, &webhooks::page(&view(rows(), "order=worst"), &frame));
+    same("webhooks-filtered-empty", &frame, &webhooks::page(&view(Vec::new(), "search=<x>"), &frame));
+}
+
+#[test]
+fn the_list_of_deliveries_in_its_states() {
+    let frame = frame(Section::Deliveries);
+    let rows = DeliveryStatus::ALL.into_iter().zip(1..).map(|(status, number)| delivery_row(number, status)).collect();
+    same("deliveries", &frame, &deliveries::page(&deliveries_view(rows, ""), &frame));
+    let failed = vec![delivery_row(1, DeliveryStatus::Failed)];
+    same("deliveries-failed", &frame, &deliveries::page(&deliveries_view(failed, "status=failed&last=24h"), &frame));
+    same(
+        "deliveries-incomplete",
+        &frame,
+        &deliveries::page(&deliveries_view(Vec::new(), "search=%3Cscript%3E"), &frame),
+    );
+}
+
+#[test]
+fn a_full_page_of_rows_is_small() {
+    let frame = frame(Section::Deliveries);
+    let rows = (0..40).map(|number| delivery_row(number, DeliveryStatus::Failed)).collect();
+    let mut view = deliveries_view(rows, "status=failed");
+    view.webhooks = (0..25).map(|number| hook(number, "erp-invoices", WebhookStatus::Enabled)).collect();
+    let page = frame.page("Deliveries", &deliveries::page(&view, &frame)).into_string();
+    assert!(page.len() <= PAGE_BYTES_MAX, "{}", page.len());
+}
+
+#[test]
+fn one_delivery_in_its_states() {
+    let frame = frame(Section::Deliveries);
+    let attempt = |number, made: AttemptMade| Attempt { made: AttemptMade { number, ..made }, ..Attempt::default() };
+    let row = delivery_row(1, DeliveryStatus::Retrying);
+    let mut view = delivery::DeliveryPageView {
+        delivery: row.delivery,
+        event: None,
+        data: Some(r#"{"order":"51840","list":[1,{}]}"#.to_owned()),
+        webhook: "crm-sync".to_owned(),
+        attempts: vec![
+            attempt(1, made(Some(500), AttemptOutcome::HttpStatus, "Internal Server Error")),
+            attempt(2, made(None, AttemptOutcome::ConnectRefused, "Connection refused")),
+            attempt(3, made(Some(429), AttemptOutcome::HttpStatus, "Too Many Requests")),
+        ],
+        chosen: 2,
+        planned: vec![(7_200, NOW.plus_ms(7_200_000)), (18_000, NOW.plus_ms(25_200_000))],
+        attempts_max: 10,
+        wait: None,
+    };
+    same("delivery", &frame, &delivery::page(&view, &frame));
+    view.attempts.clear();
+    view.data = None;
+    view.delivery = delivery_row(1, DeliveryStatus::Pending).delivery;
+    same("delivery-untried", &frame, &delivery::page(&view, &frame));
+}
+
+#[test]
+fn what_a_webhook_asks_and_tells() {
+    let frame = frame(Section::Webhooks);
+    let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
+    let failed = made(None, AttemptOutcome::TlsError, "invalid peer certificate: certificate expired");
+    same("webhook-test-failed", &frame, &test_result::page(&webhook, &failed, 3, &frame));
+    let arrived = made(Some(200), AttemptOutcome::Success, "");
+    same("webhook-test-arrived", &frame, &test_result::page(&webhook, &arrived, 3, &frame));
+    same("webhook-delete", &frame, &webhook_actions::delete_page(&webhook, Some("This is not its name."), &frame));
+    same("webhook-rotate", &frame, &webhook_actions::rotate_page(&webhook, &frame));
+    let secrets =
+        [("whsec_new".to_owned(), None), ("whsec_old".to_owned(), Some("2026-11-29T00:00:00.000Z".to_owned()))];
+    same("webhook-secret", &frame, &webhook_actions::secrets_page(&webhook, &secrets, &frame));
+}
+
+#[test]
+fn a_form_with_mistakes() {
+    let frame = frame(Section::Webhooks);
+    let view = webhook_form::WebhookFormView {
+        webhook: None,
+        form: PostedForm::parse(b"url=ftp%3A%2F%2Fx&filter=%7B"),
+        errors: vec![FieldError::new("/url", "must be http or https"), FieldError::new("/filter/path", "is required")],
+        apps: vec![("1".to_owned(), "halden".to_owned()), ("2".to_owned(), "<acme>".to_owned())],
+    };
+    same("webhook-new-mistakes", &frame, &webhook_form::page(&view, &frame));
+}
+
+#[test]
+fn replays_and_the_installation() {
+    let frame = frame(Section::Replays);
+    let spec = JobSpec {
+        webhook: Some(Id::from_u128(11)),
+        app: None,
+        from: Some(NOW.minus_ms(DAY_MS)),
+        to: None,
+        types: Vec::new(),
+        status: Some(DeliveryStatus::Failed),
+        missing: false,
+        rate_per_s: Some(20.0),
+        last: Default::default(),
+    };
+    let job = Job {
+        id: Id::from_u128(9),
+        org_id: Id::MIN,
+        spec,
+        status: JobStatus::Running,
+        matched: 41,
+        created: 30,
+        delivered: 28,
+        failed: 1,
+        created_at: NOW.minus_ms(5_000),
+        finished_at: None,
+        position: Id::MIN,
+        end: Id::MAX,
+        exhausted: false,
+    };
+    same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
+    same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
+    let form = PostedForm::parse(b"webhook=11&status=failed&from=2026-11-27T00%3A00%3A00Z&rate=20");
+    same("replay-confirm", &frame, &replays::confirm_page("erp-invoices", 10_001, &form, None, &frame));
+    let view = system::SystemPageView {
+        reasons: Vec::new(),
+        warnings: vec![HealthIssue { code: "clock", detail: "the clock steps".to_owned() }],
+        free_bytes: None,
+        min_free_bytes: 1_000_000_000,
+        partitions: 1,
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        written_bytes: 1_234_567,
+        public_url: "https://ops.example/<postrider>".to_owned(),
+    };
+    same("system", &frame, &system::page(&view, &frame));
+}

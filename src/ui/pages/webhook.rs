@@ -1,0 +1,343 @@
+//! One webhook: the reason of a failure, the waiting deliveries, the next request, the figures and the settings.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::native::webhooks;
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::time::HOUR_MS;
+use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
+use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
+use crate::rules::{circuit, histogram, hold};
+use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
+use crate::ui::ask::Ask;
+use crate::ui::chart;
+use crate::ui::frame::{Frame, Section, icon};
+use crate::ui::mood::{self, WebhookMood};
+use crate::ui::write::{self, foreign};
+
+use super::delivery_rows::{self, DeliveryRow, RowColumns};
+use super::webhook_rows::{self, WebhookRow};
+
+/// Deliveries in the list.
+const DELIVERIES_SHOWN: usize = 10;
+/// Entries of the audit in the list.
+const CHANGES_SHOWN: usize = 8;
+
+const TABS: [(&str, &str); 3] = [("", "All"), ("waiting", "Waiting"), ("failed", "Failed")];
+
+pub struct WebhookPageView {
+    pub row: WebhookRow,
+    pub state: WebhookState,
+    pub app: Option<Arc<App>>,
+    pub last: Option<Attempt>,
+    pub deliveries: Vec<DeliveryRow>,
+    /// The value of the chosen tab.
+    pub tab: &'static str,
+    pub changes: Vec<AuditRow>,
+    pub disable_at: Option<Time>,
+}
+
+/// `GET /ui/webhooks/{id}`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
+    let frame = Frame::new(context, request, Section::Webhooks);
+    let view = view(context, request, &webhook)?;
+    Ok(Step::Reply(frame.reply(StatusCode::OK, &webhook.name, &page(&view, &frame))))
+}
+
+fn view(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    webhook: &Arc<Webhook>,
+) -> Result<WebhookPageView, ApiError> {
+    let tenant = request.tenant();
+    let ask = Ask::of(request.http);
+    let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
+    let row = webhook_rows::read(context, tenant, webhook)?;
+    let deliveries = match request.may(Scope::EventsRead) {
+        true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
+        false => Vec::new(),
+    };
+    let changes = match request.may(Scope::Admin) {
+        true => {
+            let filter = AuditFilter { target: Some(webhook.id.to_string()), ..AuditFilter::default() };
+            let window = ListWindow { from: None, to: None, before: None, limit: CHANGES_SHOWN };
+            context.store.audit(tenant, &filter, window)?.rows
+        }
+        false => Vec::new(),
+    };
+    let state = circuit::shown(context.store.state(webhook.id), context.now);
+    Ok(WebhookPageView {
+        state,
+        app: context.registry.app(tenant, webhook.app_id).cloned(),
+        last: webhook_rows::newest_attempt(context, tenant, webhook.id)?,
+        deliveries,
+        tab,
+        changes,
+        disable_at: hold::disable_at(webhook, &state),
+        row,
+    })
+}
+
+fn newest(
+    context: &ApiContext<'_>,
+    tenant: TenantScope,
+    webhook: &Webhook,
+    tab: &str,
+) -> Result<Vec<Delivery>, ApiError> {
+    if tab == "waiting" {
+        let page = context.store.waiting(webhook.id, None, DELIVERIES_SHOWN, context.now)?;
+        return Ok(page.rows.into_iter().map(|(delivery, _)| delivery).collect());
+    }
+    let query = DeliveryQuery {
+        tenant,
+        webhook: Some(webhook.id),
+        event: None,
+        status: (tab == "failed").then(|| AnyOf::new(vec![DeliveryStatus::Failed])),
+        event_type: None,
+        status_code: None,
+        outcome: None,
+        search: None,
+        ended: TimeSpan::default(),
+        window: ListWindow { from: None, to: None, before: None, limit: DELIVERIES_SHOWN },
+    };
+    Ok(match tab {
+        "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,
+        _ => context.store.deliveries(&query, context.now)?.rows,
+    })
+}
+
+/// The page.
+pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
+    let webhook = &view.row.webhook;
+    let method = format!("{:?}", webhook.method).to_uppercase();
+    html! {
+        .head {
+            div {
+                p.crumb {
+                    a href=(frame.link("webhooks")) { "Webhooks" }
+                    @if let Some(app) = &view.app { " / " (foreign(&app.name)) }
+                }
+                h1 { (foreign(&webhook.name)) }
+                p.lead { (view.row.mood.tag()) " " code { (method) " " (foreign(&webhook.url)) } }
+                @if let Some(text) = &webhook.description { p.lead { (foreign(text)) } }
+            }
+            @if frame.may(Scope::WebhooksWrite) { (actions(view, frame)) }
+        }
+        (trouble(view, frame))
+        .cols.main {
+            div {
+                (figures(view, frame))
+                .panel {
+                    (chart::attempts("Attempts an hour", &view.row.hours, webhook_rows::day_start(frame.now), HOUR_MS))
+                }
+                @if frame.may(Scope::EventsRead) { (deliveries(view, frame)) }
+            }
+            div { (settings(webhook, frame)) (changes(view, frame)) }
+        }
+    }
+}
+
+fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
+    let webhook = &view.row.webhook;
+    let path = format!("webhooks/{}", webhook.id);
+    let at = |action: &str| format!("{path}/{action}");
+    html! {
+        .acts {
+            (frame.button(&at("test"), "btn main", "Send a test"))
+            @match webhook.status {
+                WebhookStatus::Enabled if view.row.mood == WebhookMood::Enabled => {
+                    (frame.button(&at("pause"), "btn", "Pause"))
+                }
+                WebhookStatus::Enabled => {
+                    (frame.button(&at("resume"), "btn", "Try now"))
+                    (frame.button(&at("pause"), "btn", "Pause"))
+                }
+                WebhookStatus::Paused => (frame.button(&at("resume"), "btn", "Resume")),
+                WebhookStatus::Disabled => (frame.button(&at("enable"), "btn", "Enable")),
+            }
+            @if frame.may(Scope::EventsWrite) {
+                a.btn href=(frame.link(&format!("replays/new?webhook={}", webhook.id))) { "Replay…" }
+            }
+            a.btn href=(frame.link(&at("edit"))) { "Edit" }
+        }
+    }
+}
+
+fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
+    let (row, state) = (&view.row, &view.state);
+    let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
+    let class = if row.mood.is_failing() { "note bad" } else { "note" };
+    html! {
+        @if row.mood.is_trouble() {
+            div class=(class) role="status" {
+                (icon(if row.mood.is_failing() { "bad" } else { "held" }))
+                div {
+                    p {
+                        @if let Some(since) = state.failing_since.filter(|_| row.mood.is_failing()) {
+                            b { "No attempt has succeeded since " (write::moment(since, frame.now)) "." } " "
+                        }
+                        (foreign(&mood::sentence(&row.reason))) ". "
+                        @if let Some(made) = failed { (foreign(&mood::meaning(made))) }
+                    }
+                    p {
+                        (waits(row, frame))
+                        @if let Some(at) = state.held_until().filter(|at| *at > frame.now) {
+                            " The next request goes at " (write::moment(at, frame.now)) ", " (mood::until(at, frame.now)) "."
+                        }
+                        @if let Some(at) = view.disable_at {
+                            " It is switched off at " (write::moment(at, frame.now)) " if nothing changes."
+                        }
+                    }
+                    @if let Some(error) = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error)) { p { code { (foreign(error)) } } }
+                }
+            }
+        }
+    }
+}
+
+fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
+    html! {
+        @if row.waiting == 0 {
+            "Nothing waits."
+        } @else {
+            (write::counted(row.waiting, "delivery waits and keeps its attempts", "deliveries wait and keep their attempts"))
+            @if let Some(since) = row.oldest_waiting { ", the oldest for " (write::age(frame.now.since(since))) }
+            "."
+        }
+    }
+}
+
+fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
+    let (ok, all) = view.row.day();
+    let sums = &view.row.figures.sums;
+    let [p50, p95] = [50, 95]
+        .map(|percent| histogram::percentile(&sums.histogram, percent).map_or_else(|| "–".to_owned(), write::millis));
+    let of_webhook = |status: &str| frame.link(&format!("deliveries?status={status}&webhook={}", view.row.webhook.id));
+    html! {
+        dl.panel.figs.four {
+            div {
+                dt { "Succeeded, 24 h" }
+                dd { (write::percent(ok, all).unwrap_or_else(|| "–".to_owned())) }
+                dd { (write::count(ok)) " of " (write::count(all)) }
+            }
+            div {
+                dt { "Waiting" }
+                dd { a href=(of_webhook("waiting")) { (write::count(view.row.waiting)) } }
+                dd {
+                    @match view.row.oldest_waiting {
+                        Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
+                        None => "nothing is late",
+                    }
+                }
+            }
+            div { dt { "Response, p95" } dd { (p95) } dd { "p50 " (p50) } }
+            div {
+                dt { "Failed for good" }
+                dd { a href=(of_webhook("failed")) { (write::count(sums.failed)) } }
+                dd { "of " (write::count(sums.deliveries)) " deliveries" }
+            }
+        }
+    }
+}
+
+fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
+    let id = view.row.webhook.id;
+    let columns = RowColumns { check: false, webhook: false, ended: view.tab == "failed" };
+    html! {
+        section.panel aria-labelledby="dl" {
+            header {
+                h2 #dl { "Deliveries" }
+                nav.seg aria-label="Status" {
+                    @for (tab, words) in TABS {
+                        a href={ "?status=" (tab) "#dl" } aria-current=[(tab == view.tab).then_some("true")] { (words) }
+                    }
+                }
+            }
+            @if view.deliveries.is_empty() {
+                .pad { p.muted { "None." } }
+            } @else {
+                (delivery_rows::table(&view.deliveries, columns, "Deliveries of this webhook", frame))
+            }
+            footer {
+                a href=(frame.link(&format!("deliveries?webhook={id}"))) { "All deliveries of this webhook" }
+                @if view.row.waiting > 0 && frame.may(Scope::WebhooksWrite)
+                    && frame.may(Scope::EventsWrite) && view.row.webhook.status == WebhookStatus::Enabled {
+                    (frame.button(&format!("webhooks/{id}/send-waiting"), "btn small", "Send what waits now"))
+                }
+            }
+        }
+    }
+}
+
+/// A retry schedule in words.
+pub fn schedule(seconds: &[u32]) -> String {
+    let steps: Vec<String> = seconds.iter().map(|s| write::age(i64::from(*s) * 1_000)).collect();
+    if steps.is_empty() { "none".to_owned() } else { steps.join(", ") }
+}
+
+fn settings(webhook: &Webhook, frame: &Frame) -> Markup {
+    let types = if webhook.event_types.is_empty() { "all".to_owned() } else { webhook.event_types.join(", ") };
+    let schemes: Vec<String> = webhook.signature.iter().map(|scheme| format!("{scheme:?}").to_lowercase()).collect();
+    let rate = webhook.rate_limit_per_s.map_or("no rate limit".to_owned(), |rate| format!("{rate} a second"));
+    let order = match webhook.ordered {
+        DeliveryOrder::No => "none",
+        DeliveryOrder::Webhook => "strict",
+        DeliveryOrder::Key => "strict for each ordering key",
+    };
+    let path = format!("webhooks/{}", webhook.id);
+    html! {
+        section.panel aria-labelledby="se" {
+            header {
+                h2 #se { "Settings" }
+                @if frame.may(Scope::WebhooksWrite) { a href=(frame.link(&format!("{path}/edit"))) { "Edit" } }
+            }
+            dl.facts {
+                div { dt { "Events" } dd { code { (foreign(&types)) } } }
+                @if !webhook.channels.is_empty() { div { dt { "Channels" } dd { code { (foreign(&webhook.channels.join(", "))) } } } }
+                @if let Some(filter) = &webhook.filter { div { dt { "Filter" } dd { code { (foreign(filter)) } } } }
+                div { dt { "Body" } dd { (format!("{:?}", webhook.field_set).to_lowercase()) } }
+                div { dt { "Signature" } dd { @if schemes.is_empty() { "none" } @else { (schemes.join(", ")) } } }
+                @if frame.may(Scope::WebhooksSecret) {
+                    div {
+                        dt { "Secret" }
+                        dd {
+                            (frame.button(&format!("{path}/secret"), "btn small", "Reveal")) " "
+                            @if frame.may(Scope::WebhooksWrite) { a href=(frame.link(&format!("{path}/rotate"))) { "Rotate…" } }
+                        }
+                    }
+                }
+                div { dt { "Retries" } dd { (schedule(&webhook.retry_schedule_s)) } }
+                div { dt { "Time limit" } dd { (write::millis(webhook.timeout_ms)) } }
+                div { dt { "At once" } dd { (webhook.max_in_flight) ", " (rate) } }
+                div { dt { "Order" } dd { (order) } }
+                div { dt { "Made" } dd { (write::moment(webhook.created_at, frame.now)) } }
+                div { dt { "Id" } dd { code { (webhook.id) } } }
+            }
+            @if frame.may(Scope::WebhooksWrite) {
+                footer { a href=(frame.link(&format!("{path}/delete"))) { "Delete…" } }
+            }
+        }
+    }
+}
+
+fn changes(view: &WebhookPageView, frame: &Frame) -> Markup {
+    html! {
+        @if !view.changes.is_empty() {
+            section.panel aria-labelledby="ch" {
+                header {
+                    h2 #ch { "Changes" }
+                    a href=(frame.link(&format!("audit?target={}", view.row.webhook.id))) { "Audit" }
+                }
+                ul.words {
+                    @for row in &view.changes {
+                        li { span.muted { (write::moment(row.at, frame.now)) } p { code { (foreign(&row.action)) } } }
+                    }
+                }
+            }
+        }
+    }
+}

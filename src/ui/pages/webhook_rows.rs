@@ -1,0 +1,158 @@
+//! Rows of webhooks: state, reason, the last day, and how much waits.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use crate::api::{ApiContext, ApiError};
+use crate::model::time::{DAY_MS, HOUR_MS};
+use crate::model::{Attempt, Time, Webhook, WebhookId};
+use crate::rules::{circuit, histogram};
+use crate::store::{AttemptQuery, ListWindow, TenantScope, WebhookFigures};
+use crate::ui::chart::{self, Bin};
+use crate::ui::frame::Frame;
+use crate::ui::mood::{self, WebhookMood};
+use crate::ui::write::{self, foreign};
+
+/// Hours of the small chart in a row.
+const HOURS: usize = 24;
+
+/// A webhook with its figures.
+pub struct WebhookRow {
+    pub webhook: Arc<Webhook>,
+    pub mood: WebhookMood,
+    /// Why it is in trouble. Empty if it is not.
+    pub reason: String,
+    pub hours: Vec<Bin>,
+    pub p95_ms: Option<u32>,
+    pub waiting: u64,
+    pub oldest_waiting: Option<Time>,
+    pub last_attempt_at: Option<Time>,
+    pub figures: WebhookFigures,
+}
+
+impl WebhookRow {
+    /// Succeeded attempts and all attempts of the last 24 hours.
+    pub fn day(&self) -> (u64, u64) {
+        let (ok, failed) = self.hours.iter().fold((0, 0), |(ok, failed), bin| (ok + bin.ok, failed + bin.failed));
+        (ok, ok + failed)
+    }
+}
+
+/// The start of the first of the last 24 clock hours.
+pub fn day_start(now: Time) -> Time {
+    Time(i64::from(now.hour()) * HOUR_MS).minus_ms(DAY_MS - HOUR_MS)
+}
+
+/// Reads the figures of a webhook.
+pub fn read(context: &ApiContext<'_>, tenant: TenantScope, webhook: &Arc<Webhook>) -> Result<WebhookRow, ApiError> {
+    let shown = circuit::shown(context.store.state(webhook.id), context.now);
+    let mood = WebhookMood::of(webhook, &shown);
+    let last = if mood.is_trouble() { newest_attempt(context, tenant, webhook.id)? } else { None };
+    let figures = context.store.figures(webhook.id, context.now)?;
+    let waiting = figures.sums.open();
+    Ok(WebhookRow {
+        mood,
+        reason: mood::reason(webhook, &shown, last.as_ref().map(|attempt| &attempt.made)),
+        hours: chart::bins(&figures.minutes, day_start(context.now), HOUR_MS, HOURS),
+        p95_ms: histogram::percentile(&figures.sums.histogram, 95),
+        waiting,
+        oldest_waiting: if waiting > 0 { context.store.waiting_since(webhook, context.now)? } else { None },
+        last_attempt_at: figures.sums.last_attempt_at,
+        figures,
+        webhook: webhook.clone(),
+    })
+}
+
+/// The newest attempt of a webhook.
+pub fn newest_attempt(
+    context: &ApiContext<'_>,
+    tenant: TenantScope,
+    webhook: WebhookId,
+) -> Result<Option<Attempt>, ApiError> {
+    let query = AttemptQuery {
+        tenant,
+        webhook: Some(webhook),
+        delivery: None,
+        event: None,
+        success: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        outcome: None,
+        search: None,
+        window: ListWindow { from: None, to: None, before: None, limit: 1 },
+    };
+    Ok(context.store.attempts(&query, context.now)?.rows.into_iter().next())
+}
+
+/// The order of a list of webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    Worst,
+    Busiest,
+    Name,
+    Newest,
+}
+
+/// Sorts rows.
+pub fn sort(rows: &mut [WebhookRow], order: RowOrder) {
+    match order {
+        RowOrder::Worst => rows.sort_by_key(|row| {
+            let (ok, all) = row.day();
+            (Reverse(row.mood), Reverse(row.waiting), Reverse(all - ok), Reverse(all))
+        }),
+        RowOrder::Busiest => rows.sort_by_key(|row| Reverse(row.day().1)),
+        RowOrder::Name => rows.sort_by_cached_key(|row| row.webhook.name.to_lowercase()),
+        RowOrder::Newest => rows.sort_by_key(|row| Reverse(row.webhook.id)),
+    }
+}
+
+/// The rows as a table.
+pub fn table(rows: &[WebhookRow], caption: &str, frame: &Frame) -> Markup {
+    html! {
+        table.fixed {
+            caption.vh { (caption) }
+            thead {
+                tr {
+                    th.w-state scope="col" { span.fold-h { "State" } }
+                    th scope="col" { "Webhook" }
+                    th.mid scope="col" { "Events" }
+                    th.w-spark.big scope="col" { "24 hours" }
+                    th.num.w-rate.big scope="col" { "Success" }
+                    th.num.w-rate.big scope="col" { "p95" }
+                    th.num.w-rate.big scope="col" { "Waiting" }
+                    th.num.w-when scope="col" { "Last try" }
+                }
+            }
+            tbody { @for row in rows { (table_row(row, frame)) } }
+        }
+    }
+}
+
+fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
+    let webhook = &row.webhook;
+    let (ok, all) = row.day();
+    let success = write::percent(ok, all).unwrap_or_else(|| "–".to_owned());
+    let types = if webhook.event_types.is_empty() { "all".to_owned() } else { webhook.event_types.join(", ") };
+    html! {
+        tr {
+            td.w-state { (row.mood.folded()) }
+            td {
+                a.key href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) }
+                span.sub.cut { @if row.reason.is_empty() { (foreign(&webhook.url)) } @else { (foreign(&row.reason)) } }
+                span.sub.only-small { (success) " · " (write::count(row.waiting)) " waiting" }
+            }
+            td.mid { code.cut { (foreign(&types)) } }
+            td.big { (chart::spark(&row.hours)) }
+            td.num.big { (success) }
+            td.num.big { @match row.p95_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num.big {
+                @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
+                @if let Some(since) = row.oldest_waiting { span.sub { (write::age(frame.now.since(since))) } }
+            }
+            td.num.w-when.nowrap { @match row.last_attempt_at { Some(at) => (write::ago(at, frame.now)), None => "–" } }
+        }
+    }
+}

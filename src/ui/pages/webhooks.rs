@@ -1,0 +1,170 @@
+//! The list of webhooks, worst first.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use maud::{Markup, html};
+
+use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::webhook::WebhookStatus;
+use crate::model::{App, Scope, Webhook};
+use crate::store::Search;
+use crate::ui::ask::Ask;
+use crate::ui::frame::{Frame, Section};
+use crate::ui::mood::WebhookMood;
+use crate::ui::write::{self, foreign};
+
+use super::webhook_rows::{self, RowOrder, WebhookRow};
+
+/// Rows of a page.
+const ROWS_MAX: usize = 50;
+
+const STATES: [(&str, &str); 5] =
+    [("", "All"), ("trouble", "Trouble"), ("enabled", "Enabled"), ("paused", "Paused"), ("disabled", "Disabled")];
+const ORDERS: [(&str, &str, RowOrder); 4] = [
+    ("worst", "Worst first", RowOrder::Worst),
+    ("busiest", "Busiest first", RowOrder::Busiest),
+    ("name", "Name", RowOrder::Name),
+    ("newest", "Newest", RowOrder::Newest),
+];
+
+pub struct WebhooksView {
+    pub rows: Vec<WebhookRow>,
+    pub ask: Ask,
+    /// Webhooks that pass the search and the app, of each state of `STATES`.
+    pub counts: [usize; 5],
+    pub apps: Vec<Arc<App>>,
+    /// Webhooks before the first row.
+    pub skipped: usize,
+    /// Webhooks of the chosen state.
+    pub total: usize,
+}
+
+/// `GET /ui/webhooks`.
+pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let frame = Frame::new(context, request, Section::Webhooks);
+    let view = view(context, request)?;
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Webhooks", &page(&view, &frame))))
+}
+
+fn has_state(state: &str, webhook: &Webhook, mood: WebhookMood) -> bool {
+    match state {
+        "trouble" => mood.is_trouble(),
+        "enabled" => webhook.status == WebhookStatus::Enabled,
+        "paused" => webhook.status == WebhookStatus::Paused,
+        "disabled" => webhook.status == WebhookStatus::Disabled,
+        _ => true,
+    }
+}
+
+fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<WebhooksView, ApiError> {
+    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let search = ask.get("search").map(Search::new);
+    let app = ask.get("app").and_then(|name| context.registry.app_named(tenant, name)).map(|app| app.id);
+    let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 5]);
+    let mut wanted = Vec::new();
+    for webhook in context.registry.webhooks_within(tenant) {
+        let is_found = search.as_ref().is_none_or(|search| {
+            search.within(&webhook.name) || search.within(&webhook.url) || search.is(&webhook.id.to_string())
+        });
+        if !is_found || app.is_some_and(|app| app != webhook.app_id) {
+            continue;
+        }
+        let mood = WebhookMood::now(context, webhook);
+        for (count, (name, _)) in counts.iter_mut().zip(STATES) {
+            *count += usize::from(has_state(name, webhook, mood));
+        }
+        if has_state(state, webhook, mood) {
+            wanted.push(webhook);
+        }
+    }
+    let total = wanted.len();
+    let mut rows = wanted
+        .into_iter()
+        .map(|webhook| webhook_rows::read(context, tenant, webhook))
+        .collect::<Result<Vec<_>, _>>()?;
+    let order = ORDERS.into_iter().find(|(name, _, _)| ask.get("order") == Some(name));
+    webhook_rows::sort(&mut rows, order.map_or(RowOrder::Worst, |(_, _, order)| order));
+    let skipped = ask.get("cursor").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0).min(total);
+    rows.drain(..skipped);
+    rows.truncate(ROWS_MAX);
+    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
+    Ok(WebhooksView { rows, ask, counts, apps, skipped, total })
+}
+
+/// The page.
+pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div { h1 { "Webhooks" } }
+            .acts {
+                @if frame.may(Scope::WebhooksWrite) {
+                    a.btn.main href=(frame.link("webhooks/new")) { "New webhook" }
+                }
+            }
+        }
+        (filters(view))
+        section.panel {
+            @if view.rows.is_empty() {
+                .pad {
+                    @if view.counts[0] == 0 && view.ask == Ask::default() {
+                        p { "No webhook yet. A webhook is a URL and which events it wants." }
+                    } @else {
+                        p { "No webhook passes these filters. " a href="?" { "Show all" } }
+                    }
+                }
+            } @else {
+                (webhook_rows::table(&view.rows, "Webhooks", frame))
+            }
+            footer {
+                span { (write::counted(view.total as u64, "webhook", "webhooks")) }
+                span.muted { "Success over 24 hours, p95 over all time" }
+                @if view.skipped + view.rows.len() < view.total {
+                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (view.skipped + view.rows.len()) } {
+                        "More"
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn filters(view: &WebhooksView) -> Markup {
+    let (state, order) = (view.ask.get("state").unwrap_or_default(), view.ask.get("order").unwrap_or("worst"));
+    html! {
+        form.filters {
+            label.grow {
+                span.vh { "Search names and URLs" }
+                input type="search" name="search" placeholder="Search names and URLs"
+                    value=(view.ask.get("search").unwrap_or_default());
+            }
+            nav.seg aria-label="State" {
+                @for ((value, word), count) in STATES.into_iter().zip(view.counts) {
+                    a href=(view.ask.with("state", value).link()) aria-current=[(value == state).then_some("true")] {
+                        (word) " " span.n { (count) }
+                    }
+                }
+            }
+            @if view.apps.len() > 1 {
+                label {
+                    span.vh { "App" }
+                    select name="app" {
+                        option value="" { "All apps" }
+                        @for app in &view.apps {
+                            @let id = app.id.to_string();
+                            option value=(id) selected[view.ask.get("app") == Some(&id)] { (foreign(&app.name)) }
+                        }
+                    }
+                }
+            }
+            label {
+                span.vh { "Order" }
+                select name="order" {
+                    @for (value, words, _) in ORDERS { option value=(value) selected[value == order] { (words) } }
+                }
+            }
+            @if !state.is_empty() { input type="hidden" name="state" value=(state); }
+            button.btn type="submit" { "Filter" }
+        }
+    }
+}

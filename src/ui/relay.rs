@@ -1,0 +1,75 @@
+//! Relays a form to the handler of the API that does the same: its fields become the JSON that the API reads.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use crate::api::params::Params;
+use crate::api::request_context::PathSegments;
+use crate::api::route::Handler;
+use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, RequestContext, Step};
+
+use super::form::{ONCE_FIELD, PostedForm};
+
+/// The continuation with the API's response.
+type Reshape = Box<dyn FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send>;
+
+/// One call of a handler of the API.
+pub struct ApiCall<'a> {
+    pub handler: Handler,
+    /// The text of a JSON object. Empty for no body.
+    pub body: String,
+    /// Its `once` is sent as `Idempotency-Key`. `None` for a call that makes nothing.
+    pub form: Option<&'a PostedForm>,
+}
+
+/// Runs `call` with the caller and the path of `request`, and shows its response by `reshape`.
+///
+/// # Errors
+/// Those of the handler, before it returns a step.
+pub fn relay(
+    context: &mut ApiContext<'_>,
+    request: &RequestContext<'_>,
+    call: &ApiCall<'_>,
+    reshape: impl FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send + 'static,
+) -> Result<Step, ApiError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let once = call.form.map(|form| form.get(ONCE_FIELD)).filter(|once| !once.is_empty());
+    if let Some(once) = once.and_then(|once| HeaderValue::from_str(once).ok()) {
+        headers.insert("idempotency-key", once);
+    }
+    let body = Bytes::from(call.body.clone());
+    let inner = HttpRequest {
+        method: Method::POST,
+        path: request.http.path.clone(),
+        query: None,
+        headers,
+        body,
+        remote: request.http.remote,
+        request_id: request.http.request_id.clone(),
+    };
+    let path = PathSegments(request.path.0.clone());
+    let inner = RequestContext { http: &inner, principal: request.principal, path: &path, query: Params::default() };
+    let step = (call.handler)(context, &inner)?;
+    reshaped(step, Box::new(reshape))
+}
+
+fn reshaped(step: Step, reshape: Reshape) -> Result<Step, ApiError> {
+    Ok(match step {
+        Step::Reply(response) => Step::Reply(reshape(response)?),
+        Step::Apply { write_request, then } => {
+            Step::Apply { write_request, then: Box::new(move |result| reshaped(then(result)?, reshape)) }
+        }
+        Step::Test { test_send, then } => {
+            Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape)) }
+        }
+        Step::Wait { .. } => return Err(ApiError::internal("a form has no answer to wait for")),
+    })
+}
+
+/// The member of a JSON response. Null if there is none.
+pub fn member(response: &HttpResponse, name: &str) -> Value {
+    serde_json::from_slice::<Value>(&response.body).map_or(Value::Null, |mut value| value[name].take())
+}

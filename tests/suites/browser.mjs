@@ -1,0 +1,325 @@
+// The flows of browser.sh in a headless Chromium. Every page that is visited is also checked by axe-core, in both colour
+// schemes and at several widths; a console message, a page error or a scroll bar to the side fails the flow.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+
+const require = createRequire(`${process.env.NODE_FOLDER}/package.json`);
+const { chromium } = require("playwright-core");
+const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const { URL_OF_DAEMON: daemon, KEY: key, CHROMIUM: executablePath } = process.env;
+const only = process.argv[2] ?? "";
+const base = `${daemon}/ui/`;
+
+// A receiver on this machine, whose answer changes.
+const answers = { status: 200, headers: {} };
+const receiver = http.createServer((request, response) => {
+  request.resume();
+  request.on("end", () => {
+    response.writeHead(answers.status, { "content-type": "application/json", ...answers.headers });
+    response.end(JSON.stringify({ said: `</pre><script>alert(${answers.status})</script>` }));
+  });
+}).listen(0, "127.0.0.1");
+await new Promise((ready) => receiver.once("listening", ready));
+const receiverUrl = `http://127.0.0.1:${receiver.address().port}/`;
+
+async function api(method, path, body) {
+  const answer = await fetch(daemon + path, {
+    method,
+    headers: { authorization: `Bearer ${key}`, ...(body ? { "content-type": "application/json" } : {}) },
+    body: body && JSON.stringify(body),
+  });
+  const text = await answer.text();
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${text}`);
+  return text ? JSON.parse(text) : null;
+}
+const webhook = (name, more = {}) => api("POST", "/v1/webhooks", { name, url: receiverUrl, ...more });
+const publish = (type, event_id) => api("POST", "/v1/events", { type, event_id, data: { id: 1, "<b>": "</td>" } });
+async function until(what, look) {
+  for (let tries = 0; tries < 300; tries += 1) {
+    const found = await look();
+    if (found) return found;
+    await new Promise((next) => setTimeout(next, 100));
+  }
+  throw new Error(`never happened: ${what}`);
+}
+const deliveries = async (query) => (await api("GET", `/v1/deliveries?${query}`)).data;
+
+const browser = await chromium.launch({
+  executablePath,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"],
+});
+const problems = [];
+async function newPage(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  // Chromium tells what it clears at a logout.
+  const allowed = ["Clear-Site-Data", ...(options.allowed ?? [])];
+  page.on("console", (message) => {
+    if (!allowed.some((text) => message.text().includes(text))) problems.push(`${page.url()}: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => problems.push(`${page.url()}: ${error.message}`));
+  return page;
+}
+async function logIn(page, text = key, at = base) {
+  await page.goto(`${at}login`);
+  await page.fill("#key", text);
+  await page.click("button[type=submit]");
+  await page.waitForLoadState();
+}
+const shows = async (page, text) => assert.ok((await page.textContent("main")).includes(text), `${page.url()}: no ${text}`);
+const press = (page, words) => page.click(`main button:text-is("${words}"), main a.btn:text-is("${words}")`);
+
+const flows = {
+  async "log in with a wrong key, then with the right one, and back to the page that was asked for"() {
+    const page = await newPage({ allowed: ["401 (Unauthorized)"] });
+    await page.goto(`${base}deliveries?status=failed&last=24h`);
+    await page.fill("#key", "pr_wrong");
+    await page.click("button[type=submit]");
+    await shows(page, "There is no such key");
+    await page.fill("#key", key);
+    await page.click("button[type=submit]");
+    assert.equal(page.url(), `${base}deliveries?status=failed&last=24h`);
+  },
+  async "after logging out the back button shows nothing"() {
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}webhooks`);
+    await page.click("text=Log out");
+    await shows(page, "You are logged out.");
+    await page.goBack();
+    assert.ok(page.url().includes("login"), page.url());
+  },
+  async "a link from another site arrives logged in"() {
+    const page = await newPage();
+    await logIn(page);
+    const other = http.createServer((_, response) => {
+      response.writeHead(200, { "content-type": "text/html" });
+      response.end(`<!doctype html><link rel=icon href="data:,"><a href="${base}webhooks">here</a>`);
+    }).listen(0, "127.0.0.1");
+    await new Promise((ready) => other.once("listening", ready));
+    await page.goto(`http://localhost:${other.address().port}/`);
+    await page.click("a");
+    await page.waitForSelector("h1:text-is('Webhooks')");
+    other.close();
+  },
+  async "a proxy may add a prefix"() {
+    const { port } = new URL(daemon);
+    const proxy = http.createServer((request, response) => {
+      const path = request.url.replace(/^\/ops\/postrider/, "");
+      const onward = http.request({ port, path, method: request.method, headers: request.headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      });
+      request.pipe(onward);
+    }).listen(0, "127.0.0.1");
+    await new Promise((ready) => proxy.once("listening", ready));
+    const page = await newPage();
+    const under = `http://127.0.0.1:${proxy.address().port}/ops/postrider/ui/`;
+    await logIn(page, key, under);
+    assert.equal(page.url(), under);
+    await page.click("nav >> text=Webhooks");
+    await page.click("main tbody a.key");
+    assert.ok(page.url().startsWith(`${under}webhooks/`));
+    proxy.close();
+  },
+  async "a failing receiver is found, understood, tested, and its backlog sent in few clicks"() {
+    answers.status = 503;
+    await webhook("night", { event_types: ["night.*"], retry_schedule_s: [3600, 3600] });
+    for (let n = 0; n < 4; n += 1) await publish("night.work", `night-${n}`);
+    await until("failures", async () => (await deliveries("type=night.work&status=retrying")).length >= 2);
+    const page = await newPage();
+    await logIn(page);
+    await shows(page, "night: 503 Service Unavailable");
+    await page.click("main .needs a:text-is('night')");
+    await shows(page, "No attempt has succeeded since");
+    answers.status = 200;
+    await press(page, "Send a test");
+    await shows(page, "The test arrived.");
+    await page.click("main button:has-text('Send what waits now')");
+    await page.waitForSelector("text=is sent now.");
+    await until("all arrive", async () => (await deliveries("type=night.work&status=delivered")).length === 4);
+  },
+  async "pause and resume"() {
+    const { id } = await webhook("held");
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}webhooks/${id}`);
+    await press(page, "Pause");
+    await shows(page, "Paused. What is published waits");
+    await page.goto(base);
+    await page.click("main .needs button:text-is('Resume')");
+    await shows(page, "Resumed.");
+    assert.equal((await api("GET", `/v1/webhooks/${id}`)).status, "enabled");
+  },
+  async "find by event_id and by id"() {
+    const { id } = await publish("found.one", "found-4711");
+    const page = await newPage();
+    await logIn(page);
+    await page.keyboard.press("/");
+    await page.keyboard.type("found-4711");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(`${base}events/${id}`);
+    await page.fill("input[name=q]", id);
+    await page.press("input[name=q]", "Enter");
+    await page.waitForURL(`${base}events/${id}`);
+  },
+  async "filters are in the address, and survive a reload"() {
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}deliveries`);
+    await page.selectOption("select[name=last]", "1h");
+    await page.waitForURL(/last=1h/);
+    await page.click("main nav >> text=Delivered");
+    await page.reload();
+    assert.match(page.url(), /last=1h.*status=delivered/);
+    assert.equal(await page.getAttribute("main nav a[aria-current]", "href"), "?last=1h&status=delivered");
+    await page.goBack();
+    assert.doesNotMatch(page.url(), /status/);
+  },
+  async "chosen deliveries and all of a filter are sent again"() {
+    answers.status = 422;
+    const { id } = await webhook("again", { event_types: ["again.*"], retry_schedule_s: [] });
+    for (let n = 0; n < 3; n += 1) await publish("again.work", `again-${n}`);
+    await until("failures", async () => (await deliveries("type=again.work&status=failed")).length === 3);
+    answers.status = 200;
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
+    await page.check("tbody tr:first-child input[type=checkbox]");
+    await press(page, "Send the chosen again");
+    await shows(page, "The chosen deliveries are sent again.");
+    await until("one arrives", async () => (await deliveries("type=again.work&status=delivered")).length === 1);
+    await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
+    await press(page, "Send all again…");
+    await press(page, "Count first");
+    await shows(page, "Nothing has been sent yet");
+    await page.click("main button:has-text('Send ')");
+    await page.waitForURL(/replays\/[0-9a-f-]{36}/);
+    await until("all arrive", async () => (await deliveries("type=again.work&status=delivered")).length >= 3);
+  },
+  async "a webhook is made with mistakes, then right; its secret is rotated and revealed"() {
+    const page = await newPage({ allowed: ["422 (Unprocessable"] });
+    await logIn(page);
+    await page.goto(`${base}webhooks/new`);
+    await page.fill("#url", "ftp://nowhere");
+    await press(page, "Save");
+    await shows(page, "Nothing was saved: 1 field is wrong.");
+    await page.fill("#url", receiverUrl);
+    await page.fill("#name", "made-here");
+    await press(page, "Save");
+    await shows(page, "made-here is made");
+    await press(page, "Open");
+    await page.click("text=Rotate…");
+    await press(page, "Rotate");
+    await shows(page, "Old");
+    await press(page, "Back");
+    await press(page, "Reveal");
+    await shows(page, "whsec_");
+    await page.goto(`${base}audit?action=webhook.read_secret`);
+    await shows(page, "webhook.read_secret");
+  },
+  async "live goes on, and stands still under the pointer"() {
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}live`);
+    await publish("live.first");
+    await page.waitForSelector("tbody >> text=live.first");
+    await page.hover("table");
+    await publish("live.second");
+    await page.waitForSelector("[data-live-more]:visible");
+    assert.equal(await page.locator("tbody >> text=live.second").count(), 0);
+    await page.click("[data-live-more]");
+    await page.waitForSelector("tbody >> text=live.second");
+  },
+  async "by the keyboard alone"() {
+    const page = await newPage();
+    await logIn(page);
+    for (const [letter, heading] of [["d", "Deliveries"], ["w", "Webhooks"], ["e", "Events"], ["o", "Overview"]]) {
+      await page.keyboard.press("g");
+      await page.keyboard.press(letter);
+      await page.waitForSelector(`h1:text-is('${heading}')`);
+    }
+    await page.goto(`${base}deliveries`);
+    await page.keyboard.press("j");
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/deliveries\/[0-9a-f-]{36}/);
+  },
+  async "without scripts"() {
+    const { id } = await webhook("scriptless");
+    const page = await newPage({ javaScriptEnabled: false });
+    await logIn(page);
+    await page.goto(`${base}deliveries`);
+    await page.selectOption("select[name=outcome]", "2xx");
+    await press(page, "Filter");
+    assert.match(page.url(), /outcome=2xx/);
+    await page.click("tbody a.key >> nth=0");
+    await press(page, "Send again");
+    await shows(page, "It is sent now.");
+    await page.goto(`${base}webhooks/${id}`);
+    await press(page, "Pause");
+    await shows(page, "Paused.");
+    await page.click("text=Log out");
+  },
+  async "a key that only reads sees nothing to press"() {
+    const made = await api("POST", "/v1/keys", { name: "reader", scopes: ["events:read", "webhooks:read"] });
+    const page = await newPage();
+    await logIn(page, made.key);
+    for (const path of ["", "webhooks", "deliveries", "events"]) {
+      await page.goto(base + path);
+      assert.equal(await page.locator("main form[method=post]").count(), 0, path);
+    }
+    await api("DELETE", `/v1/keys/${made.id}`);
+    await page.goto(base);
+    assert.ok(page.url().includes("login"), "a revoked key ends its sessions");
+  },
+  async "axe-core finds nothing, and nothing scrolls sideways"() {
+    const rows = (await api("GET", "/v1/webhooks")).data;
+    const [delivery] = await deliveries("status=delivered");
+    const [event] = (await api("GET", "/v1/events")).data;
+    const paths = ["", "webhooks", "webhooks/new", `webhooks/${rows[0].id}`, `webhooks/${rows[0].id}/edit`,
+      `webhooks/${rows[0].id}/delete`, "deliveries", "deliveries?status=failed", `deliveries/${delivery.id}`, "events",
+      "events/new", `events/${event.id}`, "live", "replays", "replays/new", "find?q=a", "apps", "keys", "audit", "system"];
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await newPage({ colorScheme, bypassCSP: true });
+      await logIn(page);
+      for (const width of [320, 390, 820, 1280]) {
+        await page.setViewportSize({ width, height: 900 });
+        for (const path of paths) {
+          await page.goto(base + path);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+          if (wide > width) problems.push(`${path} is ${wide} px wide at ${width}`);
+          await page.evaluate(axe);
+          const found = await page.evaluate(async () => {
+            const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+            const { violations } = await globalThis.axe.run(document, { runOnly });
+            return violations.map((one) => `${one.id} ${one.nodes[0].html.slice(0, 160)}`);
+          });
+          problems.push(...found.map((one) => `${path} at ${width}, ${colorScheme}: ${one}`));
+        }
+      }
+    }
+  },
+};
+
+let failed = 0;
+for (const [name, flow] of Object.entries(flows)) {
+  if (!name.includes(only)) continue;
+  problems.length = 0;
+  answers.status = 200;
+  try {
+    await flow();
+    assert.deepEqual(problems, []);
+    console.log(`ok: ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED: ${name}\n  ${error.message}`);
+  }
+  for (const context of browser.contexts()) await context.close();
+}
+await browser.close();
+receiver.close();
+process.exit(failed === 0 ? 0 : 1);

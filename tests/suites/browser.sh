@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The pages in a real Chromium: flows from the login to the mended receiver, with and without scripts, and axe-core over
+# every page in both colour schemes and at four widths (browser.mjs).
+#
+# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, and is
+# skipped where there is none. Installs playwright-core and axe-core into a temporary directory. A word as argument
+# runs the flows whose names contain it.
+source "$(dirname "$0")/support/suite.bash"
+
+chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
+if [ -z "$chromium" ] || ! command -v npm >/dev/null; then
+    echo "skipped: there is no Chromium (apt-get install chromium), or no npm"
+    exit 0
+fi
+
+echo "installing the libraries"
+npm install --silent --no-audit --no-fund --prefix "$work/node" playwright-core@1.64 axe-core@4
+
+start_daemon
+URL_OF_DAEMON=$url KEY=$key CHROMIUM=$chromium NODE_FOLDER=$work/node node tests/suites/browser.mjs "$@"
