@@ -28,8 +28,8 @@ use crate::store::{INDEXED_ROWS_MAX, QUEUES_MAX, Search};
 
 use super::stats::{self, HourView};
 use super::stats_counts::{CountsView, ResponseTimesView};
-use super::webhook_view::WebhookView;
 use super::webhook_live::WebhookLive;
+use super::webhook_view::WebhookView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS, state_now};
 
 pub const INCLUDE: Param =
