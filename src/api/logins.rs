@@ -155,6 +155,7 @@ mod tests {
             expires_at: None,
             rate_per_s: None,
             installation: false,
+            makers: Vec::new(),
         };
         let logins = Logins::default();
         logins.put_link("a", &key, Time(100));

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_bins_hold_the_attempts_of_their_time_only() {
-        let counts = |attempts, failures| Minute { started: 0, attempts, failures };
+        let counts = |attempts, failures| Minute { attempts, failures, ..Minute::default() };
         let from = Time(100 * MINUTE_MS);
         let minutes =
             [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];

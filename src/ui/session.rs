@@ -204,6 +204,7 @@ mod tests {
             expires_at: None,
             rate_per_s: None,
             installation: false,
+            makers: Vec::new(),
         }
     }
 

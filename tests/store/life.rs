@@ -159,8 +159,9 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         missing: false,
         rate_per_s: None,
         last: Default::default(),
+        waiting: false,
     };
-    let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
+    let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap().matched;
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));
     let Ok(Receipt::Job(mut job)) = made else { panic!("{made:?}") };
     while !job.exhausted {

@@ -43,6 +43,7 @@ fn key(scopes: &[Scope]) -> ApiKey {
         expires_at: None,
         rate_per_s: None,
         installation: true,
+        makers: Vec::new(),
     }
 }
 
@@ -319,6 +320,7 @@ fn replays_and_the_installation() {
         missing: false,
         rate_per_s: Some(20.0),
         last: Default::default(),
+        waiting: false,
     };
     let job = Job {
         id: Id::from_u128(9),
@@ -334,6 +336,7 @@ fn replays_and_the_installation() {
         position: Id::MIN,
         end: Id::MAX,
         exhausted: false,
+        mark: None,
     };
     same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
     same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
