@@ -20,7 +20,7 @@ pub const MUTANTS: [(&str, &str); 20] = [
     ("narrowed_before_commit", "A partition is listed as sealed before its write-ahead log is in its file."),
     ("outcome_twice", "An outcome that met a full disk is recorded twice once there is space."),
     ("rate_ignored", "A webhook's `rate_limit_per_s` does not bound its rate."),
-    ("removed_leaves_queue", "The ordered deliveries of a removed webhook stay open behind the head of their queue."),
+    ("removed_still_counts", "The outcome of a request to a removed webhook decides about its delivery."),
     ("retention_drops_live", "Retention counts from the first event of a partition instead of its last."),
     ("stop_forgets_records", "A stop says that the write-ahead log is not needed, and leaves its records there."),
     ("unreadable_is_absent", "An event in a file that fails is told to be missing."),
@@ -33,7 +33,7 @@ pub const FOUND_BY_ORACLE: [&str; 6] = [
     "follower_misses_state",
     "gap_unread",
     "merge_misplaces",
-    "removed_leaves_queue",
+    "removed_still_counts",
 ];
 
 /// The environment variable that selects a mutant.

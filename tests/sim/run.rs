@@ -151,7 +151,7 @@ async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: 
     }
     living.spawn_local(Handler { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
     living.spawn_local(Reader { outside: outside.clone(), api: Api::default() }.run());
-    living.spawn_local(Checker { outside: outside.clone(), api: Api::default() }.run());
+    living.spawn_local(Checker { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
     auditor.run().await;
     while living.join_next().await.is_some() {}
     while outside.open.get() > 0 {

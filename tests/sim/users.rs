@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::expectations::Kind;
-use super::plan::REPLAYED_AGE_MS_MAX;
+use super::expectations::{Accepted, Kind};
+use super::plan::{REPLAYED_AGE_MS_MAX, RETENTION_MS};
 use super::producers::Outside;
 use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};
@@ -22,7 +22,9 @@ const FED_WITHIN_MS: i64 = 30_000;
 /// Time between two rounds of the checker, and while the disk fails.
 const CHECK_MS: u64 = 120_000;
 const CHECK_FAILING_MS: u64 = 2_000;
-/// The newest events that a round asks for.
+/// Time before the end of its retention in which an event is not asked for.
+const CHECK_EDGE_MS: i64 = 600_000;
+/// The newest events that a round asks for, and as many others.
 const CHECKED_EVENTS: usize = 3;
 
 /// Pauses and resumes webhooks, and requests replays.
@@ -91,6 +93,7 @@ impl Handler {
 pub struct Checker {
     pub outside: Outside,
     pub api: Api,
+    pub rng: Rng,
 }
 
 impl Checker {
@@ -99,11 +102,7 @@ impl Checker {
             let now = elapsed_ms();
             let fails = self.outside.book.borrow().has_trouble(&[Kind::Disk], now, now);
             sleep_ms(if fails { CHECK_FAILING_MS } else { CHECK_MS }).await;
-            let newest: Vec<u128> = {
-                let book = self.outside.book.borrow();
-                book.accepted.iter().rev().take(CHECKED_EVENTS).map(|accepted| accepted.event).collect()
-            };
-            for event in newest {
+            for event in self.chosen() {
                 let path = format!("/v1/events/{}", uuid::Uuid::from_u128(event));
                 let answer = self.api.ask("GET", &path, None, bytes::Bytes::new()).await;
                 if answer.is_some_and(|answer| answer.status == 404) {
@@ -112,6 +111,18 @@ impl Checker {
                 }
             }
         }
+    }
+
+    /// The newest events, and as many of any age within the retention, whose partitions are read from the disk.
+    fn chosen(&mut self) -> Vec<u128> {
+        let book = self.outside.book.borrow();
+        let oldest = START.plus_ms(elapsed_ms() - RETENTION_MS + CHECK_EDGE_MS);
+        let is_kept = |accepted: &&Accepted| (accepted.event >> 80) as i64 > oldest.0;
+        let kept: Vec<u128> = book.accepted.iter().filter(is_kept).map(|accepted| accepted.event).collect();
+        let newest = kept.iter().rev().take(CHECKED_EVENTS).copied();
+        let any =
+            (0..CHECKED_EVENTS).filter_map(|_| kept.get(self.rng.below(kept.len().max(1) as u64) as usize).copied());
+        newest.chain(any).collect()
     }
 }
 

@@ -44,7 +44,7 @@ impl PartitionBatch<'_> {
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (&webhook, made.success, next) {
             // The delivery has read as cancelled since its webhook was removed.
-            (None, ..) => TransitionInput::Cancelled,
+            (None, ..) if !mutant!("removed_still_counts") => TransitionInput::Cancelled,
             (_, true, _) => TransitionInput::Succeeded,
             (_, false, Some(_)) => TransitionInput::FailedWithRetry,
             (_, false, None) => TransitionInput::FailedForGood,

@@ -12,15 +12,15 @@ const KEY_MARKS: u32 = 6;
 
 /// The filter of one run.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct FingerprintFilter {
     words: Vec<u64>,
 }
 
-impl Filter {
+impl FingerprintFilter {
     /// The filter of these keys.
-    pub fn of(keys: impl ExactSizeIterator<Item = u32>) -> Filter {
+    pub fn of(keys: impl ExactSizeIterator<Item = u32>) -> FingerprintFilter {
         let lines = (keys.len() * KEY_BITS).div_ceil(LINE_WORDS * 64);
-        let mut filter = Filter { words: vec![0; lines * LINE_WORDS] };
+        let mut filter = FingerprintFilter { words: vec![0; lines * LINE_WORDS] };
         for key in keys {
             let line = filter.line_of(key);
             marks(key).for_each(|bit| filter.words[line + bit / 64] |= 1 << (bit % 64));
@@ -50,8 +50,8 @@ impl Filter {
     }
 
     /// The filter of stored words. `None` if they are no whole lines.
-    pub fn from_words(words: Vec<u64>) -> Option<Filter> {
-        words.len().is_multiple_of(LINE_WORDS).then_some(Filter { words })
+    pub fn from_words(words: Vec<u64>) -> Option<FingerprintFilter> {
+        words.len().is_multiple_of(LINE_WORDS).then_some(FingerprintFilter { words })
     }
 }
 
@@ -72,17 +72,17 @@ mod tests {
 
     #[test]
     fn every_key_is_found_and_few_others() {
-        let filter = Filter::of(keys(0..10_000).into_iter());
+        let filter = FingerprintFilter::of(keys(0..10_000).into_iter());
         assert!(keys(0..10_000).into_iter().all(|key| filter.may_have(key)));
         let strangers = keys(10_000..110_000).into_iter().filter(|key| filter.may_have(*key)).count();
         assert!(strangers < 1_500, "{strangers} of 100000");
-        let again = Filter::from_words(filter.words().to_vec()).unwrap();
+        let again = FingerprintFilter::from_words(filter.words().to_vec()).unwrap();
         assert!(keys(0..10_000).into_iter().all(|key| again.may_have(key)));
-        assert!(Filter::from_words(vec![0; 9]).is_none());
+        assert!(FingerprintFilter::from_words(vec![0; 9]).is_none());
     }
 
     #[test]
     fn an_empty_filter_finds_nothing() {
-        assert!(!Filter::of(std::iter::empty()).may_have(7) && !Filter::default().may_have(7));
+        assert!(!FingerprintFilter::of(std::iter::empty()).may_have(7) && !FingerprintFilter::default().may_have(7));
     }
 }

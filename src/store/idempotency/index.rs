@@ -16,7 +16,7 @@ use crate::kv::disk::Disk;
 use crate::model::Time;
 use crate::model::id::{AppId, EventId};
 use crate::store::idempotency::run::HintRun;
-use crate::store::idempotency::run_file::Span;
+use crate::store::idempotency::run_file::IdSpan;
 
 /// The first eight bytes of a SHA-256.
 pub type Fingerprint = u64;
@@ -214,12 +214,12 @@ impl IdempotencyIndex {
     }
 
     /// Prepares the runs for lookups. Returns the spans of those that cannot be used.
-    pub fn prepare(&mut self, disk: &dyn Disk) -> Vec<Span> {
+    pub fn prepare(&mut self, disk: &dyn Disk) -> Vec<IdSpan> {
         self.runs.iter_mut().filter_map(|run| (!run.prepare(disk)).then_some(run.span)).collect()
     }
 
     /// Replaces the run of a span by one that was made of its rows.
-    pub fn replace(&mut self, span: Span, rows: Vec<(Fingerprint, EventId)>) {
+    pub fn replace(&mut self, span: IdSpan, rows: Vec<(Fingerprint, EventId)>) {
         if let Some(run) = self.runs.iter_mut().find(|run| run.span == span) {
             *run = HintRun::of_span(span, rows);
         }

@@ -18,7 +18,7 @@ use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::idempotency::index::{Fingerprint, Hint, IdempotencyIndex, KeyKind};
 use crate::store::idempotency::run::{HintRun, remove_file};
-use crate::store::idempotency::run_file::Span;
+use crate::store::idempotency::run_file::IdSpan;
 use crate::store::partitions::set::{PARTITIONS, PartitionSet};
 use crate::store::writer::Writer;
 
@@ -101,7 +101,7 @@ impl Writer {
         for span in stored_spans(disk) {
             let is_needed = span.last >= next && span.from <= span.last;
             let run = is_needed.then(|| HintRun::open(disk, span, self.idempotency.young_max()).ok()).flatten();
-            // A run that begins within another one is what is left of a merge, or of a file of another moment.
+            // A run that begins within another one is left of a merge, or of another moment.
             let Some(run) = run.filter(|run| run.span.from >= next || self.idempotency.newest().is_none()) else {
                 remove_file(disk, span);
                 continue;
@@ -150,10 +150,10 @@ impl Writer {
 }
 
 /// Spans of the files of runs, in their order. Of those that begin with one id the longest comes first.
-fn stored_spans(disk: &dyn Disk) -> Vec<Span> {
+fn stored_spans(disk: &dyn Disk) -> Vec<IdSpan> {
     // Without the list the rows are read.
     let names = disk.list(PARTITIONS).unwrap_or_default();
-    let mut spans: Vec<Span> = names.iter().filter_map(|name| Span::of_file_name(name)).collect();
+    let mut spans: Vec<IdSpan> = names.iter().filter_map(|name| IdSpan::of_file_name(name)).collect();
     spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.last)));
     spans
 }

@@ -13,7 +13,7 @@ use crate::kv::disk::Disk;
 use crate::model::id::EventId;
 use crate::mutants::mutant;
 use crate::store::idempotency::index::{Fingerprint, Hint};
-use crate::store::idempotency::run_file::{self, Head, Span, Summary};
+use crate::store::idempotency::run_file::{self, IdSpan, RunHead, RunSummary};
 
 /// Number of ids in one block, hence of rows that the check of one hint reads.
 pub const BLOCK_IDS: usize = 64;
@@ -21,16 +21,16 @@ pub const BLOCK_IDS: usize = 64;
 /// An immutable sorted run of fingerprints.
 #[derive(Debug)]
 pub struct HintRun {
-    pub span: Span,
-    content: Content,
+    pub span: IdSpan,
+    content: RunContent,
     /// Whether the span has a file, as far as is known.
     is_stored: bool,
     /// Spans of the runs that were merged into this one. Their files are removed once this run has one.
-    replaced: Vec<Span>,
+    replaced: Vec<IdSpan>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum RunContent {
     Memory {
         /// Sorted entries: the first half of the fingerprint, then the number of its block.
         entries: Vec<u64>,
@@ -43,9 +43,9 @@ enum Content {
 /// A run that is read from its file.
 #[derive(Debug)]
 struct StoredRun {
-    head: Head,
+    head: RunHead,
     /// `None` until it is read.
-    summary: Option<Summary>,
+    summary: Option<RunSummary>,
     has_failed: AtomicBool,
 }
 
@@ -53,31 +53,31 @@ impl HintRun {
     /// The run of these fingerprints, which are all of the ids from `from` to the greatest of them.
     pub fn of(from: EventId, entries: Vec<(Fingerprint, EventId)>) -> HintRun {
         let last = entries.iter().map(|(_, id)| *id).max().unwrap_or(from);
-        HintRun::of_span(Span { from, last }, entries)
+        HintRun::of_span(IdSpan { from, last }, entries)
     }
 
     /// The run of a span, of which these are all fingerprints.
-    pub fn of_span(span: Span, mut entries: Vec<(Fingerprint, EventId)>) -> HintRun {
+    pub fn of_span(span: IdSpan, mut entries: Vec<(Fingerprint, EventId)>) -> HintRun {
         entries.sort_unstable_by_key(|(_, id)| id.as_u128());
         let blocks: Vec<EventId> = entries.chunks(BLOCK_IDS).map(|block| block[0].1).collect();
         let numbered = entries.chunks(BLOCK_IDS).enumerate();
         let mut entries: Vec<u64> =
             numbered.flat_map(|(number, block)| block.iter().map(move |(print, _)| entry(*print, number))).collect();
         entries.sort_unstable();
-        HintRun { span, content: Content::Memory { entries, blocks }, is_stored: false, replaced: Vec::new() }
+        HintRun { span, content: RunContent::Memory { entries, blocks }, is_stored: false, replaced: Vec::new() }
     }
 
     /// The run of a file. One of at most `young_max` entries is read into memory.
     ///
     /// # Errors
     /// The file is missing or damaged, or the disk fails.
-    pub fn open(disk: &dyn Disk, span: Span, young_max: usize) -> io::Result<HintRun> {
+    pub fn open(disk: &dyn Disk, span: IdSpan, young_max: usize) -> io::Result<HintRun> {
         let head = run_file::read_head(disk, span)?.ok_or(io::ErrorKind::InvalidData)?;
         let content = if head.entries as usize <= young_max {
             let summary = run_file::read_summary(disk, &head)?;
-            Content::Memory { entries: run_file::read_entries(disk, &head, &summary)?, blocks: summary.blocks }
+            RunContent::Memory { entries: run_file::read_entries(disk, &head, &summary)?, blocks: summary.blocks }
         } else {
-            Content::File(StoredRun { head, summary: None, has_failed: AtomicBool::default() })
+            RunContent::File(StoredRun { head, summary: None, has_failed: AtomicBool::default() })
         };
         Ok(HintRun { span, content, is_stored: true, replaced: Vec::new() })
     }
@@ -85,14 +85,14 @@ impl HintRun {
     /// Number of fingerprints.
     pub fn len(&self) -> usize {
         match &self.content {
-            Content::Memory { entries, .. } => entries.len(),
-            Content::File(stored) => stored.head.entries as usize,
+            RunContent::Memory { entries, .. } => entries.len(),
+            RunContent::File(stored) => stored.head.entries as usize,
         }
     }
 
     /// Whether the run is in memory, so that it can be merged.
     pub fn is_in_memory(&self) -> bool {
-        matches!(self.content, Content::Memory { .. })
+        matches!(self.content, RunContent::Memory { .. })
     }
 
     /// Whether the run has a file.
@@ -106,10 +106,11 @@ impl HintRun {
     /// # Errors
     /// The disk fails or is full. The run stays as it was.
     pub fn store(&mut self, disk: &dyn Disk, young_max: usize) -> io::Result<()> {
-        let Content::Memory { entries, blocks } = &self.content else { return Ok(()) };
+        let RunContent::Memory { entries, blocks } = &self.content else { return Ok(()) };
         let (head, summary) = run_file::write(disk, self.span, entries, blocks)?;
         if entries.len() > young_max {
-            self.content = Content::File(StoredRun { head, summary: Some(summary), has_failed: AtomicBool::default() });
+            self.content =
+                RunContent::File(StoredRun { head, summary: Some(summary), has_failed: AtomicBool::default() });
         }
         self.is_stored = true;
         std::mem::take(&mut self.replaced).into_iter().for_each(|span| remove_file(disk, span));
@@ -125,7 +126,7 @@ impl HintRun {
     /// Reads the summary of a run that is not in memory. Returns whether the run can be used: otherwise it is to be made
     /// of the rows of its span again.
     pub fn prepare(&mut self, disk: &dyn Disk) -> bool {
-        let Content::File(stored) = &mut self.content else { return true };
+        let RunContent::File(stored) = &mut self.content else { return true };
         if stored.summary.is_none() {
             stored.summary = run_file::read_summary(disk, &stored.head).ok();
         }
@@ -134,11 +135,11 @@ impl HintRun {
 
     /// Merges this run with the next one. Both are in memory.
     pub fn joined(self, next: HintRun) -> HintRun {
-        let span = Span { from: self.span.from, last: next.span.last };
+        let span = IdSpan { from: self.span.from, last: next.span.last };
         let files = [&self, &next].into_iter().filter(|run| run.is_stored).map(|run| run.span);
-        let mut replaced: Vec<Span> = files.collect();
+        let mut replaced: Vec<IdSpan> = files.collect();
         replaced.extend(self.replaced.into_iter().chain(next.replaced));
-        let (Content::Memory { entries: own, mut blocks }, Content::Memory { entries: other, blocks: others }) =
+        let (RunContent::Memory { entries: own, mut blocks }, RunContent::Memory { entries: other, blocks: others }) =
             (self.content, next.content)
         else {
             unreachable!("only runs in memory are merged");
@@ -151,20 +152,20 @@ impl HintRun {
         }
         entries.extend(own.chain(other));
         blocks.extend(others);
-        HintRun { span, content: Content::Memory { entries, blocks }, is_stored: false, replaced }
+        HintRun { span, content: RunContent::Memory { entries, blocks }, is_stored: false, replaced }
     }
 
     /// Blocks that may contain the fingerprint, newest first.
     pub fn find(&self, disk: &dyn Disk, fingerprint: Fingerprint) -> Vec<Hint> {
         match &self.content {
-            Content::Memory { entries, blocks } => {
+            RunContent::Memory { entries, blocks } => {
                 let (least, most) = (entry(fingerprint, 0), entry(fingerprint, u32::MAX as usize));
                 let start = index_of(entries, least);
                 let same = entries[start..].iter().take_while(|entry| **entry <= most).count();
                 let numbers = entries[start..start + same].iter().rev();
                 numbers.map(|entry| self.block(blocks, *entry as u32 as usize)).collect()
             }
-            Content::File(stored) => stored.find(disk, fingerprint).map_or_else(
+            RunContent::File(stored) => stored.find(disk, fingerprint).map_or_else(
                 || vec![Hint::Within(self.span.from, self.span.last)],
                 |(blocks, numbers)| numbers.iter().rev().map(|number| self.block(blocks, *number as usize)).collect(),
             ),
@@ -179,8 +180,8 @@ impl HintRun {
     #[cfg(test)]
     pub fn is_sorted(&self) -> bool {
         match &self.content {
-            Content::Memory { entries, blocks } => entries.is_sorted() && blocks.is_sorted(),
-            Content::File(_) => true,
+            RunContent::Memory { entries, blocks } => entries.is_sorted() && blocks.is_sorted(),
+            RunContent::File(_) => true,
         }
     }
 }
@@ -197,7 +198,7 @@ impl StoredRun {
 }
 
 /// A file that stays is removed by the next start.
-pub fn remove_file(disk: &dyn Disk, span: Span) {
+pub fn remove_file(disk: &dyn Disk, span: IdSpan) {
     let _ = disk.remove(&span.file_name());
 }
 

@@ -13,7 +13,7 @@ use std::io;
 
 use crate::kv::disk::Disk;
 use crate::model::id::EventId;
-use crate::store::idempotency::filter::Filter;
+use crate::store::idempotency::filter::FingerprintFilter;
 use crate::store::partitions::set::PARTITIONS;
 
 const MAGIC: &[u8; 8] = b"prpfing1";
@@ -28,12 +28,12 @@ const SUFFIX: &str = ".fingerprints";
 
 /// The ids whose fingerprints a run has, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
+pub struct IdSpan {
     pub from: EventId,
     pub last: EventId,
 }
 
-impl Span {
+impl IdSpan {
     /// The path of the file of a run, below the data directory.
     pub fn file_name(self) -> String {
         let [from, last] = [self.from, self.last].map(|id| uuid::Uuid::from_u128(id.as_u128()).simple());
@@ -41,10 +41,10 @@ impl Span {
     }
 
     /// The span that a file's name, without its folder, encodes. `None` for other files.
-    pub fn of_file_name(name: &str) -> Option<Span> {
+    pub fn of_file_name(name: &str) -> Option<IdSpan> {
         let (from, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
         let id = |text| Some(EventId::from_u128(uuid::Uuid::try_parse(text).ok()?.as_u128()));
-        Some(Span { from: id(from)?, last: id(last)? })
+        Some(IdSpan { from: id(from)?, last: id(last)? })
     }
 }
 
@@ -55,25 +55,25 @@ pub fn is_run_file(name: &str) -> bool {
 
 /// The part of a run's file that stays in memory.
 #[derive(Debug)]
-pub struct Summary {
+pub struct RunSummary {
     /// First entry and checksum of each page.
     pages: Vec<(u64, u32)>,
     /// The first id of each block.
     pub blocks: Vec<EventId>,
-    filter: Filter,
+    filter: FingerprintFilter,
 }
 
 /// The head of a run's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    pub span: Span,
+pub struct RunHead {
+    pub span: IdSpan,
     pub entries: u64,
     blocks: u64,
     filter_words: u64,
     summary_crc: u32,
 }
 
-impl Head {
+impl RunHead {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.span.from.as_bytes());
@@ -84,15 +84,15 @@ impl Head {
         bytes
     }
 
-    fn decode(bytes: &[u8; HEAD_BYTES]) -> Option<Head> {
+    fn decode(bytes: &[u8; HEAD_BYTES]) -> Option<RunHead> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         let (content, summary_crc) = content.split_last_chunk::<4>()?;
         let rest = content.strip_prefix(MAGIC)?;
         let (from, rest) = rest.split_first_chunk::<16>()?;
         let (last, rest) = rest.split_first_chunk::<16>()?;
         let mut counts = rest.chunks_exact(8).filter_map(|n| n.try_into().ok()).map(u64::from_le_bytes);
-        let head = Head {
-            span: Span { from: EventId::from_bytes(*from), last: EventId::from_bytes(*last) },
+        let head = RunHead {
+            span: IdSpan { from: EventId::from_bytes(*from), last: EventId::from_bytes(*last) },
             entries: counts.next()?,
             blocks: counts.next()?,
             filter_words: counts.next()?,
@@ -120,7 +120,7 @@ impl Head {
 ///
 /// # Errors
 /// The disk fails or is full. The file is removed then, if possible.
-pub fn write(disk: &dyn Disk, span: Span, entries: &[u64], blocks: &[EventId]) -> io::Result<(Head, Summary)> {
+pub fn write(disk: &dyn Disk, span: IdSpan, entries: &[u64], blocks: &[EventId]) -> io::Result<(RunHead, RunSummary)> {
     let name = span.file_name();
     if disk.exists(&name)? {
         disk.remove(&name)?;
@@ -133,17 +133,17 @@ pub fn write(disk: &dyn Disk, span: Span, entries: &[u64], blocks: &[EventId]) -
     written
 }
 
-fn write_new(disk: &dyn Disk, span: Span, entries: &[u64], blocks: &[EventId]) -> io::Result<(Head, Summary)> {
+fn write_new(disk: &dyn Disk, span: IdSpan, entries: &[u64], blocks: &[EventId]) -> io::Result<(RunHead, RunSummary)> {
     let mut body: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
     body.resize(body.len().next_multiple_of(PAGE_BYTES), 0);
     let firsts = entries.iter().step_by(PAGE_ENTRIES).copied();
-    let summary = Summary {
+    let summary = RunSummary {
         pages: firsts.zip(body.chunks_exact(PAGE_BYTES).map(crc32fast::hash)).collect(),
         blocks: blocks.to_vec(),
-        filter: Filter::of(entries.iter().map(|entry| half_of(*entry))),
+        filter: FingerprintFilter::of(entries.iter().map(|entry| half_of(*entry))),
     };
     let in_memory = summary.encode();
-    let head = Head {
+    let head = RunHead {
         span,
         entries: entries.len() as u64,
         blocks: blocks.len() as u64,
@@ -163,17 +163,17 @@ fn write_new(disk: &dyn Disk, span: Span, entries: &[u64], blocks: &[EventId]) -
 ///
 /// # Errors
 /// The file is missing, or the disk fails.
-pub fn read_head(disk: &dyn Disk, span: Span) -> io::Result<Option<Head>> {
+pub fn read_head(disk: &dyn Disk, span: IdSpan) -> io::Result<Option<RunHead>> {
     let mut bytes = [0; HEAD_BYTES];
     disk.open(&span.file_name(), false)?.read(0, &mut bytes)?;
-    Ok(Head::decode(&bytes).filter(|head| head.span == span))
+    Ok(RunHead::decode(&bytes).filter(|head| head.span == span))
 }
 
 /// Reads the summary of a file.
 ///
 /// # Errors
 /// The disk fails, or the summary is damaged.
-pub fn read_summary(disk: &dyn Disk, head: &Head) -> io::Result<Summary> {
+pub fn read_summary(disk: &dyn Disk, head: &RunHead) -> io::Result<RunSummary> {
     let file = disk.open(&head.span.file_name(), false)?;
     if file.len()? != head.summary_offset() + head.summary_bytes() as u64 {
         return Err(damaged());
@@ -183,14 +183,14 @@ pub fn read_summary(disk: &dyn Disk, head: &Head) -> io::Result<Summary> {
     if crc32fast::hash(&bytes) != head.summary_crc {
         return Err(damaged());
     }
-    Summary::decode(head, &bytes).ok_or_else(damaged)
+    RunSummary::decode(head, &bytes).ok_or_else(damaged)
 }
 
 /// Reads all entries of a file.
 ///
 /// # Errors
 /// The disk fails, or a page is damaged.
-pub fn read_entries(disk: &dyn Disk, head: &Head, summary: &Summary) -> io::Result<Vec<u64>> {
+pub fn read_entries(disk: &dyn Disk, head: &RunHead, summary: &RunSummary) -> io::Result<Vec<u64>> {
     let file = disk.open(&head.span.file_name(), false)?;
     let mut bytes = vec![0; head.pages() * PAGE_BYTES];
     file.read(PAGE_BYTES as u64, &mut bytes)?;
@@ -204,7 +204,7 @@ pub fn read_entries(disk: &dyn Disk, head: &Head, summary: &Summary) -> io::Resu
 ///
 /// # Errors
 /// The disk fails, or a page is damaged.
-pub fn find(disk: &dyn Disk, head: &Head, summary: &Summary, half: u32) -> io::Result<Vec<u32>> {
+pub fn find(disk: &dyn Disk, head: &RunHead, summary: &RunSummary, half: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     if !summary.filter.may_have(half) {
         return Ok(found);
@@ -226,7 +226,7 @@ pub fn find(disk: &dyn Disk, head: &Head, summary: &Summary, half: u32) -> io::R
     Ok(found)
 }
 
-impl Summary {
+impl RunSummary {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.pages.iter().for_each(|(first, _)| bytes.extend(first.to_le_bytes()));
@@ -236,16 +236,16 @@ impl Summary {
         bytes
     }
 
-    fn decode(head: &Head, bytes: &[u8]) -> Option<Summary> {
+    fn decode(head: &RunHead, bytes: &[u8]) -> Option<RunSummary> {
         let (firsts, rest) = bytes.split_at_checked(head.pages() * 8)?;
         let (sums, rest) = rest.split_at_checked(head.pages() * 4)?;
         let (blocks, words) = rest.split_at_checked(head.blocks as usize * 16)?;
         let sums = sums.chunks_exact(4).filter_map(|sum| sum.try_into().ok()).map(u32::from_le_bytes);
         let blocks = blocks.chunks_exact(16).filter_map(|id| id.try_into().ok()).map(EventId::from_bytes);
-        Some(Summary {
+        Some(RunSummary {
             pages: entries_in(firsts).zip(sums).collect(),
             blocks: blocks.collect(),
-            filter: Filter::from_words(entries_in(words).collect())?,
+            filter: FingerprintFilter::from_words(entries_in(words).collect())?,
         })
     }
 }
