@@ -117,6 +117,7 @@ impl Bench {
             expires_at: None,
             rate_per_s: None,
             installation: true,
+            makers: Vec::new(),
         };
         match bench.one(Command::State(StateCommand::CreateOrganization { name: "default".into(), key })) {
             Receipt::Organization { organization, app, key } => {
