@@ -73,7 +73,7 @@ impl RequestRefusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
             }
             RequestRefusal::Http2InClear => {
-                let detail = "HTTP/2 is spoken over TLS only; use HTTP/1.1 here".to_owned();
+                let detail = "HTTP/2 is spoken over TLS only; use version 1.1 here".to_owned();
                 (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", detail)
             }
             RequestRefusal::HeadersTooLarge => {

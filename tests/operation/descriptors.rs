@@ -4,19 +4,24 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::support::children;
+
 #[test]
 fn a_start_raises_its_limit_of_open_files() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     // The soft limit alone is lowered, as in a login shell.
-    let mut program = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", "ulimit -S -n 256 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_postrider"), "serve"])
         .args(["--listen", "127.0.0.1:0", "--data-dir"])
         .arg(&data)
         .stdout(Stdio::piped())
         .stderr(fs::File::create(&log).expect("a file"))
-        .spawn()
-        .expect("a process");
+        // Client verbs of other tests do not find it.
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .envs([("POSTRIDER_CONFIG", "/dev/null"), ("POSTRIDER_MIN_FREE_BYTES", "0")]);
+    let mut program = children::spawn(&mut command);
     let said = BufReader::new(program.stdout.take().expect("a pipe")).lines();
     let is_ready = said.map_while(Result::ok).any(|line| line.contains("listening on"));
     let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap_or_default();
