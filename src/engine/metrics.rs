@@ -158,9 +158,8 @@ impl Default for Metrics {
         let commit_bytes = Histogram::new(exponential_buckets(4_096.0, 4.0, 10));
         let help = "Bytes that a commit wrote to storage";
         registry.register_with_unit("commit_size", help, Unit::Bytes, commit_bytes.clone());
-        let written_bytes = Counter::default();
+        let (written_bytes, followers_cut) = (Counter::default(), Counter::default());
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
-        let followers_cut = Counter::default();
         let help = "Followers cut off: too slow, or after a commit that failed";
         registry.register("backup_followers_cut", help, followers_cut.clone());
         let proxy_failures = Family::<ReasonLabel, Counter>::default();

@@ -30,8 +30,27 @@ use crate::engine::network::Conn;
 enum ConnectionEnd {
     /// hyper has ended the connection, with or without an error.
     Done,
+    /// The peer speaks HTTP/2 without TLS.
+    Http2InClear,
     /// The wait of this phase exceeded its limit.
     Late(ConnectionPhase),
+}
+
+impl ConnectionEnd {
+    fn of(served: &hyper::Result<()>) -> ConnectionEnd {
+        // hyper closes such a connection without an answer.
+        let is_http2 = served.as_ref().is_err_and(hyper::Error::is_parse_version_h2);
+        if is_http2 { ConnectionEnd::Http2InClear } else { ConnectionEnd::Done }
+    }
+
+    /// The refusal that the peer is still told. `None` if it has an answer, or needs none.
+    fn refusal(&self) -> Option<RequestRefusal> {
+        match self {
+            ConnectionEnd::Late(ConnectionPhase::Head) => Some(RequestRefusal::HeadLate),
+            ConnectionEnd::Http2InClear => Some(RequestRefusal::Http2InClear),
+            ConnectionEnd::Late(_) | ConnectionEnd::Done => None,
+        }
+    }
 }
 
 /// The same over TLS. The handshake has the time of a head, and ALPN selects the protocol.
@@ -85,12 +104,10 @@ pub(super) async fn serve<S: Service>(
     let gate = RefusalGate::new(conn, first[0], &watch, &ids);
     let on_request = service_fn(|request| answered(service, client, &watch, request));
     let mut http = Box::pin(http1().serve_connection(TokioIo::new(gate), on_request));
-
     let mut alarm = pin!(sleep_until(head_by));
     let is_stopping = stop.clone();
     let mut stopped = Some(Box::pin(async move { stop.wait_for(|stop| *stop).await.is_ok() }));
-    let mut is_waiting_for_stop = false;
-    let mut told = None;
+    let (mut is_waiting_for_stop, mut told) = (false, None);
     let ended = std::future::poll_fn(|cx| {
         // Once the signal is awaited, a cheap check tells whether to poll it again.
         if let Some(waiting) = &mut stopped
@@ -103,8 +120,8 @@ pub(super) async fn serve<S: Service>(
             }
         }
         loop {
-            if http.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(ConnectionEnd::Done);
+            if let Poll::Ready(served) = http.as_mut().poll(cx) {
+                return Poll::Ready(ConnectionEnd::of(&served));
             }
             if !is_over(&watch, alarm.as_mut(), cx) {
                 return Poll::Pending;
@@ -117,9 +134,9 @@ pub(super) async fn serve<S: Service>(
         }
     })
     .await;
-    if let ConnectionEnd::Late(ConnectionPhase::Head) = ended {
+    if let Some(refusal) = ended.refusal() {
         let mut gate = Pin::into_inner(http).into_parts().io.into_inner();
-        gate.refuse(RequestRefusal::HeadLate, &[]);
+        gate.refuse(refusal, &[]);
         // The deadline has passed already, so this is the last wait. An error affects the peer only.
         let _ = timeout(limits.linger, gate.shutdown()).await;
     }

@@ -25,6 +25,8 @@ pub(super) enum RequestRefusal {
     TooManyStreams,
     /// 431.
     HeadersTooLarge,
+    /// 505.
+    Http2InClear,
     /// 503. The bodies that are being read take as much memory as they may.
     Overloaded,
 }
@@ -69,6 +71,10 @@ impl RequestRefusal {
             RequestRefusal::Overloaded => {
                 let detail = "too many bodies are being read; try again".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+            }
+            RequestRefusal::Http2InClear => {
+                let detail = "HTTP/2 is spoken over TLS only; use version 1.1 here".to_owned();
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", detail)
             }
             RequestRefusal::HeadersTooLarge => {
                 let detail = format!("more than {HEADERS_MAX} headers or {HEAD_BYTES_MAX} bytes of them");

@@ -3,6 +3,7 @@
 mod activation;
 mod backup;
 mod demo;
+mod descriptors;
 mod faults;
 mod first_hour;
 mod follow;

@@ -98,7 +98,7 @@ async fn floods_in_the_framing_are_refused() {
         ("a head of empty lines", b"\r\n".repeat(mib), &[400, 431]),
         ("one endless line", vec![b'A'; 4 * mib], &[400, 414, 431]),
         ("a method of a megabyte", [vec![b'A'; mib], b" / HTTP/1.1\r\n\r\n".to_vec()].concat(), &[400, 414, 431]),
-        ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[]),
+        ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[505]),
         (
             "an upgrade to HTTP/2",
             post(

@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::security::support::{Answer, House, text};
 
@@ -58,7 +59,10 @@ async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
         settings.quotas.waiting_deliveries = 2;
     })
     .await;
-    let webhook = json!({ "url": "http://127.0.0.1:9/" });
+    // A receiver that accepts and never answers, so that deliveries wait.
+    let receiver = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", receiver.local_addr().expect("an address"));
+    let webhook = json!({ "url": url });
     let mut made = tokio::task::JoinSet::new();
     for _ in 0..5 {
         let (client, webhook) = (house.client(&house.first.key), webhook.clone());
@@ -71,10 +75,9 @@ async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
         exceeded(answer, "webhooks_per_app");
     }
     let app = house.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
-    let of_app = json!({ "url": "http://127.0.0.1:9/", "app_id": text(&app, "id") });
+    let of_app = json!({ "url": url, "app_id": text(&app, "id") });
     house.first.post("/v1/webhooks", of_app.clone()).await.expect(201);
     exceeded(house.first.post("/v1/webhooks", of_app).await, "webhooks_per_organization");
-    // No receiver is there, so two deliveries wait.
     let event = json!({ "type": "a.b", "data": 1 });
     house.first.post("/v1/events", event.clone()).await.expect(202);
     house.clock.advance_ms(1_000);

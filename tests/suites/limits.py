@@ -81,10 +81,10 @@ def descriptors(daemon, receiver):
     clients = []
     while len(clients) < 2 * DESCRIPTORS:
         clients.append(socket.create_connection(daemon.address))
-    # Some of them were accepted. One of those makes a request.
-    clients[0].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    if not clients[0].recv(1000).startswith(b"HTTP/1.1 200 "):
-        fail("who is connected already is not answered", daemon)
+    # The oldest of them were closed for the newest, which makes a request.
+    clients[-1].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    if not clients[-1].recv(1000).startswith(b"HTTP/1.1 200 "):
+        fail("a new client is not answered", daemon)
     time.sleep(1)
     for client in clients:
         client.close()
