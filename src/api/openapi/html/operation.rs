@@ -1,4 +1,4 @@
-//! One operation as HTML: who may call it, what it takes, what it answers, and an example request.
+//! One operation as HTML: its scope, its parameters and body, its answers, and an example request.
 
 use serde_json::Value;
 
