@@ -60,6 +60,11 @@ pub const fn answer<T: JsonSchema>(status: u16, description: &'static str) -> An
     AnswerDoc { status, schema: Some(AnswerSchema::of::<T>()), media_types: JSON, description }
 }
 
+/// A `200` whose body is an HTML page.
+pub const fn html_page<T: JsonSchema>(description: &'static str) -> AnswerDoc {
+    AnswerDoc { status: 200, schema: Some(AnswerSchema::of::<T>()), media_types: &["text/html"], description }
+}
+
 /// A `204`.
 pub const fn done(description: &'static str) -> AnswerDoc {
     AnswerDoc { status: 204, schema: None, media_types: JSON, description }

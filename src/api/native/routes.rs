@@ -3,7 +3,7 @@
 use crate::api::auth;
 use crate::api::cursor::CursorKind;
 use crate::api::doc::schema::AnswerSchema;
-use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
+use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, html_page, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
     DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE, TO, WAITING_CURSOR,
@@ -569,12 +569,7 @@ pub static ROUTES: &[Route] = &[
             "getReference",
             "daemon",
             "This document as a page",
-            &[AnswerDoc {
-                status: 200,
-                schema: Some(AnswerSchema::of::<meta::ReferencePage>()),
-                media_types: &["text/html"],
-                description: "One HTML page, which loads nothing else.",
-            }],
+            &[html_page::<meta::ReferencePage>("One HTML page, which loads nothing else.")],
         ),
     ),
 ];

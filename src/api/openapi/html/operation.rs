@@ -1,4 +1,4 @@
-//! One operation as HTML: who may call it, what it takes, what it answers, and an example request.
+//! One operation as HTML: its scope, its parameters and body, its answers, and an example request.
 
 use serde_json::Value;
 
@@ -90,10 +90,11 @@ impl<'a> Operation<'a> {
 
     /// The operation as a command, with the example of its body.
     pub fn curl(&self, document: &Value) -> String {
-        let path = self.path.replace('{', "").replace('}', "");
-        let path = self
-            .segments()
-            .fold(path, |path, name| path.replace(&format!("/{name}"), &format!("/{}", name.to_uppercase())));
+        let segments = self.path.split('/').map(|segment| {
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            name.map_or_else(|| segment.to_owned(), str::to_uppercase)
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
         let verb = match self.verb {
             "get" => String::new(),
             verb => format!(" -X {}", verb.to_uppercase()),
@@ -108,12 +109,6 @@ impl<'a> Operation<'a> {
             command.push_str(&format!(" \\\n  -H 'Content-Type: {media_type}' \\\n  -d '{body}'"));
         }
         command
-    }
-
-    /// The names of the path's parameters.
-    fn segments(&self) -> impl Iterator<Item = &'a str> {
-        let all = items(&self.value["parameters"]).filter(|parameter| parameter["in"] == "path");
-        all.map(|parameter| string(&parameter["name"]))
     }
 }
 
