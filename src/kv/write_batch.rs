@@ -128,6 +128,19 @@ impl WriteBatch {
         Ok(keys)
     }
 
+    /// At most `limit` keys that begin with `prefix` and follow `after`, with the changes of this batch applied.
+    pub fn keys_after(&self, table: Table, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Key>> {
+        let mut keys = Vec::new();
+        let mut from = Key::from_slice(after);
+        while keys.len() < limit {
+            from.push(0);
+            let Some(key) = self.first(table, prefix, &from)? else { break };
+            from.clone_from(&key);
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
     /// The changes by table, each in the order of its keys, without empty tables.
     pub fn changes(&self) -> Vec<(Table, &Changes)> {
         let all = crate::kv::tables::ALL_TABLES.into_iter().map(|table| (table, &self.changes[table as usize]));

@@ -322,8 +322,10 @@ fn waiting(oracle: &Oracle, store: &Store, webhook: WebhookId, limit: usize) -> 
             None => break,
         }
     }
+    // Rows show the end of a hold. Their order is that of their own times.
+    let own_time = |id: DeliveryId| oracle.deliveries.get(&id).and_then(|made| made.row.next_attempt_at);
     let due: Vec<(Option<Time>, DeliveryId)> =
-        found.iter().filter(|(_, behind)| behind.is_none()).map(|(row, _)| (row.next_attempt_at, row.id)).collect();
+        found.iter().filter(|(_, behind)| behind.is_none()).map(|(row, _)| (own_time(row.id), row.id)).collect();
     ensure!(due.is_sorted(), "what waits is not in the order of its due times: {due:?}");
     for (row, behind) in &found {
         let before = read(store.standing_before(row))?;
@@ -477,7 +479,7 @@ fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
         let count = read(store.matching(tenant, &job.spec, now))?;
         ensure!(!count.at_least, "job {id}: {} of so few rows are no end", count.matched);
         let (found, wanted) = (count.matched, oracle.matching(tenant, &job.spec, now));
-        ensure!(found == wanted, "job {id} would match {found}, not {wanted}");
+        ensure!(found == wanted, "job {id} would match {found}, not {wanted}: {:?}", job.spec);
     }
     Ok(())
 }

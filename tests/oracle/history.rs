@@ -354,7 +354,7 @@ impl History {
             missing: self.rng.chance(40),
             rate_per_s: Some(self.next_number() as f64),
             last: self.last_filter(now),
-            waiting: false,
+            waiting: self.rng.chance(30),
         })
     }
 

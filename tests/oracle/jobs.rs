@@ -102,6 +102,9 @@ impl Oracle {
     ) -> Answered {
         let running = self.jobs.get(&id).filter(|job| job.status == JobStatus::Running && !job.exhausted);
         let Some(mut job) = running.cloned() else { return Ok(Err("not_found replay".into())) };
+        if job.spec.waiting {
+            return self.advance_waiting(first, job, (limit, make_max), now);
+        }
         let slice = match job.spec.webhook.filter(|_| !job.spec.missing) {
             Some(webhook) => self.slice_of_webhook(first, &job, webhook, limit as usize),
             None => self.slice_of_all(first, &job, limit as usize),
@@ -122,14 +125,18 @@ impl Oracle {
             job.position = slice.reached;
         }
         if is_done_here {
-            let later = self.partitions.iter().find(|p| **p > first && **p <= job.end.as_u128());
-            match later {
-                Some(next) => job.position = EventId::from_u128(next - 1),
-                None => job.exhausted = true,
-            }
+            self.leave_partition(first, &mut job);
         }
         self.follow.push(format!("save_job {id}"));
         Ok(Ok(Receipt::Job(Box::new(job))))
+    }
+
+    pub fn leave_partition(&self, first: u128, job: &mut Job) {
+        let later = self.partitions.iter().find(|p| **p > first && **p <= job.end.as_u128());
+        match later {
+            Some(next) => job.position = EventId::from_u128(next - 1),
+            None => job.exhausted = true,
+        }
     }
 
     /// The next events of a partition.
@@ -221,6 +228,9 @@ impl Oracle {
 
     /// Number of deliveries that a job with `spec` would make.
     pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> u64 {
+        if spec.waiting {
+            return self.matching_waiting(spec, now);
+        }
         let mut count = 0;
         for posted in self.events.values() {
             let event = &posted.event;
@@ -255,7 +265,7 @@ impl Oracle {
 }
 
 /// Whether the last delivery ended as the job asks for.
-fn is_like(spec: &JobSpec, last: &Delivery) -> bool {
+pub fn is_like(spec: &JobSpec, last: &Delivery) -> bool {
     let filter = &spec.last;
     let code = last.last_status_code.map(|code| code.to_string()).unwrap_or_default();
     let is_code = |codes: &str| code == codes || codes.ends_with("xx") && code.get(..1) == codes.get(..1);
@@ -268,7 +278,7 @@ fn is_like(spec: &JobSpec, last: &Delivery) -> bool {
         && (within || filter.ended_from.is_none() && filter.ended_to.is_none())
 }
 
-fn looks_at(spec: &JobSpec, event: &Event) -> bool {
+pub fn looks_at(spec: &JobSpec, event: &Event) -> bool {
     spec.from.is_none_or(|from| event.received_at >= from)
         && spec.to.is_none_or(|to| event.received_at < to)
         && (spec.types.is_empty()

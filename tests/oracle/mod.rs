@@ -29,6 +29,7 @@ mod recording;
 mod settings;
 mod stored;
 mod verify;
+mod waiting_jobs;
 mod world;
 
 pub use crate::support::rng::Rng;

@@ -200,7 +200,7 @@ impl PartitionBatch<'_> {
     }
 
     /// The first keys after `after` and up to `end`, of `limit` at most.
-    pub(super) fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
+    fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
         let mut keys = Vec::new();
         self.write_batch.base().scan(
             table,

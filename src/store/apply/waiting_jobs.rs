@@ -65,25 +65,24 @@ impl PartitionBatch<'_> {
         limit: u32,
     ) -> ApplyResult<Vec<(JobMark, DeliveryId)>> {
         let mut entries = Vec::new();
+        let prefix = webhook.as_bytes();
         let due_after = match mark {
             None => Some(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
             Some(JobMark::Due(_, at, id)) => Some(tables::due(webhook, at, id)),
             Some(JobMark::Queued(..)) => None,
         };
         if let Some(after) = due_after {
-            let end = tables::due(webhook, Time(i64::MAX), DeliveryId::MAX);
-            let keys = self.keys_within(Table::Due, &after, &end, limit)?;
+            let keys = self.write_batch.keys_after(Table::Due, prefix, &after, limit as usize)?;
             let due = keys.iter().filter_map(|key| tables::read_due(key));
             entries.extend(due.map(|(_, at, id)| (JobMark::Due(webhook, at, id), id)));
         }
-        let left = limit.saturating_sub(entries.len() as u32);
+        let left = (limit as usize).saturating_sub(entries.len());
         if left > 0 {
             let after = match mark {
                 Some(JobMark::Queued(_, hash, id)) => tables::queue(webhook, hash, id),
                 _ => tables::queue(webhook, 0, DeliveryId::MIN),
             };
-            let end = tables::queue(webhook, u64::MAX, DeliveryId::MAX);
-            let keys = self.keys_within(Table::Queue, &after, &end, left)?;
+            let keys = self.write_batch.keys_after(Table::Queue, prefix, &after, left)?;
             let queued = keys.iter().filter_map(|key| tables::read_queue(key));
             entries.extend(queued.map(|(_, hash, id)| (JobMark::Queued(webhook, hash, id), id)));
         }

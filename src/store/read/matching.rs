@@ -39,7 +39,7 @@ impl Store {
         if spec.waiting {
             return self.matching_waiting(spec, now);
         }
-        if spec.status == Some(DeliveryStatus::Failed) && self.has_whole_index()? {
+        if !spec.missing && spec.status == Some(DeliveryStatus::Failed) && self.has_whole_index()? {
             return self.matching_failures(tenant, spec, now);
         }
         if let Some(webhook) = replay_scope::replayed_webhook(spec) {
