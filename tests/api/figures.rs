@@ -146,7 +146,7 @@ async fn webhooks_are_listed_worst_first_with_the_figures_of_a_day() {
     receiver.take(5).await;
     let paused = daemon.webhook(&receiver.url(), json!({ "name": "B paused", "event_types": ["none"] })).await;
     daemon.post(&format!("/v1/webhooks/{}/pause", id(&paused)), json!({})).await;
-    let [well, ill, again] = hooks.each_ref().map(|hook| id(hook));
+    let [well, ill, again] = hooks.each_ref().map(id);
     let list = async |daemon: &TestDaemon, query: &str| {
         let (mut ids, mut cursor) = (Vec::new(), String::new());
         loop {

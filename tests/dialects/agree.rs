@@ -253,6 +253,7 @@ fn summaries_agree(bench: &mut Bench, rows: &[Value]) {
         day.0 += 1;
         day.1 += u64::from(row["success"] == true);
     }
+    series_agrees(bench, &days);
     let all = get(bench, "instantly", "/api/v2/webhook-events/summary");
     let total: (u64, u64) = days.values().fold((0, 0), |sum, day| (sum.0 + day.0, sum.1 + day.1));
     assert_eq!((&all["total_events"], &all["successful_events"]), (&total.0.into(), &total.1.into()));
@@ -274,6 +275,23 @@ fn summaries_agree(bench: &mut Bench, rows: &[Value]) {
         let day = get(bench, "instantly", &format!("/api/v2/webhook-events/summary?{}", &filter[1..]));
         assert_eq!(day["total_events"], count);
     }
+}
+
+/// The rows of a day in the native series count the attempts that a vendor's page counts, and the successful ones. Attempts
+/// whose retention has ended leave the page at once, and the figures with their partition.
+fn series_agrees(bench: &mut Bench, days: &BTreeMap<String, (u64, u64)>) {
+    let bearer = format!("Bearer {ADMIN}");
+    let series = ok(&bench.get("/v1/stats/series?last=31d&step=1d", &[("authorization", &bearer)]));
+    let rows = series["data"].as_array().unwrap().iter().map(|row| {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        (text(row, "from")[..10].to_owned(), (number("attempts"), number("attempts") - number("failures")))
+    });
+    let counted: BTreeMap<String, (u64, u64)> = rows.filter(|(_, (attempts, _))| *attempts > 0).collect();
+    let first = EventId::from_u128(bench.store.partitions()[0].0).time();
+    if bench.now < first.plus_ms(bench.store.retention_ms()) {
+        assert_eq!(counted, *days);
+    }
+    assert!(days.iter().all(|(day, shown)| counted[day].0 >= shown.0 && counted[day].1 >= shown.1), "{counted:?}");
 }
 
 fn dfns_agrees(bench: &mut Bench, truth: &Truth, webhook: WebhookId) {

@@ -91,7 +91,7 @@ struct StatsSpanView {
     /// The first counted minute; null if the figures are of all time.
     from: Option<Time>,
     to: Time,
-    /// Counts before this time lack what an earlier version did not count; null if the span is complete.
+    /// Counts before this time are of an earlier version, which counted less; null if the span is complete.
     complete_from: Option<Time>,
     #[serde(flatten)]
     counts: CountsView,

@@ -54,7 +54,7 @@ pub struct SeriesView {
     to: Time,
     #[schemars(range(min = 60))]
     step_s: i64,
-    /// Counts before this time lack what an earlier version did not count; null if the series is complete.
+    /// Counts before this time are of an earlier version, which counted less; null if the series is complete.
     complete_from: Option<Time>,
     data: Vec<SeriesRowView>,
 }

@@ -99,7 +99,7 @@ pub struct WebhookFiguresView {
     /// The first counted minute.
     from: Time,
     to: Time,
-    /// Counts before this time lack what an earlier version did not count; null if they are complete.
+    /// Counts before this time are of an earlier version, which counted less; null if they are complete.
     complete_from: Option<Time>,
     #[serde(flatten)]
     counts: CountsView,

@@ -1,8 +1,8 @@
 //! Figures of apps and organizations in a store of an earlier version, which has only those of webhooks.
 //!
 //! The first round of maintenance adds up the sums of the webhooks, in `totals` and in every partition that may change.
-//! From then on every batch counts under the app and the organization too. Hours before that time lack what earlier
-//! versions did not count.
+//! From then on every batch counts under the app and the organization too. Hours before that time have the attempts of
+//! webhooks only.
 //!
 //! Invariant: until the start is stored, no batch counts under an app or an organization, and adding up again after a
 //! crash gives the same rows.

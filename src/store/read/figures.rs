@@ -57,7 +57,7 @@ pub struct HourSpan {
     pub hours: BTreeMap<u32, HourFigures>,
     /// Number of rows that were read.
     pub rows: usize,
-    /// Counts before this time lack what an earlier version did not count. `Time::MAX` before the first round of
+    /// Counts before this time are of an earlier version, which counted less. `Time::MAX` before the first round of
     /// maintenance of a store of that version. `None` if they are complete.
     pub complete_from: Option<Time>,
 }

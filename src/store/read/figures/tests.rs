@@ -107,7 +107,9 @@ fn a_store_of_an_earlier_version_adds_up_its_webhooks_and_goes_on() {
     hooks.retain(|id| opened.store.registry().webhooks[id].org_id == tenant(&opened).org);
     assert!(hooks.contains(&hook));
     let archived = publish(&mut opened, hook, 2);
-    archived.iter().for_each(|dispatch| drop(fail(&mut opened, dispatch, 1)));
+    for dispatch in &archived {
+        fail(&mut opened, dispatch, 1);
+    }
     let waiting = publish(&mut opened, hook, 3);
     make_old(&mut opened);
     let scope = tenant(&opened);
