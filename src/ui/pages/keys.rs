@@ -54,7 +54,11 @@ fn row(key: &ApiKey, frame: &Frame) -> Markup {
             td.big { (scopes.join(", ")) @if key.app_id.is_some() { span.sub { "one app only" } } }
             td.num.big.nowrap { (write::moment(key.created_at, frame.now)) }
             td.num.big.nowrap { @match key.expires_at { Some(at) => (write::moment(at, frame.now)), None => "never" } }
-            td.num { @if frame.may(Scope::KeysWrite) { a href=(frame.link(&format!("keys/{}/revoke", key.id))) { "Revoke…" } } }
+            td.num {
+                @if frame.may(Scope::KeysWrite) {
+                    a href=(frame.link(&format!("keys/{}/revoke", key.id))) { "Revoke…" }
+                }
+            }
         }
     }
 }

@@ -120,7 +120,8 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
                 span { (write::counted(view.total as u64, "webhook", "webhooks")) }
                 span.muted { "Success over 24 hours, p95 over all time" }
                 @if view.skipped + view.rows.len() < view.total {
-                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (view.skipped + view.rows.len()) } {
+                    @let next = view.skipped + view.rows.len();
+                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
                         "More"
                     }
                 }
