@@ -308,7 +308,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
 /// `POST /ui/deliveries/retry`: sends the chosen deliveries again.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let ids: Vec<&str> = form.all("id").collect();
+    let ids: Vec<&str> = form.all("id[]").collect();
     if ids.is_empty() {
         return Ok(Step::Reply(see_other("../deliveries?done=none-chosen")?));
     }

@@ -70,7 +70,7 @@ fn new_form(frame: &Frame) -> Markup {
         fieldset {
             legend { "Scopes" }
             @for scope in Scope::ALL.into_iter().filter(|scope| frame.may(*scope)) {
-                label.check { input type="checkbox" name="scope" value=(scope.as_str()); " " (scope.as_str()) }
+                label.check { input type="checkbox" name="scope[]" value=(scope.as_str()); " " (scope.as_str()) }
             }
         }
         .acts { button.btn.main type="submit" { "Make a key" } }
@@ -81,7 +81,7 @@ fn new_form(frame: &Frame) -> Markup {
 /// `POST /ui/keys/new`: shows the key once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let scopes: Vec<&str> = form.all("scope").collect();
+    let scopes: Vec<&str> = form.all("scope[]").collect();
     let body = json!({ "name": form.get("name").trim(), "scopes": scopes }).to_string();
     let frame = Frame::new(context, request, Section::Keys);
     relay(context, request, &ApiCall { handler: keys::create, body, form: Some(&form) }, move |response| {
