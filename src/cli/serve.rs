@@ -214,14 +214,14 @@ fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
     screen::write(format!("{first}postrider: listening on {}\n{pages}{next}", daemon.url()))
 }
 
-/// The address of the pages, with a link that logs in once from this machine.
+/// The address of the pages, with a link that logs in once from this machine. The journal gets no link, because other users
+/// may read it.
 fn pages(daemon: &Daemon) -> String {
-    let link =
-        daemon.login_link().map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
-    match daemon.pages_url() {
-        Some(url) => format!("postrider: pages at {url}\n{}", link.unwrap_or_default()),
-        None => String::new(),
-    }
+    let Some(url) = daemon.pages_url() else { return String::new() };
+    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let link = if is_journal { None } else { daemon.login_link() };
+    let link = link.map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
+    format!("postrider: pages at {url}\n{}", link.unwrap_or_default())
 }
 
 fn reload_certificate(daemon: &Daemon) {

@@ -94,7 +94,8 @@ pub fn attempts(title: &str, bins: &[Bin], from: Time, step_ms: i64) -> Markup {
                 span.legend { (key("c-ok", "succeeded")) (key("c-bad", "failed")) }
             }
             .plot.tall {
-                svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(totals(bins)) {
+                svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img"
+                    aria-label=(totals(bins)) {
                     path.grid d={ "M0 1H" (width) "M0 42H" (width) } {}
                     path.c-ok d=(PreEscaped(ok)) {}
                     path.c-bad d=(PreEscaped(bad)) {}
@@ -135,7 +136,9 @@ fn as_table(bins: &[Bin], from: Time, step_ms: i64) -> Markup {
         details.as-table {
             summary { "as a table" }
             table {
-                thead { tr { th scope="col" { "From" } th.num scope="col" { "Succeeded" } th.num scope="col" { "Failed" } } }
+                thead {
+                    tr { th scope="col" { "From" } th.num scope="col" { "Succeeded" } th.num scope="col" { "Failed" } }
+                }
                 tbody {
                     @for (at, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.ok + bin.failed > 0) {
                         @let start = from.plus_ms(step_ms.saturating_mul(at as i64));

@@ -253,7 +253,11 @@ impl Frame {
         html! {
             .foot {
                 .row {
-                    @if self.reasons.is_empty() { (state("ok", "ok", "Ready")) } @else { (state("bad", "bad", "Not ready")) }
+                    @if self.reasons.is_empty() {
+                        (state("ok", "ok", "Ready"))
+                    } @else {
+                        (state("bad", "bad", "Not ready"))
+                    }
                     @if self.warnings > 0 && self.may(Scope::Admin) {
                         a href=(self.link("system")) {
                             (write::counted(self.warnings as u64, "warning", "warnings"))

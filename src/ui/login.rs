@@ -128,7 +128,7 @@ pub fn submit(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Resul
     }
 }
 
-/// `GET /ui/enter?t=…`: logs in once by the link that `serve` prints, from this machine only. The answer is no redirect,
+/// `GET /ui/enter?t=…`: logs in once by the link that `serve` prints, only from this machine. The answer is no redirect,
 /// because a browser that followed a link would not send a strict cookie with it.
 pub fn by_link(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Result<Step, ApiError> {
     let pages = context.settings.pages.clone();

@@ -22,8 +22,7 @@ const HASH_BYTES: usize = 8;
 const MAC_BYTES: usize = 32;
 /// Bytes of a form's token.
 const TOKEN_BYTES: usize = 16;
-/// Code of the error for a request that came from another site without the cookie, which the browser sends when the page
-/// asks again.
+/// Code of the error for a request from another site without the cookie. The browser sends it when the page asks again.
 pub const CROSS_SITE_CODE: &str = "session_cross_site";
 
 /// A session as its cookie says it.

@@ -244,8 +244,8 @@ async fn every_answer_keeps_to_itself_and_links_are_relative() {
         let policy = answer.headers["content-security-policy"].to_str().expect("text");
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{path}");
         assert_eq!(answer.headers["cache-control"], "no-store", "{path}");
-        for part in answer.body.split(['"', '\'']).filter(|part| part.starts_with('/') && part.len() > 1) {
-            panic!("{path} links to {part}");
+        for name in ["href=\"/", "action=\"/", "src=\"/", "content=\"0;url=/"] {
+            assert!(!answer.body.contains(name), "{path} has {name}");
         }
         assert!(!answer.body.contains("style=") && !answer.body.contains("onclick"), "{path}");
         assets.extend(answer.body.split('"').filter(|part| part.starts_with("assets/")).map(str::to_owned));
@@ -331,7 +331,7 @@ async fn hostile_texts_make_no_elements() {
         "deliveries".to_owned(),
         format!("deliveries?{query}"),
         format!("webhooks?{query}"),
-        "find?q=%3Cscript%3Ealert(1)".to_owned(),
+        "find?q=%3Cscript%3Ealert(2)".to_owned(),
         format!("events/{id}"),
         format!("deliveries/{delivery}"),
         "events".to_owned(),

@@ -3,7 +3,7 @@
 # every page in both colour schemes and at four widths (browser.mjs).
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, and is
-# skipped where there is none. Installs playwright-core and axe-core into a temporary directory. A word as argument
+# skipped where there is none. Installs playwright-core, axe-core and html-validate into a temporary directory. A word as argument
 # runs the flows whose names contain it.
 source "$(dirname "$0")/support/suite.bash"
 
@@ -14,7 +14,12 @@ if [ -z "$chromium" ] || ! command -v npm >/dev/null; then
 fi
 
 echo "installing the libraries"
-npm install --silent --no-audit --no-fund --prefix "$work/node" playwright-core@1.64 axe-core@4
+npm install --silent --no-audit --no-fund --prefix "$work/node" playwright-core@1.64 axe-core@4 html-validate@10
+
+echo "the markup of the snapshots"
+echo '{ "root": true, "extends": ["html-validate:recommended"], "rules": { "no-inline-style": "error", "long-title": "off" } }' \
+    >"$work/html.json"
+"$work/node/node_modules/.bin/html-validate" --config "$work/html.json" tests/golden/ui/*.html
 
 start_daemon
 URL_OF_DAEMON=$url KEY=$key CHROMIUM=$chromium NODE_FOLDER=$work/node node tests/suites/browser.mjs "$@"

@@ -35,11 +35,20 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
         .acts { button.btn.main type="submit" { "Make an app" } }
     };
     html! {
-        .head { div { h1 { "Apps" } p.lead { "The tenants of this organization. Each has its own webhooks and events." } } }
+        .head {
+            div { h1 { "Apps" } p.lead { "The tenants of this organization. Each has its own webhooks and events." } }
+        }
         section.panel {
             table {
                 caption.vh { "Apps" }
-                thead { tr { th scope="col" { "App" } th scope="col" { "uid" } th.num scope="col" { "Webhooks" } th.num.big scope="col" { "Made" } } }
+                thead {
+                    tr {
+                        th scope="col" { "App" }
+                        th scope="col" { "uid" }
+                        th.num scope="col" { "Webhooks" }
+                        th.num.big scope="col" { "Made" }
+                    }
+                }
                 tbody {
                     @for (app, webhooks) in rows {
                         tr {

@@ -13,6 +13,10 @@ use crate::ui::write::{self, foreign};
 /// Rows of a page.
 const ROWS_MAX: usize = 50;
 
+/// The fields of the address that filter, with their words.
+const FILTERS: [(&str, &str); 3] =
+    [("action", "Action, such as webhook."), ("target", "Id of the object"), ("key", "Id of the key")];
+
 pub struct AuditPageView {
     /// Each entry with the name of its key.
     pub rows: Vec<(AuditRow, String)>,
@@ -47,8 +51,11 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
     html! {
         .head { div { h1 { "Audit" } p.lead { "Every change and every secret that was shown, newest first." } } }
         form.filters {
-            @for (name, words) in [("action", "Action, such as webhook."), ("target", "Id of the object"), ("key", "Id of the key")] {
-                label.grow { span.vh { (words) } input type="search" name=(name) placeholder=(words) value=(view.ask.get(name).unwrap_or_default()); }
+            @for (name, words) in FILTERS {
+                label.grow {
+                    span.vh { (words) }
+                    input type="search" name=(name) placeholder=(words) value=(view.ask.get(name).unwrap_or_default());
+                }
             }
             button.btn type="submit" { "Filter" }
         }
@@ -56,12 +63,25 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
             @if view.rows.is_empty() { .pad { p { "Nothing here. " a href="?" { "Show all" } } } } @else {
                 table {
                     caption.vh { "Audit" }
-                    thead { tr { th scope="col" { "When" } th scope="col" { "Action" } th scope="col" { "By" } th.big scope="col" { "From" } th.big scope="col" { "Changes" } } }
+                    thead {
+                        tr {
+                            th scope="col" { "When" }
+                            th scope="col" { "Action" }
+                            th scope="col" { "By" }
+                            th.big scope="col" { "From" }
+                            th.big scope="col" { "Changes" }
+                        }
+                    }
                     tbody { @for (row, by) in &view.rows { (entry(row, by, frame)) } }
                 }
             }
             @if let Some(next) = view.next {
-                footer { a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (cursor::write(CursorKind::Audit, next)) } { "Older" } }
+                footer {
+                    @let next = cursor::write(CursorKind::Audit, next);
+                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
+                        "Older"
+                    }
+                }
             }
         }
     }

@@ -169,7 +169,9 @@ pub fn page(view: &DeliveriesView, frame: &Frame) -> Markup {
         .filters {
             nav.seg aria-label="Status" {
                 @for (value, word) in TABS {
-                    a href=(view.ask.with("status", value).link()) aria-current=[(value == tab).then_some("true")] { (word) }
+                    a href=(view.ask.with("status", value).link()) aria-current=[(value == tab).then_some("true")] {
+                        (word)
+                    }
                 }
             }
             (chips(view))
@@ -201,9 +203,13 @@ fn filters(view: &DeliveriesView) -> Markup {
                 span.vh { "Outcome" }
                 select name="outcome" {
                     option value="" { "Any answer" }
-                    @for class in ["2xx", "3xx", "4xx", "5xx"] { option value=(class) selected[chosen("outcome", class)] { (class) } }
+                    @for class in ["2xx", "3xx", "4xx", "5xx"] {
+                        option value=(class) selected[chosen("outcome", class)] { (class) }
+                    }
                     @for outcome in AttemptOutcome::ALL {
-                        option value=(outcome.as_str()) selected[chosen("outcome", outcome.as_str())] { (outcome.as_str()) }
+                        option value=(outcome.as_str()) selected[chosen("outcome", outcome.as_str())] {
+                            (outcome.as_str())
+                        }
                     }
                 }
             }
@@ -254,7 +260,9 @@ fn empty(view: &DeliveriesView) -> Markup {
                     p { "No deliveries yet. Each event makes one for every webhook that wants it." }
                 } @else {
                     p { "No delivery passes these filters." }
-                    @if view.span.words.is_some() { p { a href=(view.ask.with("last", "").link()) { "Look at any time" } } }
+                    @if view.span.words.is_some() {
+                        p { a href=(view.ask.with("last", "").link()) { "Look at any time" } }
+                    }
                     p { a href="?" { "Show all" } }
                 }
             }
@@ -268,7 +276,9 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
         footer {
             span { (write::counted(view.rows.len() as u64, "delivery", "deliveries")) " on this page" }
             span.acts {
-                @if view.ask.get("cursor").is_some() { a.btn.small.quiet href=(view.ask.with("", "").link()) { "Newest" } }
+                @if view.ask.get("cursor").is_some() {
+                    a.btn.small.quiet href=(view.ask.with("", "").link()) { "Newest" }
+                }
                 @if let Some(next) = &view.next {
                     a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } { "Older" }
                 }
@@ -283,7 +293,9 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
             button.btn.small type="submit" { "Send the chosen again" }
             @if view.ask.get("status") == Some("failed") {
                 span.muted { "or" }
-                a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) { "Send all again…" }
+                a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
+                    "Send all again…"
+                }
                 span.muted.big { "counts first, then asks; it can be stopped" }
             }
         }
@@ -296,7 +308,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
 /// `POST /ui/deliveries/retry`: sends the chosen deliveries again.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let ids: Vec<&str> = form.all("id").collect();
+    let ids: Vec<&str> = form.all("id[]").collect();
     if ids.is_empty() {
         return Ok(Step::Reply(see_other("../deliveries?done=none-chosen")?));
     }

@@ -110,7 +110,11 @@ fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
     let made = write::counted(u64::from(delivery.attempts), "attempt", "attempts");
     html! {
-        (made) @if delivery.attempts as usize <= view.attempts_max && !delivery.status.is_final() { " of " (view.attempts_max) } " made. "
+        (made)
+        @if delivery.attempts as usize <= view.attempts_max && !delivery.status.is_final() {
+            " of " (view.attempts_max)
+        }
+        " made. "
         @if let Some(wait) = &view.wait {
             (wait_words(wait.reason.as_str()))
             @if let Some(until) = wait.until.filter(|until| *until > frame.now) {

@@ -97,7 +97,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
         tr {
             @if columns.check {
                 td.big {
-                    input type="checkbox" name="id" value=(delivery.id) aria-label=(foreign(&name));
+                    input type="checkbox" name="id[]" value=(delivery.id) aria-label=(foreign(&name));
                 }
             }
             td { (mood::delivery(delivery.status)) }

@@ -15,6 +15,8 @@ use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
+const COLUMNS: RowColumns = RowColumns { check: false, webhook: true, ended: false };
+
 pub struct EventPageView {
     pub event: Event,
     pub data: Option<String>,
@@ -67,7 +69,7 @@ pub fn page(view: &EventPageView, frame: &Frame) -> Markup {
                     @if view.deliveries.is_empty() {
                         .pad { p.muted { "No webhook wanted it." } }
                     } @else {
-                        (delivery_rows::table(&view.deliveries, RowColumns { check: false, webhook: true, ended: false }, "Deliveries of this event", frame))
+                        (delivery_rows::table(&view.deliveries, COLUMNS, "Deliveries of this event", frame))
                     }
                 }
                 section.panel aria-labelledby="pl" {
@@ -102,10 +104,18 @@ fn facts(event: &Event, frame: &Frame) -> Markup {
                     @for (name, value) in texts {
                         @if let Some(value) = value { div { dt { (name) } dd { code { (foreign(value)) } } } }
                     }
-                    @if !attributes.channels.is_empty() { div { dt { "Channels" } dd { (foreign(&attributes.channels.join(", "))) } } }
-                    @for (name, value) in &attributes.metadata { div { dt { (foreign(name)) } dd { (foreign(value)) } } }
-                    @if let Some(at) = attributes.deliver_at { div { dt { "Not before" } dd { (write::moment(at, frame.now)) } } }
-                    @if let Some(at) = attributes.expires_at { div { dt { "Expires" } dd { (write::moment(at, frame.now)) } } }
+                    @if !attributes.channels.is_empty() {
+                        div { dt { "Channels" } dd { (foreign(&attributes.channels.join(", "))) } }
+                    }
+                    @for (name, value) in &attributes.metadata {
+                        div { dt { (foreign(name)) } dd { (foreign(value)) } }
+                    }
+                    @if let Some(at) = attributes.deliver_at {
+                        div { dt { "Not before" } dd { (write::moment(at, frame.now)) } }
+                    }
+                    @if let Some(at) = attributes.expires_at {
+                        div { dt { "Expires" } dd { (write::moment(at, frame.now)) } }
+                    }
                     div { dt { "Occurred" } dd { (write::exact_moment(event.occurred_at, frame.now)) } }
                     div { dt { "Size" } dd { (write::size(u64::from(event.data_bytes))) } }
                     div { dt { "Id" } dd { code { (event.id) } } }
@@ -129,7 +139,10 @@ pub fn ask_erase(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> 
     let frame = Frame::new(context, request, Section::Events);
     let path = format!("events/{}", event.id);
     let fields = html! {
-        p { "The data of the event and the bodies of all answers to it are erased. The records of its deliveries stay. This cannot be undone." }
+        p {
+            "The data of the event and the bodies of all answers to it are erased. The records of its deliveries stay. "
+            "This cannot be undone."
+        }
         .acts {
             button.btn.danger type="submit" { "Erase" }
             a.btn href=(frame.link(&path)) { "Keep it" }

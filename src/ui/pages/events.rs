@@ -73,7 +73,9 @@ pub fn page(view: &EventsView, frame: &Frame) -> Markup {
             @if view.rows.is_empty() {
                 .pad {
                     @if view.next.is_some() { p { "Nothing found so far: only a part of the events was looked at." } }
-                    @else if view.ask == Ask::default() { p { "No events yet. A program publishes them by POST /v1/events." } }
+                    @else if view.ask == Ask::default() {
+                        p { "No events yet. A program publishes them by POST /v1/events." }
+                    }
                     @else { p { "No event passes these filters. " a href="?" { "Show all" } } }
                 }
             } @else {
@@ -143,13 +145,21 @@ pub fn table(rows: &[Event], frame: &Frame) -> Markup {
                     @let attributes = &event.attributes;
                     tr {
                         td {
-                            a.key href=(frame.link(&format!("events/{}", event.id))) { (foreign(&attributes.event_type)) }
+                            a.key href=(frame.link(&format!("events/{}", event.id))) {
+                                (foreign(&attributes.event_type))
+                            }
                             span.sub.cut.mono {
                                 @match &attributes.event_id { Some(own) => (foreign(own)), None => (event.id) }
                             }
                         }
                         td.big { span.cut { (foreign(attributes.subject.as_deref().unwrap_or("–"))) } }
-                        td.num.big { @if event.erased_at.is_some() { "erased" } @else { (write::size(u64::from(event.data_bytes))) } }
+                        td.num.big {
+                            @if event.erased_at.is_some() {
+                                "erased"
+                            } @else {
+                                (write::size(u64::from(event.data_bytes)))
+                            }
+                        }
                         td.num.big { (event.deliveries) }
                         td.num.w-when.nowrap { (write::moment(event.received_at, frame.now)) }
                     }

@@ -110,8 +110,13 @@ pub fn page(view: &FindView, frame: &Frame) -> Markup {
         .head {
             div {
                 h1 { "Find" }
-                p.lead { @if view.wanted.is_empty() { "Enter the id of anything, an event_id, a subject, a type, or the name of a webhook." }
-                    @else { "For " b { (foreign(&view.wanted)) } } }
+                p.lead {
+                    @if view.wanted.is_empty() {
+                        "Enter the id of anything, an event_id, a subject, a type, or the name of a webhook."
+                    } @else {
+                        "For " b { (foreign(&view.wanted)) }
+                    }
+                }
             }
         }
         @if !view.webhooks.is_empty() {
@@ -119,7 +124,10 @@ pub fn page(view: &FindView, frame: &Frame) -> Markup {
                 header { h2 #wh { "Webhooks" } }
                 ul.words {
                     @for webhook in &view.webhooks {
-                        li { a href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) } p { (foreign(&webhook.url)) } }
+                        li {
+                            a href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) }
+                            p { (foreign(&webhook.url)) }
+                        }
                     }
                 }
             }

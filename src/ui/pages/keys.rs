@@ -54,7 +54,11 @@ fn row(key: &ApiKey, frame: &Frame) -> Markup {
             td.big { (scopes.join(", ")) @if key.app_id.is_some() { span.sub { "one app only" } } }
             td.num.big.nowrap { (write::moment(key.created_at, frame.now)) }
             td.num.big.nowrap { @match key.expires_at { Some(at) => (write::moment(at, frame.now)), None => "never" } }
-            td.num { @if frame.may(Scope::KeysWrite) { a href=(frame.link(&format!("keys/{}/revoke", key.id))) { "Revoke…" } } }
+            td.num {
+                @if frame.may(Scope::KeysWrite) {
+                    a href=(frame.link(&format!("keys/{}/revoke", key.id))) { "Revoke…" }
+                }
+            }
         }
     }
 }
@@ -66,7 +70,7 @@ fn new_form(frame: &Frame) -> Markup {
         fieldset {
             legend { "Scopes" }
             @for scope in Scope::ALL.into_iter().filter(|scope| frame.may(*scope)) {
-                label.check { input type="checkbox" name="scope" value=(scope.as_str()); " " (scope.as_str()) }
+                label.check { input type="checkbox" name="scope[]" value=(scope.as_str()); " " (scope.as_str()) }
             }
         }
         .acts { button.btn.main type="submit" { "Make a key" } }
@@ -77,7 +81,7 @@ fn new_form(frame: &Frame) -> Markup {
 /// `POST /ui/keys/new`: shows the key once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let scopes: Vec<&str> = form.all("scope").collect();
+    let scopes: Vec<&str> = form.all("scope[]").collect();
     let body = json!({ "name": form.get("name").trim(), "scopes": scopes }).to_string();
     let frame = Frame::new(context, request, Section::Keys);
     relay(context, request, &ApiCall { handler: keys::create, body, form: Some(&form) }, move |response| {

@@ -92,7 +92,9 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
         .head {
             div {
                 h1 { "Live" }
-                p.lead { "Attempts as they are made, newest first. The list stands still while you scroll, select or hover." }
+                p.lead {
+                    "Attempts as they are made, newest first. The list stands still while you scroll, select or hover."
+                }
             }
             .acts {
                 span.st { span.pulse {} span data-live-state="" role="status" { "Reload to see newer ones" } }
@@ -129,18 +131,23 @@ fn filters(view: &LiveView, only: &str) -> Markup {
         form.filters {
             label.grow {
                 span.vh { "Search" }
-                input type="search" name="search" placeholder="Type, error, URL or subject" value=(view.ask.get("search").unwrap_or_default());
+                input type="search" name="search" placeholder="Type, error, URL or subject"
+                    value=(view.ask.get("search").unwrap_or_default());
             }
             label {
                 span.vh { "Webhook" }
                 select name="webhook" {
                     option value="" { "All webhooks" }
-                    @for (id, name) in &view.webhooks { option value=(id) selected[view.ask.get("webhook") == Some(id)] { (foreign(name)) } }
+                    @for (id, name) in &view.webhooks {
+                        option value=(id) selected[view.ask.get("webhook") == Some(id)] { (foreign(name)) }
+                    }
                 }
             }
             nav.seg aria-label="Outcome" {
                 @for (value, words) in [("", "All"), ("failed", "Failed only")] {
-                    a href=(view.ask.with("only", value).link()) aria-current=[(only == value).then_some("true")] { (words) }
+                    a href=(view.ask.with("only", value).link()) aria-current=[(only == value).then_some("true")] {
+                        (words)
+                    }
                 }
             }
             @if !only.is_empty() { input type="hidden" name="only" value=(only); }
@@ -160,7 +167,9 @@ pub fn table_rows(rows: &[(Attempt, String)], frame: &Frame) -> Markup {
                 td.nowrap.w-when { (write::exact_moment(made.started_at, frame.now)) }
                 td.w-ans { (frame::state(&format!("{class} fold"), icon, &answer)) }
                 td {
-                    a.key href=(frame.link(&format!("deliveries/{}?attempt={}", attempt.delivery_id, made.number))) { (foreign(&attempt.event_type)) }
+                    a.key href=(frame.link(&format!("deliveries/{}?attempt={}", attempt.delivery_id, made.number))) {
+                        (foreign(&attempt.event_type))
+                    }
                     span.sub.only-small { (foreign(webhook)) " · " (foreign(&answer)) }
                 }
                 td.big { a href=(frame.link(&format!("webhooks/{}", attempt.webhook_id))) { (foreign(webhook)) } }

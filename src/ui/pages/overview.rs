@@ -193,7 +193,9 @@ fn need(row: &WebhookRow, frame: &Frame) -> Markup {
                         a href=(frame.link(&format!("deliveries?status=waiting&webhook={}", row.webhook.id))) {
                             (write::counted(row.waiting, "delivery waits", "deliveries wait"))
                         }
-                        @if let Some(since) = row.oldest_waiting { ", the oldest for " (write::age(frame.now.since(since))) }
+                        @if let Some(since) = row.oldest_waiting {
+                            ", the oldest for " (write::age(frame.now.since(since)))
+                        }
                         ". None is lost."
                     }
                 }
@@ -216,11 +218,18 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
     let [p50, p95, p99] = figures.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
     html! {
         dl.panel.figs {
-            div { dt { "Deliveries, last hour" } dd { (write::count(figures.started_last_hour)) } dd { "tried for the first time" } }
+            div {
+                dt { "Deliveries, last hour" }
+                dd { (write::count(figures.started_last_hour)) }
+                dd { "tried for the first time" }
+            }
             div {
                 dt { "Attempts that succeeded" }
                 dd { (last_hour.unwrap_or_else(|| "–".to_owned())) }
-                dd { (write::percent(figures.ok_day, figures.attempts_day).unwrap_or_else(|| "–".to_owned())) " in 24 hours" }
+                dd {
+                    (write::percent(figures.ok_day, figures.attempts_day).unwrap_or_else(|| "–".to_owned()))
+                    " in 24 hours"
+                }
             }
             div {
                 dt { "Waiting" }
@@ -245,8 +254,16 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
 fn machine(facts: &MachineFacts) -> Markup {
     html! {
         dl.panel.figs.four {
-            div { dt { "Disk free" } dd { @match facts.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } } dd { "for data" } }
-            div { dt { "Store" } dd { (facts.partitions) } dd { @if facts.partitions == 1 { "partition" } @else { "partitions" } } }
+            div {
+                dt { "Disk free" }
+                dd { @match facts.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
+                dd { "for data" }
+            }
+            div {
+                dt { "Store" }
+                dd { (facts.partitions) }
+                dd { @if facts.partitions == 1 { "partition" } @else { "partitions" } }
+            }
             div { dt { "Kept for" } dd { (facts.retention_days) small { "days" } } dd { "events and attempts" } }
             div { dt { "Daemon" } dd { (env!("CARGO_PKG_VERSION")) } dd { "Postrider" } }
         }
@@ -260,7 +277,9 @@ pub fn first_steps(view: &OverviewView, frame: &Frame) -> Markup {
         .head {
             div {
                 h1 { "Overview" }
-                p.lead { "Postrider is ready. Nothing has been published yet. Three steps, and this page shows what happens." }
+                p.lead {
+                    "Postrider is ready. Nothing has been published yet. Three steps, and this page shows what happens."
+                }
             }
         }
         (needs(view, frame))
@@ -272,7 +291,9 @@ pub fn first_steps(view: &OverviewView, frame: &Frame) -> Markup {
                         h2 { "Say where to send" }
                         p {
                             "A webhook is a URL and which events it wants. "
-                            @if frame.may(Scope::WebhooksWrite) { a href=(frame.link("webhooks/new")) { "Make one here" } ", or let" }
+                            @if frame.may(Scope::WebhooksWrite) {
+                                a href=(frame.link("webhooks/new")) { "Make one here" } ", or let"
+                            }
                             @else { "Let" }
                             " a receiver for development make one for itself:"
                         }
@@ -284,7 +305,9 @@ pub fn first_steps(view: &OverviewView, frame: &Frame) -> Markup {
                         h2 { "Publish an event" }
                         p {
                             "From your program"
-                            @if frame.may(Scope::EventsWrite) { ", or " a href=(frame.link("events/new")) { "from here" } }
+                            @if frame.may(Scope::EventsWrite) {
+                                ", or " a href=(frame.link("events/new")) { "from here" }
+                            }
                             ". It is on the disk before the answer comes."
                         }
                         pre {

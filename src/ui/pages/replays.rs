@@ -54,7 +54,10 @@ fn status(job: &Job) -> Markup {
 pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> Markup {
     html! {
         .head {
-            div { h1 { "Replays" } p.lead { "Past events, sent again. A replay can be stopped, and goes on after a restart." } }
+            div {
+                h1 { "Replays" }
+                p.lead { "Past events, sent again. A replay can be stopped, and goes on after a restart." }
+            }
             .acts { @if frame.may(Scope::EventsWrite) { a.btn.main href=(frame.link("replays/new")) { "New replay" } } }
         }
         section.panel {
@@ -65,7 +68,9 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                     caption.vh { "Replays, newest first" }
                     thead { tr {
                         th scope="col" { "Status" } th scope="col" { "To" } th.num scope="col" { "Matched" }
-                        th.num.big scope="col" { "Delivered" } th.num.big scope="col" { "Failed" } th.num scope="col" { "Begun" }
+                        th.num.big scope="col" { "Delivered" }
+                        th.num.big scope="col" { "Failed" }
+                        th.num scope="col" { "Begun" }
                     } }
                     tbody {
                         @for (target, job) in rows {
@@ -82,7 +87,9 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                 }
             }
             @if let Some(next) = next {
-                footer { a.btn.small rel="next" href={ "?cursor=" (cursor::write(CursorKind::Replays, next)) } { "Older" } }
+                footer {
+                    a.btn.small rel="next" href={ "?cursor=" (cursor::write(CursorKind::Replays, next)) } { "Older" }
+                }
             }
         }
     }
@@ -117,9 +124,17 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
             }
         }
         dl.panel.figs {
-            div { dt { "Matched" } dd { (write::count(job.matched)) } dd { @if job.exhausted { "all were looked at" } @else { "so far" } } }
+            div {
+                dt { "Matched" }
+                dd { (write::count(job.matched)) }
+                dd { @if job.exhausted { "all were looked at" } @else { "so far" } }
+            }
             div { dt { "Made" } dd { (write::count(job.created)) } dd { "deliveries" } }
-            div { dt { "Delivered" } dd { (write::count(job.delivered)) } dd { (write::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) } }
+            div {
+                dt { "Delivered" }
+                dd { (write::count(job.delivered)) }
+                dd { (write::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) }
+            }
             div { dt { "Failed" } dd { (write::count(job.failed)) } dd { "for good" } }
             div { dt { "Under way" } dd { (write::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
         }
@@ -129,6 +144,8 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
 
 fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
     let outcomes: Vec<&str> = spec.last.outcomes.iter().map(|outcome| outcome.as_str()).collect();
+    let (ended_from, ended_to) = (spec.last.ended_from, spec.last.ended_to);
+    let times = [("From", spec.from), ("To", spec.to), ("Ended from", ended_from), ("Ended to", ended_to)];
     let codes: Vec<String> = spec.last.status_codes.iter().map(StatusCodes::text).collect();
     html! {
         dl.facts {
@@ -137,10 +154,17 @@ fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
             @if !outcomes.is_empty() { div { dt { "Outcome" } dd { (outcomes.join(", ")) } } }
             @if !codes.is_empty() { div { dt { "Answer" } dd { (codes.join(", ")) } } }
             @if !spec.types.is_empty() { div { dt { "Types" } dd { code { (foreign(&spec.types.join(", "))) } } } }
-            @for (name, at) in [("From", spec.from), ("To", spec.to), ("Ended from", spec.last.ended_from), ("Ended to", spec.last.ended_to)] {
+            @for (name, at) in times {
                 @if let Some(at) = at { div { dt { (name) } dd { (write::moment(at, frame.now)) } } }
             }
-            div { dt { "Rate" } dd { @match spec.rate_per_s { Some(rate) => { (rate) " a second" } None => "as fast as the webhook takes them" } } }
+            div {
+                dt { "Rate" }
+                dd {
+                    @match spec.rate_per_s {
+                        Some(rate) => { (rate) " a second" } None => "as fast as the webhook takes them"
+                    }
+                }
+            }
         }
     }
 }
@@ -199,7 +223,8 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         input #to type="text" name="to" value=(form.get("to")) placeholder="now";
         input type="hidden" name="outcome" value=(form.get("outcome"));
         label for="rate" { "At most, a second" }
-        input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal" placeholder="as fast as the webhook takes them";
+        input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal"
+            placeholder="as fast as the webhook takes them";
         @for said in errors { p.wrong role="alert" { (foreign(said)) } }
         .acts { button.btn.main type="submit" { "Count first" } a.btn href=(frame.link("replays")) { "Leave it" } }
     };
@@ -211,7 +236,11 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
             }
             .acts {
                 nav.seg aria-label="From" {
-                    @for (value, words, _) in LASTS { a href={ "?last=" (value) "&webhook=" (form.get("webhook")) "&status=" (form.get("status")) } { "Last " (words) } }
+                    @for (value, words, _) in LASTS {
+                        a href={ "?last=" (value) "&webhook=" (form.get("webhook")) "&status=" (form.get("status")) } {
+                            "Last " (words)
+                        }
+                    }
                 }
             }
         }
@@ -294,11 +323,26 @@ pub fn confirm_page(to: &str, matched: u64, form: &PostedForm, said: Option<&str
         input type="hidden" name="rate" value=(form.get("rate"));
         input type="hidden" name="matched" value=(matched);
         dl.facts {
-            div { dt { "Events" } dd { @if form.get("status").is_empty() { "of any kind" } @else { (foreign(form.get("status"))) } } }
-            div { dt { "From" } dd { @if form.get("from").is_empty() { "the oldest kept" } @else { (foreign(form.get("from"))) } } }
+            div {
+                dt { "Events" }
+                dd { @if form.get("status").is_empty() { "of any kind" } @else { (foreign(form.get("status"))) } }
+            }
+            div {
+                dt { "From" }
+                dd { @if form.get("from").is_empty() { "the oldest kept" } @else { (foreign(form.get("from"))) } }
+            }
             div { dt { "To" } dd { @if form.get("to").is_empty() { "now" } @else { (foreign(form.get("to"))) } } }
             @if !form.get("outcome").is_empty() { div { dt { "Outcome" } dd { (foreign(form.get("outcome"))) } } }
-            div { dt { "Rate" } dd { @if form.get("rate").is_empty() { "as fast as the webhook takes them" } @else { (foreign(form.get("rate"))) " a second" } } }
+            div {
+                dt { "Rate" }
+                dd {
+                    @if form.get("rate").is_empty() {
+                        "as fast as the webhook takes them"
+                    } @else {
+                        (foreign(form.get("rate"))) " a second"
+                    }
+                }
+            }
         }
         @if matched > UNTYPED_MAX {
             label for="typed" { "Type the number to go on" }
@@ -314,7 +358,13 @@ pub fn confirm_page(to: &str, matched: u64, form: &PostedForm, said: Option<&str
         .head {
             div {
                 h1 { (write::counted(matched, "event", "events")) " to " (foreign(to)) }
-                p.lead { @if matched == 0 { "Nothing matches: there is nothing to send." } @else { "Each is sent again as a new delivery. Nothing has been sent yet." } }
+                p.lead {
+                    @if matched == 0 {
+                        "Nothing matches: there is nothing to send."
+                    } @else {
+                        "Each is sent again as a new delivery. Nothing has been sent yet."
+                    }
+                }
             }
         }
         section.panel { (frame.form("pad fields", "replays/new", &fields)) }

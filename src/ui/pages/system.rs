@@ -50,14 +50,26 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
             section.panel aria-labelledby="is" {
                 header { h2 #is { "What needs attention" } }
                 ul.words {
-                    @for issue in &view.reasons { li { (frame::state("bad", "bad", "Not ready")) p { (foreign(&issue.detail)) } } }
-                    @for issue in &view.warnings { li { (frame::state("retry", "retry", "Warning")) p { (foreign(&issue.detail)) } } }
+                    @for issue in &view.reasons {
+                        li { (frame::state("bad", "bad", "Not ready")) p { (foreign(&issue.detail)) } }
+                    }
+                    @for issue in &view.warnings {
+                        li { (frame::state("retry", "retry", "Warning")) p { (foreign(&issue.detail)) } }
+                    }
                 }
             }
         }
         dl.panel.figs.four {
-            div { dt { "Disk free" } dd { @match view.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } } dd { "publishing stops below " (write::size(view.min_free_bytes)) } }
-            div { dt { "Store" } dd { (view.partitions) } dd { @if view.partitions == 1 { "partition" } @else { "partitions" } } }
+            div {
+                dt { "Disk free" }
+                dd { @match view.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
+                dd { "publishing stops below " (write::size(view.min_free_bytes)) }
+            }
+            div {
+                dt { "Store" }
+                dd { (view.partitions) }
+                dd { @if view.partitions == 1 { "partition" } @else { "partitions" } }
+            }
             div { dt { "Written" } dd { (write::size(view.written_bytes)) } dd { "since the start" } }
             div { dt { "Daemon" } dd { (env!("CARGO_PKG_VERSION")) } dd { "Postrider" } }
         }
@@ -69,7 +81,14 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
                 div { dt { "Repetitions" } dd { "recognised for " (write::age(view.idempotency_window_ms)) } }
                 div { dt { "Clock" } dd { (write::exact_moment(now, now)) " UTC" } }
             }
-            footer { span.muted { "The oldest events are " (view.retention_ms / DAY_MS) " days old at most. More: " code { "postrider doctor" } } }
+            footer {
+                span.muted {
+                    "The oldest events are "
+                    (view.retention_ms / DAY_MS)
+                    " days old at most. More: "
+                    code { "postrider doctor" }
+                }
+            }
         }
     }
 }

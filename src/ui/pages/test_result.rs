@@ -42,11 +42,14 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
                     a href=(frame.link(&path)) { (foreign(&webhook.name)) }
                 }
                 h1 { (verdict) }
-                p.lead role="status" { (frame::tag(class, icon, &mood::answer(made))) " " (foreign(&mood::meaning(made))) }
+                p.lead role="status" {
+                    (frame::tag(class, icon, &mood::answer(made))) " " (foreign(&mood::meaning(made)))
+                }
             }
             .acts {
                 @if made.success && webhook.status == WebhookStatus::Enabled && waiting > 0 {
-                    (frame.button(&format!("{path}/send-waiting"), "btn main", &format!("Send what waits now ({})", write::count(waiting))))
+                    @let words = format!("Send what waits now ({})", write::count(waiting));
+                    (frame.button(&format!("{path}/send-waiting"), "btn main", &words))
                 }
                 (frame.button(&format!("{path}/test"), "btn", "Test again"))
                 a.btn href=(frame.link(&path)) { "Back" }

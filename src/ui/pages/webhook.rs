@@ -170,6 +170,7 @@ fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
 fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (row, state) = (&view.row, &view.state);
     let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
+    let error = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
     html! {
         @if row.mood.is_trouble() {
@@ -186,13 +187,19 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                     p {
                         (waits(row, frame))
                         @if let Some(at) = state.held_until().filter(|at| *at > frame.now) {
-                            " The next request goes at " (write::moment(at, frame.now)) ", " (mood::until(at, frame.now)) "."
+                            " The next request goes at "
+                            (write::moment(at, frame.now))
+                            ", "
+                            (mood::until(at, frame.now))
+                            "."
                         }
                         @if let Some(at) = view.disable_at {
                             " It is switched off at " (write::moment(at, frame.now)) " if nothing changes."
                         }
                     }
-                    @if let Some(error) = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error)) { p { code { (foreign(error)) } } }
+                    @if let Some(error) = error {
+                        p { code { (foreign(error)) } }
+                    }
                 }
             }
         }
@@ -204,7 +211,7 @@ fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
         @if row.waiting == 0 {
             "Nothing waits."
         } @else {
-            (write::counted(row.waiting, "delivery waits and keeps its attempts", "deliveries wait and keep their attempts"))
+            (write::counted(row.waiting, "delivery waits", "deliveries wait"))
             @if let Some(since) = row.oldest_waiting { ", the oldest for " (write::age(frame.now.since(since))) }
             "."
         }
@@ -297,7 +304,9 @@ fn settings(webhook: &Webhook, frame: &Frame) -> Markup {
             }
             dl.facts {
                 div { dt { "Events" } dd { code { (foreign(&types)) } } }
-                @if !webhook.channels.is_empty() { div { dt { "Channels" } dd { code { (foreign(&webhook.channels.join(", "))) } } } }
+                @if !webhook.channels.is_empty() {
+                    div { dt { "Channels" } dd { code { (foreign(&webhook.channels.join(", "))) } } }
+                }
                 @if let Some(filter) = &webhook.filter { div { dt { "Filter" } dd { code { (foreign(filter)) } } } }
                 div { dt { "Body" } dd { (format!("{:?}", webhook.field_set).to_lowercase()) } }
                 div { dt { "Signature" } dd { @if schemes.is_empty() { "none" } @else { (schemes.join(", ")) } } }
@@ -306,7 +315,9 @@ fn settings(webhook: &Webhook, frame: &Frame) -> Markup {
                         dt { "Secret" }
                         dd {
                             (frame.button(&format!("{path}/secret"), "btn small", "Reveal")) " "
-                            @if frame.may(Scope::WebhooksWrite) { a href=(frame.link(&format!("{path}/rotate"))) { "Rotate…" } }
+                            @if frame.may(Scope::WebhooksWrite) {
+                                a href=(frame.link(&format!("{path}/rotate"))) { "Rotate…" }
+                            }
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! The actions of a person on a webhook: pause, resume, enable, send what waits, reveal and rotate the secret, delete.
+//! The actions of a person on a webhook: pause, resume, enable, send, reveal, rotate, delete.
 
 use http::StatusCode;
 use maud::{Markup, html};
@@ -113,7 +113,9 @@ pub fn ask_rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 /// The page that asks before a secret is rotated.
 pub fn rotate_page(webhook: &Webhook, frame: &Frame) -> Markup {
     let fields = html! {
-        p { "A new secret is made. The old one signs beside it for the time below, so that the receiver can change over." }
+        p {
+            "A new secret is made. The old one signs beside it for the time below, so that the receiver can change over."
+        }
         label for="overlap" { "Overlap" }
         select #overlap name="overlap_s" {
             option value="0" { "None: the old one is not to be used any more" }

@@ -251,7 +251,9 @@ impl WebhookFormView {
         html! {
             label for=(name) { (words) }
             select id=(name) name=(name) {
-                @for (value, shown) in choices { option value=(value) selected[self.form.get(name) == *value] { (foreign(shown)) } }
+                @for (value, shown) in choices {
+                    option value=(value) selected[self.form.get(name) == *value] { (foreign(shown)) }
+                }
             }
             (self.wrong(name))
         }
@@ -277,7 +279,9 @@ pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
     html! {
         .head {
             div {
-                h1 { @match &view.webhook { Some(webhook) => { "Edit " (foreign(&webhook.name)) } None => "New webhook" } }
+                h1 {
+                    @match &view.webhook { Some(webhook) => { "Edit " (foreign(&webhook.name)) } None => "New webhook" }
+                }
                 @if view.webhook.is_none() { p.lead { "Only the URL is needed. Everything else has a default." } }
             }
         }
@@ -366,7 +370,10 @@ mod tests {
 
     #[test]
     fn a_new_webhook_sends_filled_fields_only_and_a_changed_one_empties() {
-        let form = PostedForm::parse(b"url=https%3A%2F%2Fa.example&event_types=a.*%0D%0Ab%2Cc&description=&timeout_ms=x&retry_schedule_s=5s+2h%2C7");
+        let form = PostedForm::parse(
+            b"url=https%3A%2F%2Fa.example&event_types=a.*%0D%0Ab%2Cc&description=&timeout_ms=x&\
+              retry_schedule_s=5s+2h%2C7",
+        );
         let new: Value = serde_json::from_str(&json_of(&form, true)).unwrap();
         assert_eq!(
             new,

@@ -1,5 +1,6 @@
 //! The list of webhooks, worst first.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -75,19 +76,29 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
             *count += usize::from(has_state(name, webhook, mood));
         }
         if has_state(state, webhook, mood) {
-            wanted.push(webhook);
+            wanted.push((mood, webhook));
         }
     }
     let total = wanted.len();
-    let mut rows = wanted
-        .into_iter()
-        .map(|webhook| webhook_rows::read(context, tenant, webhook))
-        .collect::<Result<Vec<_>, _>>()?;
     let order = ORDERS.into_iter().find(|(name, _, _)| ask.get("order") == Some(name));
-    webhook_rows::sort(&mut rows, order.map_or(RowOrder::Worst, |(_, _, order)| order));
+    let order = order.map_or(RowOrder::Worst, |(_, _, order)| order);
     let skipped = ask.get("cursor").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0).min(total);
-    rows.drain(..skipped);
-    rows.truncate(ROWS_MAX);
+    // Figures cost more than states, so that only an order by them reads those of all webhooks.
+    match order {
+        RowOrder::Worst => wanted.sort_by_key(|(mood, _)| Reverse(*mood)),
+        RowOrder::Name => wanted.sort_by_cached_key(|(_, webhook)| webhook.name.to_lowercase()),
+        RowOrder::Newest | RowOrder::Busiest => {}
+    }
+    if order != RowOrder::Busiest {
+        wanted = wanted.into_iter().skip(skipped).take(ROWS_MAX).collect();
+    }
+    let read = |(_, webhook)| webhook_rows::read(context, tenant, webhook);
+    let mut rows = wanted.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    webhook_rows::sort(&mut rows, order);
+    if order == RowOrder::Busiest {
+        rows.drain(..skipped);
+        rows.truncate(ROWS_MAX);
+    }
     let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
     Ok(WebhooksView { rows, ask, counts, apps, skipped, total })
 }
@@ -120,7 +131,8 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
                 span { (write::counted(view.total as u64, "webhook", "webhooks")) }
                 span.muted { "Success over 24 hours, p95 over all time" }
                 @if view.skipped + view.rows.len() < view.total {
-                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (view.skipped + view.rows.len()) } {
+                    @let next = view.skipped + view.rows.len();
+                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
                         "More"
                     }
                 }
