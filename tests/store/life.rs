@@ -161,7 +161,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         last: Default::default(),
         waiting: false,
     };
-    let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap().matched;
+    let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));
     let Ok(Receipt::Job(mut job)) = made else { panic!("{made:?}") };
     while !job.exhausted {
