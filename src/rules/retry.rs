@@ -136,6 +136,17 @@ mod tests {
     }
 
     #[test]
+    fn the_latest_time_is_that_of_the_greatest_jitter() {
+        let now = Time(1_000_000);
+        for (finished, expected) in
+            [(0, None), (1, Some(now.plus_ms(66_000))), (2, Some(now.plus_ms(660_000))), (3, None)]
+        {
+            assert_eq!(latest(&[60, 600], finished, now), expected, "{finished}");
+        }
+        assert!((0..6_001).all(|jitter| next_attempt(&[60], 1, now, now, jitter) <= latest(&[60], 1, now)));
+    }
+
+    #[test]
     fn an_attempt_by_hand_leaves_the_schedule_where_it_is() {
         let start = Time(1_000_000);
         let attempt = FinishedAttempt {

@@ -68,7 +68,8 @@ fn what_verify_passes_reads_as_it_was_written_whichever_bit_was_flipped() {
     let (mut found, mut harmless) = (0, 0);
     for _ in 0..FLIPS {
         world.disk = whole.copy();
-        let place = world.disk.flip_a_bit(&mut rng, |_| true);
+        // An altered last record of the log counts as torn by a power cut. `tests/store/journal.rs` alters the others.
+        let place = world.disk.flip_a_bit(&mut rng, |file| file != "journal");
         if walked(&world.disk).is_ok_and(|report| report.is_sound()) {
             harmless += 1;
             let compared = world.reopen().and_then(|_| world.compare());
