@@ -116,6 +116,18 @@ struct EffectConsumers {
 }
 
 impl EffectConsumers {
+    fn new(believed: Arc<BelievedClock>, scheduler: SchedulerHandle) -> EffectConsumers {
+        EffectConsumers {
+            metrics: Arc::default(),
+            feeds: Arc::default(),
+            drawn_ids: Arc::default(),
+            jobs: Arc::new(Notify::new()),
+            clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed)),
+            expiry: Arc::default(),
+            scheduler,
+        }
+    }
+
     /// Passes each effect to its consumer.
     fn consume(&self, effects: Effects) {
         state_log::log(&effects);
@@ -149,15 +161,7 @@ impl Engine {
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let consumers = EffectConsumers {
-            metrics: Arc::default(),
-            feeds: Arc::default(),
-            drawn_ids: Arc::default(),
-            jobs: Arc::new(Notify::new()),
-            clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed.clone())),
-            expiry: Arc::default(),
-            scheduler: scheduler_handle.clone(),
-        };
+        let consumers = EffectConsumers::new(believed, scheduler_handle.clone());
         let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,
