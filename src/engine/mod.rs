@@ -153,11 +153,12 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
+        // By the machine's clock: the believed time is first read by the tasks below.
+        let started_at = parts.clock.now();
         let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, watcher } = parts;
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
-        let started_at = clock.now();
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
