@@ -1,4 +1,4 @@
-//! `postrider audit`: who did what, when and from where.
+//! `postrider audit`: the actions of callers, with their keys, times and addresses.
 
 use clap::Args;
 
@@ -25,7 +25,7 @@ Examples:
   postrider audit --action webhook. --from 24h
   postrider audit --key 019cbd76-1bd6-783d-8e01-b41575aafd08 --all -o json";
 
-/// List who did what, when and from where, newest first
+/// List the actions of callers with their keys, times and addresses, newest first
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Audit {

@@ -96,7 +96,7 @@ struct Create {
     /// Only events the webhook has no delivery for, for instance from before it existed
     #[arg(long)]
     missing: bool,
-    /// Send what waits now in place of what has ended: the same deliveries become due, at the webhook's own rate
+    /// Send waiting deliveries now in place of ended ones: the same become due, at the webhook's own rate
     #[arg(long, conflicts_with_all = ["status", "missing", "ended_from", "ended_to"])]
     waiting: bool,
     /// Say how many events match, and do nothing

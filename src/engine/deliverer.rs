@@ -11,7 +11,7 @@ use http::header::ORIGIN;
 use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use crate::model::event::EventAttributes;
 use crate::model::id::{AttemptId, DeliveryId};
-use crate::model::webhook::{FieldSet, Webhook};
+use crate::model::webhook::Webhook;
 use crate::model::{Event, EventId, Time};
 use crate::rules::retry;
 use crate::store::{AttemptReport, Dispatch, FailureCause};
@@ -142,7 +142,7 @@ impl Deliverer {
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
-        let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
+        let attempt_id = webhook.field_set.has_attempt_id().then(|| AttemptId::from_u128(self.id()));
         if let Some(id) = attempt_id {
             self.drawn_ids.begin(dispatch.delivery_id, id);
         }

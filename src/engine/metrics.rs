@@ -96,6 +96,14 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     counter
 }
 
+/// Registers the histogram of the bytes of commits.
+fn commit_sizes(registry: &mut Registry) -> Histogram {
+    let commit_bytes = Histogram::new(exponential_buckets(4_096.0, 4.0, 10));
+    let help = "Bytes that a commit wrote to storage";
+    registry.register_with_unit("commit_size", help, Unit::Bytes, commit_bytes.clone());
+    commit_bytes
+}
+
 /// Registers a histogram of seconds with 16 buckets. The first ends at `first` seconds.
 fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histogram {
     let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
@@ -155,9 +163,7 @@ impl Default for Metrics {
         let receiver = seconds(&mut registry, "receiver_response", "Receivers' response times", 0.001);
         let commit_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("commit_orders", "Commands in one commit", commit_orders.clone());
-        let commit_bytes = Histogram::new(exponential_buckets(4_096.0, 4.0, 10));
-        let help = "Bytes that a commit wrote to storage";
-        registry.register_with_unit("commit_size", help, Unit::Bytes, commit_bytes.clone());
+        let commit_bytes = commit_sizes(&mut registry);
         let (written_bytes, followers_cut) = (Counter::default(), Counter::default());
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
         let help = "Followers cut off: too slow, or after a commit that failed";

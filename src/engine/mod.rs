@@ -119,6 +119,18 @@ struct EffectConsumers {
 }
 
 impl EffectConsumers {
+    fn new(believed: Arc<BelievedClock>, scheduler: SchedulerHandle) -> EffectConsumers {
+        EffectConsumers {
+            metrics: Arc::default(),
+            feeds: Arc::default(),
+            drawn_ids: Arc::default(),
+            jobs: Arc::new(Notify::new()),
+            clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed)),
+            expiry: Arc::default(),
+            scheduler,
+        }
+    }
+
     /// Passes each effect to its consumer.
     fn consume(&self, effects: Effects) {
         state_log::log(&effects);
@@ -144,23 +156,16 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
+        // By the machine's clock: the believed time is first read by the tasks below.
+        let started_at = parts.clock.now();
         let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, watcher } = parts;
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
-        let started_at = clock.now();
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let consumers = EffectConsumers {
-            metrics: Arc::default(),
-            feeds: Arc::default(),
-            drawn_ids: Arc::default(),
-            jobs: Arc::new(Notify::new()),
-            clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed.clone())),
-            expiry: Arc::default(),
-            scheduler: scheduler_handle.clone(),
-        };
+        let consumers = EffectConsumers::new(believed, scheduler_handle.clone());
         let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,

@@ -178,6 +178,13 @@ pub enum FieldSet {
     Flat,
 }
 
+impl FieldSet {
+    /// Whether the body contains the id of its attempt, which is then drawn before the request.
+    pub const fn has_attempt_id(self) -> bool {
+        matches!(self, FieldSet::Dfns)
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum WebhookAuth {

@@ -16,7 +16,6 @@ use crate::api::step::Step;
 use crate::model::Id;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
-use crate::model::webhook::FieldSet;
 use crate::store::{AttemptQuery, ListWindow};
 
 use super::attempts::AttemptView;
@@ -66,7 +65,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let after = params.position(&AFTER, CursorKind::AttemptStream)?.map(Id::from_u128);
     let until = context.since.plus_ms(i64::from(params.number_or_default(&WAIT_S)?) * SECOND_MS);
     // Only attempts with a body of this form have ids from before their requests.
-    let has_late_ids = |id| context.registry.webhook_by_id(id).is_none_or(|hook| hook.field_set == FieldSet::Dfns);
+    let has_late_ids = |id| context.registry.webhook_by_id(id).is_none_or(|hook| hook.field_set.has_attempt_id());
     let horizon = context.health_source.attempts_below().filter(|_| webhook.is_none_or(has_late_ids));
     let page = context.store.attempts_after(&query, after, horizon, context.now)?;
     // The newest attempts are an answer, also if there are none.

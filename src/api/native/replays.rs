@@ -56,7 +56,7 @@ struct ReplayRequestView {
     ended_from: Option<Time>,
     ended_to: Option<Time>,
     missing: bool,
-    /// What waits is sent now: the same deliveries become due.
+    /// Waiting deliveries are sent now: the same ones become due.
     waiting: bool,
     rate_per_s: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! Replay jobs over waiting deliveries: makes due now what waits, one slice of the indexes at a time.
+//! Replay jobs over waiting deliveries: makes open deliveries due now, one slice of the indexes at a time.
 //!
 //! Invariant: a delivery that was made or attempted after the job began is left alone, so a job ends although receivers go on
 //! failing.

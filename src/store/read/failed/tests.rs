@@ -173,7 +173,7 @@ fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behin
     assert!(rows + keys <= CHEAP_READS, "{rows} rows and {keys} keys");
 }
 
-/// A job that would send again to `hook` what ended with `status`.
+/// A job that would send again to `hook` its deliveries that ended with `status`.
 fn job(hook: WebhookId, status: DeliveryStatus) -> JobSpec {
     JobSpec {
         webhook: Some(hook),
