@@ -98,7 +98,11 @@ pub fn enter(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<Log
     match key_of(form.get("key").trim(), &context.registry, context.now) {
         Ok(key) => Ok(LoginResult::Entered(key, below(to).to_owned())),
         // The same answer for every key, so that none can be told from another.
-        Err(_) => Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED)),
+        Err(_) => {
+            let remote = http_request.remote.map(|remote| remote.ip());
+            tracing::warn!(?remote, request_id = http_request.request_id, "a login to the pages was refused");
+            Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED))
+        }
     }
 }
 
