@@ -12,6 +12,7 @@ use crate::model::Scope;
 use crate::store::{AuditEntry, StateCommand, WriteRequest};
 
 use super::ask::Ask;
+use super::assets;
 use super::form::PostedForm;
 use super::frame::{THEME_COOKIE, alone, icon};
 use super::respond::{self, see_other};
@@ -98,7 +99,11 @@ pub fn enter(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<Log
     match key_of(form.get("key").trim(), &context.registry, context.now) {
         Ok(key) => Ok(LoginResult::Entered(key, below(to).to_owned())),
         // The same answer for every key, so that none can be told from another.
-        Err(_) => Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED)),
+        Err(_) => {
+            let remote = http_request.remote.map(|remote| remote.ip());
+            tracing::warn!(?remote, request_id = http_request.request_id, "a login to the pages was refused");
+            Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED))
+        }
     }
 }
 
@@ -144,11 +149,11 @@ pub fn by_link(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Resu
         return Ok(Step::Reply(page(context, http_request, "", Some(said), StatusCode::FORBIDDEN)));
     };
     let cookie = new_cookie(context, &key);
-    begin(http_request, &key, move || Ok(respond::with_cookie(respond::html(StatusCode::OK, again("./")), &cookie)))
+    begin(http_request, &key, move || Ok(respond::with_cookie(respond::html(StatusCode::OK, again("./", "")), &cookie)))
 }
 
-/// A page that asks for another one at once.
-pub fn again(to: &str) -> Markup {
+/// A page that asks for another one at once. `up` is the way to `/ui/`.
+pub fn again(to: &str, up: &str) -> Markup {
     html! {
         (maud::DOCTYPE)
         html lang="en" {
@@ -156,6 +161,8 @@ pub fn again(to: &str) -> Markup {
                 meta charset="utf-8";
                 meta http-equiv="refresh" content={ "0;url=" (to) };
                 title { "One moment · Postrider" }
+                // Without it a browser asks for `/favicon.ico`, which is not there without a key.
+                link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
             }
             body { p { a href=(to) { "Go on" } } }
         }

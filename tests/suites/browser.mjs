@@ -116,6 +116,7 @@ const flows = {
       request.pipe(onward);
     }).listen(0, "127.0.0.1");
     await new Promise((ready) => proxy.once("listening", ready));
+    await webhook("under-a-prefix");
     const page = await newPage();
     const under = `http://127.0.0.1:${proxy.address().port}/ops/postrider/ui/`;
     await logIn(page, key, under);

@@ -13,13 +13,13 @@ use crate::ui::write::foreign;
 
 /// Renders an error below `/ui`: a page, a redirect to the login, or one repetition.
 pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
+    let up = "../".repeat(error_context.slashes.saturating_sub(2));
     if api_error.code == CROSS_SITE_CODE {
-        return respond::html(StatusCode::OK, again(""));
+        return respond::html(StatusCode::OK, again("", &up));
     }
     if api_error.headers.iter().any(|(name, _)| *name == LOCATION) {
         return respond::guarded(HttpResponse::empty(api_error.status));
     }
-    let up = "../".repeat(error_context.slashes.saturating_sub(2));
     respond::html(api_error.status, alone(api_error.title(), &up, &card(api_error, error_context.request_id, &up)))
 }
 

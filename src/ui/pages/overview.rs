@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::model::{Scope, Time};
+use crate::model::{Scope, Time, WebhookId};
 use crate::rules::histogram;
 use crate::store::WebhookFigures;
 use crate::ui::ask::Ask;
@@ -81,15 +81,18 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     let from = now.minus_ms(ms);
     let mut rows = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
-        rows.push(webhook_rows::read(context, tenant, webhook)?);
+        rows.push(webhook_rows::read(context, webhook)?);
     }
     webhook_rows::sort(&mut rows, RowOrder::Worst);
+    for row in rows.iter_mut().take(TROUBLES_SHOWN) {
+        webhook_rows::explain(context, tenant, row)?;
+    }
+    let ids: Vec<WebhookId> = rows.iter().map(|row| row.webhook.id).collect();
     let mut all = WebhookFigures::default();
     let mut figures = OverviewFigures::default();
     for row in &rows {
         all.sums.add(&row.figures.sums);
         all.minutes.extend_from_slice(&row.figures.minutes);
-        figures.oldest_waiting = [figures.oldest_waiting, row.oldest_waiting].into_iter().flatten().min();
         figures.waiting += row.waiting;
     }
     for (minute, counts) in &all.minutes {
@@ -102,6 +105,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
             figures.attempts_last_hour += u64::from(counts.attempts);
         }
     }
+    figures.oldest_waiting = context.store.backlog(&ids, now)?.oldest_due.filter(|due| *due <= now);
     figures.deliveries = all.sums.deliveries;
     figures.percentiles_ms = [50, 95, 99].map(|percent| histogram::percentile(&all.sums.histogram, percent));
     let machine = request.may(Scope::Admin).then(|| MachineFacts {

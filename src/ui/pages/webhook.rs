@@ -56,7 +56,8 @@ fn view(
     let tenant = request.tenant();
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
-    let row = webhook_rows::read(context, tenant, webhook)?;
+    let mut row = webhook_rows::read(context, webhook)?;
+    webhook_rows::explain(context, tenant, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
         true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
         false => Vec::new(),

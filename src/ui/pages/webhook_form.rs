@@ -14,8 +14,8 @@ use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::foreign;
 
-/// Choices of `field_set`.
-const FIELD_SETS: [&str; 6] = ["standard", "raw", "flat", "legacy", "dfns", "sent"];
+/// Choices of `field_set`, beside the one that the webhook has.
+const FIELD_SETS: [&str; 4] = ["standard", "raw", "flat", "legacy"];
 const METHODS: [&str; 5] = ["post", "put", "patch", "get", "delete"];
 
 /// The form with its values and mistakes.
@@ -319,6 +319,11 @@ fn event_fields(view: &WebhookFormView) -> Markup {
 
 fn request_fields(view: &WebhookFormView) -> Markup {
     let pairs = |values: &[&'static str]| values.iter().map(|value| (*value, *value)).collect::<Vec<_>>();
+    let own = view.form.get("field_set");
+    let mut field_sets: Vec<(&str, &str)> = pairs(&FIELD_SETS);
+    if !own.is_empty() && !FIELD_SETS.contains(&own) {
+        field_sets.push((own, own));
+    }
     let mut signatures = vec![
         ("standard", "Standard Webhooks"),
         ("ed25519", "Standard Webhooks, Ed25519"),
@@ -334,7 +339,7 @@ fn request_fields(view: &WebhookFormView) -> Markup {
             details {
                 summary { "Method, body, signature, headers" }
                 (view.choice("method", "Method", &pairs(&METHODS)))
-                (view.choice("field_set", "Body", &pairs(&FIELD_SETS)))
+                (view.choice("field_set", "Body", &field_sets))
                 (view.choice("signature", "Signature", &signatures))
                 @if view.webhook.is_none() {
                     (view.area("headers", "Headers, one a line", "x-tenant: acme"))

@@ -45,24 +45,33 @@ pub fn day_start(now: Time) -> Time {
     Time(i64::from(now.hour()) * HOUR_MS).minus_ms(DAY_MS - HOUR_MS)
 }
 
-/// Reads the figures of a webhook.
-pub fn read(context: &ApiContext<'_>, tenant: TenantScope, webhook: &Arc<Webhook>) -> Result<WebhookRow, ApiError> {
-    let shown = circuit::shown(context.store.state(webhook.id), context.now);
-    let mood = WebhookMood::of(webhook, &shown);
-    let last = if mood.is_trouble() { newest_attempt(context, tenant, webhook.id)? } else { None };
+/// Reads the state and the figures of a webhook. `explain` reads the rest, for rows that are shown.
+pub fn read(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<WebhookRow, ApiError> {
     let figures = context.store.figures(webhook.id, context.now)?;
-    let waiting = figures.sums.open();
     Ok(WebhookRow {
-        mood,
-        reason: mood::reason(webhook, &shown, last.as_ref().map(|attempt| &attempt.made)),
+        mood: WebhookMood::now(context, webhook),
+        reason: String::new(),
         hours: chart::bins(&figures.minutes, day_start(context.now), HOUR_MS, HOURS),
         p95_ms: histogram::percentile(&figures.sums.histogram, 95),
-        waiting,
-        oldest_waiting: if waiting > 0 { context.store.waiting_since(webhook, context.now)? } else { None },
+        waiting: figures.sums.open(),
+        oldest_waiting: None,
         last_attempt_at: figures.sums.last_attempt_at,
         figures,
         webhook: webhook.clone(),
     })
+}
+
+/// Reads why a webhook is in trouble, and since when its deliveries wait.
+pub fn explain(context: &ApiContext<'_>, tenant: TenantScope, row: &mut WebhookRow) -> Result<(), ApiError> {
+    if row.waiting > 0 {
+        row.oldest_waiting = context.store.waiting_since(&row.webhook, context.now)?;
+    }
+    if row.mood.is_trouble() {
+        let shown = circuit::shown(context.store.state(row.webhook.id), context.now);
+        let last = newest_attempt(context, tenant, row.webhook.id)?;
+        row.reason = mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made));
+    }
+    Ok(())
 }
 
 /// The newest attempt of a webhook.

@@ -92,12 +92,15 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     if order != RowOrder::Busiest {
         wanted = wanted.into_iter().skip(skipped).take(ROWS_MAX).collect();
     }
-    let read = |(_, webhook)| webhook_rows::read(context, tenant, webhook);
+    let read = |(_, webhook)| webhook_rows::read(context, webhook);
     let mut rows = wanted.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
     webhook_rows::sort(&mut rows, order);
     if order == RowOrder::Busiest {
         rows.drain(..skipped);
         rows.truncate(ROWS_MAX);
+    }
+    for row in &mut rows {
+        webhook_rows::explain(context, tenant, row)?;
     }
     let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
     Ok(WebhooksView { rows, ask, counts, apps, skipped, total })
