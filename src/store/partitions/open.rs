@@ -117,12 +117,18 @@ pub fn open_with_ids(
         writer.mark_failed(&error);
     }
     let mut first = writer.broken_queues()?;
-    if last_seen::ids_ahead(&partition_set)?.is_some_and(|ahead| ahead > now) {
-        // The daemon may have ended right after the clock was accepted.
-        first.extend(partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)));
-    }
+    first.extend(waits_to_shorten(&partition_set, now)?);
     let is_new = partition_set.registry().organizations.is_empty();
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })
+}
+
+/// Commands that cut the waits of all partitions if the clock was accepted as set back: the daemon may have ended right
+/// after that.
+fn waits_to_shorten(partition_set: &PartitionSet, now: Time) -> Result<Vec<WriteRequest>> {
+    if last_seen::ids_ahead(partition_set)?.is_none_or(|ahead| ahead <= now) {
+        return Ok(Vec::new());
+    }
+    Ok(partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)).collect())
 }
 
 /// Refuses partitions without `state.redb`: a new store would remove them as unlisted.

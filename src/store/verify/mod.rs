@@ -3,6 +3,7 @@
 //! Invariant: verification changes no file. Its memory is bounded by the number of webhooks and jobs, not by the number of
 //! rows. An unreadable row is reported once, by the walk of its own table. Rows that refer to it are not reported.
 
+mod delivery_shape;
 mod partition;
 mod recount;
 mod state;

@@ -25,6 +25,7 @@ use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::partitions::tenant_figures;
 use crate::store::read::lookup::{CHUNK_BYTES, chunks_of, last_id};
 use crate::store::verify::VerifyWalk;
+use crate::store::verify::delivery_shape::shape;
 use crate::store::verify::recount::{CommonCounts, Hours, Recount, attempts_of};
 use crate::store::verify::state::{self, StateWalk, whole};
 
@@ -589,20 +590,4 @@ fn made_by(receipt: &Receipt) -> Option<EventId> {
 /// The queues that may contain a delivery: the webhook's queue and the queue of its ordering key.
 fn queues_of(delivery: &Delivery) -> Vec<u64> {
     [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten().collect()
-}
-
-/// Checks a delivery row by itself.
-fn shape(delivery: &Delivery) -> Finding {
-    let is_final = delivery.status.is_final();
-    let tried = delivery.attempts > 0;
-    let wrong = [
-        (is_final != delivery.completed_at.is_some(), "final is what has an end"),
-        (is_final == delivery.next_attempt_at.is_some(), "open is what has a next attempt"),
-        (delivery.status == DeliveryStatus::Pending && tried, "pending, and yet tried"),
-        (delivery.status == DeliveryStatus::Retrying && !tried, "retrying, and yet never tried"),
-        (delivery.last_attempt_id.is_some() != tried, "the last attempt and their number differ"),
-        (delivery.first_attempt_at.is_some() != tried, "the first attempt and their number differ"),
-        (delivery.unscheduled > delivery.attempts, "more attempts by hand than attempts"),
-    ];
-    wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned())
 }
