@@ -116,6 +116,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether the route needs no key of the API.
+    fn is_open(&self) -> bool {
+        matches!(self.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_))
+    }
+
     /// A route without query parameters whose handler may read the store.
     pub const fn new(
         verb: RouteMethod,
@@ -333,6 +338,11 @@ impl MatchedRoute {
         }
     }
 
+    /// Whether the route needs no key. Its answer is the same for every caller.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.matched, RouteMatch::Route(route, _) if route.is_open())
+    }
+
     /// The caller. `None` if the route needs none. Called before `Host` and `Origin` are checked, and also without a
     /// route, so that paths cannot be probed without a key.
     pub fn identify(
@@ -342,15 +352,12 @@ impl MatchedRoute {
         settings: &ApiSettings,
         now: Time,
     ) -> Result<Option<Principal>, ApiError> {
-        let open = |route: &Route| {
-            matches!(route.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_))
-        };
         match &self.matched {
             RouteMatch::Route(Route { access: RouteAccess::Metrics(_), .. }, _) => {
                 metrics_access(http_request, settings.metrics).map(|()| None)
             }
-            RouteMatch::Route(route, _) if open(route) => Ok(None),
-            RouteMatch::OtherMethod(routes) if routes.iter().all(|route| open(route)) => Ok(None),
+            RouteMatch::Route(..) if self.is_open() => Ok(None),
+            RouteMatch::OtherMethod(routes) if routes.iter().all(|route| route.is_open()) => Ok(None),
             _ => match self.mount.pages {
                 Some(pages) => (pages.identify)(http_request, registry, settings, now).map(Some),
                 None => (self.mount.identify)(http_request, registry, now).map(Some),

@@ -258,12 +258,23 @@ fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
     if about.uid() != own && about.uid() != 0 && own != 0 {
         return Err(distrusted(&format!("it belongs to another user (uid {})", about.uid())));
     }
+    let refused =
+        file.parent().map_or(refused, |dir| fs::metadata(dir).map_or(refused, |dir| refused & !group_bits(&dir)));
     if about.mode() & refused != 0 {
         return Err(distrusted(&format!("its mode is {:03o}, which gives other users too much", about.mode() & 0o777)));
     }
     let mut text = String::new();
     opened.read_to_string(&mut text).map_err(failed)?;
     Ok(Some(text))
+}
+
+/// The bits of a mode that a group of this process has in a volume that belongs to the group: Kubernetes gives a volume to
+/// `fsGroup` by the group's id and the bit setgid, and opens every file in it to the group. 0 for other directories.
+fn group_bits(dir: &fs::Metadata) -> u32 {
+    const SETGID: u32 = 0o2000;
+    let is_own =
+        || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|group| group.as_raw() == dir.gid()));
+    if dir.mode() & SETGID != 0 && (rustix::process::getegid().as_raw() == dir.gid() || is_own()) { 0o070 } else { 0 }
 }
 
 /// Refuses a data directory that other users may write: they could plant or exchange its files.
@@ -273,7 +284,7 @@ fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
 pub(super) fn judge_data_dir(data_dir: &Path) -> Result<(), DaemonError> {
     // A missing one is made later, for this user alone.
     let Ok(about) = fs::metadata(data_dir) else { return Ok(()) };
-    if about.mode() & WRITABLE_BY_OTHERS == 0 {
+    if about.mode() & WRITABLE_BY_OTHERS & !group_bits(&about) == 0 {
         return Ok(());
     }
     let (dir, mode) = (data_dir.display(), about.mode() & 0o777);

@@ -116,6 +116,12 @@ impl PublishedVolume {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    /// Takes back what was counted for events that were not stored.
+    pub fn give_back(&mut self, events: u64, bytes: u64) {
+        self.left += events as f64;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
     /// Events of the last second, as far as they are not refilled, and bytes of the day.
     pub fn used(&self, limits: &QuotaLimits) -> (u64, u64) {
         ((limits.events_per_second as f64 - self.left).max(0.0).ceil() as u64, self.bytes)

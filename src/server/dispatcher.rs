@@ -42,6 +42,8 @@ const BUSY_RETRY_S: u32 = 1;
 const QUOTA_RETRY_S: u32 = 60;
 /// The pages of the dashboard.
 const PAGES: &str = "/ui";
+/// The path that leads browsers to the pages.
+const ROOT: &str = "/";
 const PAGES_BELOW: &str = "/ui/";
 
 pub struct Dispatcher {
@@ -104,7 +106,7 @@ impl Dispatcher {
             |name: &str| http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default());
         let origin = browsers("origin");
         rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
-        let is_allowed = origin.is_some() || opens_page(http_request);
+        let is_allowed = origin.is_some() || found.is_open() && is_navigation(http_request) || opens_page(http_request);
         OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
@@ -221,11 +223,15 @@ impl Dispatcher {
     ) -> Result<Result<Result<Applied, Rejection>, Busy>, ApiError> {
         let registry = self.engine.store.registry();
         let admitted = self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request);
-        let _making = admitted.map_err(|exceeded| {
+        let mut share = admitted.map_err(|exceeded| {
             self.engine.metrics.quota_refused(exceeded.quota);
             over_quota(&exceeded, self.engine.clock.now())
         })?;
-        Ok(self.engine.apply(write_request).await)
+        let applied = self.engine.apply(write_request).await;
+        if matches!(applied, Ok(Ok(_))) {
+            share.applied();
+        }
+        Ok(applied)
     }
 
     fn quota_context<'a>(&'a self, rules: &'a ApiRules, registry: &'a Registry) -> QuotaContext<'a> {
@@ -342,7 +348,7 @@ fn foreign(foreign: ForeignName) -> ApiError {
         ),
         ForeignName::Site => ApiError::forbidden(
             "origin_not_allowed",
-            "a request that a browser makes for a page of another site is refused; list its origin in server.allowed_hosts",
+            "a request that a browser makes for another site is refused; if it has an Origin, list it in server.allowed_hosts",
         ),
         ForeignName::Origin => {
             ApiError::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
@@ -352,8 +358,13 @@ fn foreign(foreign: ForeignName) -> ApiError {
 
 /// Whether a browser opens a page of the dashboard, as from a link of another site. Its pages hold no data.
 fn opens_page(http_request: &HttpRequest) -> bool {
-    let is_page = http_request.path == PAGES || http_request.path.starts_with(PAGES_BELOW);
-    is_page && http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
+    let is_page = [ROOT, PAGES].contains(&http_request.path.as_str()) || http_request.path.starts_with(PAGES_BELOW);
+    is_page && is_navigation(http_request)
+}
+
+/// Whether a browser follows a link. Its answer is shown and not given to the page that has the link.
+fn is_navigation(http_request: &HttpRequest) -> bool {
+    http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
 }
 
 fn rate_limited(wait_s: u32) -> ApiError {

@@ -37,6 +37,46 @@ pub(super) struct MakingWebhook<'a> {
     place: (OrganizationId, AppId),
 }
 
+/// Events that were counted before they are stored. Dropping it takes the count back, unless the events are `stored`.
+pub(super) struct CountedEvents<'a> {
+    quotas: &'a Quotas,
+    /// Events and their bytes by app.
+    counted: HashMap<AppId, (u64, u64)>,
+}
+
+impl CountedEvents<'_> {
+    /// The events were stored, so they stay counted.
+    fn stored(&mut self) {
+        self.counted.clear();
+    }
+}
+
+impl Drop for CountedEvents<'_> {
+    fn drop(&mut self) {
+        let mut used = self.quotas.lock();
+        for (app, (events, bytes)) in self.counted.drain() {
+            if let Some(volume) = used.published.get_mut(&app) {
+                volume.give_back(events, bytes);
+            }
+        }
+    }
+}
+
+/// The part of the quotas that a write request takes while it is applied.
+#[derive(Default)]
+pub(super) struct QuotaShare<'a> {
+    /// Held until the registry has the webhook.
+    _making: Option<MakingWebhook<'a>>,
+    events: Option<CountedEvents<'a>>,
+}
+
+impl QuotaShare<'_> {
+    /// The write request was applied.
+    pub fn applied(&mut self) {
+        self.events.iter_mut().for_each(CountedEvents::stored);
+    }
+}
+
 /// The state that quotas are judged by.
 pub(super) struct QuotaContext<'a> {
     pub limits: &'a QuotaLimits,
@@ -46,7 +86,7 @@ pub(super) struct QuotaContext<'a> {
 }
 
 impl Quotas {
-    /// Judges a write request, and counts its events. The result is held until the request is applied.
+    /// Judges a write request, and counts its events. The share is held until the request is applied.
     ///
     /// # Errors
     /// The quota that is used up. Nothing is counted then.
@@ -54,20 +94,21 @@ impl Quotas {
         &self,
         context: &QuotaContext<'_>,
         write_request: &WriteRequest,
-    ) -> Result<Option<MakingWebhook<'_>>, QuotaExceeded> {
-        let Some(tenant) = write_request.caller.as_ref().map(|caller| caller.tenant) else { return Ok(None) };
+    ) -> Result<QuotaShare<'_>, QuotaExceeded> {
+        let none = QuotaShare::default();
+        let Some(tenant) = write_request.caller.as_ref().map(|caller| caller.tenant) else { return Ok(none) };
         if let Some(events) = write_request.command.published() {
             let sizes =
                 events.iter().filter_map(|event| Some((context.app_of(tenant, event.app)?, event.data.len() as u64)));
-            return self.admit_events(context, sizes).map(|()| None);
+            return Ok(QuotaShare { events: Some(self.admit_events(context, sizes)?), ..none });
         }
         match &write_request.command {
             Command::State(StateCommand::CreateWebhook { webhook }) => {
                 let asked = Some(webhook.app_id).filter(|app| *app != AppId::MIN);
-                let Some(app) = context.app_of(tenant, asked) else { return Ok(None) };
-                self.admit_webhook(context, tenant.org, app).map(Some)
+                let Some(app) = context.app_of(tenant, asked) else { return Ok(none) };
+                Ok(QuotaShare { _making: Some(self.admit_webhook(context, tenant.org, app)?), ..none })
             }
-            _ => Ok(None),
+            _ => Ok(none),
         }
     }
 
@@ -75,10 +116,10 @@ impl Quotas {
         &self,
         context: &QuotaContext<'_>,
         sizes: impl Iterator<Item = (AppId, u64)>,
-    ) -> Result<(), QuotaExceeded> {
+    ) -> Result<CountedEvents<'_>, QuotaExceeded> {
         let limits = context.limits;
         if limits.events_per_second == 0 && limits.bytes_per_day == 0 && limits.waiting_deliveries == 0 {
-            return Ok(());
+            return Ok(CountedEvents { quotas: self, counted: HashMap::new() });
         }
         let mut asked: HashMap<AppId, (u64, u64)> = HashMap::new();
         for (app, bytes) in sizes {
@@ -101,12 +142,13 @@ impl Quotas {
             volume.refill(limits, context.now);
             volume.judge(limits, *events, *bytes)?;
         }
-        for (app, (events, bytes)) in asked {
-            if let Some(volume) = used.published.get_mut(&app) {
-                volume.add(events, bytes);
+        for (app, (events, bytes)) in &asked {
+            if let Some(volume) = used.published.get_mut(app) {
+                volume.add(*events, *bytes);
             }
         }
-        Ok(())
+        drop(used);
+        Ok(CountedEvents { quotas: self, counted: asked })
     }
 
     fn admit_webhook(

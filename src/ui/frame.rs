@@ -191,7 +191,12 @@ impl Frame {
 
     /// The page as a response, with a renewed cookie if its time has come.
     pub fn reply(&self, status: StatusCode, title: &str, content: &Markup) -> HttpResponse {
-        let response = respond::html(status, self.page(title, content));
+        self.renewing(respond::html(status, self.page(title, content)))
+    }
+
+    /// A response with a renewed cookie if its time has come. Only a page directly below `/ui/` can renew it, because the
+    /// cookie has no path.
+    pub fn renewing(&self, response: HttpResponse) -> HttpResponse {
         match self.session.renewed(&self.pages, self.now).filter(|_| self.is_at_top) {
             Some(session) => respond::with_cookie(
                 response,

@@ -48,7 +48,7 @@ fn page(
 
 /// Whether the key would come over a network in clear text.
 fn is_plain(pages: &PageSettings, http_request: &HttpRequest) -> bool {
-    !pages.is_secure && http_request.remote.is_some_and(|remote| !remote.ip().is_loopback())
+    !pages.is_secure && http_request.remote.is_some_and(|remote| !remote.ip().to_canonical().is_loopback())
 }
 
 fn card(host: &str, to: &str, said: Option<&str>, is_plain: bool) -> Markup {
@@ -91,16 +91,17 @@ pub fn enter(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<Log
     if pages.require_tls && is_plain(pages, http_request) {
         return Ok(refuse("Log in over https: this daemon takes no key in clear text.", StatusCode::FORBIDDEN));
     }
-    if let Err(wait_s) = pages.logins.count_try(http_request.remote.map(|remote| remote.ip()), context.now) {
-        let said = format!("Too many tries. Try again in {wait_s} seconds.");
-        let refused = page(context, http_request, to, Some(&said), StatusCode::TOO_MANY_REQUESTS);
-        return Ok(LoginResult::Refused(refused.with(RETRY_AFTER, HeaderValue::from(wait_s))));
-    }
     match key_of(form.get("key").trim(), &context.registry, context.now) {
+        // A good key is never refused: behind a proxy all users have one address.
         Ok(key) => Ok(LoginResult::Entered(key, below(to).to_owned())),
         // The same answer for every key, so that none can be told from another.
         Err(_) => {
             let remote = http_request.remote.map(|remote| remote.ip());
+            if let Err(wait_s) = pages.logins.count_try(remote, context.now) {
+                let said = format!("Too many tries. Try again in {wait_s} seconds.");
+                let refused = page(context, http_request, to, Some(&said), StatusCode::TOO_MANY_REQUESTS);
+                return Ok(LoginResult::Refused(refused.with(RETRY_AFTER, HeaderValue::from(wait_s))));
+            }
             tracing::warn!(?remote, request_id = http_request.request_id, "a login to the pages was refused");
             Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED))
         }
@@ -137,7 +138,9 @@ pub fn submit(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Resul
 /// because a browser that followed a link would not send a strict cookie with it.
 pub fn by_link(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Result<Step, ApiError> {
     let pages = context.settings.pages.clone();
-    let is_here = http_request.remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback());
+    // A proxy on this machine speaks for others.
+    let is_forwarded = ["forwarded", "x-forwarded-for"].iter().any(|name| http_request.headers.contains_key(*name));
+    let is_here = !is_forwarded && http_request.remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback());
     let ask = Ask::of(http_request);
     let token = ask.get("t").unwrap_or_default();
     let key = match is_here {

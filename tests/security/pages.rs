@@ -178,7 +178,7 @@ async fn a_session_of_one_app_sees_nothing_of_another() {
     let browser = Browser::with_key(&house, text(&key, "key")).await;
     let lists =
         ["", "webhooks", "deliveries", "deliveries?status=failed", "deliveries?status=waiting", "events", "live"];
-    for path in lists.into_iter().chain(["live/rows", "replays", "apps", "keys", "audit", "find?q=foreign-hook"]) {
+    for path in lists.into_iter().chain(["live-rows", "replays", "apps", "keys", "audit", "find?q=foreign-hook"]) {
         let answer = browser.get(&format!("/ui/{path}")).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(!answer.body.replace("foreign-hook\"", "").contains(text(&webhook, "id")), "{path}");

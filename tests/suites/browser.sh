@@ -2,11 +2,16 @@
 # The pages in a real Chromium: flows from the login to the mended receiver, with and without scripts, and axe-core over
 # every page in both colour schemes and at four widths (browser.mjs).
 #
-# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, and is
-# skipped where there is none. Installs playwright-core, axe-core and html-validate into a temporary directory. A word as argument
-# runs the flows whose names contain it.
+# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, installs
+# it as root if it is missing, and is skipped where there is none. Installs playwright-core, axe-core and html-validate into a
+# temporary directory. A word as argument runs the flows whose names contain it.
 source "$(dirname "$0")/support/suite.bash"
 
+if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing Chromium"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+        >"$work/apt" 2>&1 || cat "$work/apt" >&2
+fi
 chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
 if [ -z "$chromium" ] || ! command -v npm >/dev/null; then
     echo "skipped: there is no Chromium (apt-get install chromium), or no npm"

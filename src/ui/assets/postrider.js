@@ -94,8 +94,12 @@ if (live) {
       try {
         const query = new URLSearchParams(live.dataset.query);
         query.set("after", newest);
-        const answer = await fetch(`live/rows?${query}`, { headers: { accept: "text/html" } });
-        if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+        const answer = await fetch(`live-rows?${query}`, { headers: { accept: "text/html" } });
+        if (answer.redirected || answer.status === 401) {
+          said.textContent = "Logged out: reload to log in again";
+          return;
+        }
+        if (!answer.ok) throw new Error(String(answer.status));
         newest = answer.headers.get("x-newest") || newest;
         const part = document.createElement("template");
         part.innerHTML = `<table><tbody>${await answer.text()}</tbody></table>`;

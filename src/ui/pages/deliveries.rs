@@ -128,6 +128,12 @@ fn page_of(
     Ok((page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next))))
 }
 
+/// Whether a replay can mean exactly the deliveries of the list: it is for one webhook, and knows neither a search nor a type.
+fn is_replayable(ask: &Ask) -> bool {
+    let has = |name| ask.get(name).is_some_and(|value: &str| !value.is_empty());
+    ask.get("status") == Some("failed") && has("webhook") && !has("search") && !has("type") && !has("event")
+}
+
 /// Whether the list of waiting deliveries can come from the due index, which has no other filters than the webhook.
 fn is_plain_waiting(ask: &Ask) -> bool {
     ["event", "type", "outcome", "search", "last", "from", "to"].iter().all(|name| ask.get(name).is_none())
@@ -291,7 +297,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
     let fields = html! {
         .bulk {
             button.btn.small type="submit" { "Send the chosen again" }
-            @if view.ask.get("status") == Some("failed") {
+            @if is_replayable(&view.ask) {
                 span.muted { "or" }
                 a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
                     "Send all again…"

@@ -69,14 +69,13 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Live", &page(&view, &frame))))
 }
 
-/// `GET /ui/live/rows?after=`: the rows after an attempt, as a fragment.
+/// `GET /ui/live-rows?after=`: the rows after an attempt, as a fragment.
 pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let after = Ask::of(request.http).get("after").and_then(|id| id.parse().ok());
     let view = view(context, request, after)?;
-    let mut frame = Frame::new(context, request, Section::Live);
-    // The fragment becomes part of the page above.
-    frame.up = String::new();
-    let response = html_response(StatusCode::OK, table_rows(&view.rows, &frame));
+    let frame = Frame::new(context, request, Section::Live);
+    // A page that is only looked at goes on with its session.
+    let response = frame.renewing(html_response(StatusCode::OK, table_rows(&view.rows, &frame)));
     let newest = view.rows.first().and_then(|(attempt, _)| HeaderValue::from_str(&attempt.id.to_string()).ok());
     Ok(Step::Reply(match newest {
         Some(id) => response.with(HeaderName::from_static("x-newest"), id),

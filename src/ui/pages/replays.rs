@@ -268,8 +268,11 @@ fn request_json(form: &PostedForm, is_dry: bool) -> Value {
         code if StatusCodes::parse(code).is_some() => body["status_code"] = json!([code]),
         outcome => body["outcome"] = json!([outcome]),
     }
-    if let Ok(rate) = form.get("rate").trim().parse::<f64>() {
-        body["rate_per_s"] = rate.into();
+    // An unreadable rate is for the API to refuse.
+    match (form.get("rate").trim(), form.get("rate").trim().parse::<f64>()) {
+        ("", _) => {}
+        (_, Ok(rate)) => body["rate_per_s"] = rate.into(),
+        (text, Err(_)) => body["rate_per_s"] = text.into(),
     }
     body
 }
@@ -283,7 +286,8 @@ pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let (shown, to) = (form.clone(), name_of(&names, &form));
     let counted = relay(context, request, &call, move |response| {
         let matched = member(&response, "matched").as_u64().unwrap_or(0);
-        let content = confirm_page(&to, matched, &shown, None, &frame);
+        let at_least = member(&response, "at_least").as_bool().unwrap_or(false);
+        let content = confirm_page(&to, Counted { matched, at_least }, &shown, None, &frame);
         Ok(html_response(StatusCode::OK, frame.page("Replay", &content)))
     });
     corrected(context, request, &form, &names, counted)
@@ -316,12 +320,30 @@ fn corrected(
     }
 }
 
+/// The size of a replay before it is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    pub matched: u64,
+    /// Whether the count ended early, so that more may match.
+    pub at_least: bool,
+}
+
+impl Counted {
+    /// Whether the number is to be typed before the replay is started.
+    fn must_be_typed(self) -> bool {
+        self.at_least || self.matched > UNTYPED_MAX
+    }
+}
+
 /// The page that asks before a replay is started.
-pub fn confirm_page(to: &str, matched: u64, form: &PostedForm, said: Option<&str>, frame: &Frame) -> Markup {
+pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<&str>, frame: &Frame) -> Markup {
+    let Counted { matched, at_least } = counted;
+    let most = if at_least { "at least " } else { "" };
     let fields = html! {
         @for name in FIELDS { input type="hidden" name=(name) value=(form.get(name)); }
         input type="hidden" name="rate" value=(form.get("rate"));
         input type="hidden" name="matched" value=(matched);
+        @if at_least { input type="hidden" name="at_least" value="true"; }
         dl.facts {
             div {
                 dt { "Events" }
@@ -344,22 +366,26 @@ pub fn confirm_page(to: &str, matched: u64, form: &PostedForm, said: Option<&str
                 }
             }
         }
-        @if matched > UNTYPED_MAX {
+        @if counted.must_be_typed() {
             label for="typed" { "Type the number to go on" }
             input #typed type="text" name="typed" inputmode="numeric" autocomplete="off" required;
         }
         @if let Some(said) = said { p.wrong role="alert" { (said) } }
         .acts {
-            @if matched > 0 { button.btn.main type="submit" { "Send " (write::counted(matched, "event", "events")) } }
+            @if matched > 0 || at_least {
+                button.btn.main type="submit" { "Send " (most) (write::counted(matched, "event", "events")) }
+            }
             a.btn href=(frame.link("replays/new")) { "Change" }
         }
     };
     html! {
         .head {
             div {
-                h1 { (write::counted(matched, "event", "events")) " to " (foreign(to)) }
+                h1 { @if at_least { "At least " } (write::counted(matched, "event", "events")) " to " (foreign(to)) }
                 p.lead {
-                    @if matched == 0 {
+                    @if at_least {
+                        "The count ended early, so more may match. Nothing has been sent yet."
+                    } @else if matched == 0 {
                         "Nothing matches: there is nothing to send."
                     } @else {
                         "Each is sent again as a new delivery. Nothing has been sent yet."
@@ -376,9 +402,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = PostedForm::read(context, request)?;
     let names = webhook_names(context, request);
     let matched = form.get("matched").parse::<u64>().unwrap_or(0);
-    if matched > UNTYPED_MAX && form.get("typed").replace([',', ' '], "") != matched.to_string() {
+    let counted = Counted { matched, at_least: form.get("at_least") == "true" };
+    if counted.must_be_typed() && form.get("typed").replace([',', ' '], "") != matched.to_string() {
         let frame = Frame::new(context, request, Section::Replays);
-        let content = confirm_page(&name_of(&names, &form), matched, &form, Some("This is not the number."), &frame);
+        let content = confirm_page(&name_of(&names, &form), counted, &form, Some("This is not the number."), &frame);
         return Ok(Step::Reply(frame.reply(StatusCode::UNPROCESSABLE_ENTITY, "Replay", &content)));
     }
     let call = ApiCall { handler: replays::create, body: request_json(&form, false).to_string(), form: Some(&form) };

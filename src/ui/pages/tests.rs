@@ -341,7 +341,10 @@ fn replays_and_the_installation() {
     same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
     same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
     let form = PostedForm::parse(b"webhook=11&status=failed&from=2026-11-27T00%3A00%3A00Z&rate=20");
-    same("replay-confirm", &frame, &replays::confirm_page("erp-invoices", 10_001, &form, None, &frame));
+    let counted = replays::Counted { matched: 10_001, at_least: false };
+    same("replay-confirm", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
+    let counted = replays::Counted { matched: 3, at_least: true };
+    same("replay-confirm-at-least", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
     let view = system::SystemPageView {
         reasons: Vec::new(),
         warnings: vec![HealthIssue { code: "clock", detail: "the clock steps".to_owned() }],

@@ -173,6 +173,8 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
     let error = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
+    // The explanation of a failure begins with its error, which is often the reason.
+    let (reason, meaning) = (mood::sentence(&row.reason), failed.map(mood::meaning).unwrap_or_default());
     html! {
         @if row.mood.is_trouble() {
             div class=(class) role="status" {
@@ -182,8 +184,8 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                         @if let Some(since) = state.failing_since.filter(|_| row.mood.is_failing()) {
                             b { "No attempt has succeeded since " (write::moment(since, frame.now)) "." } " "
                         }
-                        (foreign(&mood::sentence(&row.reason))) ". "
-                        @if let Some(made) = failed { (foreign(&mood::meaning(made))) }
+                        @if !meaning.starts_with(&reason) { (foreign(&reason)) ". " }
+                        (foreign(&meaning))
                     }
                     p {
                         (waits(row, frame))
