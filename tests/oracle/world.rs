@@ -172,8 +172,9 @@ impl World {
             let mut random = self.rng.fork();
             let disk = Arc::new(self.disk.clone());
             match open(disk, self.options.clone(), &MASTER_KEY, self.now, Box::new(move || random.draw())) {
-                // A sync failed meanwhile. A daemon would end here and be started again.
-                Ok(opened) if self.disk.has_lost_writes() => self.disk = self.disk_after(opened),
+                // A sync failed meanwhile, where a daemon would end and be started again. Or the power failed at a write
+                // that the store can do without.
+                Ok(opened) if self.disk.has_lost_writes() || self.disk.is_dead() => self.disk = self.disk_after(opened),
                 Ok(opened) => {
                     self.disk.set_fuse(None);
                     self.opened = Some(opened);
