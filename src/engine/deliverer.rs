@@ -241,6 +241,7 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let _passing = self.drawn_ids.end_on_drop(dispatch.delivery_id);
         self.attempt(&dispatch, webhook, compiled).await.map_or_else(
             |shortage| {
                 let mut made = unanswered(&dispatch, webhook, None, now).made;

@@ -28,6 +28,11 @@ impl DrawnIds {
         }
     }
 
+    /// Forgets the id of a delivery that is never recorded when the result is dropped, however its attempt ends.
+    pub fn end_on_drop(&self, delivery: DeliveryId) -> PassingAttempt<'_> {
+        PassingAttempt { drawn_ids: self, delivery }
+    }
+
     /// The lowest open id. `None` if no id is open.
     pub fn lowest(&self) -> Option<AttemptId> {
         self.lock().values().min().copied()
@@ -35,6 +40,18 @@ impl DrawnIds {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DeliveryId, AttemptId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt that is not recorded, such as a test of a webhook.
+pub struct PassingAttempt<'a> {
+    drawn_ids: &'a DrawnIds,
+    delivery: DeliveryId,
+}
+
+impl Drop for PassingAttempt<'_> {
+    fn drop(&mut self) {
+        self.drawn_ids.end([self.delivery]);
     }
 }
 

@@ -65,6 +65,20 @@ async fn attempts_of_all_webhooks_come_in_the_order_of_their_recording() {
 }
 
 #[tokio::test]
+async fn a_test_of_a_webhook_holds_no_attempt_back() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let tested = daemon.webhook(&receiver.url(), json!({ "event_types": ["none"], "field_set": "dfns" })).await;
+    let tried = daemon.post(&format!("/v1/webhooks/{}/test", text(&tested, "id")), json!({})).await;
+    assert_eq!(tried["success"], true, "{tried}");
+    daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
+    let event = daemon.publish("a", json!(1)).await;
+    daemon.delivery_in(&event, "delivered").await;
+    // The body of the test had an attempt's id, which is older.
+    assert_eq!(ids(&stream(&daemon, "").await).len(), 1);
+}
+
+#[tokio::test]
 async fn a_reader_waits_for_the_next_attempt_it_asked_for() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;

@@ -27,7 +27,7 @@ const ENCRYPTED: &str = "application/jose";
 
 /// The request of an attempt.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "AttemptRequest")]
+#[schemars(rename = "SentRequest")]
 pub struct AttemptRequestView {
     attempt_id: AttemptId,
     method: WebhookMethod,

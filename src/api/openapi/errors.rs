@@ -38,7 +38,16 @@ pub fn of(route: &Route) -> Vec<u16> {
     // Their fields or parameters name an app or deliveries.
     let names_objects = matches!(
         route.path,
-        "/v1/events" | "/v1/events/batch" | "/v1/webhooks" | "/v1/keys" | "/v1/replays" | "/v1/deliveries/retry"
+        "/v1/events"
+            | "/v1/events/batch"
+            | "/v1/event-types"
+            | "/v1/attempts"
+            | "/v1/stats"
+            | "/v1/stats/series"
+            | "/v1/webhooks"
+            | "/v1/keys"
+            | "/v1/replays"
+            | "/v1/deliveries/retry"
     );
     let takes_fields = !route.body.is_none();
     STATUSES
