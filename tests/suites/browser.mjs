@@ -61,6 +61,14 @@ async function newPage(options = {}) {
     if (!allowed.some((text) => message.text().includes(text))) problems.push(`${page.url()}: ${message.text()}`);
   });
   page.on("pageerror", (error) => problems.push(`${page.url()}: ${error.message}`));
+  // Almost every click leads to a page. The next step is for that page.
+  const click = page.click.bind(page);
+  page.click = async (selector) => {
+    const navigated = page.waitForEvent("framenavigated", { timeout: 3000 }).catch(() => {});
+    await click(selector);
+    await navigated;
+    await page.waitForLoadState();
+  };
   return page;
 }
 async function logIn(page, text = key, at = base) {
@@ -69,7 +77,8 @@ async function logIn(page, text = key, at = base) {
   await page.click("button[type=submit]");
   await page.waitForLoadState();
 }
-const shows = async (page, text) => assert.ok((await page.textContent("main")).includes(text), `${page.url()}: no ${text}`);
+// A page that a click has asked for may still be on its way.
+const shows = (page, text) => page.locator("main").filter({ hasText: text }).waitFor();
 const press = (page, words) => page.click(`main button:text-is("${words}"), main a.btn:text-is("${words}")`);
 
 const flows = {
