@@ -81,7 +81,7 @@ impl Logins {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one try of an address with a wrong key. The error is the number of seconds until the next try is allowed.
+    /// Counts one try of an address. The error is the number of seconds until the next try is allowed.
     pub fn count_try(&self, from: Option<IpAddr>, now: Time) -> Result<(), u32> {
         let mut counts = self.counts();
         if counts.minute != now.minute() {

@@ -116,7 +116,7 @@ impl PublishedVolume {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Takes back what was counted for events that were not stored.
+    /// Takes the count of events back that were not stored.
     pub fn give_back(&mut self, events: u64, bytes: u64) {
         self.left += events as f64;
         self.bytes = self.bytes.saturating_sub(bytes);

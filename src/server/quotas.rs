@@ -165,7 +165,7 @@ impl Quotas {
         };
         let of_org = context.webhooks(TenantScope { org, app: None }) + being_made(false);
         let of_app = context.webhooks(TenantScope { org, app: Some(app) }) + being_made(true);
-        for (quota, count) in [(Quota::WebhooksPerOrganization, of_org), (Quota::WebhooksPerApp, of_app)] {
+        for (quota, count) in [(Quota::WebhooksPerApp, of_app), (Quota::WebhooksPerOrganization, of_org)] {
             let limit = quota.limit(limits);
             if limit > 0 && count >= limit {
                 return Err(QuotaExceeded { quota, limit, until: None });

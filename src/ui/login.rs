@@ -91,17 +91,16 @@ pub fn enter(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<Log
     if pages.require_tls && is_plain(pages, http_request) {
         return Ok(refuse("Log in over https: this daemon takes no key in clear text.", StatusCode::FORBIDDEN));
     }
+    if let Err(wait_s) = pages.logins.count_try(http_request.remote.map(|remote| remote.ip()), context.now) {
+        let said = format!("Too many tries. Try again in {wait_s} seconds.");
+        let refused = page(context, http_request, to, Some(&said), StatusCode::TOO_MANY_REQUESTS);
+        return Ok(LoginResult::Refused(refused.with(RETRY_AFTER, HeaderValue::from(wait_s))));
+    }
     match key_of(form.get("key").trim(), &context.registry, context.now) {
-        // A good key is never refused: behind a proxy all users have one address.
         Ok(key) => Ok(LoginResult::Entered(key, below(to).to_owned())),
         // The same answer for every key, so that none can be told from another.
         Err(_) => {
             let remote = http_request.remote.map(|remote| remote.ip());
-            if let Err(wait_s) = pages.logins.count_try(remote, context.now) {
-                let said = format!("Too many tries. Try again in {wait_s} seconds.");
-                let refused = page(context, http_request, to, Some(&said), StatusCode::TOO_MANY_REQUESTS);
-                return Ok(LoginResult::Refused(refused.with(RETRY_AFTER, HeaderValue::from(wait_s))));
-            }
             tracing::warn!(?remote, request_id = http_request.request_id, "a login to the pages was refused");
             Ok(refuse("There is no such key, or it has expired.", StatusCode::UNAUTHORIZED))
         }

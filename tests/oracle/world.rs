@@ -66,39 +66,6 @@ pub enum Step {
     Cut,
 }
 
-/// The requests of one batch, by the file that they change.
-struct Batch<'a> {
-    parts: Vec<(Place, Vec<usize>)>,
-    orders: &'a [WriteRequest],
-    results: &'a [Answered],
-    now: Time,
-}
-
-impl Batch<'_> {
-    /// Applies the answered requests, and those of the files that are `there`.
-    fn play(&self, oracle: &mut Oracle, found: &mut Found, there: &[Place]) -> Check {
-        for (place, slot) in self.parts.iter().flat_map(|(place, slots)| slots.iter().map(move |slot| (*place, *slot)))
-        {
-            let (order, result) = (&self.orders[slot], &self.results[slot]);
-            let is_unknown = matches!(result, Err(Rejection::Failed(_) | Rejection::DiskFull));
-            if is_unknown && !there.contains(&place) {
-                continue;
-            }
-            let deeds = oracle.deeds.clone();
-            let verdict = oracle.apply(place, &Asked { order, now: self.now }, found);
-            let verdict =
-                verdict.map_err(|error| format!("{:?} was answered {result:?}, but {error}", order.command))?;
-            if is_unknown {
-                // A rejected request has no audit line.
-                oracle.deeds = deeds;
-            } else {
-                agree(order, &verdict, result)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl World {
     pub fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
@@ -412,70 +379,77 @@ impl World {
             }
             groups.entry(places[slot]).or_default().push(slot);
         }
-        let mut parts: Vec<(Place, Vec<usize>)> = groups.into_iter().collect();
-        parts.sort_by_key(|(place, _)| (*place != Place::State, *place != active, *place));
-        let failed = |slot: &usize| matches!(results[*slot], Err(Rejection::Failed(_) | Rejection::DiskFull));
-        // A request that failed by itself is not stored, and the applied ones are.
-        let whole = !parts.iter().flat_map(|(_, slots)| slots).any(failed);
-        let unknown: Vec<Place> =
-            parts.iter().filter(|(_, slots)| slots.iter().all(failed)).map(|(place, _)| *place).collect();
-        let batch = Batch { parts, orders, results, now: self.now };
-        if unknown.is_empty() {
-            batch.play(&mut self.oracle, &mut found, &[])?;
-        } else {
-            self.find_out(&batch, &unknown, &mut found)?;
+        let mut places: Vec<Place> = groups.keys().copied().collect();
+        places.sort_by_key(|place| (*place != Place::State, *place != active, *place));
+        let mut whole = true;
+        for place in places {
+            let slots = &groups[&place];
+            let unknown = |slot: &&usize| matches!(results[**slot], Err(Rejection::Failed(_) | Rejection::DiskFull));
+            let failed = slots.iter().filter(unknown).count();
+            if failed < slots.len() {
+                // A request that failed by itself is not stored, and the applied ones are.
+                whole &= failed == 0;
+                for &slot in slots.iter().filter(|slot| !unknown(slot)) {
+                    let asked = Asked { order: &orders[slot], now: self.now };
+                    let verdict = self.oracle.apply(place, &asked, &mut found);
+                    let verdict = verdict.map_err(|error| {
+                        format!("{:?} was answered {:?}, but {error}", orders[slot].command, results[slot])
+                    })?;
+                    agree(&orders[slot], &verdict, &results[slot])?;
+                }
+                continue;
+            }
+            whole = false;
+            self.find_out(place, slots, orders, &mut found)?;
         }
         found.is_explained()?;
         Ok(whole)
     }
 
-    /// Decides about the files whose requests were not answered: all requests of a file are there, or none is. The files are
-    /// decided together, because each shows the hold of a webhook that a record in another one has set.
-    fn find_out(&mut self, batch: &Batch<'_>, unknown: &[Place], found: &mut Found) -> Check {
+    /// Decides about unanswered requests of one file: all of them are there, or none is.
+    fn find_out(&mut self, place: Place, slots: &[usize], orders: &[WriteRequest], found: &mut Found) -> Check {
         let store = self.opened().store.clone();
-        let guess = |there: &[Place]| -> Check<(Oracle, Found)> {
-            let (mut oracle, mut left) = (self.oracle.clone(), found.clone());
-            batch.play(&mut oracle, &mut left, there)?;
-            for place in unknown {
-                match *place {
-                    Place::State => check::settings(&oracle, &store, false)?,
-                    Place::Partition(first) => {
-                        left.is_explained_in(&oracle, first)?;
-                        check::partition(&oracle, &store, first)?;
-                    }
-                    Place::Nowhere(_) => {}
-                }
+        let look = |oracle: &Oracle, found: &Found| match place {
+            Place::State => check::settings(oracle, &store, false),
+            Place::Partition(first) => {
+                found.is_explained_in(oracle, first).and_then(|()| check::partition(oracle, &store, first))
             }
-            Ok((oracle, left))
+            Place::Nowhere(_) => Ok(()),
         };
-        let mut sets: Vec<Vec<Place>> = vec![Vec::new()];
-        for place in unknown {
-            let with: Vec<_> = sets.iter().map(|set| [set.as_slice(), &[*place]].concat()).collect();
-            sets.extend(with);
+        let (mut after, mut left) = (self.oracle.clone(), found.clone());
+        let mut there = Ok(());
+        for &slot in slots {
+            let asked = Asked { order: &orders[slot], now: self.now };
+            if let Err(error) = after.apply(place, &asked, &mut left) {
+                there = Err(format!("{:?}: {error}", orders[slot].command));
+                break;
+            }
         }
-        sets.sort_by_key(Vec::len);
-        let mut problems = String::new();
-        for set in &sets {
-            let (mut oracle, left) = match guess(set) {
-                Ok(guessed) => guessed,
-                Err(problem) => {
-                    problems += &format!("\n  as if {set:?} were there: {problem}");
-                    continue;
-                }
-            };
-            for more in unknown.iter().filter(|place| !set.contains(place)) {
+        let there = there.and_then(|()| look(&after, &left));
+        let absent = look(&self.oracle, found);
+        match (there, absent) {
+            (Ok(()), Err(_)) => {
+                // A rejected request has no audit line.
+                after.deeds.clone_from(&self.oracle.deeds);
+                self.oracle = after;
+                *found = left;
+            }
+            (Err(_), Ok(())) => {}
+            (Ok(()), Ok(())) => {
                 // Both results look the same, except for the answers that may have been stored.
-                let Ok((other, _)) = guess(&[set.as_slice(), &[*more]].concat()) else { continue };
-                for (key, answer) in other.answers {
-                    if oracle.answers.get(&key) != Some(&answer) {
-                        oracle.answers.insert(key, super::oracle::Answer { is_doubtful: true, ..answer });
+                for (key, answer) in after.answers {
+                    if self.oracle.answers.get(&key) != Some(&answer) {
+                        self.oracle.answers.insert(key, super::oracle::Answer { is_doubtful: true, ..answer });
                     }
                 }
             }
-            (self.oracle, *found) = (oracle, left);
-            return Ok(());
+            (Err(there), Err(absent)) => {
+                return Err(format!(
+                    "{place:?} is half there.\n  as if it were there: {there}\n  as if it were not: {absent}"
+                ));
+            }
         }
-        Err(format!("{unknown:?} are half there.{problems}"))
+        Ok(())
     }
 
     /// Actions in partitions are in the audit before they are acknowledged. If the state file failed, a later batch
