@@ -163,6 +163,10 @@ impl Faults {
         if was != 0 || off_ms != 0 {
             book.trace(now, &format!("the clock is {off_ms} ms ahead"));
         }
+        // Another step before the clock is believed again prolongs the doubt.
+        if was == 0 && off_ms != 0 && book.has_trouble(&[Kind::Clock], now, now) {
+            book.begin(Kind::Clock, now);
+        }
         if was != 0 && off_ms == 0 {
             book.end(Kind::Clock, now + BELIEVED_AFTER_MS);
         }
