@@ -55,6 +55,8 @@ until_true() {
 wait_for_url() {
     running+=("$daemon")
     url=
+    # The shell in the background may not have made the file yet.
+    touch "$work/out"
     for _ in $(seq 1 300); do
         url=$(sed -n 's/^postrider: listening on //p' "$work/out")
         [ -n "$url" ] && return 0
