@@ -89,10 +89,7 @@ if [ "$(id -u)" = 0 ]; then
     # As with a service with DynamicUser=: its directory is another user's, or a link whose destination was moved away.
     store=$work/store
     bin() { env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" "$@" >"$work/said" 2>&1; }
-    env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" serve --data-dir "$store" --listen 127.0.0.1:0 \
-        >"$work/out" 2>"$work/log" &
-    daemon=$!
-    wait_for_url
+    start env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" serve --data-dir "$store" --listen 127.0.0.1:0
     bin backup --data-dir "$store" "$work/copy" || fail "no backup: $(cat "$work/said")"
     kill "$daemon"
     wait "$daemon"
@@ -195,10 +192,7 @@ chroot=$(command -v chroot)
 # Not a function: a signal to a function's process would not reach the program.
 inside=(env -i POSTRIDER_DATA_DIR=/data POSTRIDER_MIN_FREE_BYTES=0)
 chmod 755 "$work"
-"${inside[@]}" POSTRIDER_LISTEN=127.0.0.1:0 "$chroot" --userspec=65532:65532 "$work/image" /postrider serve \
-    >"$work/out" 2>"$work/log" &
-daemon=$!
-wait_for_url
+start "${inside[@]}" POSTRIDER_LISTEN=127.0.0.1:0 "$chroot" --userspec=65532:65532 "$work/image" /postrider serve
 "${inside[@]}" POSTRIDER_URL="$url" "$chroot" --userspec=65532:65532 "$work/image" /postrider ready >"$work/ready" ||
     fail "the health check fails: $(cat "$work/ready")"
 kill "$daemon"
@@ -217,9 +211,7 @@ fi
 # A container from scratch has the binary only. The daemon starts there, and stops on a signal.
 mkdir -p "$work/scratch"
 cp "$work/static/usr/bin/postrider" "$work/scratch/postrider"
-env -i POSTRIDER_DATA_DIR=/data POSTRIDER_LISTEN=127.0.0.1:0 "$(command -v chroot)" "$work/scratch" /postrider serve >"$work/out" 2>"$work/log" &
-daemon=$!
-wait_for_url
+start env -i POSTRIDER_DATA_DIR=/data POSTRIDER_LISTEN=127.0.0.1:0 "$(command -v chroot)" "$work/scratch" /postrider serve
 kill "$daemon"
 wait "$daemon" || fail "it did not stop cleanly in an empty root"
 echo "it runs in an empty root"

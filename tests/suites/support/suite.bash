@@ -50,9 +50,13 @@ until_true() {
     return 1
 }
 
-# Waits until the daemon with process `daemon`, output $work/out and log $work/log listens. Sets `url`.
-# The daemon is stopped at the end.
-wait_for_url() {
+# Starts a command that serves, and waits until it listens. Sets `url` and `daemon`, its process, which is stopped at the
+# end. Its output is $work/out, and its log is $work/log.
+start() {
+    # The shell in the background opens the file later: without this it may be missing, or that of the daemon before.
+    : >"$work/out"
+    "$@" >"$work/out" 2>"$work/log" &
+    daemon=$!
     running+=("$daemon")
     url=
     # The shell in the background may not have made the file yet.
@@ -72,9 +76,7 @@ wait_for_url() {
 # before the call are its settings: `POSTRIDER_LOG__LEVEL=warn start_daemon`. Its log is $work/log.
 start_daemon() {
     export POSTRIDER_DELIVERY__ALLOW=${POSTRIDER_DELIVERY__ALLOW-127.0.0.0/8} POSTRIDER_MIN_FREE_BYTES=0
-    "$bin" serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@" >"$work/out" 2>"$work/log" &
-    daemon=$!
-    wait_for_url
+    start "$bin" serve --data-dir "$work/data" --listen 127.0.0.1:0 "$@"
     # shellcheck disable=SC2034 # The suites read it.
     key=$(cat "$work/data/first-key")
 }
