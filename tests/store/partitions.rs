@@ -68,6 +68,27 @@ fn what_retention_has_ended_goes_a_few_partitions_at_a_time() {
 }
 
 #[test]
+fn ids_rise_over_a_start_although_the_newest_were_dropped_and_the_clock_stepped_back() {
+    let mut bench = Bench::new();
+    bench.webhook(|_| {});
+    let (_, batch) = bench.publish("a", |_| {});
+    bench.opened.writer.roll(bench.now.plus_ms(1_000)).unwrap();
+    let end = bench.now.plus_ms(1_000 + 31 * DAY_MS);
+    bench.opened.writer.roll(end.plus_ms(-20_000)).unwrap();
+    // The last attempt of the old event is the newest row of the store.
+    bench.now = end.plus_ms(-1);
+    bench.record(&batch.effects.fresh[0], 200);
+    let seen = bench.opened.store.newest_attempt();
+    assert_eq!(seen.time(), bench.now);
+    assert_eq!(bench.opened.writer.maintain(end, Retention::Running).dropped.len(), 1);
+    bench.now = end.plus_ms(-5_000);
+    bench.reopen();
+    let (_, batch) = bench.publish("b", |_| {});
+    let id = batch.effects.fresh[0].delivery_id.as_u128();
+    assert!(id > seen.as_u128(), "a reader of attempts was at {seen:?}");
+}
+
+#[test]
 fn a_start_opens_a_bounded_number_of_the_partitions_that_may_change() {
     let disk = HookedDisk::new();
     let mut bench = Bench::on(disk.clone());

@@ -24,6 +24,7 @@ use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 use crate::store::commit::CommitTarget;
 use crate::store::effects::Effects;
 use crate::store::figures::{SumsRow, owner_of};
+use crate::store::partitions::last_dropped;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
 use crate::store::read::lookup::{decoded, last_id, sums_of};
 use crate::store::writer::{AppliedBatch, Writer};
@@ -319,6 +320,11 @@ impl Writer {
                 }
             }
         }
+        let last = match partition.row().last {
+            Some(last) => last,
+            None => last_id(&self.partition_set.snapshot(partition)?)?,
+        };
+        last_dropped::keep(&mut write_batch, last)?;
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
         self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);

@@ -1,6 +1,7 @@
 //! The partitions of the store: the set of files, opening, maintenance and recovery.
 pub mod compact;
 pub mod index_start;
+pub mod last_dropped;
 pub mod last_seen;
 pub mod maintenance;
 pub mod open;

@@ -24,7 +24,7 @@ use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
 use crate::store::idempotency::run_file::is_run_file;
-use crate::store::partitions::last_seen;
+use crate::store::partitions::{last_dropped, last_seen};
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
 };
@@ -145,7 +145,8 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
 pub(in crate::store) fn load_state(partition_set: &PartitionSet) -> Result<u128> {
     let state = partition_set.state()?.snapshot()?;
     let mut registry = Registry::default();
-    let mut last = 0;
+    let mut last = last_dropped::stored(&state)?;
+    partition_set.raise_newest(DeliveryId::from_u128(last));
     each(&state, Table::Organizations, |_, value| {
         codec::decode::<Organization>(value).map(|o| registry.put_organization(o))
     })?;
