@@ -57,8 +57,9 @@ pub trait HealthSource: Send + Sync {
     fn warnings(&self) -> Vec<HealthIssue>;
     /// Requests to a webhook that have no answer yet, and outcomes that are not durable.
     fn in_flight(&self, webhook: WebhookId) -> u32;
-    /// Attempts with this id or a greater one may still be recorded. `None` if only the store's newest id bounds them.
-    fn attempts_below(&self) -> Option<AttemptId>;
+    /// The last id that a reader of attempts may pass: `newest`, or less while an attempt that may have a lower id is not
+    /// recorded yet. `has_drawn_ids` says whether attempts are read whose ids are drawn before their requests.
+    fn pass_attempts(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId;
     /// The daemon's own figures now.
     fn machine(&self) -> MachineState;
     /// The metrics in this exposition format.
@@ -93,6 +94,8 @@ pub struct ApiContext<'a> {
     pub now: Time,
     /// The time of the first run of the handler: `now`, except after a `Step::Wait`.
     pub since: Time,
+    /// The position that the run before a `Step::Wait` reached. `None` in the first run.
+    pub reached: Option<u128>,
     /// Fills a slice with random bytes suitable for secrets.
     pub random: &'a mut dyn FnMut(&mut [u8]),
 }

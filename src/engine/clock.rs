@@ -163,11 +163,11 @@ pub fn numbers(random: std::sync::Arc<dyn Random>) -> impl FnMut() -> u64 + Send
     }
 }
 
-/// A UUIDv7 of now (RFC 9562), for objects that are not stored, such as requests.
-pub fn passing_id(clock: &dyn Clock, random: &dyn Random) -> u128 {
+/// A UUIDv7 of `now` (RFC 9562), for objects that are not stored, such as requests.
+pub fn passing_id(now: Time, random: &dyn Random) -> u128 {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     let noise = u128::from_be_bytes(bytes);
-    let ms = (clock.now().0 as u128 & 0xffff_ffff_ffff) << 80;
+    let ms = (now.0 as u128 & 0xffff_ffff_ffff) << 80;
     ms | (0x7 << 76) | (noise & (0xfff << 64)) | (0b10 << 62) | (noise & ((1 << 62) - 1))
 }

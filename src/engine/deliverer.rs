@@ -142,10 +142,8 @@ impl Deliverer {
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
-        let attempt_id = webhook.field_set.has_attempt_id().then(|| AttemptId::from_u128(self.id()));
-        if let Some(id) = attempt_id {
-            self.drawn_ids.begin(dispatch.delivery_id, id);
-        }
+        let draws = webhook.field_set.has_attempt_id();
+        let attempt_id = draws.then(|| self.drawn_ids.begin(dispatch.delivery_id, &*self.clock, &*self.random));
         let shown_id = attempt_id.unwrap_or(AttemptId::MIN);
         let outgoing = compiled.map_err(|why| (why, FailureCause::Receiver)).and_then(|compiled| {
             let out = compiled.render(dispatch, shown_id, self.clock.wall(), self.nonce(webhook));
@@ -254,7 +252,7 @@ impl Deliverer {
     }
 
     fn id(&self) -> u128 {
-        passing_id(&*self.clock, &*self.random)
+        passing_id(self.clock.now(), &*self.random)
     }
 
     fn nonce(&self, webhook: &Webhook) -> [u8; 12] {

@@ -1,29 +1,46 @@
-//! Remembers ids of attempts that were drawn before their request, until their outcome is durable.
+//! Draws ids of attempts before their requests, and remembers them until their outcome is durable.
 //!
-//! Invariant: an attempt that is recorded later never has an id below `lowest`, unless it is the writer that draws it. So a
-//! reader of attempts in commit order stops before `lowest` and skips none.
+//! Invariant: an attempt that is recorded later never has an id that a reader of attempts has passed. A reader stops before
+//! the lowest open id, and an id is drawn above all that readers have passed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::engine::clock::{Clock, Random, passing_id};
 use crate::model::{AttemptId, DeliveryId};
 
-/// The open ids, by delivery. Only bodies that contain the attempt's id need one, so it is mostly empty.
-#[derive(Debug, Default)]
-pub struct DrawnIds(Mutex<BTreeMap<DeliveryId, AttemptId>>);
+/// The open ids, by delivery. Only bodies that contain the attempt's id need one, so there are rarely any.
+#[derive(Debug)]
+pub struct DrawnIds(Mutex<OpenIds>);
+
+#[derive(Debug)]
+struct OpenIds {
+    by_delivery: BTreeMap<DeliveryId, AttemptId>,
+    /// The greatest id that a reader has passed.
+    passed: AttemptId,
+}
 
 impl DrawnIds {
-    /// Remembers the id of an attempt that begins.
-    pub fn begin(&self, delivery: DeliveryId, attempt: AttemptId) {
-        self.lock().insert(delivery, attempt);
+    /// No open id. Readers of an earlier process have passed no id above `newest`.
+    pub fn above(newest: AttemptId) -> DrawnIds {
+        DrawnIds(Mutex::new(OpenIds { by_delivery: BTreeMap::new(), passed: newest }))
+    }
+
+    /// Draws the id of an attempt that begins: of now, or of the millisecond behind all ids that readers have passed.
+    pub fn begin(&self, delivery: DeliveryId, clock: &dyn Clock, random: &dyn Random) -> AttemptId {
+        let mut open = self.lock();
+        let at = clock.now().max(open.passed.time().plus_ms(1));
+        let id = AttemptId::from_u128(passing_id(at, random));
+        open.by_delivery.insert(delivery, id);
+        id
     }
 
     /// Forgets the ids of deliveries whose attempts were recorded, or not made.
     pub fn end(&self, deliveries: impl IntoIterator<Item = DeliveryId>) {
         let mut open = self.lock();
-        if !open.is_empty() {
+        if !open.by_delivery.is_empty() {
             for delivery in deliveries {
-                open.remove(&delivery);
+                open.by_delivery.remove(&delivery);
             }
         }
     }
@@ -33,12 +50,18 @@ impl DrawnIds {
         PassingAttempt { drawn_ids: self, delivery }
     }
 
-    /// The lowest open id. `None` if no id is open.
-    pub fn lowest(&self) -> Option<AttemptId> {
-        self.lock().values().min().copied()
+    /// The last id that a reader may pass: `newest`, which was read before, or the id before the lowest open one. A reader of
+    /// attempts without such ids passes over the open ones.
+    pub fn pass(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId {
+        let mut open = self.lock();
+        let lowest = open.by_delivery.values().min().filter(|_| has_drawn_ids);
+        let last =
+            lowest.map_or(newest, |lowest| newest.min(AttemptId::from_u128(lowest.as_u128().saturating_sub(1))));
+        open.passed = last.max(open.passed);
+        last
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DeliveryId, AttemptId>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OpenIds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,19 +81,44 @@ impl Drop for PassingAttempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Id;
+    use crate::engine::clock::ManualClock;
+    use crate::model::{Id, Time};
+
+    const NOW: Time = Time(1_772_704_800_000);
+
+    #[derive(Debug)]
+    struct NoRandom;
+
+    impl Random for NoRandom {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
 
     #[test]
-    fn the_lowest_open_id_is_told() {
-        let drawn = DrawnIds::default();
-        assert_eq!(drawn.lowest(), None);
-        for n in [3, 1, 2] {
-            drawn.begin(Id::from_u128(n), Id::from_u128(10 * n));
-        }
-        assert_eq!(drawn.lowest(), Some(Id::from_u128(10)));
-        drawn.end([Id::from_u128(1), Id::from_u128(9)]);
-        assert_eq!(drawn.lowest(), Some(Id::from_u128(20)));
-        drawn.end([Id::from_u128(2), Id::from_u128(3)]);
-        assert_eq!(drawn.lowest(), None);
+    fn readers_stop_before_the_lowest_open_id() {
+        let (drawn, clock) = (DrawnIds::above(AttemptId::MIN), ManualClock::at(NOW));
+        let newest = AttemptId::floor(NOW.plus_ms(1_000));
+        let ids = [0, 1].map(|n| {
+            clock.jump_to(NOW.plus_ms(n));
+            drawn.begin(Id::from_u128(n as u128), &clock, &NoRandom)
+        });
+        let before = |id: AttemptId| AttemptId::from_u128(id.as_u128() - 1);
+        assert_eq!(drawn.pass(newest, true), before(ids[0]));
+        drawn.end([Id::from_u128(0), Id::from_u128(9)]);
+        assert_eq!(drawn.pass(newest, true), before(ids[1]));
+        assert_eq!(drawn.pass(newest, false), newest);
+        drawn.end([Id::from_u128(1)]);
+        assert_eq!(drawn.pass(newest, true), newest);
+    }
+
+    #[test]
+    fn an_id_is_drawn_above_all_that_readers_have_passed() {
+        let (clock, earlier) = (ManualClock::at(NOW), AttemptId::floor(NOW.plus_ms(5_000)));
+        let drawn = DrawnIds::above(earlier);
+        assert!(drawn.begin(Id::from_u128(1), &clock, &NoRandom) > earlier, "of an earlier process");
+        let newest = AttemptId::floor(NOW.plus_ms(9_000));
+        assert_eq!(drawn.pass(newest, false), newest);
+        assert!(drawn.begin(Id::from_u128(2), &clock, &NoRandom) > newest, "although the clock was set back");
     }
 }

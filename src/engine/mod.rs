@@ -119,11 +119,11 @@ struct EffectConsumers {
 }
 
 impl EffectConsumers {
-    fn new(believed: Arc<BelievedClock>, scheduler: SchedulerHandle) -> EffectConsumers {
+    fn new(believed: Arc<BelievedClock>, drawn_ids: DrawnIds, scheduler: SchedulerHandle) -> EffectConsumers {
         EffectConsumers {
             metrics: Arc::default(),
             feeds: Arc::default(),
-            drawn_ids: Arc::default(),
+            drawn_ids: Arc::new(drawn_ids),
             jobs: Arc::new(Notify::new()),
             clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed)),
             expiry: Arc::default(),
@@ -165,7 +165,7 @@ impl Engine {
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let consumers = EffectConsumers::new(believed, scheduler_handle.clone());
+        let consumers = EffectConsumers::new(believed, DrawnIds::above(store.newest_attempt()), scheduler_handle.clone());
         let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,

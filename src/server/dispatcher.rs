@@ -72,6 +72,15 @@ pub struct Pass {
     rules: Arc<ApiRules>,
 }
 
+/// How far a request has come that may wait.
+#[derive(Debug, Clone, Copy)]
+struct WaitProgress {
+    /// The time of the first run of the handler.
+    since: Time,
+    /// The position that the last run reached. `None` before it.
+    reached: Option<u128>,
+}
+
 impl Dispatcher {
     pub fn new(engine: Arc<Engine>, rules: ApiRules) -> Dispatcher {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -120,10 +129,10 @@ impl Dispatcher {
         self: &Arc<Self>,
         http_request: &Arc<HttpRequest>,
         pass: &Arc<Pass>,
-        since: Time,
+        wait: WaitProgress,
     ) -> Result<Step, ApiError> {
         if pass.found.runs_inline() {
-            return self.handle_here(http_request, pass, since);
+            return self.handle_here(http_request, pass, wait);
         }
         let key = pass.principal.as_ref().map(|principal| principal.key.id);
         let turn = self
@@ -136,13 +145,13 @@ impl Dispatcher {
         let step = work.run(move || {
             // The turn lasts as long as the thread works, also if the client is gone.
             let _turn = turn;
-            dispatcher.handle_here(&http_request, &pass, since)
+            dispatcher.handle_here(&http_request, &pass, wait)
         });
         let step = step.await;
         step.unwrap_or_else(|| Err(ApiError::internal("a handler panicked")))
     }
 
-    fn handle_here(&self, http_request: &HttpRequest, pass: &Pass, since: Time) -> Result<Step, ApiError> {
+    fn handle_here(&self, http_request: &HttpRequest, pass: &Pass, wait: WaitProgress) -> Result<Step, ApiError> {
         let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
         let mut context = ApiContext {
             description: &|| pass.rules.description.text(),
@@ -152,7 +161,8 @@ impl Dispatcher {
             settings: &pass.rules.settings,
             health_source: self,
             now: self.engine.clock.now(),
-            since,
+            since: wait.since,
+            reached: wait.reached,
             random: &mut random,
         };
         pass.found.handle(&mut context, pass.principal.as_ref(), http_request)
@@ -163,18 +173,18 @@ impl Dispatcher {
         http_request: Arc<HttpRequest>,
         pass: &Arc<Pass>,
     ) -> Result<HttpResponse, ApiError> {
-        let since = self.engine.clock.now();
+        let mut wait = WaitProgress { since: self.engine.clock.now(), reached: None };
         // The subscription begins before the first read, so that no commit falls between reading and waiting.
         let mut commits = self.commits_for(pass);
         let mut stale = 0;
-        let mut step = self.handle(&http_request, pass, since).await?;
+        let mut step = self.handle(&http_request, pass, wait).await?;
         loop {
             step = match step {
                 Step::Reply(response) => return Ok(response),
                 Step::Apply { write_request, then } => match self.apply(write_request, pass).await? {
                     Ok(Err(Rejection::Stale)) if stale < STALE_TRIES => {
                         stale += 1;
-                        self.handle(&http_request, pass, since).await?
+                        self.handle(&http_request, pass, wait).await?
                     }
                     Ok(result) => then(result)?,
                     Err(busy) => return Err(busy_fault(busy)),
@@ -190,14 +200,16 @@ impl Dispatcher {
                     // Boxed, because it is large and rare: every connection would reserve its memory.
                     then(Box::pin(trying).await)?
                 }
-                Step::Wait { topic, until } => {
+                Step::Wait { topic, until, reached } => {
                     let notify = commits.get_or_insert_with(|| self.engine.feeds.of(topic));
                     let notified = notify.clone().notified_owned();
                     tokio::pin!(notified);
                     notified.as_mut().enable();
-                    // Reads once more, because a delivery may have been committed before the subscription.
-                    match self.handle(&http_request, pass, since).await? {
-                        Step::Wait { .. } if self.engine.clock.now() < until => {
+                    // Reads once more, because a row may have been committed before the subscription.
+                    wait.reached = reached;
+                    match self.handle(&http_request, pass, wait).await? {
+                        Step::Wait { reached, .. } if self.engine.clock.now() < until => {
+                            wait.reached = reached;
                             if !self.engine.feeds.is_closed() {
                                 tokio::select! {
                                     () = notified => {}
@@ -205,8 +217,8 @@ impl Dispatcher {
                                 }
                             }
                             // A stopping daemon ends the wait as if the request had arrived long ago.
-                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
-                            self.handle(&http_request, pass, since).await?
+                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { wait.since };
+                            self.handle(&http_request, pass, WaitProgress { since, ..wait }).await?
                         }
                         other => other,
                     }
@@ -263,8 +275,8 @@ impl HealthSource for Dispatcher {
         self.engine.in_flight(webhook)
     }
 
-    fn attempts_below(&self) -> Option<AttemptId> {
-        self.engine.deliverer.drawn_ids.lowest()
+    fn pass_attempts(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId {
+        self.engine.deliverer.drawn_ids.pass(newest, has_drawn_ids)
     }
 
     fn machine(&self) -> MachineState {
@@ -297,7 +309,7 @@ impl Service for ApiService {
 
     fn request_id(&self) -> String {
         let engine = &self.0.engine;
-        Id::<HttpRequest>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
+        Id::<HttpRequest>::from_u128(passing_id(engine.clock.now(), &*engine.random)).to_string()
     }
 
     fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {

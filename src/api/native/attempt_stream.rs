@@ -62,16 +62,18 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         search: params.search()?,
         window: ListWindow { from: params.time(&FROM)?, to: None, before: None, limit: params.limit()? },
     };
-    let after = params.position(&AFTER, CursorKind::AttemptStream)?.map(Id::from_u128);
+    let after = params.position(&AFTER, CursorKind::AttemptStream)?;
+    let after = context.reached.or(after).map(Id::from_u128);
     let until = context.since.plus_ms(i64::from(params.number_or_default(&WAIT_S)?) * SECOND_MS);
     // Only attempts with a body of this form have ids from before their requests.
     let has_late_ids = |id| context.registry.webhook_by_id(id).is_none_or(|hook| hook.field_set.has_attempt_id());
-    let horizon = context.health_source.attempts_below().filter(|_| webhook.is_none_or(has_late_ids));
-    let page = context.store.attempts_after(&query, after, horizon, context.now)?;
+    let newest = context.store.newest_attempt();
+    let last = context.health_source.pass_attempts(newest, webhook.is_none_or(has_late_ids));
+    let page = context.store.attempts_after(&query, after, last, context.now)?;
     // The newest attempts are an answer, also if there are none.
     let may_wait = after.is_some() || query.window.from.is_some();
     if page.rows.is_empty() && page.is_end && may_wait && context.now < until {
-        return Ok(Step::Wait { topic: FeedTopic::Attempts, until });
+        return Ok(Step::Wait { topic: FeedTopic::Attempts, until, reached: Some(page.reached.as_u128()) });
     }
     let view = AttemptStreamView {
         data: page.rows.iter().map(AttemptView::new).collect(),

@@ -49,7 +49,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let deliveries = context.store.feed(webhook.id, position.map(Id::from_u128), limit, context.now)?;
     let until = context.since.plus_ms(i64::from(wait_s) * SECOND_MS);
     if deliveries.is_empty() && context.now < until {
-        return Ok(Step::Wait { topic: FeedTopic::Deliveries(webhook.id), until });
+        return Ok(Step::Wait { topic: FeedTopic::Deliveries(webhook.id), until, reached: None });
     }
     let last = deliveries.last().map(|delivery| delivery.id.as_u128()).or(position);
     let mut events = Vec::with_capacity(deliveries.len());

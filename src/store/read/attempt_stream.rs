@@ -32,19 +32,21 @@ pub struct AttemptPage {
 }
 
 impl Store {
-    /// The attempts after `after` that `query` finds, below `horizon`. The query's `delivery`, `event`, `status` and window
-    /// are ignored, but for `limit` and `from`. Without `after` and `from` the page has the newest attempts.
+    /// The newest committed id. Each partition that is read later contains all ids up to it that the writer drew.
+    pub fn newest_attempt(&self) -> AttemptId {
+        AttemptId::from_u128(self.partition_set.newest().as_u128())
+    }
+
+    /// The attempts after `after` and up to `last` that `query` finds. `last` is `newest_attempt`, or less. The query's
+    /// `delivery`, `event`, `status` and window are ignored, but for `limit` and `from`. Without `after` and `from` the page
+    /// has the newest attempts.
     pub fn attempts_after(
         &self,
         query: &AttemptQuery,
         after: Option<AttemptId>,
-        horizon: Option<AttemptId>,
+        last: AttemptId,
         now: Time,
     ) -> Result<AttemptPage> {
-        // Read before the partitions, so that each partition already contains all ids up to it.
-        let newest = AttemptId::from_u128(self.partition_set.newest().as_u128());
-        let last =
-            horizon.map_or(newest, |horizon| newest.min(AttemptId::from_u128(horizon.as_u128().saturating_sub(1))));
         let oldest = AttemptId::floor(now.minus_ms(self.partition_set.options.retention_ms));
         match (after, query.window.from) {
             (None, None) => self.latest_attempts(query, last, now),
