@@ -55,8 +55,7 @@ impl DrawnIds {
     pub fn pass(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId {
         let mut open = self.lock();
         let lowest = open.by_delivery.values().min().filter(|_| has_drawn_ids);
-        let last =
-            lowest.map_or(newest, |lowest| newest.min(AttemptId::from_u128(lowest.as_u128().saturating_sub(1))));
+        let last = lowest.map_or(newest, |lowest| newest.min(AttemptId::from_u128(lowest.as_u128().saturating_sub(1))));
         open.passed = last.max(open.passed);
         last
     }

@@ -165,7 +165,8 @@ impl Engine {
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let consumers = EffectConsumers::new(believed, DrawnIds::above(store.newest_attempt()), scheduler_handle.clone());
+        let consumers =
+            EffectConsumers::new(believed, DrawnIds::above(store.newest_attempt()), scheduler_handle.clone());
         let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,

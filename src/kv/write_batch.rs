@@ -128,6 +128,27 @@ impl WriteBatch {
         Ok(keys)
     }
 
+    /// The first keys after `after` and up to `end`, of `limit` at most, with the changes of this batch applied.
+    pub fn keys_between(&self, table: Table, after: &[u8], end: &[u8], limit: usize) -> Result<Vec<Key>> {
+        let (changes, range) = (&self.changes[table as usize], (Bound::Excluded(after), Bound::Included(end)));
+        if limit == 0 || after >= end {
+            return Ok(Vec::new());
+        }
+        let added = changes.range::<[u8], _>(range).filter(|(_, value)| value.is_some()).take(limit);
+        let mut keys: Vec<Key> = added.map(|(key, _)| key.clone()).collect();
+        let mut stored = 0;
+        self.base.scan(table, range, Direction::Up, |key, _| {
+            if !changes.contains_key(key) {
+                keys.push(Key::from_slice(key));
+                stored += 1;
+            }
+            Ok(if stored < limit { ScanStep::Go } else { ScanStep::Stop })
+        })?;
+        keys.sort_unstable();
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
     /// At most `limit` keys that begin with `prefix` and follow `after`, with the changes of this batch applied.
     pub fn keys_after(&self, table: Table, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
@@ -155,5 +176,35 @@ impl WriteBatch {
     /// Adds changes to a table.
     pub fn extend(&mut self, table: Table, changes: Changes) {
         self.changes[table as usize].extend(changes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::disk::RealDisk;
+    use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_span_of_keys_contains_the_changes_of_the_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::take(folder.path()).unwrap();
+        let file = Arc::new(Segment::open(&disk, "state.redb", OpenMode::Write, OTHER_CACHE_BYTES).unwrap());
+        let mut stored = WriteBatch::on(file.snapshot().unwrap());
+        (1..=4).for_each(|n| stored.put_key(Table::Due, Key::from_slice(&[2 * n])));
+        file.commit(stored).unwrap();
+        let mut batch = WriteBatch::on(file.snapshot().unwrap());
+        batch.put_key(Table::Due, Key::from_slice(&[3]));
+        batch.put_key(Table::Due, Key::from_slice(&[4]));
+        batch.remove(Table::Due, Key::from_slice(&[6]));
+        let between = |after: u8, end: u8, limit| -> Vec<u8> {
+            batch.keys_between(Table::Due, &[after], &[end], limit).unwrap().iter().map(|key| key[0]).collect()
+        };
+        assert_eq!(between(0, 9, 9), [2, 3, 4, 8]);
+        assert_eq!(between(2, 4, 9), [3, 4], "behind the first, up to the last");
+        assert_eq!(between(0, 9, 2), [2, 3]);
+        assert_eq!(between(4, 9, 1), [8], "a removed key does not count");
+        assert!(between(9, 9, 9).is_empty());
     }
 }

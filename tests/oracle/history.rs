@@ -98,7 +98,12 @@ impl History {
 
     fn order(&mut self, oracle: &Oracle, now: Time) -> Option<WriteRequest> {
         let choice = self.rng.below(if self.is_calm { 92 } else { 100 });
+        // Without webhooks nothing is delivered, however much is published.
+        let lacks_webhooks = self.is_calm && oracle.webhooks.len() < WEBHOOKS_MAX / 2;
         let command: Command = match choice {
+            _ if lacks_webhooks && self.rng.chance(30) => {
+                StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) }.into()
+            }
             0..20 => PartitionCommand::Publish(vec![self.event(oracle, now)]).into(),
             20..26 => {
                 let count = 1 + self.rng.below(4);

@@ -4,13 +4,11 @@
 //! webhook. So a slice that is applied twice after a crash makes nothing twice.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Key, Table};
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
@@ -199,19 +197,9 @@ impl PartitionBatch<'_> {
         Ok(JobSlice { events, reached, is_last })
     }
 
-    /// The first keys after `after` and up to `end`, of `limit` at most.
+    /// The first keys after `after` and up to `end`, of `limit` at most, with those of this batch.
     fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
-        let mut keys = Vec::new();
-        self.write_batch.base().scan(
-            table,
-            (Bound::Excluded(after), Bound::Included(end)),
-            Direction::Up,
-            |key, _| {
-                keys.push(Key::from_slice(key));
-                Ok(if keys.len() < limit as usize { ScanStep::Go } else { ScanStep::Stop })
-            },
-        )?;
-        Ok(keys)
+        Ok(self.write_batch.keys_between(table, after, end, limit as usize)?)
     }
 
     fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> ApplyResult<()> {

@@ -112,8 +112,28 @@ impl IdempotencyIndex {
         }
     }
 
-    /// Inserts fingerprints read at start, in ascending order of ids. A full map and more at once become a run directly.
-    pub fn insert_loaded(&mut self, read: Vec<(Fingerprint, EventId)>) {
+    /// Inserts the fingerprints that `scan` visits, in ascending order of ids, a bounded number at once. An id has several
+    /// fingerprints at times, and all of them go into one run: a start reads no row of an id that a run's file covers.
+    ///
+    /// # Errors
+    /// Those of `scan`. The fingerprints that were visited before may be inserted.
+    pub fn insert_scanned<E>(
+        &mut self,
+        scan: impl FnOnce(&mut dyn FnMut(Fingerprint, EventId)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (many, mut read) = (4 * self.newest_max, Vec::new());
+        scan(&mut |print, id| {
+            if read.len() >= many && read.last().is_some_and(|(_, last)| *last != id) {
+                self.insert_loaded(std::mem::take(&mut read));
+            }
+            read.push((print, id));
+        })?;
+        self.insert_loaded(read);
+        Ok(())
+    }
+
+    /// Inserts all fingerprints of some ids, in ascending order of ids. A full map and more at once become a run directly.
+    fn insert_loaded(&mut self, read: Vec<(Fingerprint, EventId)>) {
         if read.len() < self.newest_max {
             return self.insert(read.into_iter());
         }
@@ -160,11 +180,6 @@ impl IdempotencyIndex {
     /// Sets the smallest id that the index has.
     pub fn begin_at(&mut self, floor: EventId) {
         self.floor = self.floor.max(floor);
-    }
-
-    /// Fingerprints that the index reads at once.
-    pub fn read_max(&self) -> usize {
-        4 * self.newest_max
     }
 
     /// Number of entries up to which a run stays in memory: two larger ones do not fit into a run.
@@ -316,6 +331,22 @@ pub(super) mod tests {
                 .find(&on.disk, number << 32)
                 .any(|hint| matches!(hint, Hint::Within(a, b) if (a..=b).contains(&id(number))))
         }));
+    }
+
+    #[test]
+    fn all_fingerprints_of_an_id_are_in_one_run() {
+        let (mut idempotency, on) = (IdempotencyIndex::new(3), disk());
+        // The first id has one fingerprint and the others two, so that no even number of fingerprints ends with an id.
+        let ids = (0..200).map(|n: u64| (print(n), id(n.div_ceil(2))));
+        let scanned: Result<(), ()> = idempotency.insert_scanned(|visit| {
+            ids.clone().for_each(|(print, id)| visit(print, id));
+            Ok(())
+        });
+        assert_eq!(scanned, Ok(()));
+        for (print, id) in ids {
+            let mut runs = idempotency.runs.iter().filter(|run| !run.find(&on.disk, print).is_empty());
+            assert!(runs.any(|run| run.span.from <= id && id <= run.span.last), "{id} is in the span of another run");
+        }
     }
 
     #[test]

@@ -68,16 +68,7 @@ impl IdempotencyIndex {
         }
         let from = self.newest().map_or(EventId::MIN, |newest| newest.next()).max(EventId::floor(window));
         let range = (Bound::Included(from.as_bytes().as_slice()), Bound::Unbounded);
-        let mut read = Vec::new();
-        let many = self.read_max();
-        scan_fingerprints(snapshot, range, &mut |print, id| {
-            read.push((print, id));
-            if read.len() == many {
-                self.insert_loaded(std::mem::take(&mut read));
-            }
-        })?;
-        self.insert_loaded(read);
-        Ok(())
+        self.insert_scanned(|visit| scan_fingerprints(snapshot, range, visit))
     }
 }
 
@@ -117,21 +108,12 @@ impl Writer {
 
     /// Loads the fingerprints of rows from an id on, before another.
     fn load_span(&mut self, from: EventId, end: EventId) -> Result<()> {
-        let mut read = Vec::new();
-        let many = self.idempotency.read_max();
         if end <= from || mutant!("gap_unread") {
             return Ok(());
         }
         let last = EventId::from_u128(end.as_u128() - 1);
         let partition_set = self.partition_set.clone();
-        partition_set.scan_span(from, last, |print, id| {
-            read.push((print, id));
-            if read.len() == many {
-                self.idempotency.insert_loaded(std::mem::take(&mut read));
-            }
-        })?;
-        self.idempotency.insert_loaded(read);
-        Ok(())
+        self.idempotency.insert_scanned(|visit| partition_set.scan_span(from, last, visit))
     }
 
     /// Makes the runs whose files cannot be read of their rows again.
@@ -161,7 +143,7 @@ fn stored_spans(disk: &dyn Disk) -> Vec<IdSpan> {
 fn scan_fingerprints(
     snapshot: &Snapshot,
     range: (Bound<&[u8]>, Bound<&[u8]>),
-    visit: &mut impl FnMut(Fingerprint, EventId),
+    visit: &mut dyn FnMut(Fingerprint, EventId),
 ) -> Result<()> {
     snapshot.scan(Table::IdempotencyKeys, range, Direction::Up, |key, value| {
         let print = codec::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);

@@ -24,11 +24,11 @@ use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
 use crate::store::idempotency::run_file::is_run_file;
-use crate::store::partitions::{last_dropped, last_seen};
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
 };
 use crate::store::partitions::tenant_figures;
+use crate::store::partitions::{last_dropped, last_seen};
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
 use crate::store::registry::Registry;
