@@ -121,7 +121,8 @@ impl Oracle {
         }
     }
 
-    fn let_go(&mut self, id: DeliveryId) {
+    /// Makes the head of a queue due.
+    pub fn let_go(&mut self, id: DeliveryId) {
         if let Some(made) = self.deliveries.get_mut(&id)
             && let (Some(due), true) = (made.row.next_attempt_at, made.line.is_some())
         {

@@ -9,6 +9,11 @@ use crate::oracle::{Check, check, ensure};
 
 pub type Answered = Result<Applied, Rejection>;
 
+/// Whether a request was not answered, so that it may be in the store.
+pub fn is_unknown(result: &Answered) -> bool {
+    matches!(result, Err(Rejection::Failed(_) | Rejection::DiskFull))
+}
+
 /// The requests of one batch, by the file that they change.
 pub struct Batch<'a> {
     pub parts: Vec<(Place, Vec<usize>)>,
@@ -81,7 +86,7 @@ impl Batch<'_> {
         for (place, slot) in self.parts.iter().flat_map(|(place, slots)| slots.iter().map(move |slot| (*place, *slot)))
         {
             let (order, result) = (&self.orders[slot], &self.results[slot]);
-            let is_unknown = matches!(result, Err(Rejection::Failed(_) | Rejection::DiskFull));
+            let is_unknown = is_unknown(result);
             if is_unknown && !there.contains(&place) {
                 continue;
             }
