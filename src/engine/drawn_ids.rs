@@ -4,14 +4,19 @@
 //! the lowest open id, and an id is drawn above all that readers have passed.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::clock::{Clock, Random, passing_id};
+use crate::engine::feeds::Feeds;
 use crate::model::{AttemptId, DeliveryId};
 
 /// The open ids, by delivery. Only bodies that contain the attempt's id need one, so there are rarely any.
 #[derive(Debug)]
-pub struct DrawnIds(Mutex<OpenIds>);
+pub struct DrawnIds {
+    open: Mutex<OpenIds>,
+    /// Readers that wait before an open id.
+    feeds: Arc<Feeds>,
+}
 
 #[derive(Debug)]
 struct OpenIds {
@@ -22,8 +27,8 @@ struct OpenIds {
 
 impl DrawnIds {
     /// No open id. Readers of an earlier process have passed no id above `newest`.
-    pub fn above(newest: AttemptId) -> DrawnIds {
-        DrawnIds(Mutex::new(OpenIds { by_delivery: BTreeMap::new(), passed: newest }))
+    pub fn above(newest: AttemptId, feeds: Arc<Feeds>) -> DrawnIds {
+        DrawnIds { open: Mutex::new(OpenIds { by_delivery: BTreeMap::new(), passed: newest }), feeds }
     }
 
     /// Draws the id of an attempt that begins: of now, or of the millisecond behind all ids that readers have passed.
@@ -35,14 +40,15 @@ impl DrawnIds {
         id
     }
 
-    /// Forgets the ids of deliveries whose attempts were recorded, or not made.
+    /// Forgets the ids of deliveries whose attempts were recorded, or not made, and wakes the readers that stopped before.
     pub fn end(&self, deliveries: impl IntoIterator<Item = DeliveryId>) {
         let mut open = self.lock();
-        if !open.by_delivery.is_empty() {
-            for delivery in deliveries {
-                open.by_delivery.remove(&delivery);
-            }
+        if open.by_delivery.is_empty() {
+            return;
         }
+        let ended = deliveries.into_iter().filter(|delivery| open.by_delivery.remove(delivery).is_some()).count();
+        drop(open);
+        self.feeds.ring(&[], ended > 0);
     }
 
     /// Forgets the id of a delivery that is never recorded when the result is dropped, however its attempt ends.
@@ -61,7 +67,7 @@ impl DrawnIds {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenIds> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,8 +85,11 @@ impl Drop for PassingAttempt<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::engine::clock::ManualClock;
+    use crate::model::feed_topic::FeedTopic;
     use crate::model::{Id, Time};
 
     const NOW: Time = Time(1_772_704_800_000);
@@ -96,7 +105,8 @@ mod tests {
 
     #[test]
     fn readers_stop_before_the_lowest_open_id() {
-        let (drawn, clock) = (DrawnIds::above(AttemptId::MIN), ManualClock::at(NOW));
+        let (feeds, clock) = (Arc::new(Feeds::default()), ManualClock::at(NOW));
+        let drawn = DrawnIds::above(AttemptId::MIN, feeds.clone());
         let newest = AttemptId::floor(NOW.plus_ms(1_000));
         let ids = [0, 1].map(|n| {
             clock.jump_to(NOW.plus_ms(n));
@@ -104,7 +114,11 @@ mod tests {
         });
         let before = |id: AttemptId| AttemptId::from_u128(id.as_u128() - 1);
         assert_eq!(drawn.pass(newest, true), before(ids[0]));
+        let waiting = feeds.of(FeedTopic::Attempts);
+        let mut woken = pin!(waiting.notified());
+        assert!(!woken.as_mut().enable());
         drawn.end([Id::from_u128(0), Id::from_u128(9)]);
+        assert!(woken.as_mut().enable(), "the reader that stopped before the id goes on");
         assert_eq!(drawn.pass(newest, true), before(ids[1]));
         assert_eq!(drawn.pass(newest, false), newest);
         drawn.end([Id::from_u128(1)]);
@@ -114,7 +128,7 @@ mod tests {
     #[test]
     fn an_id_is_drawn_above_all_that_readers_have_passed() {
         let (clock, earlier) = (ManualClock::at(NOW), AttemptId::floor(NOW.plus_ms(5_000)));
-        let drawn = DrawnIds::above(earlier);
+        let drawn = DrawnIds::above(earlier, Arc::default());
         assert!(drawn.begin(Id::from_u128(1), &clock, &NoRandom) > earlier, "of an earlier process");
         let newest = AttemptId::floor(NOW.plus_ms(9_000));
         assert_eq!(drawn.pass(newest, false), newest);

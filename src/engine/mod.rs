@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::model::{Time, WebhookId};
+use crate::model::{AttemptId, Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::store::admin::{BackupSnapshot, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
@@ -119,11 +119,12 @@ struct EffectConsumers {
 }
 
 impl EffectConsumers {
-    fn new(believed: Arc<BelievedClock>, drawn_ids: DrawnIds, scheduler: SchedulerHandle) -> EffectConsumers {
+    fn new(believed: Arc<BelievedClock>, newest: AttemptId, scheduler: SchedulerHandle) -> EffectConsumers {
+        let feeds: Arc<Feeds> = Arc::default();
         EffectConsumers {
             metrics: Arc::default(),
-            feeds: Arc::default(),
-            drawn_ids: Arc::new(drawn_ids),
+            drawn_ids: Arc::new(DrawnIds::above(newest, feeds.clone())),
+            feeds,
             jobs: Arc::new(Notify::new()),
             clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed)),
             expiry: Arc::default(),
@@ -165,8 +166,7 @@ impl Engine {
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let consumers =
-            EffectConsumers::new(believed, DrawnIds::above(store.newest_attempt()), scheduler_handle.clone());
+        let consumers = EffectConsumers::new(believed, store.newest_attempt(), scheduler_handle.clone());
         let EffectConsumers { metrics, feeds, drawn_ids, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = writer_loop::WriterParts {
             writer: opened.writer,

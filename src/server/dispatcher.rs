@@ -29,7 +29,7 @@ use crate::rules::exposition::ExpositionFormat;
 use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
-use super::quotas::{QuotaContext, Quotas};
+use super::quotas::{QuotaContext, QuotaShare, Quotas};
 use super::rates::KeyRates;
 use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
@@ -234,16 +234,26 @@ impl Dispatcher {
         pass: &Pass,
     ) -> Result<Result<Result<Applied, Rejection>, Busy>, ApiError> {
         let registry = self.engine.store.registry();
-        let admitted = self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request);
-        let mut share = admitted.map_err(|exceeded| {
-            self.engine.metrics.quota_refused(exceeded.quota);
-            over_quota(&exceeded, self.engine.clock.now())
-        })?;
+        let mut share = match self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request) {
+            Ok(share) => share,
+            // Its first answer is repeated, and nothing is made.
+            Err(_) if self.is_answered(&write_request) => QuotaShare::default(),
+            Err(exceeded) => {
+                self.engine.metrics.quota_refused(exceeded.quota);
+                return Err(over_quota(&exceeded, self.engine.clock.now()));
+            }
+        };
         let applied = self.engine.apply(write_request).await;
         if matches!(applied, Ok(Ok(_))) {
             share.applied();
         }
         Ok(applied)
+    }
+
+    /// Whether the request repeats one that was answered. A store that cannot be read refuses it itself.
+    fn is_answered(&self, write_request: &WriteRequest) -> bool {
+        let (store, now) = (&self.engine.store, self.engine.clock.now());
+        write_request.idempotency.as_ref().is_some_and(|key| store.has_answer(key, now).unwrap_or(true))
     }
 
     fn quota_context<'a>(&'a self, rules: &'a ApiRules, registry: &'a Registry) -> QuotaContext<'a> {

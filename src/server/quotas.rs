@@ -159,12 +159,14 @@ impl Quotas {
     ) -> Result<MakingWebhook<'_>, QuotaExceeded> {
         let limits = context.limits;
         let mut used = self.lock();
+        // Read within the lock: a webhook is in this registry, or still counts as being made.
+        let registry = context.store.registry();
+        let made = |app: Option<AppId>| registry.webhooks_within(TenantScope { org, app }).count() as u64;
         let being_made = |of_app: bool| -> u64 {
             let counted = used.making.iter().filter(|((o, a), _)| *o == org && (!of_app || *a == app));
             counted.map(|(_, count)| *count).sum()
         };
-        let of_org = context.webhooks(TenantScope { org, app: None }) + being_made(false);
-        let of_app = context.webhooks(TenantScope { org, app: Some(app) }) + being_made(true);
+        let (of_org, of_app) = (made(None) + being_made(false), made(Some(app)) + being_made(true));
         for (quota, count) in [(Quota::WebhooksPerApp, of_app), (Quota::WebhooksPerOrganization, of_org)] {
             let limit = quota.limit(limits);
             if limit > 0 && count >= limit {

@@ -75,6 +75,15 @@ async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
         exceeded(answer, "webhooks_per_app");
     }
     let app = house.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
+    let made_once = async |key: &str| {
+        let body = json!({ "url": url, "name": "once" }).to_string();
+        house.first.call(Method::POST, "/v1/webhooks", &[("idempotency-key", key)], &body).await
+    };
+    let id = text(&right[1].json(), "id").to_owned();
+    house.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
+    let first = made_once("once").await.expect(201);
+    assert_eq!(made_once("once").await.expect(201), first, "an answer is repeated although the quota is used up");
+    exceeded(made_once("twice").await, "webhooks_per_app");
     let of_app = json!({ "url": url, "app_id": text(&app, "id") });
     house.first.post("/v1/webhooks", of_app.clone()).await.expect(201);
     exceeded(house.first.post("/v1/webhooks", of_app).await, "webhooks_per_organization");

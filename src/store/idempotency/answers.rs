@@ -3,10 +3,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::tables::Table;
 use crate::model::Time;
+use crate::model::id::EventId;
 
 use crate::store::command::{Applied, IdempotencyKey, Receipt, Rejection};
 use crate::store::partitions::set::PartitionSet;
+use crate::store::read::lists::Store;
 
 /// Time that an answer with a secret is replayed, in milliseconds.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
@@ -31,7 +36,7 @@ pub fn check_stored(
     found: Option<AnswerRow>,
     idempotency: &IdempotencyKey,
     now: Time,
-) -> Result<Option<Applied>, Rejection> {
+) -> std::result::Result<Option<Applied>, Rejection> {
     let Some(row) = found else { return Ok(None) };
     let age_ms = now.since(row.at);
     if age_ms >= partition_set.options.idempotency_window_ms {
@@ -49,6 +54,31 @@ pub fn check_stored(
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
         Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
         None => Err(Rejection::Failed("a kept answer does not open".into())),
+    }
+}
+
+impl Store {
+    /// Whether a request with this key was answered within the window, so that it is not executed again.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn has_answer(&self, idempotency: &IdempotencyKey, now: Time) -> Result<bool> {
+        let horizon = now.minus_ms(self.partition_set.options.idempotency_window_ms);
+        let is_kept = |value: &[u8]| codec::decode::<AnswerRow>(value).is_some_and(|row| row.at > horizon);
+        let state = self.partition_set.state()?.snapshot()?;
+        if state.get(Table::StateAnswers, &idempotency.key, is_kept)? == Some(true) {
+            return Ok(true);
+        }
+        for partition in self.partition_set.partitions().iter().rev() {
+            let snapshot = self.partition_set.snapshot(partition)?;
+            if snapshot.get(Table::Answers, &idempotency.key, is_kept)? == Some(true) {
+                return Ok(true);
+            }
+            if EventId::from_u128(partition.first).time() < horizon {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 

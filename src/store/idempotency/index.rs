@@ -371,6 +371,58 @@ pub(super) mod tests {
         assert!(on.disk.list("partitions").unwrap().is_empty(), "its file is gone");
     }
 
+    /// A disk whose files cannot be opened for lack of descriptors.
+    #[derive(Debug)]
+    struct NoDescriptors;
+
+    impl Disk for NoDescriptors {
+        fn open(&self, _: &str, _: bool) -> std::io::Result<Box<dyn redb::StorageBackend>> {
+            Err(rustix::io::Errno::MFILE.into())
+        }
+
+        fn exists(&self, _: &str) -> std::io::Result<bool> {
+            Ok(true)
+        }
+
+        fn list(&self, _: &str) -> std::io::Result<Vec<String>> {
+            Err(rustix::io::Errno::MFILE.into())
+        }
+
+        fn remove(&self, _: &str) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn rename(&self, _: &str, _: &str) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn len(&self, _: &str) -> std::io::Result<u64> {
+            Ok(0)
+        }
+
+        fn free_bytes(&self) -> std::io::Result<u64> {
+            Ok(0)
+        }
+
+        fn describe(&self) -> String {
+            "no descriptors".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_makes_no_run_again() {
+        let on = disk();
+        let many = 16 * NEWEST as u64;
+        let mut idempotency = index_of_range(0..many);
+        while idempotency.store_next(&on.disk) {}
+        assert!(!idempotency.runs[0].is_in_memory());
+        let hints: Vec<Hint> = idempotency.find(&NoDescriptors, print(7)).collect();
+        let span = idempotency.runs[0].span;
+        assert_eq!(hints, [Hint::Within(span.from, span.last)], "no fingerprint is missed");
+        assert!(idempotency.prepare(&NoDescriptors).is_empty(), "rows are not read for it");
+        assert!((0..many).all(|number| leads_to(&idempotency, &on, number)));
+    }
+
     #[test]
     fn a_run_whose_file_is_damaged_meanwhile_leads_to_its_whole_span_until_it_is_replaced() {
         let on = disk();

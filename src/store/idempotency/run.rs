@@ -9,6 +9,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+
 use crate::kv::disk::Disk;
 use crate::model::id::EventId;
 use crate::mutants::mutant;
@@ -46,7 +48,7 @@ struct StoredRun {
     head: RunHead,
     /// `None` until it is read.
     summary: Option<RunSummary>,
-    has_failed: AtomicBool,
+    is_damaged: AtomicBool,
 }
 
 impl HintRun {
@@ -77,7 +79,7 @@ impl HintRun {
             let summary = run_file::read_summary(disk, &head)?;
             RunContent::Memory { entries: run_file::read_entries(disk, &head, &summary)?, blocks: summary.blocks }
         } else {
-            RunContent::File(StoredRun { head, summary: None, has_failed: AtomicBool::default() })
+            RunContent::File(StoredRun { head, summary: None, is_damaged: AtomicBool::default() })
         };
         Ok(HintRun { span, content, is_stored: true, replaced: Vec::new() })
     }
@@ -110,7 +112,7 @@ impl HintRun {
         let (head, summary) = run_file::write(disk, self.span, entries, blocks)?;
         if entries.len() > young_max {
             self.content =
-                RunContent::File(StoredRun { head, summary: Some(summary), has_failed: AtomicBool::default() });
+                RunContent::File(StoredRun { head, summary: Some(summary), is_damaged: AtomicBool::default() });
         }
         self.is_stored = true;
         std::mem::take(&mut self.replaced).into_iter().for_each(|span| remove_file(disk, span));
@@ -123,14 +125,17 @@ impl HintRun {
         own.into_iter().chain(self.replaced).for_each(|span| remove_file(disk, span));
     }
 
-    /// Reads the summary of a run that is not in memory. Returns whether the run can be used: otherwise it is to be made
-    /// of the rows of its span again.
+    /// Reads the summary of a run that is not in memory. Returns whether the run can be used: a damaged or missing file is to
+    /// be made of the rows of its span again.
     pub fn prepare(&mut self, disk: &dyn Disk) -> bool {
         let RunContent::File(stored) = &mut self.content else { return true };
+        let mut is_damaged = stored.is_damaged.load(Ordering::Relaxed);
         if stored.summary.is_none() {
-            stored.summary = run_file::read_summary(disk, &stored.head).ok();
+            let read = run_file::read_summary(disk, &stored.head);
+            is_damaged |= read.as_ref().is_err_and(is_damage);
+            stored.summary = read.ok();
         }
-        stored.summary.is_some() && !stored.has_failed.load(Ordering::Relaxed)
+        !is_damaged
     }
 
     /// Merges this run with the next one. Both are in memory.
@@ -188,13 +193,19 @@ impl HintRun {
 
 impl StoredRun {
     /// First ids of all blocks, and numbers of the blocks that may contain the fingerprint. `None` if the file cannot be
-    /// read: the run is made again before the next batch.
+    /// read now. The run of a damaged file is made again before the next batch.
     fn find(&self, disk: &dyn Disk, fingerprint: Fingerprint) -> Option<(&[EventId], Vec<u32>)> {
         let summary = self.summary.as_ref()?;
         let found = run_file::find(disk, &self.head, summary, (fingerprint >> 32) as u32);
-        self.has_failed.fetch_or(found.is_err(), Ordering::Relaxed);
+        self.is_damaged.fetch_or(found.as_ref().is_err_and(is_damage), Ordering::Relaxed);
         Some((&summary.blocks, found.ok()?))
     }
+}
+
+/// Whether reading the file again is of no use. A lack of descriptors or of memory ends by itself.
+fn is_damage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    !shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A file that stays is removed by the next start.
