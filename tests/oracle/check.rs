@@ -90,8 +90,8 @@ pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     }
     for (id, job) in &oracle.jobs {
         let found = read(store.job(TenantScope { org: job.org_id, app: None }, *id))?;
-        let saved = found.map(|f| (f.status, f.position, f.exhausted, f.matched));
-        let wanted = Some((job.status, job.position, job.exhausted, job.matched));
+        let saved = found.map(|f| (f.status, f.position, f.exhausted, f.matched, f.mark));
+        let wanted = Some((job.status, job.position, job.exhausted, job.matched, job.mark));
         ensure!(saved == wanted, "job {id}: {saved:?} should be {wanted:?}");
     }
     audit(oracle, store, with_deeds)

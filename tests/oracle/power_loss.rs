@@ -3,7 +3,8 @@
 //! the disk is full for a while, and the store must recover without a restart.
 //!
 //! `POSTRIDER_CRASHES=20000` sets the number of cuts, and `POSTRIDER_FIRST_SEED` the first seed. `POSTRIDER_SEED=7`
-//! runs one life of a store, and a failure names its seed. Rates are printed and never asserted.
+//! runs one life of a store, and a failure names its seed. `POSTRIDER_TRACE=1` prints each request with its answer. Rates
+//! are printed and never asserted.
 
 use crate::oracle::world::{Step, World};
 use crate::oracle::{elapsed_s, setting};

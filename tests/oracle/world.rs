@@ -22,7 +22,7 @@ use super::check;
 use super::history::History;
 use super::oracle::{Oracle, Place, label};
 use super::stored::Found;
-use super::{Check, Rng, ensure};
+use super::{Check, Rng, ensure, setting};
 use crate::support::disk::FaultyDisk;
 
 const START: Time = Time(1_772_704_800_000);
@@ -358,6 +358,11 @@ impl World {
         let held = self.held_releases();
         let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
         self.disk.fail_a_read(None);
+        if setting("POSTRIDER_TRACE").is_some() {
+            for (order, result) in orders.iter().zip(&results) {
+                eprintln!("batch {} at {}: {order:?} -> {result:?}", self.batches, now.0);
+            }
+        }
         let refuses = self.opened().writer.health().is_disk_full;
         if self.has_ended() {
             self.cut(Pending::Batch(orders, results, refuses))?;
