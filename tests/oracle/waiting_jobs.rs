@@ -1,6 +1,6 @@
 //! Jobs over waiting deliveries in the oracle: the open deliveries that become due now.
 
-use postrider::model::id::{DeliveryId, WebhookId};
+use postrider::model::id::{DeliveryId, EventId, WebhookId};
 use postrider::model::job::{Job, JobMark, JobSpec};
 use postrider::model::webhook::WebhookStatus;
 use postrider::model::{Delivery, Time};
@@ -19,6 +19,9 @@ impl Oracle {
         (limit, make_max): (u32, u32),
         now: Time,
     ) -> Check<Result<Receipt, String>> {
+        if job.position.next().as_u128() < first {
+            (job.position, job.mark) = (EventId::from_u128(first - 1), None);
+        }
         let (began_with, before, mut left) = (job.mark, job.matched, limit);
         let mut is_cut = false;
         for webhook in self.waiting_webhooks(&job.spec) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider::model::EventId;
-use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt, Retention};
+use postrider::model::job::{JobSpec, LastDeliveryFilter};
+use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt, Retention, StateCommand};
 
 use crate::store::bench::{Bench, DAY_MS, START, open_on};
 use crate::store::hooked_disk::HookedDisk;
@@ -86,6 +87,45 @@ fn ids_rise_over_a_start_although_the_newest_were_dropped_and_the_clock_stepped_
     let (_, batch) = bench.publish("b", |_| {});
     let id = batch.effects.fresh[0].delivery_id.as_u128();
     assert!(id > seen.as_u128(), "a reader of attempts was at {seen:?}");
+}
+
+#[test]
+fn a_job_over_what_waits_goes_on_behind_a_partition_that_retention_dropped() {
+    let mut bench = Bench::new();
+    let hook = bench.webhook(|_| {});
+    let later = bench.now.plus_ms(20 * DAY_MS);
+    bench.publish("a", |event| event.attributes.deliver_at = Some(later));
+    bench.opened.writer.roll(bench.now.plus_ms(1_000)).unwrap();
+    bench.now = bench.now.plus_ms(2_000);
+    // Its place in the index of due times is before that of the first one.
+    let (_, batch) = bench.publish("b", |_| {});
+    bench.record(&batch.effects.fresh[0], 500);
+    let spec = JobSpec {
+        webhook: Some(hook.id),
+        app: None,
+        from: None,
+        to: None,
+        types: Vec::new(),
+        status: None,
+        missing: false,
+        rate_per_s: None,
+        last: LastDeliveryFilter::default(),
+        waiting: true,
+    };
+    let Ok(Receipt::Job(job)) = bench.apply(Command::State(StateCommand::CreateJob { spec })).0 else {
+        panic!("a job")
+    };
+    let advance = |bench: &mut Bench, limit| -> u64 {
+        let advance = PartitionCommand::AdvanceJob { id: job.id, limit, make_max: 10 };
+        match bench.apply(Command::Partition(advance)).0 {
+            Ok(Receipt::Job(job)) => job.matched,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(advance(&mut bench, 1), 1);
+    bench.now = START.plus_ms(31 * DAY_MS + 1_000);
+    assert_eq!(bench.opened.writer.maintain(bench.now, Retention::Running).dropped.len(), 1);
+    assert_eq!(advance(&mut bench, 10), 2);
 }
 
 #[test]

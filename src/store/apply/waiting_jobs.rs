@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::kv::tables::{self, Table};
-use crate::model::id::{DeliveryId, WebhookId};
+use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::job::{Job, JobMark};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{Delivery, Event, Time, Webhook};
@@ -18,6 +18,10 @@ impl PartitionBatch<'_> {
     /// Examines up to `limit` index entries of this partition, and stops at `make_max` deliveries.
     pub(super) fn advance_waiting(&mut self, mut job: Job, limit: u32, make_max: u32) -> ApplyResult<Receipt> {
         let (before, mut left) = (job.matched, limit);
+        if job.position.next().as_u128() < self.first {
+            // The job begins, or retention has dropped the partition of its mark.
+            (job.position, job.mark) = (EventId::from_u128(self.first - 1), None);
+        }
         let began_with = job.mark;
         let is_ahead = |id: &WebhookId| began_with.is_none_or(|mark| mark.webhook() <= *id);
         for webhook in waiting_webhooks(&self.registry, &job.spec).into_iter().filter(is_ahead) {
