@@ -25,8 +25,10 @@ const CROWDED_EVERY_US: u64 = 1_000_000;
 const RECEIVED_CHARGED_MAX: usize = HEAD_BYTES_MAX + 16 * 1024;
 /// Maximum bytes of an answer that are charged to a connection. Longer public answers are shared by all.
 const ANSWER_CHARGED_MAX: usize = 64 * 1024;
-/// A connection whose request is being answered does not wait for its peer.
+/// The time of a connection that does not wait for its peer.
 const BUSY: u64 = u64::MAX;
+/// Least value of `ConnectionState::turn` while requests are being answered. Less is a time, of 292,000 years at most.
+const ANSWERING: u64 = 1 << 63;
 
 /// The peers that share one limit: an IPv4 address, a /64 network of IPv6, or all peers of unix sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,10 +88,9 @@ type Candidate = (u64, u64);
 struct ConnectionState {
     id: u64,
     group: PeerGroup,
-    /// Start of the current wait for the peer, in microseconds after `born`. `BUSY` if there is none.
-    since_us: AtomicU64,
-    /// Requests that are being answered.
-    requests: AtomicUsize,
+    /// Start of the current wait for the peer, in microseconds after `born`, or `ANSWERING` plus the number of requests that
+    /// are being answered. One number, so that the end of a request on one thread and the begin of another agree.
+    turn: AtomicU64,
     /// Bytes that are counted in `strangers_bytes`.
     charged: AtomicUsize,
     /// Received bytes since the last whole request, as far as they are charged.
@@ -147,8 +148,7 @@ impl ConnectionTable {
         let state = Arc::new(ConnectionState {
             id: open.next_id,
             group,
-            since_us: AtomicU64::new(now),
-            requests: AtomicUsize::new(0),
+            turn: AtomicU64::new(now),
             charged: AtomicUsize::new(0),
             received: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
@@ -279,7 +279,14 @@ fn longest_waiting(
 impl ConnectionState {
     /// Start of the current wait. `BUSY` if a request is being answered.
     fn since(&self) -> u64 {
-        self.since_us.load(Ordering::Relaxed)
+        match self.turn.load(Ordering::Relaxed) {
+            ANSWERING.. => BUSY,
+            since => since,
+        }
+    }
+
+    fn change_turn(&self, change: impl Fn(u64) -> u64) {
+        let _ = self.turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| Some(change(turn)));
     }
 
     fn is_known(&self) -> bool {
@@ -300,21 +307,18 @@ impl ConnectionSlot {
 
     /// Begins a wait for the peer, unless a request is being answered.
     pub fn wait(&self) {
-        if self.state.requests.load(Ordering::Relaxed) == 0 {
-            self.state.since_us.store(self.table.now_us(), Ordering::Relaxed);
-        }
+        let now = self.table.now_us();
+        self.state.change_turn(|turn| if turn >= ANSWERING { turn } else { now });
     }
 
     /// Begins the answer to a request, during which the connection is not ended for others.
     pub fn begin_request(&self) {
-        self.state.requests.fetch_add(1, Ordering::Relaxed);
-        self.state.since_us.store(BUSY, Ordering::Relaxed);
+        self.state.change_turn(|turn| turn.max(ANSWERING) + 1);
     }
 
     pub fn end_request(&self) {
-        if self.state.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.wait();
-        }
+        let now = self.table.now_us();
+        self.state.change_turn(|turn| if turn > ANSWERING + 1 { turn - 1 } else { now });
     }
 
     /// Records that a valid key was shown: the connection is no stranger's any more.
@@ -329,13 +333,20 @@ impl ConnectionSlot {
         self.state.is_known()
     }
 
+    /// Whether the table has not ended the connection.
+    #[cfg(test)]
+    pub fn is_listed(&self) -> bool {
+        self.table.lock().all.members.contains_key(&self.state.id)
+    }
+
     /// Charges memory to a stranger, and ends strangers if all of them hold too much.
     pub fn charge(&self, bytes: usize) {
         if self.is_known() || bytes == 0 {
             return;
         }
-        self.state.charged.fetch_add(bytes, Ordering::Relaxed);
+        // In this order, so that the sum is never less than its parts: another thread may return the part at once.
         let before = self.table.strangers_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.state.charged.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > self.table.limits.strangers_bytes_max {
             self.table.relieve();
         }
@@ -395,6 +406,8 @@ impl ConnectionSlot {
             let subtract = |queued: usize| Some(queued.saturating_sub(bytes));
             let queued = self.state.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
             self.discharge(queued.unwrap_or(0).min(bytes));
+            // A peer that takes its answer slowly is not idle.
+            self.wait();
         }
     }
 

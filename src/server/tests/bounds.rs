@@ -117,6 +117,23 @@ fn a_network_of_ipv6_is_one_address_and_mapped_ipv4_is_ipv4() {
     assert_eq!(counts.stats().refused, [0, 2, 0, 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_its_answer_slowly_has_not_waited_longest() {
+    let (table, _) = table(ServerLimits { connections_max: 2, reserved_for_local: 0, ..limits() });
+    let (slow, idle) = (table.take(v4(1)).unwrap(), table.take(v4(2)).unwrap());
+    slow.begin_request();
+    slow.queue(10_000);
+    slow.end_request();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    idle.begin_request();
+    idle.end_request();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    slow.written(1_000);
+    let ended = |slot: &Arc<ConnectionSlot>| !slot.is_listed();
+    table.take(v4(3)).unwrap();
+    assert_eq!((ended(&slow), ended(&idle)), (false, true));
+}
+
 #[tokio::test]
 async fn strangers_share_their_memory_and_the_longest_half_head_goes_first() {
     let strangers_bytes_max = 400 * 1024;
