@@ -107,6 +107,8 @@ pub struct Book {
     known: HashSet<u128>,
     /// When events expire.
     pub ends: HashMap<u128, i64>,
+    /// Deliveries that were shown before the producer had the answer to its event, which says when the event expires.
+    early_failures: HashMap<u128, Vec<(u128, Row, i64)>>,
     /// The requests of each hook, by their numbers.
     of_hook: Vec<Vec<usize>>,
     /// The event of each producer's key.
@@ -153,6 +155,7 @@ impl Book {
             accepted: Vec::new(),
             known: HashSet::new(),
             ends: HashMap::new(),
+            early_failures: HashMap::new(),
             of_hook: vec![Vec::new(); count],
             of_key: HashMap::new(),
             seen: Vec::new(),
@@ -231,7 +234,9 @@ impl Book {
         if self.known.insert(accepted.event) {
             self.ends.extend(accepted.ends_ms.map(|ends| (accepted.event, ends)));
             self.unjudged.push(self.accepted.len());
+            let early = self.early_failures.remove(&accepted.event).unwrap_or_default();
             self.accepted.push(accepted);
+            early.into_iter().for_each(|(delivery, row, shown_at)| self.judge_failure(delivery, &row, shown_at));
         }
     }
 
@@ -366,16 +371,33 @@ impl Book {
             let words = format!("{name}: {delivery:032x} is delivered by #{}: {requests:?}", row.attempts);
             self.fault(at_ms, words);
         }
-        let has_ended = self.ends.get(&row.event).is_some_and(|ends| *ends <= at_ms);
-        if row.status == "failed" && row.attempts as usize != self.hooks[row.hook].schedule_s.len() + 1 && !has_ended {
-            self.fault(at_ms, format!("{name}: {delivery:032x} has failed after {} attempts", row.attempts));
+        if self.known.contains(&row.event) {
+            self.judge_failure(delivery, &row, at_ms);
+        } else {
+            self.early_failures.entry(row.event).or_default().push((delivery, row.clone(), at_ms));
         }
         let most = requests.iter().map(|seen| seen.number).max().unwrap_or(0);
         // A crash may lose the outcome of a request, and the event may have expired before the next start.
-        let may_be_lost = row.status == "failed" && has_ended;
+        let may_have_ended = !self.known.contains(&row.event) || self.has_ended(row.event, at_ms);
+        let may_be_lost = row.status == "failed" && may_have_ended;
         if row.is_final() && most > row.attempts && !may_be_lost {
             self.fault(at_ms, format!("{name}: {delivery:032x} has {} attempts, and #{most} came", row.attempts));
         }
         self.rows.insert(delivery, row);
+    }
+
+    /// Whether an event that is known has expired.
+    fn has_ended(&self, event: u128, at_ms: i64) -> bool {
+        self.ends.get(&event).is_some_and(|ends| *ends <= at_ms)
+    }
+
+    /// Checks that a delivery failed after its last attempt, or because its event expired.
+    fn judge_failure(&mut self, delivery: u128, row: &Row, at_ms: i64) {
+        let hook = &self.hooks[row.hook];
+        let is_early = row.status == "failed" && row.attempts as usize != hook.schedule_s.len() + 1;
+        if is_early && !self.has_ended(row.event, at_ms) {
+            let words = format!("{}: {delivery:032x} has failed after {} attempts", hook.name, row.attempts);
+            self.fault(at_ms, words);
+        }
     }
 }
