@@ -384,7 +384,7 @@ fn unknown(name: &str, known: &[Param]) -> String {
 }
 
 /// `+` is a space, `%` must precede two hexadecimal digits, and the result must be UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['+', '%']) {
         return Some(Cow::Borrowed(text));
     }

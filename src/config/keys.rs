@@ -13,7 +13,10 @@ use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
 use super::{
     LogFormat, Settings,
-    value::{ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin},
+    value::{
+        ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin,
+        is_origin,
+    },
 };
 
 /// Stands for a secret in the output.
@@ -36,6 +39,7 @@ const EVENT_BYTES_MIN: u64 = 1 << 10;
 const EVENT_BYTES_MAX: u64 = 16 << 20;
 const DESTINATIONS: &str =
     "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
+const ORIGINS: &str = "origins such as https://portal.example.com";
 const HOSTS: &str = "host names with or without a port, or origins such as https://console.example.com";
 
 /// One setting.
@@ -323,6 +327,12 @@ const SERVICE_KEYS: &[SettingKey] = &[
         "server.allowed_hosts",
         |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
         |s| RawSetting::List(s.server.allowed_hosts.clone()),
+    )
+    .live(),
+    key(
+        "server.allowed_origins",
+        |s, raw| raw.list(ORIGINS, is_origin).map(|list| s.server.allowed_origins = list),
+        |s| RawSetting::List(s.server.allowed_origins.clone()),
     )
     .live(),
     key(

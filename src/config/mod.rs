@@ -106,6 +106,8 @@ pub struct DeliverySettings {
 pub struct ServerSettings {
     /// Hosts (`name[:port]`) and origins (`https://…`) answered on a loopback listener besides loopback names.
     pub allowed_hosts: Vec<String>,
+    /// Origins (`https://…`) whose web pages may call the dialects that share themselves with pages.
+    pub allowed_origins: Vec<String>,
     /// The URL that clients use, without a trailing slash.
     pub public_url: Option<String>,
     /// PEM certificate chain. Set if and only if `tls_key` is.

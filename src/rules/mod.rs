@@ -19,6 +19,7 @@ pub mod js_json;
 pub mod json;
 pub mod jwe;
 pub mod keep_alive;
+pub mod ksuid;
 pub mod no_proxy;
 pub mod patterns;
 pub mod quotas;

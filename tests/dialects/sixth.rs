@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::dialects::bench::{ADMIN, Bench, json as body_of, ok};
 
-static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render, doc: &DOC };
+static SIXTH: Dialect =
+    Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render, doc: &DOC, lenient: None };
 
 static DOC: DialectDoc = DialectDoc {
     prefix: "Sixth",

@@ -126,14 +126,14 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 }
 
 /// The limits of a new key.
-struct NewKeyLimits {
-    expires_at: Option<Time>,
-    rate_per_s: Option<f64>,
-    makers: Vec<MakerRate>,
+pub struct NewKeyLimits {
+    pub expires_at: Option<Time>,
+    pub rate_per_s: Option<f64>,
+    pub makers: Vec<MakerRate>,
 }
 
 /// The limits that a key gives to one that it makes: its own, unless lower ones are asked for.
-fn limits(maker: &ApiKey, expires_at: Option<Time>, rate_per_s: Option<f64>) -> Result<NewKeyLimits, ApiError> {
+pub fn limits(maker: &ApiKey, expires_at: Option<Time>, rate_per_s: Option<f64>) -> Result<NewKeyLimits, ApiError> {
     let mut field_errors = FieldErrors::new();
     if let (Some(end), Some(asked)) = (maker.expires_at, expires_at)
         && asked > end

@@ -189,7 +189,7 @@ fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<S
 }
 
 /// A header's name (RFC 9110 section 5.6.2) that is not reserved for the sender itself.
-fn judge_header_name(name: String) -> FieldResult<String> {
+pub fn judge_header_name(name: String) -> FieldResult<String> {
     let lower = name.to_ascii_lowercase();
     if HeaderName::from_bytes(lower.as_bytes()).is_err() {
         return Err("must be a header name: letters, digits and !#$%&'*+-.^_`|~".to_owned());
@@ -201,7 +201,7 @@ fn judge_header_name(name: String) -> FieldResult<String> {
 }
 
 /// Visible ASCII, spaces and tabs, without spaces or tabs at the ends (RFC 9110 section 5.5).
-fn read_header_value(raw: &RawValue) -> FieldResult<String> {
+pub fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
     match fits && text.is_ascii() && HeaderValue::from_str(&text).is_ok() {
