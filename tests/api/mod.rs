@@ -33,6 +33,7 @@ mod retention;
 mod retries;
 mod secrets;
 mod send_waiting;
+mod svix;
 mod system;
 mod times;
 mod waiting;

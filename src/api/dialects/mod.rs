@@ -45,14 +45,8 @@ pub struct Dialect {
 }
 
 /// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
-pub static DIALECTS: [&Dialect; 6] = [
-    &instantly::DIALECT,
-    &dfns::DIALECT,
-    &everlytic::DIALECT,
-    &sentdm::DIALECT,
-    &devdraft::DIALECT,
-    &svix::DIALECT,
-];
+pub static DIALECTS: [&Dialect; 6] =
+    [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT, &svix::DIALECT];
 
 /// The mounts of the enabled dialects, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
