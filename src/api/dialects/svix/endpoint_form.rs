@@ -114,9 +114,8 @@ fn read_url(raw: &RawValue, policy: &TargetPolicy) -> FieldResult<String> {
     }
     match target::check_url(url.as_str(), policy) {
         Ok(_) => Ok(url.into()),
-        Err(refused) => {
-            Err(format!("{refused} (the setting delivery.allow lists what is allowed beside the public network)"))
-        }
+        Err(refused) if refused.to_string().contains("delivery.allow") => Err(refused.to_string()),
+        Err(refused) => Err(format!("{refused}: the setting delivery.allow lists what is allowed")),
     }
 }
 
