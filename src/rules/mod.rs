@@ -19,7 +19,6 @@ pub mod js_json;
 pub mod json;
 pub mod jwe;
 pub mod keep_alive;
-pub mod ksuid;
 pub mod no_proxy;
 pub mod patterns;
 pub mod quotas;

@@ -212,6 +212,8 @@ pub struct EventInput {
     pub app: Option<AppId>,
     /// `None` for the time of receipt.
     pub occurred_at: Option<Time>,
+    /// The only webhook that it goes to, whatever the webhook selects. `None` for all that want it.
+    pub only: Option<WebhookId>,
     /// The exact bytes of `data`.
     pub data: Bytes,
     pub attributes: EventAttributes,

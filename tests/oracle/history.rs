@@ -221,6 +221,7 @@ impl History {
             app: if self.rng.chance(70) { None } else { self.app(oracle) },
             data: data.into(),
             occurred_at: self.rng.chance(10).then(|| now.minus_ms(60_000)),
+            only: None,
             attributes: EventAttributes {
                 event_type: event_type.into(),
                 event_id: name,

@@ -154,7 +154,7 @@ fn read_event(
         field_errors.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(field_errors);
-    Ok(EventInput { app, occurred_at, data, attributes })
+    Ok(EventInput { app, occurred_at, only: None, data, attributes })
 }
 
 /// An event type that a producer may use. `postrider.*` is reserved for the daemon.

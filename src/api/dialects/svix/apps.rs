@@ -1,5 +1,6 @@
 //! Applications: the apps of an organization without its default app.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -14,7 +15,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{App, Time};
-use crate::store::{Applied, Receipt, StateCommand};
+use crate::store::{AppChange, AppSettings, Applied, Receipt, StateCommand};
 
 use super::errors::absent;
 use super::ids::{self, NAME_CHARS_MAX, Noun, is_name};
@@ -33,16 +34,24 @@ pub struct SvixApplication<'a> {
     id: String,
     uid: Option<&'a str>,
     name: &'a str,
+    metadata: &'a BTreeMap<String, String>,
+    throttle_rate: Option<u64>,
+    /// The same, for older clients.
+    rate_limit: Option<u64>,
     created_at: Time,
     updated_at: Time,
 }
 
 impl<'a> SvixApplication<'a> {
     pub fn new(app: &'a App) -> Self {
+        let rate = app.throttle_rate_per_s.map(shown_rate);
         SvixApplication {
             id: Noun::App.write(app.id),
             uid: app.uid.as_deref(),
             name: &app.name,
+            metadata: &app.metadata,
+            throttle_rate: rate,
+            rate_limit: rate,
             created_at: app.created_at,
             updated_at: app.updated_at,
         }
@@ -55,6 +64,42 @@ pub struct AppInput {
     name: Option<String>,
     /// `Some(None)` for null.
     uid: Option<Option<String>>,
+    metadata: Option<Metadata>,
+    rate: Option<Option<f64>>,
+}
+
+type Metadata = BTreeMap<String, String>;
+
+/// Bytes of `metadata` as JSON.
+const METADATA_BYTES_MAX: usize = crate::api::limits::METADATA_BYTES_MAX;
+/// Requests per second.
+const RATE_MAX: u64 = 65_535;
+
+/// A rate as a whole number. Natively it may have a fraction.
+pub fn shown_rate(per_s: f64) -> u64 {
+    per_s.ceil().max(1.0) as u64
+}
+
+/// `metadata`: a map of strings. Null means none.
+pub fn read_metadata(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Metadata> {
+    let read = |raw: &RawValue| {
+        if raw.get().len() > METADATA_BYTES_MAX {
+            return Err(format!("must have at most {METADATA_BYTES_MAX} bytes"));
+        }
+        serde_json::from_str(raw.get()).map_err(|_| "must be an object of strings".to_owned())
+    };
+    nullable(object, "metadata", field_errors, read).map(Option::unwrap_or_default)
+}
+
+/// `throttleRate`, or `rateLimit` of older clients.
+pub fn read_rate(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Option<f64>> {
+    let read = |raw: &RawValue| fields::whole(raw, 1..=RATE_MAX).map(|rate| rate as f64);
+    let rate = nullable(object, "throttleRate", field_errors, read);
+    let older = nullable(object, "rateLimit", field_errors, read);
+    match (rate, older) {
+        (Some(None) | None, Some(older)) => Some(older),
+        (rate, _) => rate,
+    }
 }
 
 impl AppInput {
@@ -64,7 +109,9 @@ impl AppInput {
             true => None,
             false => object.required("name", field_errors, read_name),
         };
-        AppInput { name, uid: nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::App)) }
+        let uid = nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::App));
+        let metadata = read_metadata(object, field_errors);
+        AppInput { name, uid, metadata, rate: read_rate(object, field_errors) }
     }
 
     pub fn uid(&self) -> Option<&str> {
@@ -72,7 +119,14 @@ impl AppInput {
     }
 
     pub fn create(self) -> StateCommand {
-        StateCommand::CreateApp { name: self.name.unwrap_or_default(), uid: self.uid.flatten() }
+        StateCommand::CreateApp {
+            app: AppSettings {
+                name: self.name.unwrap_or_default(),
+                uid: self.uid.flatten(),
+                metadata: self.metadata.unwrap_or_default(),
+                throttle_rate_per_s: self.rate.flatten(),
+            },
+        }
     }
 }
 
@@ -161,6 +215,8 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
         None => Ok(Step::apply(request.write(input.create())?, |applied| received(StatusCode::CREATED, applied))),
         Some(app) => {
             input.uid.get_or_insert(None);
+            input.metadata.get_or_insert_default();
+            input.rate.get_or_insert(None);
             change(request, &app, input)
         }
     }
@@ -181,7 +237,13 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Opt
 }
 
 fn change(request: &RequestContext<'_>, app: &App, input: AppInput) -> Result<Step, ApiError> {
-    let command = StateCommand::UpdateApp { id: app.id, name: input.name, uid: input.uid };
+    let change = AppChange {
+        name: input.name,
+        uid: input.uid,
+        metadata: input.metadata,
+        throttle_rate_per_s: input.rate,
+    };
+    let command = StateCommand::UpdateApp { id: app.id, change };
     Ok(Step::apply(request.write(command)?, |applied| received(StatusCode::OK, applied)))
 }
 

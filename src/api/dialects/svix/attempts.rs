@@ -1,16 +1,18 @@
 //! Attempts of a message or of an endpoint.
 
 use bytes::Bytes;
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::attempt::Trigger;
 use crate::model::{Attempt, AttemptId, Event, Time, WebhookId};
-use crate::store::{TwoWayPage, TwoWayWindow};
+use crate::store::{PartitionCommand, TwoWayPage, TwoWayWindow};
 
 use super::errors::absent;
 use super::ids::{self, Noun, is_name, message_text};
@@ -102,6 +104,9 @@ pub fn status_of(attempt: &Attempt) -> u8 {
 
 /// The body of the answer, or the error of an attempt without one.
 fn answer_of(attempt: &Attempt) -> &str {
+    if attempt.response_erased_at.is_some() {
+        return "EXPUNGED";
+    }
     match (&attempt.made.response_body, attempt.made.status_code) {
         (Some(body), _) => body,
         (None, Some(_)) => "",
@@ -210,4 +215,15 @@ pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     let attempt = attempt.filter(|attempt| attempt.event_id == event.id).ok_or_else(absent)?;
     let data = if parts.has_data() { context.store.data(event.id, context.now)? } else { None };
     ok(&SvixAttempt::new(&attempt, &event, data.as_deref(), parts)?)
+}
+
+/// `DELETE /api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content`.
+pub fn erase(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (app, event) = ids::message(context, request)?;
+    let id: AttemptId = ids::attempt_in_path(request)?.ok_or_else(absent)?;
+    let attempt = context.store.attempt(ids::within(&app), id, context.now)?;
+    attempt.filter(|attempt| attempt.event_id == event.id).ok_or_else(absent)?;
+    Ok(Step::apply(request.write(PartitionCommand::EraseResponse { id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
 }

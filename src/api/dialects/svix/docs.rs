@@ -29,6 +29,8 @@ pub const SEG_MSG_ID: Param = Param::new("msg_id", NAMED, "The message's id or e
 pub const SEG_ATTEMPT_ID: Param =
     Param::new("attempt_id", ParamValues::Pattern(|| Noun::Attempt.pattern()), "The attempt's id.");
 
+pub const SEG_EVENT_TYPE_NAME: Param = Param::new("event_type_name", NAMED, "The event type's name.");
+
 /// 404 if the path names an object, and 422 for wrong names and values.
 fn failures(route: &Route) -> Vec<u16> {
     let mut all = Vec::new();

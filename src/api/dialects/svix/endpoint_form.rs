@@ -2,6 +2,8 @@
 //!
 //! A member that is absent means its default in a new or replaced endpoint, and no change in a patch. Null clears.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use crate::api::error::FieldError;
@@ -11,16 +13,14 @@ use crate::model::Webhook;
 use crate::model::webhook::{FieldSet, SignatureScheme, WebhookStatus};
 use crate::rules::target::{self, TargetPolicy};
 
-use super::apps::nullable;
-use super::ids::is_name;
+use super::apps::{nullable, read_metadata, read_rate, read_uid};
+use super::ids::{Noun, is_name};
 use super::query::CHANNEL_CHARS_MAX;
 
 /// Channels of an endpoint.
 const CHANNELS_MAX: usize = 10;
 /// Event types of an endpoint.
 const TYPES_MAX: usize = crate::api::limits::EVENT_TYPES_MAX;
-/// Requests per second.
-const RATE_MAX: u64 = 65_535;
 const TIMEOUT_MS: u32 = 30_000;
 /// Seconds before each retry.
 const SCHEDULE_S: [u32; 7] = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
@@ -34,6 +34,8 @@ pub struct EndpointInput {
     event_types: Option<Option<Vec<String>>>,
     channels: Option<Option<Vec<String>>>,
     rate: Option<Option<f64>>,
+    uid: Option<Option<String>>,
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 impl EndpointInput {
@@ -56,6 +58,8 @@ impl EndpointInput {
             event_types: read_types(object, field_errors),
             channels: names(object, "channels", (CHANNELS_MAX, CHANNEL_CHARS_MAX), field_errors),
             rate: read_rate(object, field_errors),
+            uid: nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::Endpoint)),
+            metadata: read_metadata(object, field_errors),
         }
     }
 
@@ -85,6 +89,12 @@ impl EndpointInput {
         if !keeps(self.rate.is_none()) {
             webhook.rate_limit_per_s = self.rate.flatten();
         }
+        if !keeps(self.uid.is_none()) {
+            webhook.uid = self.uid.flatten();
+        }
+        if !keeps(self.metadata.is_none()) {
+            webhook.metadata = self.metadata.unwrap_or_default();
+        }
     }
 }
 
@@ -100,7 +110,7 @@ fn set_disabled(webhook: &mut Webhook, is_disabled: bool) {
 /// A new endpoint before its members are read: raw bodies, signed and retried as Svix does.
 pub fn preset(webhook: &mut Webhook) {
     webhook.field_set = FieldSet::Raw;
-    webhook.signature = vec![SignatureScheme::Standard];
+    webhook.signature = vec![SignatureScheme::Svix];
     webhook.retry_schedule_s = SCHEDULE_S.to_vec();
     webhook.timeout_ms = TIMEOUT_MS;
 }
@@ -163,15 +173,4 @@ fn names(
         list.dedup();
     }
     Some(list)
-}
-
-/// `throttleRate`, or `rateLimit` of older clients.
-fn read_rate(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Option<f64>> {
-    let read = |raw: &RawValue| fields::whole(raw, 1..=RATE_MAX).map(|rate| rate as f64);
-    let rate = nullable(object, "throttleRate", field_errors, read);
-    let older = nullable(object, "rateLimit", field_errors, read);
-    match (rate, older) {
-        (Some(None) | None, Some(older)) => Some(older),
-        (rate, _) => rate,
-    }
 }

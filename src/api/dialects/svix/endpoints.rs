@@ -1,5 +1,6 @@
 //! Endpoints: the webhooks of an app.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -18,12 +19,13 @@ use crate::model::{App, Time, Webhook};
 use crate::rules::signing;
 use crate::store::{Applied, Receipt, StateCommand, first_secret};
 
+use super::apps::shown_rate;
 use super::endpoint_form::{self, EndpointInput};
 use super::errors::absent;
 use super::ids::{self, Noun};
 use super::iterator::turn;
 use super::query::SvixQuery;
-use super::{headers, list};
+use super::{event_types, headers, list};
 use crate::api::dialects::derived::ok;
 
 /// An endpoint.
@@ -31,6 +33,7 @@ use crate::api::dialects::derived::ok;
 #[serde(rename_all = "camelCase")]
 pub struct SvixEndpoint<'a> {
     id: String,
+    uid: Option<&'a str>,
     url: &'a str,
     description: &'a str,
     disabled: bool,
@@ -43,6 +46,7 @@ pub struct SvixEndpoint<'a> {
     throttle_rate: Option<u64>,
     /// The same, for older clients.
     rate_limit: Option<u64>,
+    metadata: &'a BTreeMap<String, String>,
     #[schemars(with = "i64")]
     version: u16,
     created_at: Time,
@@ -52,9 +56,10 @@ pub struct SvixEndpoint<'a> {
 impl<'a> SvixEndpoint<'a> {
     pub fn new(webhook: &'a Webhook) -> Self {
         let types = some(&webhook.event_types);
-        let rate = webhook.rate_limit_per_s.map(|rate| rate.ceil().max(1.0) as u64);
+        let rate = webhook.rate_limit_per_s.map(shown_rate);
         SvixEndpoint {
             id: Noun::Endpoint.write(webhook.id),
+            uid: webhook.uid.as_deref(),
             url: &webhook.url,
             description: webhook.description.as_deref().unwrap_or_default(),
             disabled: webhook.status == WebhookStatus::Disabled,
@@ -63,6 +68,7 @@ impl<'a> SvixEndpoint<'a> {
             channels: some(&webhook.channels),
             throttle_rate: rate,
             rate_limit: rate,
+            metadata: &webhook.metadata,
             version: 1,
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
@@ -119,7 +125,7 @@ fn make(
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, false, &context.settings.policy, &mut field_errors);
-    judge(context, app, &input, &mut field_errors);
+    event_types::judge(context, request, input.named_types(), &[], &mut field_errors);
     let mut webhook = Webhook::new(app.org_id, app.id);
     endpoint_form::preset(&mut webhook);
     let mut secret = None;
@@ -138,16 +144,11 @@ fn make(
     Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied)))
 }
 
-/// Adds the mistakes that only the organization's rows show.
-fn judge(_context: &ApiContext<'_>, _app: &App, input: &EndpointInput, _field_errors: &mut FieldErrors) {
-    let _ = input.named_types();
-}
-
 /// `PUT /api/v1/app/{app_id}/endpoint/{endpoint_id}`: makes an unknown one. Secret and headers stay.
 pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
     match ids::endpoint(context, request) {
-        Ok((app, webhook)) => change(context, request, &app, &webhook, false),
+        Ok((_, webhook)) => change(context, request, &webhook, false),
         Err(api_error) if api_error == absent() => make(context, request, &app, false),
         Err(api_error) => Err(api_error),
     }
@@ -155,21 +156,20 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 
 /// `PATCH /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
 pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (app, webhook) = ids::endpoint(context, request)?;
-    change(context, request, &app, &webhook, true)
+    let webhook = ids::endpoint(context, request)?.1;
+    change(context, request, &webhook, true)
 }
 
 fn change(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
-    app: &App,
     old: &Webhook,
     is_patch: bool,
 ) -> Result<Step, ApiError> {
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, is_patch, &context.settings.policy, &mut field_errors);
-    judge(context, app, &input, &mut field_errors);
+    event_types::judge(context, request, input.named_types(), &old.event_types, &mut field_errors);
     fields::into_result(field_errors)?;
     let mut webhook = old.clone();
     input.apply(&mut webhook, is_patch);

@@ -21,9 +21,17 @@ pub fn all() -> Map<String, Value> {
             members.push(("secret", about(nullable(text()), "`whsec_` and base64. Made if absent.")));
             members.push(("headers", nullable(map_of(text()))));
         }
+        members.push(("uid", nullable(uid())));
+        members.push(("metadata", nullable(map_of(text()))));
         open(if is_patch { &[] } else { &["url"] }, &members)
     };
-    let application = [("name", text()), ("uid", nullable(uid()))];
+    let application = [
+        ("name", text()),
+        ("uid", nullable(uid())),
+        ("metadata", nullable(map_of(text()))),
+        ("throttleRate", nullable(rate())),
+        ("rateLimit", about(nullable(rate()), "The same, of older clients.")),
+    ];
     [
         ("SvixApplicationIn", open(&["name"], &application)),
         ("SvixApplicationPatch", open(&[], &application)),
@@ -33,11 +41,32 @@ pub fn all() -> Map<String, Value> {
         ("SvixHeadersPatch", open(&[], &[("headers", map_of(nullable(text()))), ("deleteHeaders", items(text(), 50))])),
         ("SvixRotateIn", open(&[], &[("key", nullable(text())), ("gracePeriodSeconds", nullable(whole(0, 604_800)))])),
         ("SvixMessageIn", message(&application)),
+        ("SvixEventTypeIn", event_type_form(&["name", "description"])),
+        ("SvixEventTypeUpdate", event_type_form(&["description"])),
+        ("SvixEventTypePatch", event_type_form(&[])),
+        ("SvixExampleIn", open(&["eventType"], &[("eventType", event_type())])),
+        ("SvixRecoverIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
         ("SvixPortalAccessIn", portal(&application)),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
+}
+
+fn event_type_form(required: &[&str]) -> Value {
+    let mut members = vec![
+        ("description", text()),
+        ("archived", nullable(boolean())),
+        ("deprecated", nullable(boolean())),
+        ("schemas", about(nullable(map_of(any_object())), "JSON Schemas by version. They are not enforced.")),
+        ("featureFlag", nullable(text())),
+        ("featureFlags", nullable(items(text(), 100))),
+        ("groupName", nullable(text())),
+    ];
+    if required.contains(&"name") {
+        members.push(("name", event_type()));
+    }
+    open(required, &members)
 }
 
 fn message(application: &[(&str, Value)]) -> Value {

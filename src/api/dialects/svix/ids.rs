@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
-use crate::model::{App, AppId, AttemptId, Event, EventId, Id, Webhook, WebhookId};
-use crate::rules::ksuid;
+use crate::model::{App, AppId, AttemptId, Event, EventId, Id, Webhook};
+use crate::model::ksuid;
 use crate::store::{EventName, EventQuery, ListWindow, TenantScope};
 
 use super::errors::{absent, wrong_path};
@@ -41,12 +41,12 @@ impl Noun {
     }
 
     pub fn write_number(self, id: u128) -> String {
-        format!("{}{}", self.prefix(), ksuid::write(id))
+        format!("{}{}", self.prefix(), ksuid::encode(id))
     }
 
     /// The id that `write` shows as this text.
     pub fn read<K>(self, text: &str) -> Option<Id<K>> {
-        text.strip_prefix(self.prefix()).and_then(ksuid::read).map(Id::from_u128)
+        text.strip_prefix(self.prefix()).and_then(ksuid::decode).map(Id::from_u128)
     }
 
     /// The place of an id in a list, whether it exists or not.
@@ -56,7 +56,7 @@ impl Noun {
 
     /// The regular expression of an id.
     pub fn pattern(self) -> String {
-        format!("^{}[0-9A-Za-z]{{{}}}$", self.prefix(), ksuid::DIGITS)
+        format!("^{}[0-9A-Za-z]{{{}}}$", self.prefix(), ksuid::KSUID_DIGITS)
     }
 }
 
@@ -87,8 +87,8 @@ pub fn find_app(context: &ApiContext<'_>, request: &RequestContext<'_>, name: &s
     match Noun::App.read::<App>(name) {
         Some(id) => context.registry.app(tenant, id).cloned(),
         None => {
-            let mut all = context.registry.apps();
-            all.find(|app| tenant.covers(app.org_id, app.id) && app.uid.as_deref() == Some(name)).cloned()
+            let found = context.registry.app_by_uid(tenant.org, name);
+            found.filter(|app| tenant.covers(app.org_id, app.id)).cloned()
         }
     }
 }
@@ -103,8 +103,11 @@ pub fn endpoint(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// The endpoint of an app by id or `uid`.
 pub fn find_endpoint(context: &ApiContext<'_>, app: AppId, name: &str) -> Option<Arc<Webhook>> {
-    let id: Option<WebhookId> = Noun::Endpoint.read(name);
-    context.registry.webhooks_of(app).find(|webhook| id == Some(webhook.id)).cloned()
+    let found = match Noun::Endpoint.read::<Webhook>(name) {
+        Some(id) => context.registry.webhook_by_id(id).filter(|webhook| webhook.app_id == app),
+        None => context.registry.webhook_by_uid(app, name),
+    };
+    found.cloned()
 }
 
 /// The scope of one app.

@@ -165,7 +165,7 @@ impl MessageInput {
 
     /// The command that publishes it in an app.
     fn publish(self, app: AppId) -> PartitionCommand {
-        let event = EventInput { app: Some(app), occurred_at: None, data: self.data, attributes: self.attributes };
+        let event = EventInput { app: Some(app), occurred_at: None, data: self.data, attributes: self.attributes, only: None };
         PartitionCommand::Publish(vec![event])
     }
 }
@@ -227,7 +227,7 @@ fn publish_in(
 ) -> Result<Step, ApiError> {
     let data = input.data.clone();
     let write_request = request.write(input.publish(app.id))?;
-    Ok(Step::apply(write_request, move |applied| published(applied, &data, with_content)))
+    Ok(Step::apply(write_request, move |applied| published(StatusCode::ACCEPTED, applied, &data, with_content)))
 }
 
 /// Makes the application of the body first, whose `uid` the path names.
@@ -245,18 +245,24 @@ fn publish_in_new(request: &RequestContext<'_>, mut input: MessageInput, with_co
         let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
         let command = input.publish(app.id).into();
         let write_request = crate::store::WriteRequest { caller, idempotency, command };
-        Ok(Step::apply(write_request, move |applied| published(applied, &data, with_content)))
+        Ok(Step::apply(write_request, move |applied| published(StatusCode::ACCEPTED, applied, &data, with_content)))
     };
     Ok(Step::Apply { write_request: Box::new(write_request), then: Box::new(then) })
 }
 
-fn published(applied: Applied, data: &Bytes, with_content: bool) -> Result<HttpResponse, ApiError> {
+/// The answer with a published message. 409 if its event id was there already.
+pub fn published(
+    status: StatusCode,
+    applied: Applied,
+    data: &Bytes,
+    with_content: bool,
+) -> Result<HttpResponse, ApiError> {
     let Receipt::Published(list) = applied.receipt else { return Err(super::unexpected()) };
     let one = list.first().ok_or_else(super::unexpected)?;
     if one.duplicate {
         return Err(ApiError::conflict("event_id_conflict", "a message with this eventId exists already"));
     }
-    Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixMessage::new(&one.event, Some(data), with_content)?))
+    Ok(HttpResponse::json(status, &SvixMessage::new(&one.event, Some(data), with_content)?))
 }
 
 /// `DELETE /api/v1/app/{app_id}/msg/{msg_id}/content`.

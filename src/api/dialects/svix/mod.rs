@@ -2,6 +2,7 @@
 //!
 //! Its SDKs of the generations 1.x and 2.x send more members and parameters than it knows, so unknown ones are ignored.
 
+mod acting;
 mod apps;
 mod attempts;
 mod destinations;
@@ -9,6 +10,7 @@ mod docs;
 mod endpoint_form;
 mod endpoints;
 mod errors;
+mod event_types;
 mod forms;
 mod headers;
 mod health;

@@ -28,7 +28,7 @@ const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::Ev
 const ALL_SCOPES: [Scope; 6] =
     [Scope::AppsRead, Scope::WebhooksRead, Scope::WebhooksWrite, Scope::WebhooksSecret, Scope::EventsRead, RETRY];
 /// The scope of acting on messages without sending.
-pub const RETRY: Scope = Scope::EventsWrite;
+pub const RETRY: Scope = Scope::DeliveriesRetry;
 
 /// A new token of an app's portal.
 #[derive(Serialize, JsonSchema)]
@@ -41,6 +41,7 @@ pub struct SvixPortalAccess<'a> {
 struct PortalInput {
     scopes: Vec<Scope>,
     expiry_s: u64,
+    feature_flags: Vec<String>,
     application: Option<AppInput>,
 }
 
@@ -50,7 +51,7 @@ impl PortalInput {
         let expiry_s = object.optional("expiry", &mut field_errors, |raw| fields::whole(raw, EXPIRY_S));
         let capabilities = object.strings("capabilities", &mut field_errors, CAPABILITIES_MAX, fields::text);
         let is_read_only = object.optional("readOnly", &mut field_errors, fields::boolean).unwrap_or(false);
-        object.strings("featureFlags", &mut field_errors, FLAGS_MAX, fields::text);
+        let flags = object.strings("featureFlags", &mut field_errors, FLAGS_MAX, fields::text);
         let application = object.object("application", &mut field_errors);
         let application = application.map(|mut own| AppInput::read(&mut own, false, &mut field_errors));
         fields::into_result(field_errors)?;
@@ -59,7 +60,7 @@ impl PortalInput {
             (Some(capabilities), false) => scopes_of(&capabilities),
             (None, false) => ALL_SCOPES.to_vec(),
         };
-        Ok(PortalInput { scopes, expiry_s: expiry_s.unwrap_or(*EXPIRY_S.end()), application })
+        Ok(PortalInput { scopes, expiry_s: expiry_s.unwrap_or(*EXPIRY_S.end()), feature_flags: flags.unwrap_or_default(), application })
     }
 }
 
@@ -140,6 +141,7 @@ fn new_key(
         rate_per_s: limits.rate_per_s,
         installation: false,
         makers: limits.makers,
+        feature_flags: input.feature_flags.clone(),
     };
     Ok((text, key))
 }
@@ -154,7 +156,7 @@ fn token_step(write_request: WriteRequest, text: String, url: String) -> Result<
 /// `POST /api/v1/auth/dashboard-access/{app_id}`, of older clients.
 pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
-    let input = PortalInput { scopes: ALL_SCOPES.to_vec(), expiry_s: *EXPIRY_S.end(), application: None };
+    let input = PortalInput { scopes: ALL_SCOPES.to_vec(), expiry_s: *EXPIRY_S.end(), feature_flags: Vec::new(), application: None };
     let (text, key) = new_key(context, request, &input)?;
     let url = context.settings.public_url.clone();
     token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)

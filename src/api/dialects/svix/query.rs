@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_iterator_has_the_form_of_an_id() {
-        let id = format!("msg_{}", crate::rules::ksuid::write(7 << 80));
+        let id = format!("msg_{}", crate::model::ksuid::encode(7 << 80));
         assert!(matches!(query(&format!("iterator={id}")).travel(Noun::Message), Ok(Some(Travel::Next(_)))));
         assert!(matches!(query(&format!("iterator=-{id}")).travel(Noun::Message), Ok(Some(Travel::Previous(_)))));
         for text in [id.replace("msg", "app"), "x".into(), "-".into(), "msg_1".into(), format!("--{id}")] {
