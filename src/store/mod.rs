@@ -30,9 +30,9 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptReport, AuditEntry, Caller, Command, EventInput, FailureCause, IdempotencyKey, NewKey,
-    PartitionCommand, Published, Receipt, Rejection, RetriedDelivery, StateCommand, TenantScope, WriteRequest,
-    first_secret,
+    AppChange, AppSettings, Applied, AttemptReport, AuditEntry, Caller, Command, EventInput, FailureCause,
+    IdempotencyKey, NewKey, PartitionCommand, Published, Receipt, Rejection, RetriedDelivery, StateCommand,
+    TenantScope, WriteRequest, first_secret,
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use event_names::EventName;

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod meta;
 mod observing;
 pub mod organizations;
+pub mod owned;
 pub mod page;
 pub mod publish;
 pub mod replays;

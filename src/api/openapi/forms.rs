@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX, STATUS_CODES_MAX};
+use crate::api::native::keys::FEATURE_FLAGS_MAX;
+use crate::api::native::owned::{self, metadata_schema};
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
 use crate::model::{AttemptOutcome, Scope, StatusCodes};
@@ -19,11 +21,8 @@ pub fn schemas() -> Map<String, Value> {
         ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
         ("DeliveryIds", form(&["ids"], [("ids", delivery_ids())])),
         ("NewReplay", new_replay()),
-        ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
-        (
-            "AppPatch",
-            json!({ "type": "object", "properties": { "name": name(), "uid": nullable(uid()) }, "additionalProperties": false }),
-        ),
+        ("NewApp", new_app()),
+        ("AppPatch", app_patch()),
         ("NewKey", new_key()),
         ("NewOrganization", form(&["name"], [("name", name())])),
         ("Nothing", form(&[], [])),
@@ -38,9 +37,27 @@ fn name() -> Value {
 }
 
 fn uid() -> Value {
-    let mut schema = about(app_name(), "The caller's own name for the app; not of the form of a UUID.");
-    schema["not"] = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
-    schema
+    owned::uid_schema("The caller's own name for the app; not of the form of a UUID.")
+}
+
+fn throttle() -> Value {
+    about(rate(), "Requests a second to all webhooks of the app together.")
+}
+
+fn new_app() -> Value {
+    let members =
+        [("name", name()), ("uid", uid()), ("metadata", metadata_schema()), ("throttle_rate_per_s", throttle())];
+    form(&["name"], members)
+}
+
+fn app_patch() -> Value {
+    let members = json!({
+        "name": name(),
+        "uid": nullable(uid()),
+        "metadata": nullable(metadata_schema()),
+        "throttle_rate_per_s": nullable(throttle()),
+    });
+    json!({ "type": "object", "properties": members, "additionalProperties": false })
 }
 
 fn new_replay() -> Value {
@@ -110,6 +127,13 @@ fn new_key() -> Value {
             ("app_id", about(app_name(), "Confines the key to an app.")),
             ("expires_at", time()),
             ("rate_per_s", rate()),
+            (
+                "feature_flags",
+                about(
+                    items(event_type(), FEATURE_FLAGS_MAX),
+                    "With a key of one app they choose the registered event types that it is shown.",
+                ),
+            ),
         ],
     )
 }

@@ -10,6 +10,7 @@ mod in_flight;
 mod lane;
 mod lanes;
 mod saturation;
+mod throttle;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -278,6 +278,7 @@ impl PartitionBatch<'_> {
             manual: making.trigger == Trigger::Manual,
             unscheduled: 0,
             planned_at: None,
+            resend: making.trigger == Trigger::Manual,
         }
     }
 

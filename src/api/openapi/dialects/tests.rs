@@ -30,6 +30,7 @@ fn caller(scope: Scope) -> Principal {
         rate_per_s: None,
         installation: false,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     };
     let http_request = HttpRequest {
         method: http::Method::GET,
