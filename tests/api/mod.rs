@@ -34,6 +34,7 @@ mod retries;
 mod secrets;
 mod send_waiting;
 mod svix;
+mod svix_acting;
 mod system;
 mod times;
 mod waiting;

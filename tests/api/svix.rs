@@ -8,34 +8,34 @@ use crate::support::daemon::text;
 use crate::support::{Receiver, TestDaemon, eventually};
 
 /// A call below the prefix, without a `Content-Type`.
-async fn call(client: &Client, method: Method, path: &str, body: Value) -> Answer {
+pub async fn call(client: &Client, method: Method, path: &str, body: Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     client.call(method, &format!("/api/v1{path}"), &[], body).await
 }
 
-async fn get(client: &Client, path: &str) -> Value {
+pub async fn get(client: &Client, path: &str) -> Value {
     call(client, Method::GET, path, Value::Null).await.expect(200)
 }
 
-async fn post(client: &Client, path: &str, body: Value, status: u16) -> Value {
+pub async fn post(client: &Client, path: &str, body: Value, status: u16) -> Value {
     call(client, Method::POST, path, body).await.expect(status)
 }
 
 /// An app with a `uid`.
-async fn app(client: &Client, uid: &str) -> Value {
+pub async fn app(client: &Client, uid: &str) -> Value {
     post(client, "/app", json!({ "name": uid, "uid": uid }), 201).await
 }
 
 /// An endpoint of the app that delivers to the receiver.
-async fn endpoint(client: &Client, app: &str, receiver: &Receiver) -> Value {
+pub async fn endpoint(client: &Client, app: &str, receiver: &Receiver) -> Value {
     post(client, &format!("/app/{app}/endpoint"), json!({ "url": receiver.url() }), 201).await
 }
 
-async fn message(client: &Client, app: &str, n: usize) -> Value {
+pub async fn message(client: &Client, app: &str, n: usize) -> Value {
     post(client, &format!("/app/{app}/msg"), json!({ "eventType": "a.b", "payload": { "n": n } }), 202).await
 }
 
-fn ids(page: &Value) -> Vec<String> {
+pub fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|row| text(row, "id").to_owned()).collect()
 }
 

@@ -75,7 +75,13 @@ pub fn send_example(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
         return Err(ApiError::conflict("webhook_disabled", "the endpoint is disabled: enable it first"));
     }
     let attributes = EventAttributes { event_type, ..EventAttributes::default() };
-    let input = EventInput { app: Some(app.id), only: Some(webhook.id), data: payload.into(), attributes, ..EventInput::default() };
+    let input = EventInput {
+        app: Some(app.id),
+        only: Some(webhook.id),
+        data: payload.into(),
+        attributes,
+        ..EventInput::default()
+    };
     let write_request = request.write(PartitionCommand::Publish(vec![input]))?;
     Ok(Step::apply(write_request, |applied| messages::published(StatusCode::OK, applied, &Bytes::new(), false)))
 }
@@ -125,9 +131,7 @@ pub fn recover(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let then = move |applied: Result<Applied, Rejection>| {
         applied?;
         Ok(Step::apply(last, |applied| match applied.receipt {
-            Receipt::Job(job) => {
-                Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixTask::new(&job, "endpoint.recover")))
-            }
+            Receipt::Job(job) => Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixTask::new(&job, "endpoint.recover"))),
             _ => Err(super::unexpected()),
         }))
     };

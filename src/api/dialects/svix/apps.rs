@@ -237,12 +237,8 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Opt
 }
 
 fn change(request: &RequestContext<'_>, app: &App, input: AppInput) -> Result<Step, ApiError> {
-    let change = AppChange {
-        name: input.name,
-        uid: input.uid,
-        metadata: input.metadata,
-        throttle_rate_per_s: input.rate,
-    };
+    let change =
+        AppChange { name: input.name, uid: input.uid, metadata: input.metadata, throttle_rate_per_s: input.rate };
     let command = StateCommand::UpdateApp { id: app.id, change };
     Ok(Step::apply(request.write(command)?, |applied| received(StatusCode::OK, applied)))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
-use crate::model::{App, AppId, AttemptId, Event, EventId, Id, Webhook};
 use crate::model::ksuid;
+use crate::model::{App, AppId, AttemptId, Event, EventId, Id, Webhook};
 use crate::store::{EventName, EventQuery, ListWindow, TenantScope};
 
 use super::errors::{absent, wrong_path};

@@ -165,7 +165,8 @@ impl MessageInput {
 
     /// The command that publishes it in an app.
     fn publish(self, app: AppId) -> PartitionCommand {
-        let event = EventInput { app: Some(app), occurred_at: None, data: self.data, attributes: self.attributes, only: None };
+        let event =
+            EventInput { app: Some(app), occurred_at: None, data: self.data, attributes: self.attributes, only: None };
         PartitionCommand::Publish(vec![event])
     }
 }

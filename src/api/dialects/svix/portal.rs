@@ -60,7 +60,12 @@ impl PortalInput {
             (Some(capabilities), false) => scopes_of(&capabilities),
             (None, false) => ALL_SCOPES.to_vec(),
         };
-        Ok(PortalInput { scopes, expiry_s: expiry_s.unwrap_or(*EXPIRY_S.end()), feature_flags: flags.unwrap_or_default(), application })
+        Ok(PortalInput {
+            scopes,
+            expiry_s: expiry_s.unwrap_or(*EXPIRY_S.end()),
+            feature_flags: flags.unwrap_or_default(),
+            application,
+        })
     }
 }
 
@@ -156,7 +161,12 @@ fn token_step(write_request: WriteRequest, text: String, url: String) -> Result<
 /// `POST /api/v1/auth/dashboard-access/{app_id}`, of older clients.
 pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
-    let input = PortalInput { scopes: ALL_SCOPES.to_vec(), expiry_s: *EXPIRY_S.end(), feature_flags: Vec::new(), application: None };
+    let input = PortalInput {
+        scopes: ALL_SCOPES.to_vec(),
+        expiry_s: *EXPIRY_S.end(),
+        feature_flags: Vec::new(),
+        application: None,
+    };
     let (text, key) = new_key(context, request, &input)?;
     let url = context.settings.public_url.clone();
     token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
