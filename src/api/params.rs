@@ -310,7 +310,7 @@ impl Params {
     }
 
     pub fn event_type(&self) -> Result<Option<String>, ApiError> {
-        let what = "must be an event type: 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'";
+        let what = "must be an event type: 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'";
         self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 

@@ -399,6 +399,11 @@ const SERVICE_KEYS: &[SettingKey] = &[
 
 /// The settings after the dialects, in the order of `packaging/postrider.toml`.
 const OBSERVATION_KEYS: &[SettingKey] = &[
+    key(
+        "dialects.svix_whitelabel",
+        |s, raw| raw.switch().map(|on| s.svix_whitelabel = on),
+        |s| RawSetting::Switch(s.svix_whitelabel),
+    ),
     key("log.level", |s, raw| level(raw).map(|level| s.log.level = level), |s| text(&s.log.level)).live(),
     key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),
     key(

@@ -55,6 +55,8 @@ pub struct Settings {
     pub quotas: QuotaLimits,
     /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
+    /// Whether Svix's signature scheme sends its headers under the names of Standard Webhooks.
+    pub svix_whitelabel: bool,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.

@@ -182,6 +182,7 @@ impl Daemon {
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
             watcher: watcher(settings)?,
+            svix_whitelabel: settings.svix_whitelabel,
         };
         let (engine, running) = Engine::start(parts).map_err(DaemonError::Engine)?;
         let engine = Arc::new(engine);

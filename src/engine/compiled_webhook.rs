@@ -54,7 +54,7 @@ impl CompiledWebhook {
     /// # Errors
     /// A description of the part of the webhook that cannot be used any more. The attempt then fails without being
     /// sent.
-    pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<CompiledWebhook, String> {
+    pub fn new(webhook: &Arc<Webhook>, now: Time, svix_whitelabel: bool) -> Result<CompiledWebhook, String> {
         let tls = match &webhook.tls {
             Some(tls) => {
                 let (ca, cert, key) =
@@ -65,7 +65,7 @@ impl CompiledWebhook {
         };
         let live: Vec<&str> = webhook.live_secrets(now).map(|secret| secret.text.as_str()).collect();
         let newest = live.first().copied();
-        let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?;
+        let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?.named(svix_whitelabel);
         let sealing = match (webhook.encrypted, newest) {
             (false, _) => None,
             (true, Some(secret)) => Some(signing::parse_any_secret(secret).map_err(|error| error.to_string())?),

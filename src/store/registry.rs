@@ -100,6 +100,23 @@ impl Registry {
         self.webhooks.get(self.webhooks_by_uid.get(&app)?.get(uid)?)
     }
 
+    /// The webhook of an app by its id or its `uid`.
+    pub fn webhook_of_app(&self, app: AppId, name: &str) -> Option<&Arc<Webhook>> {
+        match name.parse() {
+            Ok(id) => self.webhooks.get(&id).filter(|webhook| webhook.app_id == app),
+            Err(_) => self.webhook_by_uid(app, name),
+        }
+    }
+
+    /// The webhook by its id, if it is within `tenant`, or by its `uid` in the tenant's app or the default app.
+    pub fn webhook_named(&self, tenant: TenantScope, name: &str) -> Option<&Arc<Webhook>> {
+        if let Ok(id) = name.parse() {
+            return self.webhook(tenant, id);
+        }
+        let app = tenant.app.or_else(|| Some(self.organizations.get(&tenant.org)?.default_app_id))?;
+        self.webhook_by_uid(app, name)
+    }
+
     /// The registered event type, archived or not.
     pub fn event_type(&self, org: OrganizationId, name: &str) -> Option<&Arc<EventType>> {
         self.event_types.get(&org)?.get(name)

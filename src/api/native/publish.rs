@@ -164,7 +164,7 @@ pub fn read_type(raw: &RawValue) -> FieldResult<String> {
 
 pub(super) fn judge_type(text: String) -> FieldResult<String> {
     if !patterns::is_type(&text) {
-        return Err("must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
+        return Err("must be 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
     }
     if patterns::is_system(&text) {
         return Err("must not begin with postrider.: those are made by Postrider itself".to_owned());

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX, STATUS_CODES_MAX};
 use crate::api::native::keys::FEATURE_FLAGS_MAX;
 use crate::api::native::owned::{self, metadata_schema};
+use crate::api::native::registered_types;
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
 use crate::model::{AttemptOutcome, Scope, StatusCodes};
@@ -24,12 +25,21 @@ pub fn schemas() -> Map<String, Value> {
         ("NewApp", new_app()),
         ("AppPatch", app_patch()),
         ("NewKey", new_key()),
+        ("Resend", form(&["webhook_id"], [("webhook_id", about(app_name(), "The webhook's id or its `uid`."))])),
+        ("NewEventType", new_event_type()),
+        ("EventTypeMembers", form(&[], registered_types::member_schemas())),
         ("NewOrganization", form(&["name"], [("name", name())])),
         ("Nothing", form(&[], [])),
     ];
     let mut all = webhook_schema::components();
     all.extend(forms.map(|(name, schema)| (name.to_owned(), schema)));
     all
+}
+
+fn new_event_type() -> Value {
+    let mut schema = form(&["type"], registered_types::member_schemas());
+    schema["properties"]["type"] = event_type();
+    schema
 }
 
 fn name() -> Value {

@@ -337,7 +337,7 @@ impl Scheduler {
         {
             return Ok(compiled.clone());
         }
-        let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let compiled = self.deliverer.compile(webhook, now);
         self.compiled.insert(webhook.id, compiled.clone());
         compiled
     }
