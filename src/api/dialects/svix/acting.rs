@@ -9,18 +9,23 @@ use serde_json::value::RawValue;
 use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
+use crate::api::limits::{CHANNELS_MAX, EVENT_TYPES_MAX};
+use crate::api::native::{publish, webhook_form};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::event::EventAttributes;
-use crate::model::job::{Job, JobSpec};
+use crate::model::job::JobSpec;
 use crate::model::webhook::WebhookStatus;
-use crate::model::{AttemptOutcome, DeliveryStatus, LastDeliveryFilter, Time, WebhookId};
+use crate::model::{AttemptOutcome, DeliveryStatus, LastDeliveryFilter, StatusCodes, Time, WebhookId};
+use crate::rules::patterns;
 use crate::store::{Applied, EventInput, PartitionCommand, Receipt, Rejection, StateCommand, WriteRequest};
 
 use super::errors::{absent, refused};
-use super::ids::{self, Noun};
+use super::ids;
 use super::messages;
+use super::tasks::SvixTask;
+use crate::api::dialects::derived::ok;
 
 const DAY_MS: i64 = 86_400_000;
 /// The longest span of a recovery. The clocks of callers may differ by some minutes.
@@ -33,23 +38,6 @@ const PING_PAYLOAD: &str = r#"{"success": true}"#;
 /// An empty object.
 #[derive(Serialize, JsonSchema)]
 pub struct SvixEmpty {}
-
-/// A task in the background.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SvixTask {
-    id: String,
-    #[schemars(extend("enum" = ["running", "finished", "failed"]))]
-    status: &'static str,
-    task: &'static str,
-    updated_at: Time,
-}
-
-impl SvixTask {
-    fn new(job: &Job, task: &'static str) -> Self {
-        SvixTask { id: Noun::Task.write(job.id), status: "running", task, updated_at: job.created_at }
-    }
-}
 
 /// `POST …/msg/{msg_id}/endpoint/{endpoint_id}/resend`.
 pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
@@ -130,12 +118,77 @@ pub fn recover(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     };
     let then = move |applied: Result<Applied, Rejection>| {
         applied?;
-        Ok(Step::apply(last, |applied| match applied.receipt {
-            Receipt::Job(job) => Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixTask::new(&job, "endpoint.recover"))),
-            _ => Err(super::unexpected()),
-        }))
+        Ok(Step::apply(last, begun))
     };
     Ok(Step::Apply { write_request: Box::new(first), then: Box::new(then) })
+}
+
+fn begun(applied: Applied) -> Result<HttpResponse, ApiError> {
+    match applied.receipt {
+        Receipt::Job(job) => Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixTask::new(&job))),
+        _ => Err(super::unexpected()),
+    }
+}
+
+/// `POST …/endpoint/{endpoint_id}/replay-missing`: sends what the endpoint wants now and never got.
+pub fn replay_missing(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = ids::endpoint(context, request)?.1;
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let since = object.required("since", &mut field_errors, fields::time);
+    let until = object.optional("until", &mut field_errors, fields::time);
+    fields::into_result(field_errors)?;
+    let spec = JobSpec { status: None, missing: true, ..spec(webhook.id, since, until) };
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, begun))
+}
+
+/// `POST …/endpoint/{endpoint_id}/bulk-replay`: sends again what has ended.
+pub fn bulk_replay(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = ids::endpoint(context, request)?.1;
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let since = object.required("since", &mut field_errors, fields::time);
+    let until = object.optional("until", &mut field_errors, fields::time);
+    let types = object.strings("eventTypes", &mut field_errors, EVENT_TYPES_MAX, webhook_form::read_pattern);
+    let status = object.optional("status", &mut field_errors, |raw| match fields::whole(raw, 0..=4)? {
+        0 => Ok(DeliveryStatus::Delivered),
+        2 => Ok(DeliveryStatus::Failed),
+        4 => Ok(DeliveryStatus::Cancelled),
+        _ => Err("must be 0, 2 or 4: only what has ended is sent again".to_owned()),
+    });
+    let class = object.optional("statusCodeClass", &mut field_errors, |raw| {
+        let class = fields::whole(raw, 100..=500)? / 100;
+        StatusCodes::parse(&format!("{class}xx")).ok_or_else(|| "must be 100, 200, 300, 400 or 500".to_owned())
+    });
+    if object.take("channel").is_some() {
+        field_errors.push(FieldError::new("/channel", "is not a condition of a replay here"));
+    }
+    fields::into_result(field_errors)?;
+    let last = LastDeliveryFilter { status_codes: class.into_iter().collect(), ..LastDeliveryFilter::default() };
+    let spec = JobSpec { types: types.unwrap_or_default(), status, last, ..spec(webhook.id, since, until) };
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, begun))
+}
+
+/// Whether a message would go to an endpoint.
+#[derive(Serialize, JsonSchema)]
+pub struct SvixPrecheck {
+    active: bool,
+}
+
+/// `POST …/msg/precheck/active`: whether any endpoint of the app wants messages of this type and these channels.
+pub fn precheck(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let event_type = object.required("eventType", &mut field_errors, publish::read_type).unwrap_or_default();
+    let channels = object.strings("channels", &mut field_errors, CHANNELS_MAX, fields::text).unwrap_or_default();
+    fields::into_result(field_errors)?;
+    let active = context.registry.webhooks_of(app.id).any(|webhook| {
+        webhook.status != WebhookStatus::Disabled
+            && patterns::wants(&webhook.event_types, &event_type)
+            && patterns::wants_channels(&webhook.channels, &channels)
+    });
+    ok(&SvixPrecheck { active })
 }
 
 /// A replay of what failed for good within a span.

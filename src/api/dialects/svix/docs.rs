@@ -31,6 +31,8 @@ pub const SEG_ATTEMPT_ID: Param =
 
 pub const SEG_EVENT_TYPE_NAME: Param = Param::new("event_type_name", NAMED, "The event type's name.");
 
+pub const SEG_TASK_ID: Param = Param::new("task_id", ParamValues::Pattern(|| Noun::Task.pattern()), "The task's id.");
+
 /// 404 if the path names an object, and 422 for wrong names and values.
 fn failures(route: &Route) -> Vec<u16> {
     let mut all = Vec::new();

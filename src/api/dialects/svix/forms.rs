@@ -46,6 +46,24 @@ pub fn all() -> Map<String, Value> {
         ("SvixEventTypePatch", event_type_form(&[])),
         ("SvixExampleIn", open(&["eventType"], &[("eventType", event_type())])),
         ("SvixRecoverIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
+        ("SvixReplayIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
+        (
+            "SvixBulkReplayIn",
+            open(
+                &["since"],
+                &[
+                    ("since", time()),
+                    ("until", nullable(time())),
+                    ("eventTypes", nullable(items(event_type(), 500))),
+                    ("status", nullable(whole(0, 4))),
+                    ("statusCodeClass", nullable(whole(100, 500))),
+                ],
+            ),
+        ),
+        (
+            "SvixPrecheckIn",
+            open(&["eventType"], &[("eventType", event_type()), ("channels", nullable(items(text(), 100)))]),
+        ),
         ("SvixPortalAccessIn", portal(&application)),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))

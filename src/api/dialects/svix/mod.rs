@@ -23,6 +23,7 @@ mod query;
 mod routes;
 mod secrets;
 mod stats;
+mod tasks;
 
 use crate::api::auth::{self, Principal};
 use crate::api::error::ApiError;

@@ -47,6 +47,9 @@ pub const GET_IF_EXISTS: Param =
 pub const INCLUDE_ARCHIVED: Param =
     Param::new("include_archived", ParamValues::Boolean, "Whether archived ones are shown.");
 pub const EXPUNGE: Param = Param::new("expunge", ParamValues::Boolean, "Whether it is removed for good.");
+pub const TASK: Param = Param::new("task", ParamValues::Text { chars_max: None }, "Only of this kind.");
+pub const TASK_STATUS: Param =
+    Param::new("status", ParamValues::Text { chars_max: None }, "`running`, `finished` or `failed`.");
 pub const SINCE: Param = Param::new("since", ParamValues::Time, "The begin of the span.");
 pub const UNTIL: Param = Param::new("until", ParamValues::Time, "The end of the span.");
 

@@ -11,7 +11,7 @@ use crate::api::route::{Handler, Route, RouteMethod};
 use crate::model::Scope;
 
 use super::TokenKind::{Any, Organization};
-use super::acting::{self, SvixEmpty, SvixTask};
+use super::acting::{self, SvixEmpty, SvixPrecheck};
 use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
 use super::destinations::{self, SvixEndpointMessage, SvixMessageEndpoint};
@@ -22,7 +22,8 @@ use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::portal::{self, SvixPortalAccess};
 use super::secrets::{self, SvixSecret};
-use super::stats::{self, SvixStats};
+use super::stats::{self, SvixAttemptStats, SvixStats};
+use super::tasks::{self, SvixBackgroundTask, SvixTask};
 use super::{docs, health, permit, query};
 use crate::api::dialects::doc::doc;
 
@@ -41,6 +42,7 @@ macro_rules! permissions {
 permissions! {
     org_apps_read: Scope::AppsRead, Organization;
     org_apps_write: Scope::AppsWrite, Organization;
+    org_events_read: Scope::EventsRead, Organization;
     org_events_write: Scope::EventsWrite, Organization;
     org_keys_write: Scope::KeysWrite, Organization;
     org_webhooks_write: Scope::WebhooksWrite, Organization;
@@ -564,4 +566,64 @@ pub static ROUTES: &[Route] = &[
         doc("svixResendMessage", "Send a message again to one endpoint", &[answer::<SvixEmpty>(202, "It is sent.")]),
     )
     .with_segments(&[docs::SEG_APP_ID, docs::SEG_MSG_ID, docs::SEG_ENDPOINT_ID]),
+    route(
+        RouteMethod::Get,
+        "/api/v1/background-task",
+        org_events_read(tasks::list),
+        BodyRule::None,
+        doc("svixListTasks", "List tasks in the background", &[ok::<SvixList<SvixBackgroundTask>>("A page.")]),
+    )
+    .with_query(&[query::LIMIT, query::ITERATOR, query::ORDER, query::TASK_STATUS, query::TASK]),
+    route(
+        RouteMethod::Get,
+        "/api/v1/background-task/{task_id}",
+        org_events_read(tasks::get),
+        BodyRule::None,
+        doc("svixGetTask", "Read a task in the background", &[ok::<SvixBackgroundTask>("The task.")]),
+    )
+    .with_segments(&[docs::SEG_TASK_ID]),
+    route(
+        RouteMethod::Post,
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing",
+        retry(acting::replay_missing),
+        BodyRule::AnyType,
+        doc("svixReplayMissing", "Send what an endpoint wants and never got", &[answer::<SvixTask>(202, "It begins.")])
+            .takes("SvixReplayIn"),
+    )
+    .with_segments(&[docs::SEG_APP_ID, docs::SEG_ENDPOINT_ID]),
+    route(
+        RouteMethod::Post,
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay",
+        retry(acting::bulk_replay),
+        BodyRule::AnyType,
+        doc("svixBulkReplay", "Send again what has ended", &[answer::<SvixTask>(202, "It begins.")])
+            .takes("SvixBulkReplayIn"),
+    )
+    .with_segments(&[docs::SEG_APP_ID, docs::SEG_ENDPOINT_ID]),
+    route(
+        RouteMethod::Get,
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/attempt-stats",
+        webhooks_read(stats::attempts),
+        BodyRule::None,
+        doc("svixGetAttemptStats", "Count an endpoint's attempts by outcome", &[ok::<SvixAttemptStats>("The counts.")]),
+    )
+    .with_query(&[query::SINCE, query::UNTIL])
+    .with_segments(&[docs::SEG_APP_ID, docs::SEG_ENDPOINT_ID]),
+    route(
+        RouteMethod::Post,
+        "/api/v1/app/{app_id}/msg/precheck/active",
+        org_events_read(acting::precheck),
+        BodyRule::AnyType,
+        doc("svixPrecheckMessage", "Whether a message would go to an endpoint", &[ok::<SvixPrecheck>("The answer.")])
+            .takes("SvixPrecheckIn"),
+    )
+    .with_segments(&[docs::SEG_APP_ID]),
+    route(
+        RouteMethod::Post,
+        "/api/v1/auth/app/{app_id}/expire-all",
+        org_keys_write(portal::expire_all),
+        BodyRule::None,
+        doc("svixExpireAllTokens", "End all tokens of an application's portal", &[done("They are ended.")]),
+    )
+    .with_segments(&[docs::SEG_APP_ID]),
 ];

@@ -28,8 +28,28 @@ pub struct SvixStats {
     canceled: u64,
 }
 
+/// Attempts by their outcome.
+#[derive(Serialize, JsonSchema)]
+pub struct SvixAttemptStats {
+    success: u64,
+    fail: u64,
+    canceled: u64,
+}
+
 /// `GET …/endpoint/{endpoint_id}/stats`, by the minute.
 pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (success, fail) = count(context, request)?;
+    ok(&SvixStats { success, fail, pending: 0, sending: 0, canceled: 0 })
+}
+
+/// `GET …/endpoint/{endpoint_id}/attempt-stats`, by the minute.
+pub fn attempts(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (success, fail) = count(context, request)?;
+    ok(&SvixAttemptStats { success, fail, canceled: 0 })
+}
+
+/// The attempts within the span of the query that succeeded, and those that failed.
+fn count(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<(u64, u64), ApiError> {
     let webhook = ids::endpoint(context, request)?.1;
     let query = SvixQuery::read(request)?;
     let until = query.time(&UNTIL)?.unwrap_or(context.now);
@@ -46,5 +66,5 @@ pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
         attempts += u64::from(counts.attempts);
         fail += u64::from(counts.failures);
     }
-    ok(&SvixStats { success: attempts.saturating_sub(fail), fail, pending: 0, sending: 0, canceled: 0 })
+    Ok((attempts.saturating_sub(fail), fail))
 }
