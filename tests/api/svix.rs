@@ -1,4 +1,4 @@
-//! The shape of the Svix server over real sockets: what its SDKs ask for, in both directions of its lists, and between tenants.
+//! The shape of the Svix server over real sockets: its resources, lists in both directions, and tenants.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -239,7 +239,10 @@ async fn a_message_is_sent_shown_and_erased() {
 async fn a_message_may_bring_its_application_and_raw_text() {
     let daemon = TestDaemon::start().await;
     let raw = json!({ "rawPayload": "{ \"a\" : 1 }" });
-    let body = |uid: &str| json!({ "eventType": "a", "payload": {}, "application": { "name": "n", "uid": uid }, "transformationsParams": raw });
+    let body = |uid: &str| {
+        let application = json!({ "name": "n", "uid": uid });
+        json!({ "eventType": "a", "payload": {}, "application": application, "transformationsParams": raw })
+    };
     assert_eq!(
         call(&daemon, Method::POST, "/app/one/msg", json!({ "eventType": "a", "payload": {} })).await.status,
         404

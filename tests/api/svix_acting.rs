@@ -243,3 +243,47 @@ async fn recovering_sends_what_failed_and_what_waits_for_a_retry() {
         call(&daemon, Method::POST, &format!("{path}/recover"), json!({ "since": "2020-01-01T00:00:00Z" })).await;
     assert_eq!(early.expect(422)["detail"][0]["loc"], json!(["body", "since"]));
 }
+
+#[tokio::test]
+async fn tasks_are_begun_and_listed_and_tokens_end_together() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    app(&daemon, "acme").await;
+    let since = message(&daemon, "acme", 1).await["timestamp"].clone();
+    let precheck = async |event_type: &str| {
+        post(&daemon, "/app/acme/msg/precheck/active", json!({ "eventType": event_type }), 200).await["active"].clone()
+    };
+    assert_eq!(precheck("a.b").await, false);
+    let endpoint = text(&endpoint(&daemon, "acme", &receiver).await, "id").to_owned();
+    assert_eq!(precheck("a.b").await, true);
+    let path = format!("/app/acme/endpoint/{endpoint}");
+    let begun = post(&daemon, &format!("{path}/replay-missing"), json!({ "since": since }), 202).await;
+    assert_eq!(begun["task"], "endpoint.replay");
+    let at = format!("/background-task/{}", text(&begun, "id"));
+    let ended = eventually("the end of the task", async || {
+        daemon.advance_s(1);
+        let task = get(&daemon, &at).await;
+        (task["status"] == "finished").then_some(task)
+    })
+    .await;
+    assert_eq!(receiver.next().await.json(), json!({ "n": 1 }));
+    assert_eq!(ended["data"], json!({ "matched": 1, "sent": 1, "delivered": 1, "failed": 0 }));
+    let again = json!({ "since": since, "status": 0, "eventTypes": ["a.b"] });
+    post(&daemon, &format!("{path}/bulk-replay"), again, 202).await;
+    assert_eq!(ids(&get(&daemon, "/background-task?task=endpoint.bulk-replay").await).len(), 1);
+    let all = ids(&get(&daemon, "/background-task").await);
+    assert_eq!(ids(&get(&daemon, &format!("/background-task?iterator={}", all[0])).await), all[1..]);
+    let refused = json!({ "since": since, "status": 3 });
+    assert_eq!(call(&daemon, Method::POST, &format!("{path}/bulk-replay"), refused).await.status, 422);
+    let stats = get(&daemon, &format!("{path}/attempt-stats")).await;
+    assert_eq!((&stats["fail"], &stats["canceled"]), (&json!(0), &json!(0)));
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let access = post(&daemon, "/auth/app-portal-access/acme", json!({}), 200).await;
+        tokens.push(daemon.with_key(text(&access, "token")));
+    }
+    assert_eq!(call(&daemon, Method::POST, "/auth/app/acme/expire-all", json!({})).await.status, 204);
+    for portal in &tokens {
+        assert_eq!(call(portal, Method::GET, "/app/acme", Value::Null).await.status, 401);
+    }
+}

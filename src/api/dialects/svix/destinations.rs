@@ -72,8 +72,8 @@ fn next_attempt(deliveries: &[&Delivery]) -> Option<Time> {
     open.filter_map(|delivery| delivery.next_attempt_at).min()
 }
 
-/// The state over all deliveries: delivered if any is, else sending if an open one was tried, else fail. `None` before the
-/// first attempt.
+/// The state over all deliveries: delivered if any is, else sending if an open one was tried, else fail.
+/// `None` before the first attempt.
 fn state_over(deliveries: &[&Delivery], shows_canceled: bool) -> Option<DestinationState> {
     let is_tried = |delivery: &&&Delivery| delivery.attempts > 0;
     deliveries.iter().find(is_tried)?;

@@ -1,7 +1,7 @@
 //! The pages of Svix's lists, which are walked in both directions.
 //!
-//! Invariant: a page begins strictly behind the item that its iterator names, in the direction of travel, and shows the list's
-//! order in either direction. So a walk has no gap and no repetition while items arrive at one end.
+//! Invariant: a page begins strictly behind the item that its iterator names, in the direction of travel. It shows the
+//! list's order in either direction. So a walk has no gap and no repetition while items arrive at one end.
 
 use std::cmp::Ordering;
 

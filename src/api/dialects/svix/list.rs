@@ -53,8 +53,8 @@ pub fn window_from(query: &SvixQuery, travel: Option<&Travel<u128>>) -> Result<T
     Ok(TwoWayWindow { from: window.from, to: window.to, is_rising: window.is_rising, limit: query.limit()? })
 }
 
-/// The answer with a page that the store read in the window's direction. A page that ended early goes on from the last row
-/// that was examined.
+/// The answer with a page that the store read in the window's direction. A page that ended early goes on from the last
+/// row that was examined.
 pub fn found<'a, T, V: Serialize>(
     noun: Noun,
     window: TwoWayWindow,

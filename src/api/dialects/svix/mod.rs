@@ -18,6 +18,7 @@ mod ids;
 mod iterator;
 mod list;
 mod messages;
+mod permissions;
 mod portal;
 mod query;
 mod routes;

@@ -165,7 +165,7 @@ impl SvixQuery {
     }
 }
 
-/// RFC 3339, also with a space for `T` and ` UTC` for `Z`, and with a space for the `+` of an offset that was not encoded.
+/// RFC 3339, also with a space for `T`, ` UTC` for `Z`, and a space for the `+` of an offset that was not encoded.
 fn read_time(text: &str) -> Option<Time> {
     let mut text = text.replacen(" UTC", "Z", 1);
     if let Some((start, offset)) = text.split_at_checked(text.len().checked_sub(6)?)

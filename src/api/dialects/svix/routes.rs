@@ -2,15 +2,12 @@
 
 use http::HeaderMap;
 
-use crate::api::auth::Principal;
 use crate::api::doc::{RouteDoc, answer, done, ok};
 use crate::api::error::ApiError;
 use crate::api::media::BodyRule;
-use crate::api::route::RouteAccess::{self, Judged, Open};
-use crate::api::route::{Handler, Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::route::RouteAccess::{self, Open};
+use crate::api::route::{Route, RouteMethod};
 
-use super::TokenKind::{Any, Organization};
 use super::acting::{self, SvixEmpty, SvixPrecheck};
 use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
@@ -20,39 +17,13 @@ use super::event_types::{self, SvixEventType};
 use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::messages::{self, SvixMessage};
+use super::permissions::*;
 use super::portal::{self, SvixPortalAccess};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
 use super::tasks::{self, SvixBackgroundTask, SvixTask};
-use super::{docs, health, permit, query};
+use super::{docs, health, query};
 use crate::api::dialects::doc::doc;
-
-/// One function for each permission, because a route names its permission by a function.
-macro_rules! permissions {
-    ($($name:ident: $scope:expr, $kind:expr;)*) => {$(
-        const fn $name(handler: Handler) -> RouteAccess {
-            fn authorize(principal: &Principal) -> Result<(), ApiError> {
-                permit(principal, $scope, $kind)
-            }
-            Judged($scope, authorize, handler)
-        }
-    )*};
-}
-
-permissions! {
-    org_apps_read: Scope::AppsRead, Organization;
-    org_apps_write: Scope::AppsWrite, Organization;
-    org_events_read: Scope::EventsRead, Organization;
-    org_events_write: Scope::EventsWrite, Organization;
-    org_keys_write: Scope::KeysWrite, Organization;
-    org_webhooks_write: Scope::WebhooksWrite, Organization;
-    apps_read: Scope::AppsRead, Any;
-    events_read: Scope::EventsRead, Any;
-    retry: portal::RETRY, Any;
-    webhooks_read: Scope::WebhooksRead, Any;
-    webhooks_write: Scope::WebhooksWrite, Any;
-    webhooks_secret: Scope::WebhooksSecret, Any;
-}
 
 const fn route(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
     Route::new(verb, path, access, body, doc)
