@@ -29,8 +29,9 @@ const COLUMNS: &[Column] = &[
 ];
 
 const SCOPES: &str = "\
-Scopes: events:read events:write webhooks:read webhooks:write webhooks:secret
-        apps:read apps:write keys:read keys:write admin (has all)
+Scopes: events:read events:write (has the next) deliveries:retry webhooks:read
+        webhooks:write webhooks:secret apps:read apps:write
+        keys:read keys:write admin (has all)
 
 Examples:
   postrider key create billing --scope events:write
@@ -134,6 +135,9 @@ struct Create {
     /// Requests a second it may make
     #[arg(long, value_name = "N")]
     rate: Option<u64>,
+    /// Feature flags of its holder; comma-separated or repeated
+    #[arg(long = "feature-flag", value_delimiter = ',', value_name = "FLAG")]
+    feature_flags: Option<Vec<String>>,
 }
 
 impl Create {
@@ -149,6 +153,7 @@ impl Create {
             ("app_id", self.app.clone().map(Value::from)),
             ("expires_at", expires_at.map(Value::from)),
             ("rate_per_s", self.rate.map(Value::from)),
+            ("feature_flags", self.feature_flags.clone().map(Value::from)),
         ]))
     }
 }

@@ -1,12 +1,14 @@
-//! Routes of the native table that send or erase one thing, and those of the registry of event types.
+//! Routes of the native table that send again or erase one thing, and those of the registry of event types.
 
 use http::StatusCode;
 
 use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
 use crate::api::doc::{answer, doc, done, ok};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
 use crate::api::media::BodyRule;
+use crate::api::params::{FROM, LIMIT, TO, cursor};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::Route;
@@ -17,10 +19,11 @@ use crate::rules::circuit;
 use crate::store::{PartitionCommand, Receipt};
 
 use super::deliveries::{DeliveryView, RetriedView};
-use super::events;
+use super::page::ListView;
 use super::registered_types::{self, EXPUNGE, RegisteredTypeView, TYPE};
 use super::routes::{delete, get, patch, post, put};
 use super::waiting_for::WaitingForView;
+use super::{events, replays};
 
 pub const RESEND: Route = post(
     "/v1/events/{id}/resend",
@@ -44,6 +47,42 @@ pub const ERASE_RESPONSE: Route = delete(
         "Erase the headers and the body of an attempt's response, keep the record",
         &[done("Erased.")],
     ),
+);
+
+pub const CREATE_REPLAY: Route = post(
+    "/v1/replays",
+    Needs(Scope::DeliveriesRetry, replays::create),
+    BodyRule::Json,
+    doc(
+        "createReplay",
+        "replays",
+        "Send past events again",
+        &[
+            answer::<replays::JobView>(202, "The job runs."),
+            ok::<replays::MatchedView>("A dry run: how many events it would be."),
+        ],
+    )
+    .takes("NewReplay"),
+);
+
+pub const LIST_REPLAYS: Route = get(
+    "/v1/replays",
+    Needs(Scope::DeliveriesRetry, replays::list),
+    doc("listReplays", "replays", "List replays", &[ok::<ListView<replays::JobView>>("Newest first.")]),
+)
+.with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]);
+
+pub const READ_REPLAY: Route = get(
+    "/v1/replays/{id}",
+    Needs(Scope::DeliveriesRetry, replays::read),
+    doc("getReplay", "replays", "Read a replay", &[ok::<replays::JobView>("The job as it stands.")]),
+);
+
+pub const CANCEL_REPLAY: Route = post(
+    "/v1/replays/{id}/cancel",
+    Needs(Scope::DeliveriesRetry, replays::cancel),
+    BodyRule::OptionalJson,
+    doc("cancelReplay", "replays", "Stop a replay", &[ok::<replays::JobView>("The cancelled job.")]).takes("Nothing"),
 );
 
 pub const CREATE_EVENT_TYPE: Route = post(

@@ -134,7 +134,9 @@ impl TypeMembers {
             group_name: object.optional("group_name", field_errors, |raw| fields::line(raw, 1..=NAME_CHARS_MAX)),
         };
         // A null member is taken here.
-        names.into_iter().for_each(|name| drop(object.take_any(name)));
+        for name in names {
+            object.take_any(name);
+        }
         members
     }
 

@@ -22,7 +22,7 @@ use super::page::ListView;
 use super::webhooks::APP_ID;
 use super::{
     acting, apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
-    organizations, publish, replays, stats, stats_series, test_send, waiting, webhook_list, webhook_view, webhooks,
+    organizations, publish, stats, stats_series, test_send, waiting, webhook_list, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -266,39 +266,10 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
-    post(
-        "/v1/replays",
-        Needs(Scope::DeliveriesRetry, replays::create),
-        BodyRule::Json,
-        doc(
-            "createReplay",
-            "replays",
-            "Send past events again",
-            &[
-                answer::<replays::JobView>(202, "The job runs."),
-                ok::<replays::MatchedView>("A dry run: how many events it would be."),
-            ],
-        )
-        .takes("NewReplay"),
-    ),
-    get(
-        "/v1/replays",
-        Needs(Scope::DeliveriesRetry, replays::list),
-        doc("listReplays", "replays", "List replays", &[ok::<ListView<replays::JobView>>("Newest first.")]),
-    )
-    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]),
-    get(
-        "/v1/replays/{id}",
-        Needs(Scope::DeliveriesRetry, replays::read),
-        doc("getReplay", "replays", "Read a replay", &[ok::<replays::JobView>("The job as it stands.")]),
-    ),
-    post(
-        "/v1/replays/{id}/cancel",
-        Needs(Scope::DeliveriesRetry, replays::cancel),
-        BodyRule::OptionalJson,
-        doc("cancelReplay", "replays", "Stop a replay", &[ok::<replays::JobView>("The cancelled job.")])
-            .takes("Nothing"),
-    ),
+    acting::CREATE_REPLAY,
+    acting::LIST_REPLAYS,
+    acting::READ_REPLAY,
+    acting::CANCEL_REPLAY,
     get(
         "/v1/webhooks/{id}/feed",
         Needs(Scope::EventsRead, feed::read),
