@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Verb::Send(verb) => on_this_thread(verb.run()),
         Verb::Webhook(verb) => on_this_thread(verb.run()),
         Verb::Event(verb) => on_this_thread(verb.run()),
+        Verb::EventType(verb) => on_this_thread(verb.run()),
         Verb::Delivery(verb) => on_this_thread(verb.run()),
         Verb::Attempt(verb) => on_this_thread(verb.run()),
         Verb::Replay(verb) => on_this_thread(verb.run()),

@@ -89,6 +89,11 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
     }
 
+    /// 404 for a path that is deliberately not served, with the reason.
+    pub fn not_served(why: &'static str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_served", why)
+    }
+
     /// 405 with `Allow`. `allow` lists the path's methods, comma-separated.
     pub fn method_not_allowed(allow: &str) -> ApiError {
         let api_error = ApiError::new(

@@ -103,6 +103,7 @@ mod tests {
             rate_per_s: None,
             installation: false,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         };
         Principal::new(Arc::new(key), http_request)
     }

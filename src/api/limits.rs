@@ -20,13 +20,15 @@ pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Maximum length of the name of an app, a key, an organization or a webhook.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Maximum length of an app's `uid`.
-pub const UID_CHARS_MAX: usize = 128;
+/// Maximum length of the `uid` of an app or a webhook.
+pub const UID_CHARS_MAX: usize = 256;
+/// Maximum length of the `metadata` of an app or a webhook, as JSON.
+pub const METADATA_BYTES_MAX: usize = 4_096;
 
 /// Maximum number of events in a batch.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
 /// Maximum length of an `event_id`.
-pub const EVENT_ID_CHARS_MAX: usize = 255;
+pub const EVENT_ID_CHARS_MAX: usize = 256;
 /// Maximum length of a `subject`.
 pub const SUBJECT_CHARS_MAX: usize = 512;
 /// Maximum length of an `ordering_key`.

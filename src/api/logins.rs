@@ -156,6 +156,7 @@ mod tests {
             rate_per_s: None,
             installation: false,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         };
         let logins = Logins::default();
         logins.put_link("a", &key, Time(100));

@@ -25,6 +25,8 @@ pub enum BodyRule {
     Batch,
     /// The fields of an HTML form.
     Form,
+    /// A JSON object or no body, with any `Content-Type`.
+    AnyType,
 }
 
 impl BodyRule {
@@ -37,7 +39,9 @@ impl BodyRule {
     pub fn bytes_max(self, settings: &ApiSettings) -> usize {
         match self {
             BodyRule::None => IGNORED_BODY_BYTES_MAX,
-            BodyRule::Json | BodyRule::OptionalJson | BodyRule::MergePatch | BodyRule::Form => CONFIG_BODY_BYTES_MAX,
+            BodyRule::Json | BodyRule::OptionalJson | BodyRule::MergePatch | BodyRule::Form | BodyRule::AnyType => {
+                CONFIG_BODY_BYTES_MAX
+            }
             BodyRule::Event(_) => settings.max_event_bytes,
             BodyRule::Batch => BATCH_BODY_BYTES_MAX,
         }
@@ -52,7 +56,7 @@ impl BodyRule {
             ));
         }
         match self {
-            BodyRule::None | BodyRule::OptionalJson => Ok(()),
+            BodyRule::None | BodyRule::OptionalJson | BodyRule::AnyType => Ok(()),
             BodyRule::Json | BodyRule::Batch => one_of(headers, &["application/json"]),
             BodyRule::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
             BodyRule::Event(check) => check(headers),

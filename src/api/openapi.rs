@@ -32,7 +32,7 @@ retries on the webhook's schedule, and keeps every attempt.
 
 Times are RFC 3339 in UTC with milliseconds. Absent values are null, never left out. Lists are newest first: go on from \
 `next_cursor` until it is null; a filtered page may hold fewer rows than `limit`, even none. `X-Request-Id` is taken or \
-made, and sent back. Errors of the native API are RFC 9457 problems, those of the five dialects come in the dialect's \
+made, and sent back. Errors of the native API are RFC 9457 problems, those of the six dialects come in the dialect's \
 own envelope; what the server refuses before it knows whose route it is (408, 414, 431, and a 400, 413 or 415 for how \
 the request is framed) is a problem everywhere.";
 

@@ -310,7 +310,7 @@ impl Params {
     }
 
     pub fn event_type(&self) -> Result<Option<String>, ApiError> {
-        let what = "must be an event type: 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'";
+        let what = "must be an event type: 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'";
         self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
@@ -384,7 +384,7 @@ fn unknown(name: &str, known: &[Param]) -> String {
 }
 
 /// `+` is a space, `%` must precede two hexadecimal digits, and the result must be UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['+', '%']) {
         return Some(Cow::Borrowed(text));
     }

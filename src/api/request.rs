@@ -13,6 +13,9 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The id of a request: from the client, or generated.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same header of Svix's SDKs.
+const SVIX_REQUEST_ID: HeaderName = HeaderName::from_static("svix-req-id");
+
 /// An HTTP request.
 #[derive(Clone)]
 pub struct HttpRequest {
@@ -54,7 +57,7 @@ impl fmt::Debug for HttpRequest {
 
 /// The client's own request id. `None` unless it is visible ASCII of bounded length, which is safe to show and to log.
 pub fn request_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let id = headers.get(X_REQUEST_ID).or_else(|| headers.get(SVIX_REQUEST_ID))?.to_str().ok()?;
     let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then_some(id)
 }
@@ -74,6 +77,8 @@ mod tests {
             assert_eq!(request_id(&with(refused)), None);
         }
         assert_eq!(request_id(&HeaderMap::new()), None);
+        let of_sdk = HeaderMap::from_iter([("svix-req-id".parse().unwrap(), HeaderValue::from_static("7"))]);
+        assert_eq!(request_id(&of_sdk), Some("7"));
     }
 
     #[test]

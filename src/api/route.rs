@@ -189,6 +189,16 @@ pub struct ApiMount {
     render: Render,
     empty_values: EmptyValues,
     pages: Option<PageRules>,
+    lenient: Option<LenientRules>,
+}
+
+/// The rules of a mount whose clients may send more than it knows. Its handlers read the query themselves and drop
+/// unknown parameters. A slash at the end of a path is the same path. Web pages of the origins in
+/// `server.allowed_origins` may call it.
+#[derive(Clone, Copy)]
+pub struct LenientRules {
+    /// The reason why the mount serves a path deliberately not. `None` for any other path.
+    pub absent: fn(&str) -> Option<&'static str>,
 }
 
 /// The rules of a mount of pages for browsers, which replace those of an API.
@@ -219,13 +229,29 @@ impl ApiMount {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused, pages: None }
+        ApiMount {
+            name,
+            prefix,
+            routes,
+            router,
+            identify,
+            render,
+            empty_values: EmptyValues::Refused,
+            pages: None,
+            lenient: None,
+        }
     }
 
     /// The same mount, in which a query parameter without a value is absent.
     #[must_use]
     pub fn without_empty_values(self) -> ApiMount {
         ApiMount { empty_values: EmptyValues::Absent, ..self }
+    }
+
+    /// The same mount, for clients that may send more than it knows.
+    #[must_use]
+    pub fn with_leniency(self, lenient: Option<LenientRules>) -> ApiMount {
+        ApiMount { lenient, ..self }
     }
 
     /// The same mount with pages in place of an API. Its handlers read the query themselves, because a page drops
@@ -268,14 +294,24 @@ impl Api {
         let mount = self.dialects.iter().find(|mount| mount.claims(http_request)).unwrap_or(&self.native);
         MatchedRoute {
             mount: mount.clone(),
-            matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere),
+            matched: place(mount, http_request).unwrap_or_else(|| nowhere(mount, http_request)),
             slashes: http_request.path.bytes().filter(|byte| *byte == b'/').count(),
         }
     }
 }
 
+/// The path by which a mount finds its route.
+fn path_of<'a>(mount: &ApiMount, http_request: &'a HttpRequest) -> &'a str {
+    let path = http_request.path.as_str();
+    if mount.lenient.is_some() { path.strip_suffix('/').unwrap_or(path) } else { path }
+}
+
+fn nowhere(mount: &ApiMount, http_request: &HttpRequest) -> RouteMatch {
+    RouteMatch::Nowhere(mount.lenient.and_then(|rules| (rules.absent)(path_of(mount, http_request))))
+}
+
 fn place(mount: &ApiMount, http_request: &HttpRequest) -> Option<RouteMatch> {
-    let hit = mount.router.at(&http_request.path).ok()?;
+    let hit = mount.router.at(path_of(mount, http_request)).ok()?;
     let Some(route) = hit.value.iter().find(|route| route.answers(&http_request.method)) else {
         return Some(RouteMatch::OtherMethod(hit.value.clone()));
     };
@@ -291,7 +327,8 @@ enum RouteMatch {
     Route(&'static Route, PathSegments),
     /// The path has these routes, with other methods.
     OtherMethod(Vec<&'static Route>),
-    Nowhere,
+    /// No path of the mount, with the reason if it has one.
+    Nowhere(Option<&'static str>),
 }
 
 /// The route of a request, or the error in its place.
@@ -310,8 +347,13 @@ impl MatchedRoute {
     pub fn route(&self) -> Option<&'static Route> {
         match &self.matched {
             RouteMatch::Route(route, _) => Some(route),
-            RouteMatch::OtherMethod(_) | RouteMatch::Nowhere => None,
+            RouteMatch::OtherMethod(_) | RouteMatch::Nowhere(_) => None,
         }
+    }
+
+    /// Whether web pages of the origins in `server.allowed_origins` may call the mount.
+    pub fn shares_origins(&self) -> bool {
+        self.mount.lenient.is_some()
     }
 
     /// Whether the handler runs on the request's own task, because it never reads the store.
@@ -334,7 +376,7 @@ impl MatchedRoute {
         match &self.matched {
             RouteMatch::Route(route, _) => route.path,
             RouteMatch::OtherMethod(routes) => routes.first().map_or("", |route| route.path),
-            RouteMatch::Nowhere => "",
+            RouteMatch::Nowhere(_) => "",
         }
     }
 
@@ -376,7 +418,8 @@ impl MatchedRoute {
         let route = match &self.matched {
             RouteMatch::Route(route, _) => route,
             RouteMatch::OtherMethod(routes) => return Err(ApiError::method_not_allowed(&allow(routes))),
-            RouteMatch::Nowhere => return Err(ApiError::no_route()),
+            RouteMatch::Nowhere(None) => return Err(ApiError::no_route()),
+            RouteMatch::Nowhere(Some(why)) => return Err(ApiError::not_served(why)),
         };
         match (&route.access, principal) {
             (RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_), _) => {}
@@ -409,9 +452,9 @@ impl MatchedRoute {
             return Err(ApiError::too_large(bytes_max));
         }
         route.body.admit_bytes(&http_request.headers, &http_request.body)?;
-        let query = match self.mount.pages {
-            Some(_) => Params::default(),
-            None => Params::parse(http_request.query.as_deref(), route.query, self.mount.empty_values)?,
+        let query = match (self.mount.pages, self.mount.lenient) {
+            (Some(_), _) | (_, Some(_)) => Params::default(),
+            (None, None) => Params::parse(http_request.query.as_deref(), route.query, self.mount.empty_values)?,
         };
         match (&route.access, principal) {
             (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),

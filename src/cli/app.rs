@@ -12,7 +12,7 @@ use super::{
     noun::{Noun, shown},
     resolve,
     table::{Column, day, id, text},
-    webhook_fields::object_in,
+    webhook_fields::{json_value, object_in},
 };
 
 const COLUMNS: &[Column] =
@@ -61,6 +61,12 @@ struct Fields {
     /// An identity of your own choice
     #[arg(long, value_name = "TEXT")]
     uid: Option<String>,
+    /// Your own data, an object of strings, as JSON, @FILE or -
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// Requests a second to all webhooks of the app together
+    #[arg(long = "throttle-rate", value_name = "N")]
+    throttle_rate: Option<f64>,
     /// The fields as a JSON object in a file, or - for stdin; flags win over it
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -71,8 +77,12 @@ impl Fields {
         let mut object = self.json.as_deref().map(object_in).transpose()?.unwrap_or_default();
         object.extend(self.name.clone().map(|name| ("name".to_owned(), name.into())));
         object.extend(self.uid.clone().map(|uid| ("uid".to_owned(), uid.into())));
+        if let Some(given) = &self.metadata {
+            object.insert("metadata".to_owned(), json_value("--metadata", given)?);
+        }
+        object.extend(self.throttle_rate.map(|rate| ("throttle_rate_per_s".to_owned(), rate.into())));
         match object.is_empty() {
-            true => Err(Exit::usage("give --name, --uid or --json")),
+            true => Err(Exit::usage("give --name, --uid, --metadata, --throttle-rate or --json")),
             false => Ok(object),
         }
     }

@@ -9,7 +9,7 @@ use super::{
     list,
     list::{Filters, Paging},
     moment::{self, Direction},
-    noun::Noun,
+    noun::{self, Noun},
     reconnect::until_answered,
     resolve, row_names,
     screen::Screen,
@@ -210,6 +210,12 @@ enum AttemptAction {
         #[arg(value_name = "ATTEMPT")]
         id: String,
     },
+    /// Erase the headers and the body of one attempt's answer for good; the record stays
+    Erase {
+        /// The attempt: its id, or the beginning of its id
+        #[arg(value_name = "ATTEMPT")]
+        id: String,
+    },
     /// Show one attempt with headers, answer and timings
     Get {
         /// The attempt: its id, or the beginning of its id
@@ -285,12 +291,17 @@ impl Attempt {
         let client = self.remote.client()?;
         let id = match &self.action {
             AttemptAction::List(args) => return args.run(&client, self.remote.screen()).await,
-            AttemptAction::Get { id } | AttemptAction::Request { id } => id,
+            AttemptAction::Get { id } | AttemptAction::Request { id } | AttemptAction::Erase { id } => id,
         };
         let id = resolve::id(&client, Noun::Attempt, id).await?;
         if matches!(self.action, AttemptAction::Request { .. }) {
             let answer = client.call(Call::get(&["attempts", &id, "request"])).await?;
             return self.remote.screen().record(&answer.body);
+        }
+        if matches!(self.action, AttemptAction::Erase { .. }) {
+            client.call(Call::delete(&["attempts", &id, "response"])).await?;
+            let shown = noun::shown(Noun::Attempt.prefix(), id);
+            return self.remote.screen().said(&format!("erased the answer to attempt {shown}"));
         }
         let answer = client.call(Call::get(&["attempts", &id])).await?;
         self.remote.screen().object(Noun::Attempt, &answer.body)

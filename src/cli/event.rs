@@ -1,7 +1,7 @@
 //! `postrider event`: published events.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Exit,
@@ -23,15 +23,19 @@ const COLUMNS: &[Column] = &[
     time("RECEIVED (UTC)", "received_at"),
 ];
 
-const TYPE_COLUMNS: &[Column] =
-    &[text("TYPE", "type"), number("LAST 24 H", "last_24h_events"), time("LAST SEEN (UTC)", "last_seen")];
+const TYPE_COLUMNS: &[Column] = &[
+    text("TYPE", "type"),
+    number("LAST 24 H", "last_24h_events"),
+    time("LAST SEEN (UTC)", "last_seen"),
+    text("DESCRIPTION", "definition.description"),
+];
 
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider event list --type invoice.paid --from 24h
   postrider event list --event-id inv-42-paid -o json";
 
-/// Look up, cancel and erase published events
+/// Look up, send again, cancel and erase published events
 #[derive(Args, Debug)]
 pub struct Event {
     #[command(subcommand)]
@@ -47,7 +51,7 @@ enum Action {
     List(List),
     /// Show one event with its data and its delivery to each webhook
     Get(Id),
-    /// List the types of events that were received within the retention, with counts of 24 hours
+    /// List the types of events that were received within the retention, with counts of 24 hours, and registered types
     Types {
         /// Only those of this app
         #[arg(long, value_name = "APP", help_heading = "Filters")]
@@ -61,6 +65,14 @@ enum Action {
         id: Id,
         #[command(flatten)]
         paging: Paging,
+    },
+    /// Send an event to one webhook now, once, whatever the webhook selects
+    Resend {
+        #[command(flatten)]
+        id: Id,
+        /// The webhook: its name, uid or id, or the beginning of its id
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
     },
     /// Cancel the deliveries of one event that are not final
     Cancel(Id),
@@ -107,7 +119,9 @@ impl Event {
             Action::Get(Id { id }) | Action::Cancel(Id { id }) | Action::Erase(Id { id }) => {
                 *id = resolve::id(&client, Noun::Event, id).await?;
             }
-            Action::Deliveries { id, .. } => id.id = resolve::id(&client, Noun::Event, &id.id).await?,
+            Action::Deliveries { id, .. } | Action::Resend { id, .. } => {
+                id.id = resolve::id(&client, Noun::Event, &id.id).await?
+            }
         }
         let call = match action {
             Action::List(args) => {
@@ -138,6 +152,11 @@ impl Event {
                 }
                 name_webhooks(&client, &mut event).await;
                 return screen.object(Noun::Event, event.to_string().as_bytes());
+            }
+            Action::Resend { id, webhook } => {
+                let webhook = resolve::id(&client, Noun::Webhook, &webhook).await?;
+                let call = Call::post(&["events", &id.id, "resend"]).json(&json!({ "webhook_id": webhook }))?;
+                return screen.object(Noun::Delivery, &client.call(call).await?.body);
             }
             Action::Cancel(Id { id }) => Call::post(&["events", &id, "cancel"]),
             Action::Erase(Id { id }) => {

@@ -17,6 +17,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "config",
             "key",
             "app",
+            "event-type",
             "org",
             "audit",
             "backup",

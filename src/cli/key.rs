@@ -29,12 +29,14 @@ const COLUMNS: &[Column] = &[
 ];
 
 const SCOPES: &str = "\
-Scopes: events:read events:write webhooks:read webhooks:write webhooks:secret
-        apps:read apps:write keys:read keys:write admin (has all)
+Scopes: events:read events:write (has the next) deliveries:retry webhooks:read
+        webhooks:write webhooks:secret apps:read apps:write
+        keys:read keys:write admin (has all)
 
 Examples:
   postrider key create billing --scope events:write
-  postrider key create dashboard --scope events:read,webhooks:read --app acme --expires-at 90d";
+  postrider key create dashboard --scope events:read,webhooks:read --app acme --expires-at 90d
+  postrider key create svix --svix";
 
 /// API keys: make, list, revoke
 #[derive(Args, Debug)]
@@ -62,6 +64,18 @@ enum Action {
     #[command(after_help = ROTATE)]
     RotateMaster(RotateMaster),
 }
+
+/// The scopes of a token of the Svix-compatible API.
+const SVIX_SCOPES: [Scope; 8] = [
+    Scope::AppsRead,
+    Scope::AppsWrite,
+    Scope::WebhooksRead,
+    Scope::WebhooksWrite,
+    Scope::WebhooksSecret,
+    Scope::EventsRead,
+    Scope::EventsWrite,
+    Scope::KeysWrite,
+];
 
 const ROTATE: &str = "\
 Where the key is master.key in the data directory, a new one is made and takes its place. Where it comes from
@@ -106,9 +120,12 @@ struct Create {
     /// A name for people
     name: String,
     /// Scopes of the key; comma-separated or repeated
-    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE",
+    #[arg(long = "scope", required_unless_present = "svix", value_delimiter = ',', value_name = "SCOPE",
         value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)), hide_possible_values = true)]
     scopes: Vec<String>,
+    /// A token for clients of Svix: all that the Svix-compatible API does
+    #[arg(long)]
+    svix: bool,
     /// Only for this app
     #[arg(long, value_name = "APP")]
     app: Option<String>,
@@ -118,17 +135,25 @@ struct Create {
     /// Requests a second it may make
     #[arg(long, value_name = "N")]
     rate: Option<u64>,
+    /// Feature flags of its holder; comma-separated or repeated
+    #[arg(long = "feature-flag", value_delimiter = ',', value_name = "FLAG")]
+    feature_flags: Option<Vec<String>>,
 }
 
 impl Create {
     fn object(&self) -> Result<Map<String, Value>, Exit> {
+        let mut scopes = self.scopes.clone();
+        if self.svix {
+            scopes.extend(SVIX_SCOPES.map(|scope| scope.as_str().to_owned()));
+        }
         let expires_at = moment::read_optional("--expires-at", self.expires_at.as_ref(), Direction::Ahead)?;
         Ok(input::object([
             ("name", Some(self.name.clone().into())),
-            ("scopes", Some(self.scopes.clone().into())),
+            ("scopes", Some(scopes.into())),
             ("app_id", self.app.clone().map(Value::from)),
             ("expires_at", expires_at.map(Value::from)),
             ("rate_per_s", self.rate.map(Value::from)),
+            ("feature_flags", self.feature_flags.clone().map(Value::from)),
         ]))
     }
 }

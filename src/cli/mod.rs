@@ -13,6 +13,7 @@ mod dev;
 mod doctor;
 mod duration;
 mod event;
+mod event_type;
 mod exit;
 mod follow;
 mod help;
@@ -84,6 +85,7 @@ pub enum Verb {
     Send(send::Send),
     Webhook(webhook::Webhook),
     Event(event::Event),
+    EventType(event_type::EventType),
     Delivery(delivery::Delivery),
     Attempt(delivery::Attempt),
     Replay(replay::Replay),

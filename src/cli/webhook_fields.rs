@@ -206,7 +206,7 @@ pub fn object_in(path: &Path) -> Result<Map<String, Value>, Exit> {
     }
 }
 
-fn json_value(flag: &str, given: &str) -> Result<Value, Exit> {
+pub fn json_value(flag: &str, given: &str) -> Result<Value, Exit> {
     let raw = input::json(flag, given)?;
     serde_json::from_str(raw.get()).map_err(|error| Exit::usage(format!("{flag}: not JSON: {error}")))
 }

@@ -13,7 +13,10 @@ use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
 use super::{
     LogFormat, Settings,
-    value::{ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin},
+    value::{
+        ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin,
+        is_origin,
+    },
 };
 
 /// Stands for a secret in the output.
@@ -36,6 +39,7 @@ const EVENT_BYTES_MIN: u64 = 1 << 10;
 const EVENT_BYTES_MAX: u64 = 16 << 20;
 const DESTINATIONS: &str =
     "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
+const ORIGINS: &str = "origins such as https://portal.example.com";
 const HOSTS: &str = "host names with or without a port, or origins such as https://console.example.com";
 
 /// One setting.
@@ -326,6 +330,12 @@ const SERVICE_KEYS: &[SettingKey] = &[
     )
     .live(),
     key(
+        "server.allowed_origins",
+        |s, raw| raw.list(ORIGINS, is_origin).map(|list| s.server.allowed_origins = list),
+        |s| RawSetting::List(s.server.allowed_origins.clone()),
+    )
+    .live(),
+    key(
         "server.public_url",
         |s, raw| public_url(raw).map(|url| s.server.public_url = url),
         |s| text(s.server.public_url.clone().unwrap_or_default()),
@@ -389,6 +399,11 @@ const SERVICE_KEYS: &[SettingKey] = &[
 
 /// The settings after the dialects, in the order of `packaging/postrider.toml`.
 const OBSERVATION_KEYS: &[SettingKey] = &[
+    key(
+        "dialects.svix_whitelabel",
+        |s, raw| raw.switch().map(|on| s.svix_whitelabel = on),
+        |s| RawSetting::Switch(s.svix_whitelabel),
+    ),
     key("log.level", |s, raw| level(raw).map(|level| s.log.level = level), |s| text(&s.log.level)).live(),
     key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),
     key(

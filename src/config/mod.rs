@@ -55,6 +55,8 @@ pub struct Settings {
     pub quotas: QuotaLimits,
     /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
+    /// Whether Svix's signature scheme sends its headers under the names of Standard Webhooks.
+    pub svix_whitelabel: bool,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.
@@ -106,6 +108,8 @@ pub struct DeliverySettings {
 pub struct ServerSettings {
     /// Hosts (`name[:port]`) and origins (`https://…`) answered on a loopback listener besides loopback names.
     pub allowed_hosts: Vec<String>,
+    /// Origins (`https://…`) whose web pages may call the dialects that share themselves with pages.
+    pub allowed_origins: Vec<String>,
     /// The URL that clients use, without a trailing slash.
     pub public_url: Option<String>,
     /// PEM certificate chain. Set if and only if `tls_key` is.

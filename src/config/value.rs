@@ -306,6 +306,11 @@ pub fn is_host_or_origin(entry: &str) -> bool {
     !authority.as_str().contains('@') && (is_host_name(host) || bare.parse::<std::net::IpAddr>().is_ok())
 }
 
+/// Whether `entry` is valid in `server.allowed_origins`: an http(s) origin.
+pub fn is_origin(entry: &str) -> bool {
+    (entry.starts_with("https://") || entry.starts_with("http://")) && is_host_or_origin(entry.trim_end_matches('/'))
+}
+
 /// Whether a text is a host name: labels of letters, digits, `-` and `_`, each of 1 to 63 bytes, 253 in all (RFC 1035
 /// §2.3.4). Resolvers accept `_`.
 fn is_host_name(text: &str) -> bool {

@@ -216,6 +216,7 @@ fn installation_key(name: &str, text: &str) -> NewKey {
         rate_per_s: None,
         installation: true,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     }
 }
 

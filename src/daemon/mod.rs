@@ -36,6 +36,7 @@ use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
 use crate::rules::target::TargetPolicy;
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
+use crate::server::shared_origins::SharedOrigins;
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 use crate::ui;
@@ -181,6 +182,7 @@ impl Daemon {
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
             watcher: watcher(settings)?,
+            svix_whitelabel: settings.svix_whitelabel,
         };
         let (engine, running) = Engine::start(parts).map_err(DaemonError::Engine)?;
         let engine = Arc::new(engine);
@@ -377,6 +379,7 @@ fn rules(
         api: Api::new(native::mount(), mounts),
         settings: api_settings(settings, policy, own_url, pages),
         origins,
+        shared_origins: SharedOrigins::new(&settings.server.allowed_origins),
         quotas: settings.quotas,
         description,
     })

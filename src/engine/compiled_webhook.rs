@@ -37,6 +37,8 @@ pub struct CompiledWebhook {
     sealing: Option<signing::SecretKey>,
     /// Headers of `auth` and the webhook's own headers.
     fixed: Vec<(HeaderName, HeaderValue)>,
+    /// The names of the webhook's own headers as they were given, where they are not in lower case.
+    spellings: Arc<[(HeaderName, String)]>,
     /// Redacts the webhook's credentials from stored attempts.
     redactor: Redactor,
     /// When the first of the secrets stops signing.
@@ -54,7 +56,7 @@ impl CompiledWebhook {
     /// # Errors
     /// A description of the part of the webhook that cannot be used any more. The attempt then fails without being
     /// sent.
-    pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<CompiledWebhook, String> {
+    pub fn new(webhook: &Arc<Webhook>, now: Time, svix_whitelabel: bool) -> Result<CompiledWebhook, String> {
         let tls = match &webhook.tls {
             Some(tls) => {
                 let (ca, cert, key) =
@@ -65,22 +67,22 @@ impl CompiledWebhook {
         };
         let live: Vec<&str> = webhook.live_secrets(now).map(|secret| secret.text.as_str()).collect();
         let newest = live.first().copied();
-        let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?;
+        let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?.named(svix_whitelabel);
         let sealing = match (webhook.encrypted, newest) {
             (false, _) => None,
             (true, Some(secret)) => Some(signing::parse_any_secret(secret).map_err(|error| error.to_string())?),
             (true, None) => return Err("the webhook has no secret to encrypt with".into()),
         };
-        let mut fixed = Vec::new();
+        let (mut fixed, mut spellings) = (Vec::new(), Vec::new());
         let mut redactor = Redactor::default();
         if let Some(auth) = &webhook.auth {
             let (name, value) = credential(auth, &mut redactor)?;
             redactor.header(name.clone());
             fixed.push((name, value));
         }
-        for (name, value) in &webhook.headers {
+        for (given, value) in &webhook.headers {
             let name =
-                HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
+                HeaderName::try_from(given.as_str()).map_err(|_| format!("header name {given:?} cannot be sent"))?;
             // `auth` sets the one, and the handshake the other.
             if fixed.iter().any(|(taken, _)| *taken == name) || webhook.handshake && name == header::ORIGIN {
                 continue;
@@ -92,6 +94,9 @@ impl CompiledWebhook {
             }
             let value = HeaderValue::try_from(value.as_str())
                 .map_err(|_| format!("the value of header {name} cannot be sent"))?;
+            if name.as_str() != given {
+                spellings.push((name.clone(), given.clone()));
+            }
             fixed.push((name, value));
         }
         let mut target = SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?;
@@ -102,6 +107,7 @@ impl CompiledWebhook {
             signer,
             sealing,
             fixed,
+            spellings: spellings.into(),
             redactor,
             until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
             webhook: webhook.clone(),
@@ -161,6 +167,7 @@ impl CompiledWebhook {
                 method: self.method.clone(),
                 target,
                 headers,
+                spellings: self.spellings.clone(),
                 body: Bytes::from(rendered.body),
                 timeout,
                 connect_timeout: OutboundRequest::connect_timeout_of(timeout),
@@ -177,6 +184,7 @@ impl CompiledWebhook {
             method: Method::OPTIONS,
             target: self.target.clone(),
             headers: self.with_fixed(ours.into_iter().chain(headers).collect()),
+            spellings: self.spellings.clone(),
             body: Bytes::new(),
             timeout,
             connect_timeout: OutboundRequest::connect_timeout_of(timeout),

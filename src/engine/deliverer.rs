@@ -59,6 +59,8 @@ pub struct Deliverer {
     pub watcher: Option<Arc<dyn AttemptObserver>>,
     pub shortages: Arc<Shortages>,
     pub drawn_ids: Arc<DrawnIds>,
+    /// Whether Svix's scheme signs in the headers of Standard Webhooks.
+    pub svix_whitelabel: bool,
 }
 
 impl Deliverer {
@@ -238,7 +240,7 @@ impl Deliverer {
             trigger: Trigger::Manual,
             end: Time::MAX,
         };
-        let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let compiled = self.compile(webhook, now);
         let _passing = self.drawn_ids.end_on_drop(dispatch.delivery_id);
         self.attempt(&dispatch, webhook, compiled).await.map_or_else(
             |shortage| {
@@ -249,6 +251,14 @@ impl Deliverer {
             },
             |(report, _)| report.made,
         )
+    }
+
+    /// Compiles a webhook as this installation signs.
+    ///
+    /// # Errors
+    /// As of `CompiledWebhook::new`.
+    pub fn compile(&self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {
+        CompiledWebhook::new(webhook, now, self.svix_whitelabel).map(Arc::new)
     }
 
     fn id(&self) -> u128 {

@@ -74,6 +74,8 @@ pub struct EngineParts {
     /// This sender's name in handshakes.
     pub origin: String,
     pub watcher: Option<Arc<dyn deliverer::AttemptObserver>>,
+    /// Whether Svix's scheme signs in the headers of Standard Webhooks.
+    pub svix_whitelabel: bool,
 }
 
 /// A running engine.
@@ -159,7 +161,8 @@ impl Engine {
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         // By the machine's clock: the believed time is first read by the tasks below.
         let started_at = parts.clock.now();
-        let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, watcher } = parts;
+        let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, .. } = parts;
+        let (watcher, svix_whitelabel) = (parts.watcher, parts.svix_whitelabel);
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
@@ -190,6 +193,7 @@ impl Engine {
             watcher,
             shortages: Arc::default(),
             drawn_ids,
+            svix_whitelabel,
         });
         let engine = Engine {
             store,

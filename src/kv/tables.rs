@@ -13,6 +13,7 @@
 //!   state_answers   SHA-256 of key, route and name     -> stored answer, sealed
 //!   jobs            job                                -> Job
 //!   audit           audit id                           -> AuditRow
+//!   event_types     organization, name                 -> EventType
 //!
 //! partitions/<first id>.redb   all rows of the events of one span of time
 //!   events          event                              -> Event                     appended
@@ -42,7 +43,7 @@ use redb::TableDefinition;
 use smallvec::SmallVec;
 
 use crate::model::Time;
-use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
+use crate::model::id::{DeliveryId, EventId, Id, OrganizationId, WebhookId};
 
 pub type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -77,10 +78,11 @@ pub enum Table {
     FailedByOwner,
     EventsByName,
     EventTypes,
+    EventTypeRegistry,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::EventTypes as usize + 1;
+pub const TABLES: usize = Table::EventTypeRegistry as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -98,7 +100,7 @@ pub const ALL_TABLES: [Table; TABLES] = {
     all
 };
 
-pub const STATE_TABLES: [Table; 12] = [
+pub const STATE_TABLES: [Table; 13] = [
     Table::Meta,
     Table::Organizations,
     Table::Apps,
@@ -111,6 +113,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::StateAnswers,
     Table::Jobs,
     Table::Audit,
+    Table::EventTypeRegistry,
 ];
 
 pub const PARTITION_TABLES: [Table; 17] = [
@@ -164,6 +167,7 @@ impl Table {
             Table::FailedByOwner => "failed",
             Table::EventsByName => "names",
             Table::EventTypes => "types",
+            Table::EventTypeRegistry => "event_types",
         }
     }
 
@@ -178,7 +182,7 @@ impl Table {
 
     /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
     pub const fn is_later_addition(self) -> bool {
-        matches!(self, Table::FailedByOwner | Table::EventsByName | Table::EventTypes)
+        matches!(self, Table::FailedByOwner | Table::EventsByName | Table::EventTypes | Table::EventTypeRegistry)
     }
 
     /// Whether new keys are always or mostly the greatest. Those are written through a cursor at the end.
@@ -295,6 +299,11 @@ pub fn event_type(owner: &[u8; 16], event_type: &str, hour: u32) -> Key {
 pub fn event_type_end(owner: &[u8; 16], event_type: Option<&str>) -> Vec<u8> {
     let (text, end) = event_type.map_or(("", u8::MAX), |text| (text, 1));
     [owner.as_slice(), text.as_bytes(), &[end]].concat()
+}
+
+/// The key of an organization's event type in the registry.
+pub fn registered_type(org: OrganizationId, name: &str) -> Key {
+    joined([org.as_bytes().as_slice(), name.as_bytes()])
 }
 
 /// The type and the hour of an event type's key.

@@ -1,11 +1,13 @@
 //! An app: a tenant inside an organization (sent.dm's profile, Devdraft's and Svix's app).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::{AppId, OrganizationId};
 use super::time::Time;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct App {
     pub id: AppId,
     pub org_id: OrganizationId,
@@ -14,4 +16,10 @@ pub struct App {
     pub uid: Option<String>,
     pub created_at: Time,
     pub updated_at: Time,
+    /// The caller's own data. Postrider reads none of it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Requests per second to all webhooks of the app together. `None` for no limit.
+    #[serde(default)]
+    pub throttle_rate_per_s: Option<f64>,
 }

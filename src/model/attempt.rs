@@ -23,6 +23,8 @@ pub struct Attempt {
     /// The retry that was scheduled when the attempt finished.
     pub next_attempt_at: Option<Time>,
     pub made: AttemptMade,
+    /// When the response's headers and body were erased on request.
+    pub response_erased_at: Option<Time>,
 }
 
 /// The request of an attempt and its outcome, as the sender saw them.
@@ -63,7 +65,7 @@ flat_row! {
     made.url, made.method, made.field_set, made.content_type, made.signed_at, made.started_at, made.finished_at,
     made.success, made.outcome, made.status_code, made.error, made.response_time_ms, next_attempt_at, made.remote_addr,
     made.request_headers, made.response_headers, made.response_body, made.timings;
-    added: made.include_html
+    added: made.include_html, response_erased_at
 }
 
 /// Milliseconds of each phase. `None` for a phase that did not occur: a reused connection has no dns, connect and tls.
@@ -191,13 +193,13 @@ mod tests {
     use crate::model::Id;
     use crate::model::row::tests::hex;
 
-    /// A row that the first format wrote, with every field set.
+    /// A row of the first format with the fields that were added since, every field set.
     const ROW: &str = "\
-        dc001dc41000000000000000000000000000000001c41000000000000000000000000000000002c4100000000000000000000000\
+        dc001ec41000000000000000000000000000000001c41000000000000000000000000000000002c4100000000000000000000000\
         0000000003c41000000000000000000000000000000004c41000000000000000000000000000000005c410000000000000000000\
         00000000000006a3612e6202c41000000000000000000000000000000007a57265747279a175a3707574a464666e73d921617070\
         6c69636174696f6e2f782d7777772d666f726d2d75726c656e636f64656408090ac3ab687474705f737461747573ccc9a1650b0c\
-        a172a4710a310aa4730a320aa162950dc00e0f10c3";
+        a172a4710a310aa4730a320aa162950dc00e0f10c311";
 
     #[test]
     fn a_row_has_every_field_in_its_stored_place() {
@@ -233,6 +235,7 @@ mod tests {
                 response_body: Some("b".into()),
                 timings: Timings { dns: Some(13), connect: None, tls: Some(14), first_byte: Some(15), total: 16 },
             },
+            response_erased_at: Some(Time(17)),
         };
         let row = rmp_serde::to_vec(&attempt).unwrap();
         assert_eq!(hex(&row), ROW);
@@ -240,15 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn a_row_may_lack_the_field_that_was_added_and_no_other() {
+    fn a_row_may_lack_the_fields_that_were_added_and_no_other() {
         let attempt = Attempt::default();
         let row = rmp_serde::to_vec(&attempt).unwrap();
         let shortened = |fields: u8| {
-            // The last two fields are five timings and a flag: six bytes, and a byte for the array.
-            let bytes = row.len() - if fields == 28 { 1 } else { 7 };
+            // The last three fields are five timings with a byte for their array, a flag and a time.
+            let bytes = row.len() - [8, 2, 1][usize::from(fields) - 27];
             [&[0xdc, 0, fields], &row[3..bytes]].concat()
         };
-        assert_eq!(rmp_serde::from_slice::<Attempt>(&shortened(28)).unwrap(), attempt);
+        for fields in [28, 29] {
+            assert_eq!(rmp_serde::from_slice::<Attempt>(&shortened(fields)).unwrap(), attempt);
+        }
         let error = rmp_serde::from_slice::<Attempt>(&shortened(27)).unwrap_err().to_string();
         assert!(error.contains("timings"), "{error}");
     }

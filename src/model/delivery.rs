@@ -43,12 +43,15 @@ pub struct Delivery {
     /// When the schedule plans the attempt that a caller pulled forward. `None` if no attempt was pulled forward.
     #[serde(default)]
     pub planned_at: Option<Time>,
+    /// Whether a caller sent the event to the webhook by hand. Such a delivery has one attempt and no schedule.
+    #[serde(default)]
+    pub resend: bool,
 }
 
 impl Delivery {
-    /// Whether a retry of a final delivery or a replay job made it, and not the publishing of its event.
+    /// Whether a retry of a final delivery, a resend or a replay job made it, and not the publishing of its event.
     pub const fn is_replay(&self) -> bool {
-        self.replay_of.is_some() || self.job_id.is_some()
+        self.replay_of.is_some() || self.job_id.is_some() || self.resend
     }
 
     /// Number of used entries of the retry schedule, which is the index of the next one.

@@ -26,7 +26,7 @@ pub struct Event {
 /// The properties of an event that are stored as they were posted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventAttributes {
-    /// `invoice.paid`: 1 to 128 of `[a-zA-Z0-9_.-]`.
+    /// `invoice.paid`: 1 to 256 of `[a-zA-Z0-9_.-]`.
     pub event_type: String,
     /// The caller's own id, unique per app within the idempotency window.
     pub event_id: Option<String>,

@@ -26,6 +26,9 @@ pub struct ApiKey {
     /// The rates of the keys that made this one, which it draws from too.
     #[serde(default)]
     pub makers: Vec<MakerRate>,
+    /// The feature flags of the key's holder. With a key of one app they choose the event types that it is shown.
+    #[serde(default)]
+    pub feature_flags: Vec<String>,
 }
 
 /// The rate of a key that made another.
@@ -43,6 +46,9 @@ pub enum Scope {
     EventsRead,
     #[serde(rename = "events:write")]
     EventsWrite,
+    /// Sending again what was published. `EventsWrite` contains it.
+    #[serde(rename = "deliveries:retry")]
+    DeliveriesRetry,
     #[serde(rename = "webhooks:read")]
     WebhooksRead,
     #[serde(rename = "webhooks:write")]
@@ -62,9 +68,10 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Scope; 10] = [
+    pub const ALL: [Scope; 11] = [
         Scope::EventsRead,
         Scope::EventsWrite,
+        Scope::DeliveriesRetry,
         Scope::WebhooksRead,
         Scope::WebhooksWrite,
         Scope::WebhooksSecret,
@@ -79,6 +86,7 @@ impl Scope {
         match self {
             Scope::EventsRead => "events:read",
             Scope::EventsWrite => "events:write",
+            Scope::DeliveriesRetry => "deliveries:retry",
             Scope::WebhooksRead => "webhooks:read",
             Scope::WebhooksWrite => "webhooks:write",
             Scope::WebhooksSecret => "webhooks:secret",
@@ -90,15 +98,20 @@ impl Scope {
         }
     }
 
+    /// Whether the scope permits everything that `other` permits.
+    pub fn contains(self, other: Scope) -> bool {
+        self == other || self == Scope::Admin || (self == Scope::EventsWrite && other == Scope::DeliveriesRetry)
+    }
+
     pub fn parse(text: &str) -> Option<Scope> {
         Scope::ALL.into_iter().find(|s| s.as_str() == text)
     }
 }
 
 impl ApiKey {
-    /// Whether the key has `scope`, directly or through `admin`.
+    /// Whether the key has `scope`, directly or through a scope that contains it.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.iter().any(|s| *s == scope || *s == Scope::Admin)
+        self.scopes.iter().any(|own| own.contains(scope))
     }
 
     /// Whether the key has expired at `now`.

@@ -67,6 +67,12 @@ pub struct Webhook {
     /// When `status` changed last. `None` if a version without this field changed it.
     #[serde(default)]
     pub status_since: Option<Time>,
+    /// The caller's own name for the webhook, unique within its app. Usable wherever the webhook's id is.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// The caller's own data. Postrider reads none of it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Webhook {
@@ -108,6 +114,8 @@ impl Webhook {
             secret_headers: Vec::new(),
             proxy: WebhookProxy::Default,
             status_since: None,
+            uid: None,
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -227,6 +235,8 @@ pub enum SignatureScheme {
     Ed25519,
     Dfns,
     Sent,
+    /// Svix's: Standard Webhooks HMAC over the message's id in Svix's form, in headers of Svix's names.
+    Svix,
 }
 
 /// PEM texts: a pinned CA, and a client certificate with its key.

@@ -3,12 +3,12 @@
 //! Invariant: types of the daemon itself (`postrider.*`) reach only a webhook with a pattern that names them.
 
 /// Longest event type and longest pattern, in bytes.
-pub const TYPE_BYTES_MAX: usize = 128;
+pub const TYPE_BYTES_MAX: usize = 256;
 
 /// Prefix of the types that the daemon publishes about itself.
 pub const SYSTEM_PREFIX: &str = "postrider.";
 
-/// Whether `text` is an event type: 1 to 128 of `[a-zA-Z0-9_.-]`.
+/// Whether `text` is an event type: 1 to 256 of `[a-zA-Z0-9_.-]`.
 pub fn is_type(text: &str) -> bool {
     (1..=TYPE_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))

@@ -21,6 +21,7 @@ pub fn preset(name: &str) -> Option<Vec<u32>> {
         "dfns" => Some(vec![60, 660, 6_480, 79_200]),
         "sent" => Some(vec![60, 120, 240]),
         "everlytic" => Some(vec![300; 864]),
+        "svix" => Some(vec![5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]),
         "none" => Some(Vec::new()),
         _ => None,
     }

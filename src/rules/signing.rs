@@ -1,11 +1,12 @@
-//! Signs requests by Standard Webhooks (HMAC and Ed25519), Dfns's and sent.dm's schemes.
+//! Signs requests by Standard Webhooks (HMAC and Ed25519), Dfns's, sent.dm's and Svix's schemes.
 //!
 //! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`), seeds/shapes.md section 2
 //! for the two vendors, and RFC 8037 for the JWKS. `v1` is HMAC-SHA256 and `v1a` is Ed25519, both over
 //! `id.timestamp.body`.
 //!
 //! Invariants: the signature covers the body as sent, byte for byte, and the timestamp of the header. `webhook-id` and
-//! `webhook-timestamp` are sent with every scheme and without one, because a receiver drops repetitions by them. `get`
+//! `webhook-timestamp` are sent with every scheme but Svix's and without one, because a receiver drops repetitions by
+//! them. Svix's scheme states another id, so it sends headers of its own names in their place. `get`
 //! and `delete` send no body, so their signature covers the empty body and not the query string.
 
 use std::fmt;
@@ -18,12 +19,12 @@ use ring::{digest, hkdf, hmac, signature};
 use serde_json::{Value, json};
 
 use crate::model::webhook::SignatureScheme;
-use crate::model::{EventId, WebhookId};
+use crate::model::{EventId, WebhookId, ksuid};
 
 pub const SECRET_PREFIX: &str = "whsec_";
-/// Minimum length of a decoded secret in bytes (Standard Webhooks: 24 to 64).
+/// Minimum length of a decoded secret in bytes (Standard Webhooks: 24 to 64, Svix: 24 to 75).
 pub const SECRET_BYTES_MIN: usize = 24;
-pub const SECRET_BYTES_MAX: usize = 64;
+pub const SECRET_BYTES_MAX: usize = 75;
 /// Minimum length of a plain secret in characters (Devdraft: at least 32 letters, digits, `_` and `-`).
 pub const PLAIN_SECRET_CHARS_MIN: usize = 32;
 pub const PLAIN_SECRET_CHARS_MAX: usize = 128;
@@ -38,9 +39,24 @@ pub const SENT_ID: &str = "x-webhook-id";
 pub const SENT_TIMESTAMP: &str = "x-webhook-timestamp";
 pub const SENT_SIGNATURE: &str = "x-webhook-signature";
 pub const DFNS_SIGNATURE: &str = "x-dfns-webhook-signature";
+pub const SVIX_ID: &str = "svix-id";
+pub const SVIX_TIMESTAMP: &str = "svix-timestamp";
+pub const SVIX_SIGNATURE: &str = "svix-signature";
+/// Prefix of a message's id in Svix's form.
+pub const SVIX_MESSAGE_PREFIX: &str = "msg_";
 /// Headers that signing may set, in lower case. A webhook's own `headers` must not name one.
-pub const HEADERS: [&str; 7] =
-    [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE, SENT_ID, SENT_TIMESTAMP, SENT_SIGNATURE, DFNS_SIGNATURE];
+pub const HEADERS: [&str; 10] = [
+    WEBHOOK_ID,
+    WEBHOOK_TIMESTAMP,
+    WEBHOOK_SIGNATURE,
+    SENT_ID,
+    SENT_TIMESTAMP,
+    SENT_SIGNATURE,
+    DFNS_SIGNATURE,
+    SVIX_ID,
+    SVIX_TIMESTAMP,
+    SVIX_SIGNATURE,
+];
 
 const ED25519_INFO: &[u8] = b"postrider ed25519 v1";
 /// Maximum draws of a secret. 36 % of draws have no `+` and no `/`, so this many failures mean that the source does not
@@ -72,7 +88,7 @@ pub enum BadSecret {
     Prefix,
     #[error("what follows `whsec_` is not base64 of the standard alphabet")]
     Base64,
-    #[error("a secret has 24 to 64 bytes, this one has {0}")]
+    #[error("a secret has 24 to 75 bytes, this one has {0}")]
     Length(usize),
     #[error("a plain secret has 32 to 128 letters, digits, `_` and `-`")]
     Plain,
@@ -80,7 +96,7 @@ pub enum BadSecret {
     Missing,
 }
 
-/// Reads `whsec_` and base64 of 24 to 64 bytes. The padding may be omitted. White space and the URL alphabet are
+/// Reads `whsec_` and base64 of 24 to 75 bytes. The padding may be omitted. White space and the URL alphabet are
 /// refused.
 pub fn parse_secret(text: &str) -> Result<SecretKey, BadSecret> {
     let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(BadSecret::Prefix)?;
@@ -198,6 +214,15 @@ pub struct Signer {
     sent: Option<hmac::Key>,
     /// The newest secret's key.
     dfns: Option<hmac::Key>,
+    /// HMAC keys over the secrets' bytes, newest first. Empty without Svix's scheme.
+    svix: Vec<hmac::Key>,
+    /// The names of the headers of Svix's scheme.
+    svix_names: [&'static str; 3],
+}
+
+/// The id of an event's message as Svix's scheme and API state it.
+pub fn svix_message_id(event: EventId) -> String {
+    format!("{SVIX_MESSAGE_PREFIX}{}", ksuid::encode(event.as_u128()))
 }
 
 impl fmt::Debug for Signer {
@@ -214,7 +239,14 @@ impl Signer {
         secrets: impl IntoIterator<Item = &'s str>,
     ) -> Result<Signer, BadSecret> {
         let asked = |scheme| schemes.contains(&scheme);
-        let mut signer = Signer { standard: Vec::new(), ed25519: Vec::new(), sent: None, dfns: None };
+        let mut signer = Signer {
+            standard: Vec::new(),
+            ed25519: Vec::new(),
+            sent: None,
+            dfns: None,
+            svix: Vec::new(),
+            svix_names: [SVIX_ID, SVIX_TIMESTAMP, SVIX_SIGNATURE],
+        };
         if schemes.is_empty() {
             return Ok(signer);
         }
@@ -223,6 +255,9 @@ impl Signer {
             let key = parse_any_secret(text)?;
             if asked(SignatureScheme::Standard) {
                 signer.standard.push(key.standard_hmac());
+            }
+            if asked(SignatureScheme::Svix) {
+                signer.svix.push(key.standard_hmac());
             }
             if asked(SignatureScheme::Ed25519) {
                 signer.ed25519.push(key.ed25519());
@@ -238,8 +273,16 @@ impl Signer {
         if none { Err(BadSecret::Missing) } else { Ok(signer) }
     }
 
+    /// The same keys. With `whitelabel` the headers of Svix's scheme have the names of Standard Webhooks.
+    pub fn named(mut self, whitelabel: bool) -> Signer {
+        if whitelabel {
+            self.svix_names = [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE];
+        }
+        self
+    }
+
     /// The headers of one request, with names in lower case. `standard` and `ed25519` sign with every live secret,
-    /// space-separated, so that receivers may change over at any time. The headers of `sent` and `dfns` hold one
+    /// space-separated, so that receivers may change over at any time. So does `svix`. The headers of `sent` and `dfns` hold one
     /// signature, made with the newest secret, because the receivers of both vendors compare the whole value.
     pub fn headers(&self, ids: SignedIds, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(HEADERS.len());
@@ -259,8 +302,15 @@ impl Signer {
             push_hmac(&mut text, key, [&id, &timestamp], body);
             [(SENT_ID, id), (SENT_TIMESTAMP, timestamp.clone()), (SENT_SIGNATURE, text)]
         });
-        headers.push((WEBHOOK_ID, event_id));
-        headers.push((WEBHOOK_TIMESTAMP, timestamp));
+        if !self.svix.is_empty() {
+            let (message_id, mut text) = (svix_message_id(ids.event_id), String::new());
+            self.svix.iter().for_each(|key| push_hmac(&mut text, key, [&message_id, &timestamp], body));
+            headers.extend(self.svix_names.into_iter().zip([message_id, timestamp.clone(), text]));
+        }
+        if self.svix.is_empty() || !signatures.is_empty() {
+            headers.push((WEBHOOK_ID, event_id));
+            headers.push((WEBHOOK_TIMESTAMP, timestamp));
+        }
         if !signatures.is_empty() {
             headers.push((WEBHOOK_SIGNATURE, signatures));
         }
@@ -328,7 +378,7 @@ pub enum VerifyError {
     Mismatch,
 }
 
-/// Checks a received request as a receiver would. The first header present of `webhook-signature`,
+/// Checks a received request as a receiver would. The first header present of `svix-signature`, `webhook-signature`,
 /// `x-webhook-signature` and Dfns's header decides, and one matching signature in it suffices. Returns the scheme that
 /// matched.
 ///
@@ -340,6 +390,13 @@ pub fn verify<'h>(
     body: &[u8],
     now_s: i64,
 ) -> Result<SignatureScheme, VerifyError> {
+    if let Some(signatures) = header(SVIX_SIGNATURE) {
+        let message = received(header(SVIX_ID), header(SVIX_TIMESTAMP), body, now_s)?;
+        return match match_any(key, signatures, &message)? {
+            SignatureScheme::Standard => Ok(SignatureScheme::Svix),
+            _ => Err(VerifyError::Mismatch),
+        };
+    }
     if let Some(signatures) = header(WEBHOOK_SIGNATURE) {
         let message = received(header(WEBHOOK_ID), header(WEBHOOK_TIMESTAMP), body, now_s)?;
         return match_any(key, signatures, &message);

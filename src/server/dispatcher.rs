@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
+use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::api::{
@@ -31,6 +32,7 @@ use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
 use super::rates::KeyRates;
+use super::shared_origins::{self, SharedOrigins};
 use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
 
@@ -60,9 +62,18 @@ pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
+    /// The origins whose pages may call the mounts that share themselves.
+    pub shared_origins: SharedOrigins,
     pub quotas: QuotaLimits,
     /// The OpenAPI document of the enabled routes.
     pub description: Description,
+}
+
+impl ApiRules {
+    /// The origin of a page that may call the route's mount.
+    fn listed_origin<'a>(&self, found: &MatchedRoute, http_request: &'a HttpRequest) -> Option<&'a HeaderValue> {
+        self.shared_origins.listed(http_request).filter(|_| found.shares_origins())
+    }
 }
 
 /// The route of a request, its caller, and the rules that it was admitted by.
@@ -114,7 +125,9 @@ impl Dispatcher {
         let browsers =
             |name: &str| http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default());
         let origin = browsers("origin");
-        rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
+        if rules.listed_origin(found, http_request).is_none() {
+            rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
+        }
         let is_allowed = origin.is_some() || found.is_open() && is_navigation(http_request) || opens_page(http_request);
         OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
@@ -325,20 +338,42 @@ impl Service for ApiService {
     fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {
         let rules = self.0.rules.load_full();
         let found = rules.api.find(http_request);
+        let origin = rules.listed_origin(&found, http_request);
+        if let Some(origin) = origin.filter(|_| shared_origins::is_preflight(http_request)) {
+            let mut response = shared_origins::preflight(http_request);
+            shared_origins::share(&mut response, origin);
+            return Err(Box::new(response));
+        }
+        if found.shares_origins() && shared_origins::is_preflight(http_request) {
+            let api_error = foreign(ForeignName::Origin);
+            return Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())));
+        }
         match self.0.judge(&rules, http_request, listener, &found) {
             Ok((principal, body_bytes_max)) => {
                 let is_known = principal.is_some();
                 Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })
             }
             Err(api_error) => {
-                Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())))
+                let now = self.0.engine.clock.now();
+                let mut response = found.render(&api_error, &http_request.request_id, now);
+                if let Some(origin) = origin {
+                    shared_origins::share(&mut response, origin);
+                }
+                Err(Box::new(response))
             }
+        }
+    }
+
+    fn refused(&self, pass: &Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
+        match pass.found.shares_origins() {
+            true => pass.found.render(api_error, request_id, self.0.engine.clock.now()),
+            false => problem::render(api_error, request_id),
         }
     }
 
     async fn call(&self, http_request: HttpRequest, pass: Pass) -> HttpResponse {
         let (http_request, pass) = (Arc::new(http_request), Arc::new(pass));
-        match self.0.answer(http_request.clone(), &pass).await {
+        let mut response = match self.0.answer(http_request.clone(), &pass).await {
             Ok(response) => response,
             Err(api_error) => {
                 // The engine logs a full disk once, so rejected requests do not.
@@ -353,7 +388,11 @@ impl Service for ApiService {
                 }
                 pass.found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())
             }
+        };
+        if let Some(origin) = pass.rules.listed_origin(&pass.found, &http_request) {
+            shared_origins::share(&mut response, origin);
         }
+        response
     }
 }
 

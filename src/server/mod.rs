@@ -15,6 +15,7 @@ mod quotas;
 mod rates;
 mod refusal;
 mod request;
+pub mod shared_origins;
 mod streams;
 mod table;
 mod timer;
@@ -27,7 +28,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::ApiError;
 use crate::api::origin::ListenerKind;
+use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::engine::client_connections::ClientConnections;
@@ -146,6 +149,11 @@ pub trait Service: Send + Sync + 'static {
         http_request: &HttpRequest,
         listener: ListenerKind,
     ) -> Result<Admitted<Self::Pass>, Box<HttpResponse>>;
+
+    /// The answer in place of a request whose body was not read.
+    fn refused(&self, _pass: &Self::Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
+        problem::render(api_error, request_id)
+    }
 
     /// Answers the request. The future is dropped if the connection breaks or the drain runs out of time.
     fn call(&self, http_request: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 use super::streams::STRANGER_STREAMS_MAX;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use crate::api::response::HttpResponse;
+use crate::api::{ApiError, problem};
 
 /// Why a request is refused before the service sees it, or its body is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl RequestRefusal {
 
     /// The answer, after which the connection is closed.
     pub fn response(self, request_id: &str) -> HttpResponse {
+        closing(problem::render(&self.error(), request_id))
+    }
+
+    /// The refusal in terms of the API.
+    pub fn error(self) -> ApiError {
         let (status, code, detail) = match self {
             RequestRefusal::Malformed(why) => (StatusCode::BAD_REQUEST, "malformed_request", why.to_owned()),
             RequestRefusal::HeadLate => {
@@ -81,7 +87,7 @@ impl RequestRefusal {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
             }
         };
-        HttpResponse::problem(status, code, &detail, request_id).with(CONNECTION, HeaderValue::from_static("close"))
+        ApiError::new(status, code, detail)
     }
 
     /// The answer as bytes for the stream, after hyper has given up the connection. `Date` is taken from hyper's own
@@ -102,4 +108,9 @@ impl RequestRefusal {
         bytes.extend_from_slice(&response.body);
         bytes
     }
+}
+
+/// The same answer, after which the connection is closed.
+pub(super) fn closing(response: HttpResponse) -> HttpResponse {
+    response.with(CONNECTION, HeaderValue::from_static("close"))
 }

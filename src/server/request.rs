@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::BodyPieces;
-use super::refusal::RequestRefusal;
+use super::refusal::{RequestRefusal, closing};
 use super::table::ConnectionSlot;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
@@ -122,12 +122,12 @@ async fn serve<S: Service>(
         return RequestRefusal::TooManyStreams.response(&http_request.request_id);
     }
     let of_known = is_known.then(|| RunningRequest::begin(watch.slot()));
-    if http_request.headers.contains_key(CONTENT_ENCODING) {
-        return RequestRefusal::Encoded.response(&http_request.request_id);
-    }
-    match body.read(if is_known { body_bytes_max } else { body_bytes_max.min(STRANGER_BODY_BYTES_MAX) }).await {
+    let is_encoded = http_request.headers.contains_key(CONTENT_ENCODING);
+    let bytes_max = if is_known { body_bytes_max } else { body_bytes_max.min(STRANGER_BODY_BYTES_MAX) };
+    let read = if is_encoded { Err(RequestRefusal::Encoded) } else { body.read(bytes_max).await };
+    match read {
         Ok(bytes) => http_request.body = bytes,
-        Err(refusal) => return refusal.response(&http_request.request_id),
+        Err(refusal) => return closing(service.refused(&pass, &refusal.error(), &http_request.request_id)),
     }
     let _running = of_known.unwrap_or_else(|| RunningRequest::begin(watch.slot()));
     service.call(http_request, pass).await

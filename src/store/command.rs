@@ -3,6 +3,7 @@
 //! Invariant: existence, idempotency and tenant scope are checked while a command is applied, in the transaction that
 //! writes. Ids, the time and randomness are inputs of the batch, so the same commands produce the same store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::attempt::AttemptMade;
 use crate::model::event::EventAttributes;
+use crate::model::event_type::{EventType, EventTypeChange, EventTypeDefinition};
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
-use crate::model::{ApiKey, App, Delivery, Event, MakerRate, Organization, Scope, Time};
+use crate::model::{ApiKey, App, Attempt, Delivery, Event, MakerRate, Organization, Scope, Time};
 
 use crate::model::job::{Job, JobId, JobSpec};
 
@@ -112,16 +114,16 @@ pub enum StateCommand {
     /// Receipt: `Organization`.
     CreateOrganization { name: String, key: NewKey },
     /// Receipt: `App`. A taken `uid`: `Conflict`.
-    CreateApp { name: String, uid: Option<String> },
-    /// Receipt: `App`.
-    UpdateApp { id: AppId, name: Option<String>, uid: Option<Option<String>> },
+    CreateApp { app: AppSettings },
+    /// Receipt: `App`. A taken `uid`: `Conflict`.
+    UpdateApp { id: AppId, change: AppChange },
     /// Removes the app, its webhooks and its keys. The default app is refused. Receipt: `Done`.
     RemoveApp { id: AppId },
     /// Receipt: `Key`.
     CreateKey { key: NewKey },
     /// Receipt: `Done`.
     RevokeKey { id: KeyId },
-    /// `id`, `org_id`, times and version are set while applying. Receipt: `Webhook`.
+    /// `id`, `org_id`, times and version are set while applying. A taken `uid`: `Conflict`. Receipt: `Webhook`.
     CreateWebhook { webhook: Box<Webhook> },
     /// Replaces a webhook that was derived from version `webhook.version`. Another version now: `Stale`. Receipt:
     /// `Webhook`.
@@ -149,6 +151,15 @@ pub enum StateCommand {
     AcceptClock,
     /// Stores an answer for an `Idempotency-Key` whose request needed no other command. Receipt: `Kept`.
     StoreAnswer { body: Bytes },
+    /// Registers an event type. An archived one of the name is replaced and live again; a live one: `Conflict`. Receipt:
+    /// `EventType`.
+    CreateEventType { definition: EventTypeDefinition },
+    /// Replaces or registers an event type. Receipt: `EventType`.
+    PutEventType { definition: EventTypeDefinition },
+    /// Receipt: `EventType`.
+    UpdateEventType { name: String, change: EventTypeChange },
+    /// Archives an event type. With `expunge` its row is removed. Receipt: `Done`.
+    RemoveEventType { name: String, expunge: bool },
 }
 
 /// A change of the partition of an event.
@@ -178,6 +189,11 @@ pub enum PartitionCommand {
     CancelEvent { id: EventId },
     /// Erases payload and response bodies. The records stay. Receipt: `Done`.
     EraseEvent { id: EventId },
+    /// Erases the headers and the body of one attempt's response. The record stays. Receipt: `Done`.
+    EraseResponse { id: AttemptId },
+    /// Sends an event to a webhook of its app once, whatever the webhook selects, by a new delivery. A failure plans no
+    /// retry, and other deliveries stay as they are. Receipt: `Delivery`.
+    Resend { event: EventId, webhook: WebhookId },
     /// Makes the next deliveries of a running job from up to `limit` events, and stops at `make_max` deliveries.
     /// Receipt: `Job`.
     AdvanceJob { id: JobId, limit: u32, make_max: u32 },
@@ -200,6 +216,10 @@ impl AuditEntry {
         AuditEntry { org: delivery.org_id, app: Some(delivery.app_id), action, target: delivery.id.to_string() }
     }
 
+    pub fn on_attempt(action: &'static str, attempt: &Attempt) -> AuditEntry {
+        AuditEntry { org: attempt.org_id, app: Some(attempt.app_id), action, target: attempt.id.to_string() }
+    }
+
     pub fn on_event(action: &'static str, event: &Event) -> AuditEntry {
         AuditEntry { org: event.org_id, app: Some(event.app_id), action, target: event.id.to_string() }
     }
@@ -212,6 +232,8 @@ pub struct EventInput {
     pub app: Option<AppId>,
     /// `None` for the time of receipt.
     pub occurred_at: Option<Time>,
+    /// The only webhook that it goes to, whatever the webhook selects. `None` for all that want it.
+    pub only: Option<WebhookId>,
     /// The exact bytes of `data`.
     pub data: Bytes,
     pub attributes: EventAttributes,
@@ -236,6 +258,25 @@ pub struct NewKey {
     pub rate_per_s: Option<f64>,
     pub installation: bool,
     pub makers: Vec<MakerRate>,
+    pub feature_flags: Vec<String>,
+}
+
+/// An app as a caller describes it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AppSettings {
+    pub name: String,
+    pub uid: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub throttle_rate_per_s: Option<f64>,
+}
+
+/// A change of an app. `None` leaves a field as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AppChange {
+    pub name: Option<String>,
+    pub uid: Option<Option<String>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+    pub throttle_rate_per_s: Option<Option<f64>>,
 }
 
 /// A finished attempt of a delivery. Its consequences are decided while applying.
@@ -294,6 +335,11 @@ pub enum Receipt {
     Recorded(Option<Box<Delivery>>),
     Done,
     Retried(Vec<RetriedDelivery>),
+    /// The event type, and whether its name was not registered before.
+    EventType {
+        event_type: Box<EventType>,
+        is_new: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

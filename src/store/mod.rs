@@ -30,9 +30,9 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptReport, AuditEntry, Caller, Command, EventInput, FailureCause, IdempotencyKey, NewKey,
-    PartitionCommand, Published, Receipt, Rejection, RetriedDelivery, StateCommand, TenantScope, WriteRequest,
-    first_secret,
+    AppChange, AppSettings, Applied, AttemptReport, AuditEntry, Caller, Command, EventInput, FailureCause,
+    IdempotencyKey, NewKey, PartitionCommand, Published, Receipt, Rejection, RetriedDelivery, StateCommand,
+    TenantScope, WriteRequest, first_secret,
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use event_names::EventName;
@@ -56,6 +56,7 @@ pub use read::named::NamedPage;
 pub use read::query::{
     AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, Page, Search, TimeSpan,
 };
+pub use read::two_way::{TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use recent::RecentAttempts;
 pub use registry::Registry;

@@ -3,11 +3,12 @@
 //! Invariant: a `Registry` never changes. After a commit that changed a row of it, the writer publishes a new one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
+use crate::model::id::{AppId, Id, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::Webhook;
-use crate::model::{ApiKey, App, Organization};
+use crate::model::{ApiKey, App, EventType, Organization};
 
 use crate::store::command::TenantScope;
 
@@ -19,6 +20,9 @@ pub struct Registry {
     pub(in crate::store) webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
     keys_by_hash: HashMap<[u8; 32], KeyId>,
     webhooks_by_app: HashMap<AppId, Vec<WebhookId>>,
+    apps_by_uid: Uids<Organization, App>,
+    webhooks_by_uid: Uids<App, Webhook>,
+    event_types: Arc<HashMap<OrganizationId, BTreeMap<String, Arc<EventType>>>>,
 }
 
 impl Registry {
@@ -81,9 +85,52 @@ impl Registry {
 
     /// The app by its id or its `uid`, if it is within `tenant`.
     pub fn app_named(&self, tenant: TenantScope, name: &str) -> Option<&Arc<App>> {
-        let by_uid = || self.apps.values().find(|a| a.org_id == tenant.org && a.uid.as_deref() == Some(name));
+        let by_uid = || self.app_by_uid(tenant.org, name);
         let app = name.parse().ok().and_then(|id| self.apps.get(&id)).or_else(by_uid)?;
         tenant.covers(app.org_id, app.id).then_some(app)
+    }
+
+    /// The app of an organization by its `uid`.
+    pub fn app_by_uid(&self, org: OrganizationId, uid: &str) -> Option<&Arc<App>> {
+        self.apps.get(self.apps_by_uid.get(&org)?.get(uid)?)
+    }
+
+    /// The webhook of an app by its `uid`.
+    pub fn webhook_by_uid(&self, app: AppId, uid: &str) -> Option<&Arc<Webhook>> {
+        self.webhooks.get(self.webhooks_by_uid.get(&app)?.get(uid)?)
+    }
+
+    /// The webhook of an app by its id or its `uid`.
+    pub fn webhook_of_app(&self, app: AppId, name: &str) -> Option<&Arc<Webhook>> {
+        match name.parse() {
+            Ok(id) => self.webhooks.get(&id).filter(|webhook| webhook.app_id == app),
+            Err(_) => self.webhook_by_uid(app, name),
+        }
+    }
+
+    /// The webhook by its id, if it is within `tenant`, or by its `uid` in the tenant's app or the default app.
+    pub fn webhook_named(&self, tenant: TenantScope, name: &str) -> Option<&Arc<Webhook>> {
+        if let Ok(id) = name.parse() {
+            return self.webhook(tenant, id);
+        }
+        let app = tenant.app.or_else(|| Some(self.organizations.get(&tenant.org)?.default_app_id))?;
+        self.webhook_by_uid(app, name)
+    }
+
+    /// The registered event type, archived or not.
+    pub fn event_type(&self, org: OrganizationId, name: &str) -> Option<&Arc<EventType>> {
+        self.event_types.get(&org)?.get(name)
+    }
+
+    /// The registered event types of an organization by name, those behind `after`.
+    pub fn event_types<'a>(
+        &'a self,
+        org: OrganizationId,
+        after: Option<&'a str>,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<EventType>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let of_org = self.event_types.get(&org).into_iter();
+        of_org.flat_map(move |types| types.range::<str, _>((from, Bound::Unbounded))).map(|(_, event_type)| event_type)
     }
 
     /// Webhooks of one app, oldest first.
@@ -101,11 +148,29 @@ impl Registry {
     }
 
     pub fn put_app(&mut self, app: App) {
-        self.apps.insert(app.id, Arc::new(app));
+        let app = Arc::new(app);
+        let before = self.apps.insert(app.id, app.clone());
+        let before = before.as_deref().and_then(|before| before.uid.as_deref());
+        if before != app.uid.as_deref() {
+            rename(&mut self.apps_by_uid, app.org_id, before, app.uid.as_deref(), app.id);
+        }
     }
 
     pub fn remove_app(&mut self, id: AppId) {
-        self.apps.remove(&id);
+        if let Some(app) = self.apps.remove(&id) {
+            rename(&mut self.apps_by_uid, app.org_id, app.uid.as_deref(), None, id);
+        }
+    }
+
+    pub fn put_event_type(&mut self, event_type: EventType) {
+        let of_org = Arc::make_mut(&mut self.event_types).entry(event_type.org_id).or_default();
+        of_org.insert(event_type.definition.name.clone(), Arc::new(event_type));
+    }
+
+    pub fn remove_event_type(&mut self, org: OrganizationId, name: &str) {
+        if let Some(of_org) = Arc::make_mut(&mut self.event_types).get_mut(&org) {
+            of_org.remove(name);
+        }
     }
 
     pub fn put_key(&mut self, key: ApiKey) {
@@ -121,7 +186,12 @@ impl Registry {
 
     pub fn put_webhook(&mut self, webhook: Arc<Webhook>) {
         let (id, app) = (webhook.id, webhook.app_id);
-        if self.webhooks.insert(id, webhook).is_none() {
+        let before = self.webhooks.insert(id, webhook.clone());
+        let uid = before.as_deref().and_then(|before| before.uid.as_deref());
+        if uid != webhook.uid.as_deref() {
+            rename(&mut self.webhooks_by_uid, app, uid, webhook.uid.as_deref(), id);
+        }
+        if before.is_none() {
             let of_app = self.webhooks_by_app.entry(app).or_default();
             of_app.push(id);
             of_app.sort_unstable();
@@ -129,10 +199,27 @@ impl Registry {
     }
 
     pub fn remove_webhook(&mut self, id: WebhookId) {
-        if let Some(webhook) = self.webhooks.remove(&id)
-            && let Some(of_app) = self.webhooks_by_app.get_mut(&webhook.app_id)
-        {
+        let Some(webhook) = self.webhooks.remove(&id) else { return };
+        rename(&mut self.webhooks_by_uid, webhook.app_id, webhook.uid.as_deref(), None, id);
+        if let Some(of_app) = self.webhooks_by_app.get_mut(&webhook.app_id) {
             of_app.retain(|other| *other != id);
         }
+    }
+}
+
+/// The `uid`s of objects, by their owner.
+type Uids<O, K> = Arc<HashMap<Id<O>, HashMap<String, Id<K>>>>;
+
+/// Takes one `uid` of an owner's object away and adds another.
+fn rename<O, K>(uids: &mut Uids<O, K>, owner: Id<O>, before: Option<&str>, now: Option<&str>, id: Id<K>) {
+    if before.is_none() && now.is_none() {
+        return;
+    }
+    let of_owner = Arc::make_mut(uids).entry(owner).or_default();
+    if let Some(before) = before.filter(|before| of_owner.get(*before) == Some(&id)) {
+        of_owner.remove(before);
+    }
+    if let Some(now) = now {
+        of_owner.insert(now.to_owned(), id);
     }
 }

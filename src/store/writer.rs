@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
+use crate::model::{Attempt, Time};
 use crate::mutants::mutant;
 
 use crate::kv::error::{Error, Result};
 use crate::kv::segment::Segment;
+use crate::kv::tables::Table;
 use crate::kv::wal::Wal;
 use crate::kv::write_batch::WriteBatch;
 use crate::store::apply::state::StateBatch;
@@ -263,6 +264,17 @@ impl Writer {
                 home(*event, "delivery")
             }
             PartitionCommand::CancelEvent { id } | PartitionCommand::EraseEvent { id } => home(*id, "event"),
+            PartitionCommand::Resend { event, .. } => home(*event, "event"),
+            PartitionCommand::EraseResponse { id } => {
+                match crate::store::read::lookup::anywhere::<Attempt>(
+                    &self.partition_set,
+                    Table::Attempts,
+                    id.as_u128(),
+                )? {
+                    Some(attempt) => home(attempt.event_id, "attempt"),
+                    None => WriteTarget::Nowhere("attempt"),
+                }
+            }
             PartitionCommand::CancelRemoved { partition, .. } | PartitionCommand::ShortenWaits { partition, .. } => {
                 WriteTarget::Partition(*partition)
             }

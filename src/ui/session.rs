@@ -204,6 +204,7 @@ mod tests {
             rate_per_s: None,
             installation: false,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         }
     }
 

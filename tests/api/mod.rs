@@ -1,6 +1,7 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
 //! a clock that only the test moves. Each theme has a module.
 
+mod acting;
 mod attempt_request;
 mod attempt_stream;
 mod auth_and_scopes;
@@ -33,6 +34,8 @@ mod retention;
 mod retries;
 mod secrets;
 mod send_waiting;
+mod svix;
+mod svix_acting;
 mod system;
 mod times;
 mod waiting;

@@ -18,9 +18,9 @@ use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization,
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, FINGERPRINTS_MAX, IdSource, NewKey, Opened,
-    PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions, TenantScope,
-    WriteRequest, open_with_ids,
+    AppSettings, Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, FINGERPRINTS_MAX, IdSource,
+    NewKey, Opened, PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions,
+    TenantScope, WriteRequest, open_with_ids,
 };
 use serde_json::Value;
 
@@ -213,7 +213,12 @@ impl Bench {
     }
 
     pub fn app(&mut self, name: &str) -> App {
-        match self.apply(Command::State(StateCommand::CreateApp { name: name.into(), uid: None })).0 {
+        match self
+            .apply(Command::State(StateCommand::CreateApp {
+                app: AppSettings { name: name.into(), ..AppSettings::default() },
+            }))
+            .0
+        {
             Ok(Receipt::App(app)) => app,
             other => panic!("{other:?}"),
         }
@@ -362,6 +367,7 @@ fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewK
         rate_per_s: None,
         installation: false,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     }
 }
 

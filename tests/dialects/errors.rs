@@ -90,7 +90,7 @@ pub fn shown(bench: &Bench, dialect: &str, key: &str) -> Vec<(&'static str, Stri
     let hash = postrider::api::auth::key_hash(key);
     let id = bench.store.registry().key_by_hash(&hash).map_or_else(|| ABSENT.to_owned(), |key| key.id.to_string());
     match dialect {
-        "instantly" | "dfns" => vec![("authorization", format!("Bearer {key}"))],
+        "instantly" | "dfns" | "svix" => vec![("authorization", format!("Bearer {key}"))],
         "everlytic" => vec![("authorization", format!("Basic {}", STANDARD.encode(format!("anyone:{key}"))))],
         "sentdm" => vec![("x-api-key", key.to_owned())],
         _ => vec![("x-client-key", id), ("x-client-secret", key.to_owned())],

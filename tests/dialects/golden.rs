@@ -9,7 +9,7 @@ use postrider::model::attempt::AttemptOutcome;
 use postrider::model::id::Id;
 use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth};
 use postrider::model::{Attempt, Event, Scope, Time};
-use postrider::store::{Command, Dispatch, EventInput, StateCommand};
+use postrider::store::{AppChange, Command, Dispatch, EventInput, StateCommand};
 use serde_json::Value;
 
 use crate::dialects::bench::{ADMIN, Bench, finished, ok, options, webhook};
@@ -42,7 +42,10 @@ fn load(change: impl FnOnce(&mut Webhook)) -> Bench {
     let born = Id::<()>::from_u128(id(&organization["id"])).time();
     let mut bench = Bench::with(born, options(), &[id(&organization["id"]), id(&app["id"])]);
     bench
-        .apply(Command::State(StateCommand::UpdateApp { id: bench.app.id, name: text(&app["name"]), uid: None }))
+        .apply(Command::State(StateCommand::UpdateApp {
+            id: bench.app.id,
+            change: AppChange { name: text(&app["name"]), ..AppChange::default() },
+        }))
         .0
         .unwrap();
     bench.key(READER, &[Scope::EventsRead, Scope::WebhooksRead], None);

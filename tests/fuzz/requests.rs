@@ -98,6 +98,7 @@ fn world() -> World {
         rate_per_s: None,
         installation: true,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     };
     let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");

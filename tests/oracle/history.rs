@@ -14,8 +14,8 @@ use postrider::model::job::{JobSpec, JobStatus};
 use postrider::model::webhook::{DeliveryOrder, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{DeliveryStatus, LastDeliveryFilter, Scope, StatusCodes, Time};
 use postrider::store::{
-    AttemptReport, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
-    TenantScope, WriteRequest,
+    AppChange, AppSettings, AttemptReport, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey,
+    PartitionCommand, StateCommand, TenantScope, WriteRequest,
 };
 
 use super::Rng;
@@ -146,13 +146,16 @@ impl History {
                 overlap_s: self.rng.below(3) as u32 * 40_000,
             }),
             8 => Command::State(StateCommand::ReadSecret { id: self.webhook_id(oracle)? }),
-            9 if oracle.apps.len() < APPS_MAX => {
-                Command::State(StateCommand::CreateApp { name: format!("app-{number}"), uid: self.uid() })
-            }
+            9 if oracle.apps.len() < APPS_MAX => Command::State(StateCommand::CreateApp {
+                app: AppSettings { name: format!("app-{number}"), uid: self.uid(), ..AppSettings::default() },
+            }),
             9 | 10 => {
                 let uid = self.rng.chance(50).then(|| self.uid());
                 let name = self.rng.chance(50).then(|| format!("app-{number}"));
-                Command::State(StateCommand::UpdateApp { id: self.app(oracle)?, name, uid })
+                Command::State(StateCommand::UpdateApp {
+                    id: self.app(oracle)?,
+                    change: AppChange { name, uid, ..AppChange::default() },
+                })
             }
             11 if self.rng.chance(40) => Command::State(StateCommand::RemoveApp { id: self.app(oracle)? }),
             11 | 12 if oracle.keys.len() < 6 => {
@@ -226,6 +229,7 @@ impl History {
             app: if self.rng.chance(70) { None } else { self.app(oracle) },
             data: data.into(),
             occurred_at: self.rng.chance(10).then(|| now.minus_ms(60_000)),
+            only: None,
             attributes: EventAttributes {
                 event_type: event_type.into(),
                 event_id: name,
@@ -435,6 +439,7 @@ fn key(number: u64) -> NewKey {
         rate_per_s: None,
         installation: false,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     }
 }
 

@@ -54,6 +54,7 @@ impl Oracle {
             manual: cause.trigger == Trigger::Manual,
             unscheduled: 0,
             planned_at: None,
+            resend: cause.trigger == Trigger::Manual,
         };
         let line = line_of(&self.webhooks[&webhook], event.attributes.ordering_key.as_deref());
         let waits = line.as_ref().is_some_and(|line| self.lines.contains_key(line));

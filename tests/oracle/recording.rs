@@ -366,5 +366,6 @@ fn expected_attempt(
         retry_of: was.last_attempt_id,
         next_attempt_at: next,
         made,
+        response_erased_at: None,
     }
 }

@@ -23,9 +23,11 @@ impl Oracle {
             Command::State(StateCommand::CreateOrganization { name, key }) => {
                 self.create_organization(name, key, asked, found)
             }
-            Command::State(StateCommand::CreateApp { name, uid }) => self.create_app(name, uid.as_ref(), asked, found),
-            Command::State(StateCommand::UpdateApp { id, name, uid }) => {
-                self.update_app(*id, name.as_ref(), uid.as_ref(), asked)
+            Command::State(StateCommand::CreateApp { app }) => {
+                self.create_app(&app.name, app.uid.as_ref(), asked, found)
+            }
+            Command::State(StateCommand::UpdateApp { id, change }) => {
+                self.update_app(*id, change.name.as_ref(), change.uid.as_ref(), asked)
             }
             Command::State(StateCommand::RemoveApp { id }) => self.remove_app(*id, asked),
             Command::State(StateCommand::CreateKey { key }) => self.create_key(key, asked, found),
@@ -75,7 +77,16 @@ impl Oracle {
         let (id, app_id) = (shown.id, shown.default_app_id);
         let now = asked.now;
         let organization = Organization { id, name: name.to_owned(), default_app_id: app_id, created_at: now };
-        let app = App { id: app_id, org_id: id, name: "default".into(), uid: None, created_at: now, updated_at: now };
+        let app = App {
+            id: app_id,
+            org_id: id,
+            name: "default".into(),
+            uid: None,
+            created_at: now,
+            updated_at: now,
+            metadata: Default::default(),
+            throttle_rate_per_s: None,
+        };
         let key = self.put_key(id, new, now, found)?;
         self.organizations.insert(id, organization.clone());
         self.apps.insert(app_id, app.clone());
@@ -100,6 +111,7 @@ impl Oracle {
             rate_per_s: new.rate_per_s,
             installation: new.installation,
             makers: new.makers.clone(),
+            feature_flags: new.feature_flags.clone(),
         };
         self.keys.insert(key.id, key.clone());
         Ok(key)
@@ -123,6 +135,8 @@ impl Oracle {
             uid: uid.cloned(),
             created_at: asked.now,
             updated_at: asked.now,
+            metadata: Default::default(),
+            throttle_rate_per_s: None,
         };
         self.apps.insert(app.id, app.clone());
         self.note(asked, app.org_id, "app.create", app.id.to_string());

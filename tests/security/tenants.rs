@@ -7,6 +7,7 @@ use http::Method;
 use postrider::api::native;
 use postrider::api::route::{ApiMount, Route, RouteAccess};
 use postrider::daemon;
+use postrider::model::{Id, Webhook, ksuid};
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
 
@@ -26,6 +27,9 @@ struct Tenant {
 
 /// A vendor's GET that has an effect and names no object. It has a test of its own.
 const REPROCESS: &str = "/transactional/email/v1/webhooks/failed/reprocess";
+
+/// It ends the key that calls it and names no object.
+const LOGOUT: &str = "/api/v1/auth/logout";
 
 /// A calling key, and the tenants whose rows it may not see.
 struct Visitor<'a> {
@@ -134,9 +138,19 @@ async fn settle(
         ("key", &made["id"]),
         ("audit", &first_line["id"]),
     ];
+    // The ids in the form of the one mount whose paths have three of them.
+    let number = |value: &Value| value.as_str().expect("an id").parse::<Id<Webhook>>().expect("an id").as_u128();
+    let ksuids = [
+        ("svix app", "app_", &app["id"]),
+        ("svix endpoint", "ep_", &webhook["id"]),
+        ("svix message", "msg_", &event["id"]),
+        ("svix attempt", "atmpt_", &attempts[0]["id"]),
+    ];
+    let ksuids = ksuids.map(|(what, prefix, id)| (what, format!("{prefix}{}", ksuid::encode(number(id)))));
     let mut ids: BTreeMap<_, _> = ids.map(|(what, id)| (what, id.as_str().expect("an id").to_owned())).into();
     // The id in the form of one mount.
     ids.insert("webhook of dfns", dfns_id::webhook(ids["webhook"].parse().expect("an id")));
+    ids.extend(ksuids);
     ids.insert("event of dfns", dfns_id::event(ids["attempt"].parse().expect("an id")));
     Tenant { name, organization, key: client, marker, ids }
 }
@@ -194,10 +208,10 @@ fn requests(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String,
     }
     if route.path.contains('{') {
         let body = if takes_body(route) { "{}" } else { "" };
-        let targets = filled(route, tenant).into_iter();
+        let targets = filled(mount, route, tenant).into_iter();
         return targets.map(|(target, ids)| (target, body.to_owned(), ids)).collect();
     }
-    if route.path == REPROCESS {
+    if route.path == REPROCESS || route.path == LOGOUT {
         return Vec::new();
     }
     if takes_body(route) {
@@ -228,12 +242,14 @@ fn takes_body(route: &Route) -> bool {
 }
 
 /// `path` with every id of the tenant in every place for one, and those ids.
-fn filled(route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
+fn filled(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
     let mut filled = vec![(String::new(), Vec::new())];
     for part in route.path.split('/').skip(1) {
         let is_place = part.starts_with('{');
         let fixed = part.to_owned();
-        let parts: Vec<&String> = if is_place { tenant.ids.values().collect() } else { vec![&fixed] };
+        let is_of_mount = |what: &&str| what.starts_with("svix") == (mount == "svix") || *what == "uid";
+        let own = tenant.ids.iter().filter(|(what, _)| is_of_mount(what)).map(|(_, id)| id);
+        let parts: Vec<&String> = if is_place { own.collect() } else { vec![&fixed] };
         let with = |(target, ids): &(String, Vec<String>), part: &String| {
             let mut ids = ids.clone();
             ids.extend(is_place.then(|| part.clone()));

@@ -73,6 +73,7 @@ impl Bench {
             rate_per_s: None,
             installation: true,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);

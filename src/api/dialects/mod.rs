@@ -13,6 +13,7 @@ pub mod doc;
 mod everlytic;
 mod instantly;
 mod sentdm;
+mod svix;
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use super::auth;
 use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
-use super::route::{ApiMount, Identify, Render, Route, RouteAccess, RouteMethod};
+use super::route::{ApiMount, Identify, LenientRules, Render, Route, RouteAccess, RouteMethod};
 
 /// One vendor's shape.
 pub struct Dialect {
@@ -39,11 +40,13 @@ pub struct Dialect {
     pub identify: Identify,
     pub render: Render,
     pub doc: &'static DialectDoc,
+    /// `None` if an unknown parameter is a mistake.
+    pub lenient: Option<LenientRules>,
 }
 
 /// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
-pub static DIALECTS: [&Dialect; 5] =
-    [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT];
+pub static DIALECTS: [&Dialect; 6] =
+    [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT, &svix::DIALECT];
 
 /// The mounts of the enabled dialects, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
@@ -53,7 +56,8 @@ pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
 impl Dialect {
     /// The dialect's mount. The vendors' clients send a null parameter as an empty value.
     pub fn mount(&self) -> ApiMount {
-        ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render).without_empty_values()
+        let mount = ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render);
+        mount.without_empty_values().with_leniency(self.lenient)
     }
 }
 

@@ -88,7 +88,7 @@ pub fn about(mut schema: Value, description: &str) -> Value {
 /// A signing secret of the Standard Webhooks.
 pub fn secret() -> Value {
     let pattern = format!("^{}$", encoded_secret());
-    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
+    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 75 bytes." })
 }
 
 /// A signing secret of either form.
@@ -96,15 +96,15 @@ pub fn any_secret() -> Value {
     let (min, max) = (PLAIN_SECRET_CHARS_MIN, PLAIN_SECRET_CHARS_MAX);
     let pattern = format!("^({}|(?!whsec_)[A-Za-z0-9_-]{{{min},{max}}})$", encoded_secret());
     let description = format!(
-        "`whsec_` and base64 of 24 to 64 bytes; or {min} to {max} letters, digits, `_` and `-`, which are the key as they \
+        "`whsec_` and base64 of 24 to 75 bytes; or {min} to {max} letters, digits, `_` and `-`, which are the key as they \
          stand."
     );
     json!({ "type": "string", "pattern": pattern, "description": description })
 }
 
-/// Base64 of 24 to 64 bytes as a pattern: 8 to 20 groups and perhaps a shorter one, or 21 groups and the last byte.
+/// Base64 of 24 to 75 bytes as a pattern: 8 to 25 groups, the last of which may be shorter.
 fn encoded_secret() -> String {
     let group = "[A-Za-z0-9+/]{4}";
     let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
-    format!("whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})")
+    format!("whsec_({group}){{8,24}}({group}|{one}|{two})?")
 }

@@ -1,24 +1,26 @@
 //! Apps: the tenants of an organization. Every request may name an app by its id or by its `uid`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
-use crate::api::fields::{self, FieldErrors, FieldResult};
-use crate::api::limits::{NAME_CHARS_MAX, UID_CHARS_MAX};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::limits::{NAME_CHARS_MAX, RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{App, AppId, Time};
-use crate::store::{Applied, Receipt, Registry, StateCommand};
+use crate::store::{AppChange, AppSettings, Applied, Receipt, Registry, StateCommand};
 
-use super::page;
+use super::owned::{metadata_schema, read_metadata, read_uid};
+use super::{page, webhook_form};
 
 /// An app.
 #[derive(Serialize, JsonSchema)]
@@ -31,6 +33,11 @@ pub struct AppView<'a> {
     default: bool,
     created_at: Time,
     updated_at: Time,
+    #[schemars(schema_with = "shown_metadata")]
+    metadata: &'a BTreeMap<String, String>,
+    /// Requests a second to all webhooks of the app together.
+    #[schemars(range(min = RATE_PER_S_MIN, max = RATE_PER_S_MAX))]
+    throttle_rate_per_s: Option<f64>,
 }
 
 impl<'a> AppView<'a> {
@@ -42,6 +49,8 @@ impl<'a> AppView<'a> {
             default,
             created_at: app.created_at,
             updated_at: app.updated_at,
+            metadata: &app.metadata,
+            throttle_rate_per_s: app.throttle_rate_per_s,
         }
     }
 }
@@ -54,14 +63,8 @@ pub fn read_name(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 1..=NAME_CHARS_MAX)
 }
 
-/// Reads a `uid`. It must not have the form of an id, so that a name means one app.
-fn read_uid(raw: &RawValue) -> FieldResult<String> {
-    let text = fields::text(raw)?;
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-    match plain && (1..=UID_CHARS_MAX).contains(&text.len()) && text.parse::<AppId>().is_err() {
-        true => Ok(text),
-        false => Err(format!("must be 1 to {UID_CHARS_MAX} of a-z, A-Z, 0-9, '_', '.', '-', and no UUID")),
-    }
+fn shown_metadata(_: &mut SchemaGenerator) -> Schema {
+    metadata_schema().try_into().unwrap_or_default()
 }
 
 fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<App>, ApiError> {
@@ -87,10 +90,15 @@ pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
     let name = object.required("name", &mut field_errors, read_name);
-    let uid = object.optional("uid", &mut field_errors, read_uid);
+    let app = AppSettings {
+        name: name.unwrap_or_default(),
+        uid: object.optional("uid", &mut field_errors, read_uid::<App>),
+        metadata: object.optional("metadata", &mut field_errors, read_metadata).unwrap_or_default(),
+        throttle_rate_per_s: object.optional("throttle_rate_per_s", &mut field_errors, webhook_form::read_rate),
+    };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    let write_request = request.write(StateCommand::CreateApp { name: name.unwrap_or_default(), uid })?;
+    let write_request = request.write(StateCommand::CreateApp { app })?;
     Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied, false)))
 }
 
@@ -108,7 +116,21 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
 }
 
-/// `PATCH /v1/apps/{id}`: `uid: null` removes the `uid`.
+/// A member of a patch. `None` if it is absent; null reads as absent inside.
+fn patched<T>(
+    object: &mut JsonObject<'_>,
+    name: &str,
+    field_errors: &mut FieldErrors,
+    read: impl FnOnce(&RawValue) -> FieldResult<T>,
+) -> Option<Option<T>> {
+    object.has(name).then(|| {
+        let given = object.optional(name, field_errors, read);
+        object.take_any(name);
+        given
+    })
+}
+
+/// `PATCH /v1/apps/{id}`: null removes `uid` and `throttle_rate_per_s` and empties `metadata`.
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = in_path(context, request)?;
     let mut object = request.object()?;
@@ -117,15 +139,16 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         true => object.required("name", &mut field_errors, read_name),
         false => None,
     };
-    let uid = object.has("uid").then(|| {
-        let given = object.optional("uid", &mut field_errors, read_uid);
-        object.take_any("uid");
-        given
-    });
+    let change = AppChange {
+        name,
+        uid: patched(&mut object, "uid", &mut field_errors, read_uid::<App>),
+        metadata: patched(&mut object, "metadata", &mut field_errors, read_metadata).map(Option::unwrap_or_default),
+        throttle_rate_per_s: patched(&mut object, "throttle_rate_per_s", &mut field_errors, webhook_form::read_rate),
+    };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
     let default = is_default(&context.registry, &app);
-    let write_request = request.write(StateCommand::UpdateApp { id: app.id, name, uid })?;
+    let write_request = request.write(StateCommand::UpdateApp { id: app.id, change })?;
     Ok(Step::apply(write_request, move |applied| shown(StatusCode::OK, applied, default)))
 }
 

@@ -59,6 +59,8 @@ pub struct AttemptView<'a> {
     response_headers: Map<String, Value>,
     /// As text, cut at 16 KiB.
     response_body: Option<&'a str>,
+    /// When the headers and the body of the response were erased on request.
+    response_erased_at: Option<Time>,
     /// In milliseconds; null for a phase that did not occur.
     timings_ms: Timings,
     /// Why it failed, in words. Null if it succeeded.
@@ -72,7 +74,7 @@ pub struct AttemptView<'a> {
 pub struct TestAttemptView<'a>(#[schemars(schema_with = "AttemptView::json_schema")] AttemptView<'a>);
 
 fn without_ids(schema: &mut Schema) {
-    for name in ["id", "delivery_id", "event_id", "retry_of", "next_attempt_at"] {
+    for name in ["id", "delivery_id", "event_id", "retry_of", "next_attempt_at", "response_erased_at"] {
         schema.ensure_object()["properties"][name] = json!({ "type": "null" });
     }
 }
@@ -85,6 +87,7 @@ impl<'a> AttemptView<'a> {
             event_id: Some(attempt.event_id),
             retry_of: attempt.retry_of,
             next_attempt_at: attempt.next_attempt_at,
+            response_erased_at: attempt.response_erased_at,
             ..AttemptView::without_ids(attempt.webhook_id, &attempt.made)
         }
     }
@@ -117,6 +120,7 @@ impl<'a> AttemptView<'a> {
             request_headers: headers(&made.request_headers),
             response_headers: headers(&made.response_headers),
             response_body: made.response_body.as_deref(),
+            response_erased_at: None,
             timings_ms: made.timings,
             reason: Failure::of_attempt(made).as_ref().map(diagnosis::of_failure),
         }

@@ -243,6 +243,7 @@ fn assemble(
     EventInput {
         app: None,
         occurred_at,
+        only: None,
         data,
         attributes: EventAttributes {
             event_type,

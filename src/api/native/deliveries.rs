@@ -40,6 +40,8 @@ pub struct DeliveryView<'a> {
     completed_at: Option<Time>,
     /// The final delivery that this one repeats.
     replay_of: Option<DeliveryId>,
+    /// Whether the event was sent to the webhook by hand: one attempt without retries.
+    resend: bool,
     #[schemars(range(min = 100, max = 999))]
     last_status_code: Option<u16>,
     last_outcome: Option<AttemptOutcome>,
@@ -65,6 +67,7 @@ impl<'a> DeliveryView<'a> {
             first_attempt_at: delivery.first_attempt_at,
             completed_at: delivery.completed_at,
             replay_of: delivery.replay_of,
+            resend: delivery.resend,
             last_status_code: delivery.last_status_code,
             last_outcome: delivery.last_outcome,
             last_error: delivery.last_error.as_deref(),
@@ -79,10 +82,10 @@ impl<'a> DeliveryView<'a> {
 #[schemars(rename = "RetriedDelivery")]
 pub struct RetriedView<'a> {
     #[serde(flatten)]
-    delivery: DeliveryView<'a>,
+    pub delivery: DeliveryView<'a>,
     /// Why the delivery does not go now; null if it goes at once. An open circuit lets one request through, for the delivery
     /// that is due first.
-    waiting_for: Option<WaitingForView>,
+    pub waiting_for: Option<WaitingForView>,
 }
 
 pub const WEBHOOK_ID: Param = Param::new("webhook_id", ParamValues::Id, "Only of this webhook.");

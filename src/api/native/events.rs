@@ -21,11 +21,12 @@ use crate::model::{Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::hold::{self, HoldReason};
 use crate::rules::{circuit, patterns};
-use crate::store::{DeliveryQuery, EventName, EventQuery, Page, PartitionCommand, Receipt};
+use crate::store::{DeliveryQuery, EventName, EventQuery, Page, PartitionCommand, Receipt, TenantScope};
 
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
 use super::publish::PublishView;
+use super::webhooks;
 use super::webhooks::APP_ID;
 
 /// `event_id` as a filter. The parameter of the same name in lists of deliveries is the id of an event.
@@ -83,10 +84,17 @@ impl<'a> WholeEvent<'a> {
     }
 }
 
-/// The event in the path, or 404.
-fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Event, ApiError> {
-    let id: EventId = request.id("event")?;
-    context.store.event(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("event"))
+/// The event in the path, by its id or by its `event_id` in the key's app, or 404.
+pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Event, ApiError> {
+    let (tenant, name) = (request.tenant(), request.path.get("id"));
+    let found = match name.parse::<EventId>() {
+        Ok(id) => context.store.event(tenant, id, context.now)?,
+        Err(_) => {
+            let app = Some(webhooks::own_app(&context.registry, tenant)?);
+            context.store.event_by_event_id(TenantScope { app, ..tenant }, name, context.now)?
+        }
+    };
+    found.ok_or_else(|| ApiError::not_found("event"))
 }
 
 /// A page of events.

@@ -42,7 +42,7 @@ pub struct FeedView<'a> {
 /// Answers at once if there are deliveries or no wait was requested. Otherwise the handler runs again after
 /// `Step::Wait`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, request)?;
+    let webhook = webhooks::in_path_by_id(context, request)?;
     let position = request.query.cursor(CursorKind::Feed)?;
     let wait_s = request.query.number_or_default(&WAIT_S)?;
     let limit = request.query.limit()?;

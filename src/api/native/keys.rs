@@ -6,22 +6,27 @@
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::doc::schema::extends;
 use crate::api::error::{ApiError, FieldError};
-use crate::api::fields::{self, FieldErrors};
+use crate::api::fields::{self, FieldErrors, FieldResult};
 use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{ApiKey, AppId, KeyId, MakerRate, Scope, Time};
+use crate::rules::patterns::{self, TYPE_BYTES_MAX};
 use crate::store::{NewKey, Receipt, StateCommand, TenantScope};
 
 use super::publish::{AppLookup, app};
 use super::{apps, page, webhook_form};
+
+/// Maximum feature flags of a key or an event type.
+pub const FEATURE_FLAGS_MAX: usize = 100;
 
 /// Maximum keys with a rate that made a key, each made by the next.
 const MAKERS_MAX: usize = 8;
@@ -39,6 +44,8 @@ pub struct KeyView<'a> {
     expires_at: Option<Time>,
     #[schemars(range(min = RATE_PER_S_MIN, max = RATE_PER_S_MAX))]
     rate_per_s: Option<f64>,
+    /// With a key of one app they choose the registered event types that it is shown.
+    feature_flags: &'a [String],
 }
 
 /// A new API key, this once with its text.
@@ -61,7 +68,17 @@ impl<'a> KeyView<'a> {
             created_at: key.created_at,
             expires_at: key.expires_at,
             rate_per_s: key.rate_per_s,
+            feature_flags: &key.feature_flags,
         }
+    }
+}
+
+/// Reads the name of a feature flag.
+pub fn read_flag(raw: &RawValue) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match patterns::is_type(&text) {
+        true => Ok(text),
+        false => Err(format!("must be 1 to {TYPE_BYTES_MAX} of a-z, A-Z, 0-9, '_', '.', '-'")),
     }
 }
 
@@ -92,6 +109,8 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     scopes.dedup();
     let expires_at = object.optional("expires_at", &mut field_errors, fields::time);
     let rate_per_s = object.optional("rate_per_s", &mut field_errors, webhook_form::read_rate);
+    let feature_flags = object.strings("feature_flags", &mut field_errors, FEATURE_FLAGS_MAX, read_flag);
+    let feature_flags = feature_flags.unwrap_or_default();
     object.finish(&mut field_errors);
     if scopes.is_empty() && field_errors.is_empty() {
         field_errors.push(FieldError::new("/scopes", "must have at least one item"));
@@ -100,6 +119,11 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     if let Some(scope) = scopes.iter().find(|scope| !request.may(**scope)) {
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
         return Err(ApiError::forbidden("scope_missing", detail));
+    }
+    let own = &request.principal.key;
+    if let Some(flag) = feature_flags.iter().find(|flag| own.app_id.is_some() && !own.feature_flags.contains(flag)) {
+        let detail = format!("a key of one app cannot give the feature flag {flag}, which it does not have");
+        return Err(ApiError::forbidden("feature_flag_missing", detail));
     }
     let limits = limits(&request.principal.key, expires_at, rate_per_s)?;
     let text = key_text(context.draw());
@@ -112,6 +136,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         rate_per_s: limits.rate_per_s,
         installation: false,
         makers: limits.makers,
+        feature_flags,
     };
     let write_request = request.write_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
@@ -126,14 +151,14 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 }
 
 /// The limits of a new key.
-struct NewKeyLimits {
-    expires_at: Option<Time>,
-    rate_per_s: Option<f64>,
-    makers: Vec<MakerRate>,
+pub struct NewKeyLimits {
+    pub expires_at: Option<Time>,
+    pub rate_per_s: Option<f64>,
+    pub makers: Vec<MakerRate>,
 }
 
 /// The limits that a key gives to one that it makes: its own, unless lower ones are asked for.
-fn limits(maker: &ApiKey, expires_at: Option<Time>, rate_per_s: Option<f64>) -> Result<NewKeyLimits, ApiError> {
+pub fn limits(maker: &ApiKey, expires_at: Option<Time>, rate_per_s: Option<f64>) -> Result<NewKeyLimits, ApiError> {
     let mut field_errors = FieldErrors::new();
     if let (Some(end), Some(asked)) = (maker.expires_at, expires_at)
         && asked > end

@@ -1,5 +1,6 @@
 //! The native API (api.md): its routes, in the order of section 3, and its error envelope.
 
+mod acting;
 pub mod apps;
 pub mod attempt_request;
 pub mod attempt_stream;
@@ -16,8 +17,10 @@ pub mod keys;
 pub mod meta;
 mod observing;
 pub mod organizations;
+pub mod owned;
 pub mod page;
 pub mod publish;
+pub mod registered_types;
 pub mod replays;
 pub mod routes;
 pub mod stats;

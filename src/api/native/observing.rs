@@ -50,7 +50,7 @@ pub const EVENT_TYPES: Route = get(
     doc(
         "listEventTypes",
         "events",
-        "List the event types that were seen within the retention, with counts of 24 hours",
+        "List the event types that were seen within the retention, with counts of 24 hours, and the registered ones",
         &[ok::<event_types::EventTypeListView>("By name.")],
     ),
 )

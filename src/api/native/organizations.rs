@@ -73,6 +73,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         rate_per_s: None,
         installation: false,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     };
     let command = StateCommand::CreateOrganization { name: name.unwrap_or_default(), key };
     let write_request = request.write_secret(command, Some(text.clone().into()))?;

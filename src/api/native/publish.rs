@@ -154,17 +154,17 @@ fn read_event(
         field_errors.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(field_errors);
-    Ok(EventInput { app, occurred_at, data, attributes })
+    Ok(EventInput { app, occurred_at, only: None, data, attributes })
 }
 
 /// An event type that a producer may use. `postrider.*` is reserved for the daemon.
-pub(super) fn read_type(raw: &RawValue) -> FieldResult<String> {
+pub fn read_type(raw: &RawValue) -> FieldResult<String> {
     judge_type(fields::text(raw)?)
 }
 
 pub(super) fn judge_type(text: String) -> FieldResult<String> {
     if !patterns::is_type(&text) {
-        return Err("must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
+        return Err("must be 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
     }
     if patterns::is_system(&text) {
         return Err("must not begin with postrider.: those are made by Postrider itself".to_owned());

@@ -4,6 +4,7 @@ use crate::api::auth;
 use crate::api::cursor::CursorKind;
 use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, html_page, ok};
+use crate::api::limits::EVENT_ID_CHARS_MAX;
 use crate::api::media::BodyRule;
 use crate::api::params::{
     DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE, TO, WAITING_CURSOR,
@@ -20,16 +21,38 @@ use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::APP_ID;
 use super::{
-    apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
-    organizations, publish, replays, stats, stats_series, test_send, waiting, webhook_list, webhook_view, webhooks,
+    acting, apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
+    organizations, publish, stats, stats_series, test_send, waiting, webhook_list, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
+const WEBHOOK: Param = Param::new("id", ParamValues::AppName, "The webhook's id, or its `uid` in the key's app.");
+const EVENT_NAME: ParamValues = ParamValues::Text { chars_max: Some(EVENT_ID_CHARS_MAX) };
+const EVENT: Param = Param::new("id", EVENT_NAME, "The event's id, or its `event_id` in the key's app.");
 const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
 const LISTED: &str = "Newest first; with `status=failed` those that ended last come first.";
 
+/// Whether a path begins with `start`.
+const fn begins(path: &str, start: &str) -> bool {
+    let (path, start) = (path.as_bytes(), start.as_bytes());
+    let mut at = 0;
+    while at < start.len() {
+        if at == path.len() || path[at] != start[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 /// The parameters of a native path: none, or the `id` of an object.
 const fn segments_of(path: &str) -> &'static [Param] {
+    if begins(path, "/v1/webhooks/{") {
+        return &[WEBHOOK];
+    }
+    if begins(path, "/v1/events/{") {
+        return &[EVENT];
+    }
     let text = path.as_bytes();
     let mut at = 0;
     while at < text.len() && text[at] != b'{' {
@@ -42,15 +65,19 @@ pub(super) const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) 
     Route::new(RouteMethod::Get, path, access, BodyRule::None, doc).with_segments(segments_of(path))
 }
 
-const fn post(path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
+pub(super) const fn post(path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
     Route::new(RouteMethod::Post, path, access, body, doc).with_segments(segments_of(path))
 }
 
-const fn patch(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+pub(super) const fn put(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Put, path, access, BodyRule::Json, doc).with_segments(segments_of(path))
+}
+
+pub(super) const fn patch(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
     Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch, doc).with_segments(segments_of(path))
 }
 
-const fn delete(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+pub(super) const fn delete(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
     Route::new(RouteMethod::Delete, path, access, BodyRule::None, doc).with_segments(segments_of(path))
 }
 
@@ -239,39 +266,10 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
-    post(
-        "/v1/replays",
-        Needs(Scope::EventsWrite, replays::create),
-        BodyRule::Json,
-        doc(
-            "createReplay",
-            "replays",
-            "Send past events again",
-            &[
-                answer::<replays::JobView>(202, "The job runs."),
-                ok::<replays::MatchedView>("A dry run: how many events it would be."),
-            ],
-        )
-        .takes("NewReplay"),
-    ),
-    get(
-        "/v1/replays",
-        Needs(Scope::EventsWrite, replays::list),
-        doc("listReplays", "replays", "List replays", &[ok::<ListView<replays::JobView>>("Newest first.")]),
-    )
-    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]),
-    get(
-        "/v1/replays/{id}",
-        Needs(Scope::EventsWrite, replays::read),
-        doc("getReplay", "replays", "Read a replay", &[ok::<replays::JobView>("The job as it stands.")]),
-    ),
-    post(
-        "/v1/replays/{id}/cancel",
-        Needs(Scope::EventsWrite, replays::cancel),
-        BodyRule::OptionalJson,
-        doc("cancelReplay", "replays", "Stop a replay", &[ok::<replays::JobView>("The cancelled job.")])
-            .takes("Nothing"),
-    ),
+    acting::CREATE_REPLAY,
+    acting::LIST_REPLAYS,
+    acting::READ_REPLAY,
+    acting::CANCEL_REPLAY,
     get(
         "/v1/webhooks/{id}/feed",
         Needs(Scope::EventsRead, feed::read),
@@ -283,6 +281,8 @@ pub static ROUTES: &[Route] = &[
         ),
     )
     .with_query(&[cursor(CursorKind::Feed), LIMIT, WAIT_S])
+    // The daemon subscribes to the feed before it knows the caller.
+    .with_segments(&[ID])
     .waits("id"),
     get(
         "/v1/webhooks/{id}/public-keys",
@@ -374,7 +374,7 @@ pub static ROUTES: &[Route] = &[
     .with_query(attempts::FILTERS),
     post(
         "/v1/deliveries/{id}/retry",
-        Needs(Scope::EventsWrite, deliveries::retry),
+        Needs(Scope::DeliveriesRetry, deliveries::retry),
         BodyRule::OptionalJson,
         doc(
             "retryDelivery",
@@ -386,7 +386,7 @@ pub static ROUTES: &[Route] = &[
     ),
     post(
         "/v1/deliveries/retry",
-        Needs(Scope::EventsWrite, bulk_retry::retry),
+        Needs(Scope::DeliveriesRetry, bulk_retry::retry),
         BodyRule::Json,
         doc(
             "retryDeliveries",
@@ -409,6 +409,13 @@ pub static ROUTES: &[Route] = &[
         .takes("Nothing"),
     ),
     observing::EVENT_TYPES,
+    acting::CREATE_EVENT_TYPE,
+    acting::READ_EVENT_TYPE,
+    acting::PUT_EVENT_TYPE,
+    acting::PATCH_EVENT_TYPE,
+    acting::DELETE_EVENT_TYPE,
+    acting::RESEND,
+    acting::ERASE_RESPONSE,
     observing::ATTEMPTS,
     observing::ATTEMPT_REQUEST,
     get(

@@ -21,7 +21,7 @@ use crate::rules::{diagnosis, hold};
 use super::waiting_for::WaitingForView;
 use super::webhook_form::{self as form, FormField};
 use super::webhook_live::WebhookLive;
-use super::{webhook_schema as schema, webhook_text as texts};
+use super::{owned, webhook_schema as schema, webhook_text as texts};
 use FlagValue::{Boolean, Choice, Json, Number, Text, Texts, Whole};
 
 /// One member of a webhook's JSON form.
@@ -326,7 +326,7 @@ pub static FIELDS: &[WebhookField] = &[
         &[flag(
             "signature",
             "SCHEME",
-            FlagValue::NoneOrTexts(&["none", "standard", "ed25519", "dfns", "sent"]),
+            FlagValue::NoneOrTexts(&["none", "standard", "ed25519", "dfns", "sent", "svix"]),
             "none, or one or several schemes; comma-separated",
         )],
     ),
@@ -377,7 +377,7 @@ pub static FIELDS: &[WebhookField] = &[
                 "retry-schedule",
                 "SCHEDULE",
                 FlagValue::WordOrSeconds,
-                "Waits between attempts (5s,5m,2h), or standard, dfns, sent, everlytic, none",
+                "Waits between attempts (5s,5m,2h), or standard, dfns, sent, everlytic, svix, none",
             )],
         )
         .given_as(schema::retry_schedule),
@@ -414,6 +414,16 @@ pub static FIELDS: &[WebhookField] = &[
             flag("disable-after", "DURATION", FlagValue::Seconds, "Disable after this long without a success; 0 never"),
         )],
     ),
+    field("uid", schema::uid, |webhook, _| text(&webhook.uid)).or_null().read_by(
+        |webhook, field| webhook.uid = field.optional(owned::read_uid::<Webhook>),
+        &[flag("uid", "UID", Text, "Your own name for it, unique in the app; usable in place of the id")],
+    ),
+    field("metadata", owned::metadata_schema, |webhook, _| text(&webhook.metadata))
+        .read_by(
+            |webhook, field| webhook.metadata = field.optional(owned::read_metadata).unwrap_or_default(),
+            &[flag("metadata", "JSON", Json, "Your own data, an object of strings, as JSON, @FILE or -")],
+        )
+        .patched_as(owned::metadata_patch),
     field("consecutive_failures", count, |_, live| text(live.state.consecutive_failures)),
     field("last_attempt_at", time, |_, live| text(live.state.last_attempt_at)).or_null(),
     field("last_success_at", time, |_, live| text(live.state.last_success_at)).or_null(),

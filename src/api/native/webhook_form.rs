@@ -26,11 +26,12 @@ use crate::rules::{patterns, signing};
 use super::publish::read_channel;
 
 /// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (api.md section 5).
-pub const SCHEDULES: [(&str, &[u32]); 5] = [
+pub const SCHEDULES: [(&str, &[u32]); 6] = [
     ("standard", &[5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]),
     ("dfns", &[60, 660, 6_480, 79_200]),
     ("sent", &[60, 120, 240]),
     ("everlytic", &[300; 864]),
+    ("svix", &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]),
     ("none", &[]),
 ];
 
@@ -189,7 +190,7 @@ fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<S
 }
 
 /// A header's name (RFC 9110 section 5.6.2) that is not reserved for the sender itself.
-fn judge_header_name(name: String) -> FieldResult<String> {
+pub fn judge_header_name(name: String) -> FieldResult<String> {
     let lower = name.to_ascii_lowercase();
     if HeaderName::from_bytes(lower.as_bytes()).is_err() {
         return Err("must be a header name: letters, digits and !#$%&'*+-.^_`|~".to_owned());
@@ -201,7 +202,7 @@ fn judge_header_name(name: String) -> FieldResult<String> {
 }
 
 /// Visible ASCII, spaces and tabs, without spaces or tabs at the ends (RFC 9110 section 5.5).
-fn read_header_value(raw: &RawValue) -> FieldResult<String> {
+pub fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
     match fits && text.is_ascii() && HeaderValue::from_str(&text).is_ok() {
@@ -281,17 +282,19 @@ pub fn read_signature(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
 
 fn read_schemes(raw: &RawValue, at: &str, field_errors: &mut FieldErrors) -> Vec<SignatureScheme> {
     let mut schemes = Vec::new();
-    match fields::elements(raw, 4) {
+    match fields::elements(raw, 5) {
         Ok(items) if !items.is_empty() => {
             for (number, item) in items.into_iter().enumerate() {
-                let read = fields::choice(item, "standard, ed25519, dfns or sent");
+                let read = fields::choice(item, "standard, ed25519, dfns, sent or svix");
                 match read.and_then(|scheme| repeated(&schemes, scheme)) {
                     Ok(scheme) => schemes.push(scheme),
                     Err(detail) => field_errors.push(FieldError::new(format!("{at}/{number}"), detail)),
                 }
             }
         }
-        _ => field_errors.push(FieldError::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
+        _ => {
+            field_errors.push(FieldError::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent, svix"))
+        }
     }
     schemes
 }
@@ -326,7 +329,7 @@ pub fn read_schedule(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
 fn schedule_of(raw: &RawValue, at: &str, field_errors: &mut FieldErrors) -> Vec<u32> {
     if let Ok(name) = fields::text(raw) {
         let Some((_, steps)) = SCHEDULES.iter().find(|(known, _)| *known == name) else {
-            let detail = "must be standard, dfns, sent, everlytic or none, or a list of seconds";
+            let detail = "must be standard, dfns, sent, everlytic, svix or none, or a list of seconds";
             field_errors.push(FieldError::new(at, detail));
             return Vec::new();
         };
@@ -364,6 +367,11 @@ pub fn finish(webhook: &mut Webhook, field_errors: &mut FieldErrors) {
     if webhook.name.is_empty() {
         webhook.name = host_of(&webhook.url).chars().take(NAME_CHARS_MAX).collect();
     }
+    let two_ids = [SignatureScheme::Standard, SignatureScheme::Ed25519];
+    if webhook.signature.contains(&SignatureScheme::Svix) && webhook.signature.iter().any(|s| two_ids.contains(s)) {
+        let detail = "must not have svix beside standard or ed25519: each would state another id of the event";
+        field_errors.push(FieldError::new("/signature", detail));
+    }
     if webhook.encrypted && matches!(webhook.method, WebhookMethod::Get | WebhookMethod::Delete) {
         field_errors.push(FieldError::new(
             "/encrypted",
@@ -380,12 +388,12 @@ pub fn finish(webhook: &mut Webhook, field_errors: &mut FieldErrors) {
     }
 }
 
-/// A signing secret: `whsec_` and base64 of 24 to 64 bytes.
+/// A signing secret: `whsec_` and base64 of 24 to 75 bytes.
 pub fn read_secret(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     match signing::parse_secret(&text) {
         Ok(_) => Ok(text),
-        Err(bad) => Err(format!("must be whsec_ and base64 of 24 to 64 bytes: {bad}")),
+        Err(bad) => Err(format!("must be whsec_ and base64 of 24 to 75 bytes: {bad}")),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::rules::hold::HoldReason;
 use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
 
+use super::owned;
 use super::webhook_form::SCHEDULES;
 
 /// The components of webhooks' forms, without the forms themselves.
@@ -115,6 +116,10 @@ pub fn retry_schedule() -> Value {
     about(json!({ "anyOf": [seconds, choice(&names)] }), "Seconds after the attempt before, or the name of a schedule.")
 }
 
+pub fn uid() -> Value {
+    owned::uid_schema("Your own name for the webhook, unique in its app; not of the form of a UUID.")
+}
+
 pub fn ordered() -> Value {
     json!({ "anyOf": [choice(&["key"]), boolean()] })
 }
@@ -182,8 +187,12 @@ pub fn auth_parts() -> Value {
 }
 
 pub fn signature() -> Value {
-    let schemes = choice(&["standard", "ed25519", "dfns", "sent"]);
-    let list = json!({ "type": "array", "items": schemes, "minItems": 1, "uniqueItems": true });
+    let schemes = choice(&["standard", "ed25519", "dfns", "sent", "svix"]);
+    // Svix's scheme states another id than the two of Standard Webhooks.
+    let two_ids = json!({ "allOf": [
+        { "contains": { "const": "svix" } }, { "contains": { "enum": ["standard", "ed25519"] } },
+    ] });
+    let list = json!({ "type": "array", "items": schemes, "minItems": 1, "uniqueItems": true, "not": two_ids });
     json!({ "anyOf": [choice(&["none"]), list] })
 }
 

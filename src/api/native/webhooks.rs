@@ -34,8 +34,14 @@ pub const APP_ID: Param = Param::new("app_id", ParamValues::AppName, "Only of th
 pub const WEBHOOK_STATUS: Param =
     Param::new("status", ParamValues::OneOf("WebhookStatus"), "Only webhooks of this status.");
 
-/// The webhook in the path, or 404.
+/// The webhook in the path, by its id or by its `uid` in the key's app, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+    let found = context.registry.webhook_named(request.tenant(), request.path.get("id"));
+    found.cloned().ok_or_else(|| ApiError::not_found("webhook"))
+}
+
+/// The webhook in the path, by its id only, or 404.
+pub fn in_path_by_id(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let id: WebhookId = request.id("webhook")?;
     context.registry.webhook(request.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
 }

@@ -3,6 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX, STATUS_CODES_MAX};
+use crate::api::native::keys::FEATURE_FLAGS_MAX;
+use crate::api::native::owned::{self, metadata_schema};
+use crate::api::native::registered_types;
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
 use crate::model::{AttemptOutcome, Scope, StatusCodes};
@@ -19,12 +22,12 @@ pub fn schemas() -> Map<String, Value> {
         ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
         ("DeliveryIds", form(&["ids"], [("ids", delivery_ids())])),
         ("NewReplay", new_replay()),
-        ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
-        (
-            "AppPatch",
-            json!({ "type": "object", "properties": { "name": name(), "uid": nullable(uid()) }, "additionalProperties": false }),
-        ),
+        ("NewApp", new_app()),
+        ("AppPatch", app_patch()),
         ("NewKey", new_key()),
+        ("Resend", form(&["webhook_id"], [("webhook_id", about(app_name(), "The webhook's id or its `uid`."))])),
+        ("NewEventType", new_event_type()),
+        ("EventTypeMembers", form(&[], registered_types::member_schemas())),
         ("NewOrganization", form(&["name"], [("name", name())])),
         ("Nothing", form(&[], [])),
     ];
@@ -33,14 +36,38 @@ pub fn schemas() -> Map<String, Value> {
     all
 }
 
+fn new_event_type() -> Value {
+    let mut schema = form(&["type"], registered_types::member_schemas());
+    schema["properties"]["type"] = event_type();
+    schema
+}
+
 fn name() -> Value {
     line(1, NAME_CHARS_MAX)
 }
 
 fn uid() -> Value {
-    let mut schema = about(app_name(), "The caller's own name for the app; not of the form of a UUID.");
-    schema["not"] = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
-    schema
+    owned::uid_schema("The caller's own name for the app; not of the form of a UUID.")
+}
+
+fn throttle() -> Value {
+    about(rate(), "Requests a second to all webhooks of the app together.")
+}
+
+fn new_app() -> Value {
+    let members =
+        [("name", name()), ("uid", uid()), ("metadata", metadata_schema()), ("throttle_rate_per_s", throttle())];
+    form(&["name"], members)
+}
+
+fn app_patch() -> Value {
+    let members = json!({
+        "name": name(),
+        "uid": nullable(uid()),
+        "metadata": nullable(metadata_schema()),
+        "throttle_rate_per_s": nullable(throttle()),
+    });
+    json!({ "type": "object", "properties": members, "additionalProperties": false })
 }
 
 fn new_replay() -> Value {
@@ -110,6 +137,13 @@ fn new_key() -> Value {
             ("app_id", about(app_name(), "Confines the key to an app.")),
             ("expires_at", time()),
             ("rate_per_s", rate()),
+            (
+                "feature_flags",
+                about(
+                    items(event_type(), FEATURE_FLAGS_MAX),
+                    "With a key of one app they choose the registered event types that it is shown.",
+                ),
+            ),
         ],
     )
 }

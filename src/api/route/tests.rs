@@ -55,6 +55,7 @@ fn registry() -> Registry {
             rate_per_s: None,
             installation: false,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         });
     }
     registry

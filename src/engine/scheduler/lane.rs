@@ -38,7 +38,7 @@ const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
 /// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
-const RATE_CATCH_UP_MS: f64 = 20.0;
+pub const RATE_CATCH_UP_MS: f64 = 20.0;
 
 pub struct Lane {
     pub app: AppId,

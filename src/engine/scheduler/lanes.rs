@@ -19,6 +19,7 @@ use crate::engine::handshake::Grant;
 use crate::engine::scheduler::groups::{GroupTable, RequestGroups};
 use crate::engine::scheduler::in_flight::InFlightCounts;
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
+use crate::engine::scheduler::throttle::AppThrottles;
 
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
@@ -35,6 +36,7 @@ pub struct Lanes {
     in_flight_max: usize,
     in_flight_counts: Arc<InFlightCounts>,
     groups: GroupTable,
+    throttles: AppThrottles,
     /// Lanes that may send and lack a share of the slots. They are looked at again once requests have ended, and after
     /// `PARKED_MS`.
     parked: Vec<WebhookId>,
@@ -90,6 +92,7 @@ impl Lanes {
             in_flight_max,
             in_flight_counts,
             groups: GroupTable::default(),
+            throttles: AppThrottles::default(),
             parked: Vec::new(),
             parked_until: None,
             ended: 0,
@@ -146,6 +149,9 @@ impl Lanes {
 
     fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
         if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhook_by_id(id)) {
+            if let Some(app) = registry.app_by_id(webhook.app_id) {
+                self.throttles.learn(app);
+            }
             let groups = self.groups.of(webhook);
             let mut lane = Lane::new(webhook.clone(), state(id), groups);
             lane.in_flight_count = self.in_flight_counts.begin(id);
@@ -155,6 +161,7 @@ impl Lanes {
 
     /// Reloads the configurations. The lane of a removed webhook is dropped once it has no delivery in flight.
     fn reload(&mut self, registry: &Registry, now: Time) {
+        self.ring.extend(self.throttles.reload(registry));
         let lanes: Vec<(WebhookId, Arc<Webhook>)> =
             self.lanes.iter().map(|(id, lane)| (*id, lane.webhook.clone())).collect();
         for (id, was) in lanes {
@@ -219,8 +226,14 @@ impl Lanes {
     /// The next delivery to be sent, if one may be.
     pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
         self.look_at_parked(now);
+        while let Some(app) = self.throttles.awake(now) {
+            self.ring.push_back(app);
+        }
         while self.outstanding.len() < self.in_flight_max {
             let app = self.ring.pop_front()?;
+            if self.of_app.contains_key(&app) && self.throttles.rests(app, now) {
+                continue;
+            }
             let Some(turns) = self.of_app.get_mut(&app) else { continue };
             let Some(id) = turns.pop_front() else { continue };
             let Some(lane) = self.lanes.get_mut(&id) else {
@@ -245,6 +258,7 @@ impl Lanes {
                 self.settle(id, now);
             }
             if let Some(dispatch) = taken {
+                self.throttles.sent(app, now);
                 groups.iter().for_each(|group| group.dispatched());
                 self.outstanding
                     .insert(dispatch.delivery_id, OutstandingDelivery { webhook: id, groups: Some(groups) });
@@ -267,6 +281,7 @@ impl Lanes {
     pub fn stop(&mut self) {
         self.parked.clear();
         self.parked_until = None;
+        self.throttles.wake_all();
     }
 
     /// Returns parked lanes to the ring if slots may be free for them.
@@ -364,7 +379,8 @@ impl Lanes {
         if !self.are_many() {
             return 0;
         }
-        self.lanes.values().filter(|lane| lane.answers_within(cpu_bound_us, now)).map(|lane| lane.backlog(now)).sum()
+        let is_counted = |lane: &&Lane| lane.answers_within(cpu_bound_us, now) && !self.throttles.has_rate(lane.app);
+        self.lanes.values().filter(is_counted).map(|lane| lane.backlog(now)).sum()
     }
 
     /// Wakes the lanes whose timer fired.
@@ -382,13 +398,15 @@ impl Lanes {
     /// The clock was set back: timers that were set before are forgotten, and every lane sets its own anew.
     pub fn set_back(&mut self, now: Time) {
         self.timers.clear();
+        self.ring.extend(self.throttles.wake_all());
         let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
         ids.into_iter().for_each(|id| self.change(id, now, |lane| lane.set_back(now)));
     }
 
     /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Time> {
-        self.timers.peek().map(|Reverse((time, _))| *time).into_iter().chain(self.parked_until).min()
+        let of_lanes = self.timers.peek().map(|Reverse((time, _))| *time);
+        of_lanes.into_iter().chain(self.parked_until).chain(self.throttles.next_timer()).min()
     }
 
     /// Dispatched deliveries whose outcome is not durable.

@@ -10,6 +10,7 @@ mod in_flight;
 mod lane;
 mod lanes;
 mod saturation;
+mod throttle;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -336,7 +337,7 @@ impl Scheduler {
         {
             return Ok(compiled.clone());
         }
-        let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let compiled = self.deliverer.compile(webhook, now);
         self.compiled.insert(webhook.id, compiled.clone());
         compiled
     }

@@ -52,6 +52,7 @@ pub(in crate::engine) async fn exchange(
         host: &request.target.origin.host_header,
         is_absolute: proxy.is_some(),
         headers: &request.headers,
+        spellings: &request.spellings,
         proxy_authorization: proxy.and_then(DeliveryProxy::authorization),
         body_bytes: request.body.len(),
     };

@@ -65,6 +65,9 @@ pub struct OutboundRequest {
     pub target: SendTarget,
     /// Headers in the order to send them. Names may repeat. Without `host` and framing headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The spellings of header names that are not sent in lower case. Names have no case (RFC 9110 section 5.1), and some
+    /// receivers compare it all the same.
+    pub spellings: Arc<[(HeaderName, String)]>,
     pub body: Bytes,
     /// Deadline of the whole attempt, from its start to the last byte read of the response.
     pub timeout: Duration,

@@ -1,8 +1,6 @@
 //! Creates, changes and removes apps. An app is removed with its webhooks and its keys.
 
-use std::sync::Arc;
-
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::App;
 use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
@@ -12,21 +10,22 @@ use crate::store::apply::ApplyResult;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
-use crate::store::command::{Caller, Receipt, Rejection};
+use crate::store::command::{AppChange, AppSettings, Caller, Receipt, Rejection};
 
 impl StateBatch<'_> {
-    pub(super) fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> ApplyResult<Receipt> {
+    pub(super) fn create_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
-        self.check_uid(by.tenant.org, uid, None)?;
+        self.check_uid(by.tenant.org, new.uid.as_deref(), None)?;
         let now = self.inputs.now;
-        let uid = uid.map(str::to_owned);
         let app = App {
             id: self.inputs.id(),
             org_id: by.tenant.org,
-            name: name.to_owned(),
-            uid,
+            name: new.name.clone(),
+            uid: new.uid.clone(),
             created_at: now,
             updated_at: now,
+            metadata: new.metadata.clone(),
+            throttle_rate_per_s: new.throttle_rate_per_s,
         };
         self.put_app(&app);
         self.note(
@@ -34,14 +33,14 @@ impl StateBatch<'_> {
             AuditSubject::app(&app),
             "app.create",
             &app.id.to_string(),
-            json!({ "name": name, "uid": app.uid }),
+            json!({ "name": app.name, "uid": app.uid }),
         );
         Ok(Receipt::App(app))
     }
 
     fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
-        let taken = |app: &&Arc<App>| app.org_id == org && app.uid.as_deref() == uid && Some(app.id) != own;
-        if uid.is_some() && self.registry.apps.values().any(|app| taken(&app)) {
+        let holder = uid.and_then(|uid| self.registry.app_by_uid(org, uid));
+        if holder.is_some_and(|app| Some(app.id) != own) {
             return Err(conflict("uid_taken", "another app has this uid"));
         }
         Ok(())
@@ -53,24 +52,24 @@ impl StateBatch<'_> {
         self.effects.registry_changed = true;
     }
 
-    pub(super) fn update_app(
-        &mut self,
-        by: Option<&Caller>,
-        id: AppId,
-        name: Option<&str>,
-        uid: Option<&Option<String>>,
-    ) -> ApplyResult<Receipt> {
+    pub(super) fn update_app(&mut self, by: Option<&Caller>, id: AppId, change: &AppChange) -> ApplyResult<Receipt> {
         let mut app = self.app_within(by, id)?;
-        if let Some(uid) = uid {
+        if let Some(uid) = &change.uid {
             self.check_uid(app.org_id, uid.as_deref(), Some(id))?;
             app.uid.clone_from(uid);
         }
-        if let Some(name) = name {
-            app.name = name.to_owned();
+        if let Some(name) = &change.name {
+            app.name.clone_from(name);
+        }
+        if let Some(metadata) = &change.metadata {
+            app.metadata.clone_from(metadata);
+        }
+        if let Some(rate) = change.throttle_rate_per_s {
+            app.throttle_rate_per_s = rate;
         }
         app.updated_at = self.inputs.now;
         self.put_app(&app);
-        self.note(by, AuditSubject::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
+        self.note(by, AuditSubject::app(&app), "app.update", &id.to_string(), change_of(change));
         Ok(Receipt::App(app))
     }
 
@@ -102,4 +101,16 @@ impl StateBatch<'_> {
         };
         Ok(App::clone(found.ok_or(Rejection::NotFound("app"))?))
     }
+}
+
+/// What a change of an app sets, for the audit. Metadata may be personal, so only its being set is told.
+fn change_of(change: &AppChange) -> Value {
+    let mut told = json!({ "name": change.name, "uid": change.uid });
+    if change.metadata.is_some() {
+        told["metadata"] = json!("set");
+    }
+    if let Some(rate) = change.throttle_rate_per_s {
+        told["throttle_rate_per_s"] = json!(rate);
+    }
+    told
 }

@@ -172,7 +172,7 @@ impl PartitionBatch<'_> {
         Ok(delivery)
     }
 
-    fn event_within(&self, by: Option<&Caller>, id: EventId) -> ApplyResult<Event> {
+    pub(super) fn event_within(&self, by: Option<&Caller>, id: EventId) -> ApplyResult<Event> {
         let found = self.write_batch.get::<Event>(Table::Events, id.as_bytes())?;
         let visible = found.filter(|e| by.is_none_or(|by| by.tenant.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
         Ok(visible.ok_or(Rejection::NotFound("event"))?)

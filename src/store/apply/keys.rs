@@ -49,6 +49,7 @@ impl StateBatch<'_> {
             rate_per_s: new.rate_per_s,
             installation: new.installation,
             makers: new.makers.clone(),
+            feature_flags: new.feature_flags.clone(),
         };
         self.write_batch.put(Table::Keys, tables::one(key.id), &key);
         self.registry.put_key(key.clone());

@@ -5,6 +5,7 @@
 mod apps;
 mod audit;
 mod deliveries;
+mod event_types;
 pub(in crate::store) mod jobs;
 mod keys;
 mod notice;
@@ -12,6 +13,7 @@ mod organizations;
 pub(in crate::store) mod publish;
 mod queue;
 pub(in crate::store) mod record;
+mod resend;
 pub(in crate::store) mod state;
 mod waiting_jobs;
 pub(in crate::store) mod waits;
@@ -169,6 +171,8 @@ impl PartitionBatch<'_> {
             PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
             PartitionCommand::CancelEvent { id } => self.cancel_event(by, *id),
             PartitionCommand::EraseEvent { id } => self.erase_event(by, *id),
+            PartitionCommand::EraseResponse { id } => self.erase_response(by, *id),
+            PartitionCommand::Resend { event, webhook } => self.resend(by, *event, *webhook),
             PartitionCommand::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
         }
     }

@@ -105,6 +105,10 @@ impl PartitionBatch<'_> {
                 return if same { Ok(PublishPlan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
+        if let Some(only) = new.only {
+            let found = self.registry.webhooks.get(&only).filter(|webhook| webhook.app_id == app);
+            return Ok(PublishPlan::New { app, webhooks: found.into_iter().cloned().collect() });
+        }
         let fanout = self.fanouts.of(&self.registry, app);
         let about =
             new.attributes.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.attributes.event_type));
@@ -274,6 +278,7 @@ impl PartitionBatch<'_> {
             manual: making.trigger == Trigger::Manual,
             unscheduled: 0,
             planned_at: None,
+            resend: making.trigger == Trigger::Manual,
         }
     }
 

@@ -34,7 +34,7 @@ impl PartitionBatch<'_> {
         let gone = made.status_code == Some(STATUS_GONE);
         let was = delivery.clone();
         let next = match &webhook {
-            Some(webhook) if !made.success && !gone && report.cause != FailureCause::Request => {
+            Some(webhook) if !made.success && !gone && !delivery.resend && report.cause != FailureCause::Request => {
                 self.schedule_next(&mut delivery, webhook, made)
             }
             _ => None,
@@ -105,6 +105,7 @@ impl PartitionBatch<'_> {
             retry_of: delivery.last_attempt_id,
             next_attempt_at: next,
             made: report.made.clone(),
+            response_erased_at: None,
         }
     }
 

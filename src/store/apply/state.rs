@@ -49,8 +49,8 @@ impl StateBatch<'_> {
     fn run(&mut self, by: Option<&Caller>, command: &StateCommand) -> ApplyResult<Receipt> {
         match command {
             StateCommand::CreateOrganization { name, key } => self.create_organization(by, name, key),
-            StateCommand::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
-            StateCommand::UpdateApp { id, name, uid } => self.update_app(by, *id, name.as_deref(), uid.as_ref()),
+            StateCommand::CreateApp { app } => self.create_app(by, app),
+            StateCommand::UpdateApp { id, change } => self.update_app(by, *id, change),
             StateCommand::RemoveApp { id } => self.remove_app(by, *id),
             StateCommand::CreateKey { key } => self.create_key(by, key),
             StateCommand::RevokeKey { id } => self.revoke_key(by, *id),
@@ -67,6 +67,10 @@ impl StateBatch<'_> {
             StateCommand::Audit(deed) => self.audit_entry(by, deed),
             StateCommand::AcceptClock => self.accept_clock(by),
             StateCommand::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
+            StateCommand::CreateEventType { definition } => self.create_event_type(by, definition),
+            StateCommand::PutEventType { definition } => self.put_event_type(by, definition),
+            StateCommand::UpdateEventType { name, change } => self.update_event_type(by, name, change),
+            StateCommand::RemoveEventType { name, expunge } => self.remove_event_type(by, name, *expunge),
         }
     }
 }

@@ -33,6 +33,7 @@ impl StateBatch<'_> {
         if self.registry.app(by.tenant, webhook.app_id).is_none() {
             return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
         }
+        self.check_webhook_uid(&webhook)?;
         webhook.id = self.inputs.id();
         webhook.org_id = by.tenant.org;
         webhook.created_at = self.inputs.now;
@@ -58,6 +59,7 @@ impl StateBatch<'_> {
         if old.version != new.version {
             return Err(Rejection::Stale.into());
         }
+        self.check_webhook_uid(new)?;
         let mut webhook = Webhook { version: old.version + 1, updated_at: self.inputs.now, ..new.clone() };
         webhook.disabled_reason = match webhook.status {
             WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
@@ -83,6 +85,14 @@ impl StateBatch<'_> {
         }
         self.note(by, AuditSubject::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
+    }
+
+    fn check_webhook_uid(&self, webhook: &Webhook) -> ApplyResult<()> {
+        let holder = webhook.uid.as_deref().and_then(|uid| self.registry.webhook_by_uid(webhook.app_id, uid));
+        match holder.is_some_and(|holder| holder.id != webhook.id) {
+            true => Err(conflict("uid_taken", "another webhook of the app has this uid")),
+            false => Ok(()),
+        }
     }
 
     /// Pauses or resumes. To resume also ends the wait for a probe and the hold by `Retry-After`.

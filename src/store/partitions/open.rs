@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use crate::model::id::{DeliveryId, Id, Stamp, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
-use crate::model::{ApiKey, App, Delivery, Organization, Time};
+use crate::model::{ApiKey, App, Delivery, EventType, Organization, Time};
 
 use crate::kv::codec;
 use crate::kv::disk::Disk;
@@ -158,6 +158,9 @@ pub(in crate::store) fn load_state(partition_set: &PartitionSet) -> Result<u128>
         let webhook = rmp_serde::from_slice::<Webhook>(&plain).map_err(|_| state.damaged(Table::Webhooks, key))?;
         registry.put_webhook(Arc::new(webhook));
         Ok(ScanStep::Go)
+    })?;
+    each(&state, Table::EventTypeRegistry, |_, value| {
+        codec::decode::<EventType>(value).map(|event_type| registry.put_event_type(event_type))
     })?;
     let mut removed = HashMap::new();
     each(&state, Table::Tombstones, |key, value| {

@@ -61,15 +61,41 @@ impl Store {
         let has_more = seen.len() > limit;
         let names: Vec<(String, u32)> = seen.into_iter().take(limit).collect();
         let next = names.last().map(|(name, _)| name.clone()).filter(|_| has_more);
-        let counts = self.counted_types(&owner, &names, now)?;
+        let rows = self.counted(&owner, names, now)?;
+        let start = index_start::stored_of_types(&self.partition_set)?;
+        let is_whole = !self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first));
+        let indexed_from = (!is_whole).then_some(start.at.min(now));
+        Ok(EventTypePage { rows, next, indexed_from })
+    }
+
+    /// Those of the types with these names that were seen within the retention.
+    ///
+    /// # Errors
+    /// A partition cannot be read.
+    pub fn event_types_named(&self, tenant: TenantScope, names: &[&str], now: Time) -> Result<Vec<EventTypeCount>> {
+        let owner = tenant.app.map_or(*tenant.org.as_bytes(), |app| *app.as_bytes());
+        let oldest = now.minus_ms(self.partition_set.options.retention_ms).minute();
+        let mut seen = SeenTypes::new();
+        for partition in self.partition_set.partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            for name in names {
+                if let Some(minute) = last_in(&snapshot, &owner, name)?.filter(|minute| *minute >= oldest) {
+                    let known = seen.entry((*name).to_owned()).or_default();
+                    *known = minute.max(*known);
+                }
+            }
+        }
+        self.counted(&owner, seen.into_iter().collect(), now)
+    }
+
+    /// The rows of types that were last seen in these minutes.
+    fn counted(&self, owner: &[u8; 16], names: Vec<(String, u32)>, now: Time) -> Result<Vec<EventTypeCount>> {
+        let counts = self.counted_types(owner, &names, now)?;
         let rows = names.into_iter().zip(counts).map(|((event_type, minute), last_24h)| {
             let last_seen = Time(i64::from(minute) * MINUTE_MS);
             EventTypeCount { event_type, last_24h, last_seen }
         });
-        let start = index_start::stored_of_types(&self.partition_set)?;
-        let is_whole = !self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first));
-        let indexed_from = (!is_whole).then_some(start.at.min(now));
-        Ok(EventTypePage { rows: rows.collect(), next, indexed_from })
+        Ok(rows.collect())
     }
 
     /// The events of each type in the last 24 hours.
@@ -116,13 +142,7 @@ fn types_in(
         )?;
         let Some(name) = next else { return Ok(()) };
         from = tables::event_type_end(owner, Some(&name));
-        let first = tables::event_type(owner, &name, 0);
-        let mut last = None;
-        let bounds = (Bound::Included(first.as_slice()), Bound::Excluded(from.as_slice()));
-        snapshot.scan(Table::EventTypes, bounds, Direction::Down, |key, value| {
-            last = last_minute(snapshot, key, value)?;
-            Ok(ScanStep::Stop)
-        })?;
+        let last = last_in(snapshot, owner, &name)?;
         if let Some(minute) = last.filter(|minute| *minute >= oldest) {
             found += 1;
             let known = seen.entry(name).or_default();
@@ -130,6 +150,18 @@ fn types_in(
         }
     }
     Ok(())
+}
+
+/// The last minute in which a type was seen in one partition.
+fn last_in(snapshot: &Snapshot, owner: &[u8; 16], name: &str) -> Result<Option<u32>> {
+    let (first, end) = (tables::event_type(owner, name, 0), tables::event_type_end(owner, Some(name)));
+    let mut last = None;
+    let bounds = (Bound::Included(first.as_slice()), Bound::Excluded(end.as_slice()));
+    snapshot.scan(Table::EventTypes, bounds, Direction::Down, |key, value| {
+        last = last_minute(snapshot, key, value)?;
+        Ok(ScanStep::Stop)
+    })?;
+    Ok(last)
 }
 
 /// The last minute of a row.

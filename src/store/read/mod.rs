@@ -15,6 +15,8 @@ pub mod lookup;
 pub mod matching;
 pub mod named;
 pub mod newest_first;
+pub mod oldest_first;
 pub mod query;
 pub mod replay_scope;
+pub mod two_way;
 pub mod waiting;

@@ -11,11 +11,12 @@ use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
+use crate::store::command::TenantScope;
 use crate::store::event_names::{EventName, last_run};
 use crate::store::partitions::index_start;
 use crate::store::read::lists::{Store, before, wanted_event};
 use crate::store::read::lookup::decoded;
-use crate::store::read::query::{EXAMINED_ROWS_MAX, EventQuery, INDEXED_ROWS_MAX};
+use crate::store::read::query::{EXAMINED_ROWS_MAX, EventQuery, INDEXED_ROWS_MAX, ListWindow};
 
 /// One page of events with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,28 @@ impl Store {
             }
         }
         Ok(page)
+    }
+
+    /// The newest event of an app that was published with this `event_id` and is retained.
+    ///
+    /// # Errors
+    /// A partition cannot be read.
+    pub fn event_by_event_id(&self, tenant: TenantScope, event_id: &str, now: Time) -> Result<Option<Event>> {
+        let mut query = EventQuery {
+            tenant,
+            event_type: None,
+            event_id: Some(event_id.to_owned()),
+            subject: None,
+            search: None,
+            window: ListWindow { from: None, to: None, before: None, limit: 1 },
+        };
+        loop {
+            let page = self.named_events(&query, EventName::EventId(event_id), now)?;
+            match (page.rows.into_iter().next(), page.next) {
+                (None, Some(before)) => query.window.before = Some(before),
+                (found, _) => return Ok(found),
+            }
+        }
     }
 
     /// Adds an event if it is wanted. `Stop` if the page is full already.

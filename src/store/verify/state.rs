@@ -16,7 +16,7 @@ use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::job::Job;
 use crate::model::webhook::{Webhook, WebhookState};
-use crate::model::{ApiKey, App, Organization, Time};
+use crate::model::{ApiKey, App, EventType, Organization, Time};
 use crate::store::command::Receipt;
 use crate::store::figures::Owner;
 use crate::store::idempotency::answers::AnswerRow;
@@ -115,6 +115,12 @@ fn read(
             let line: AuditRow = whole(value)?;
             same(key == line.id.as_bytes())?;
             known(view.organizations.contains(&line.org_id), "organization")?;
+        }
+        Table::EventTypeRegistry => {
+            let event_type: EventType = whole(value)?;
+            let name = &event_type.definition.name;
+            same(key == tables::registered_type(event_type.org_id, name).as_slice())?;
+            known(view.organizations.contains(&event_type.org_id), "organization")?;
         }
         _ => return Err("the table is not of this file".into()),
     }

@@ -45,6 +45,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         rate_per_s: None,
         installation: true,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     };
     let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };

@@ -44,6 +44,7 @@ fn key(scopes: &[Scope]) -> ApiKey {
         rate_per_s: None,
         installation: true,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
 
 pub static DIALECT: Dialect =
-    Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC };
+    Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
 
 const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";

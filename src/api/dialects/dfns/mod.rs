@@ -33,7 +33,7 @@ use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, get};
 
 pub static DIALECT: Dialect =
-    Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC };
+    Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
 
 static ROUTES: &[Route] = &[
     get(

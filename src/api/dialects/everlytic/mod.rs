@@ -30,8 +30,15 @@ use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
-pub static DIALECT: Dialect =
-    Dialect { name: "everlytic", prefix: "/transactional/email/v1", routes: ROUTES, identify, render, doc: &docs::DOC };
+pub static DIALECT: Dialect = Dialect {
+    name: "everlytic",
+    prefix: "/transactional/email/v1",
+    routes: ROUTES,
+    identify,
+    render,
+    doc: &docs::DOC,
+    lenient: None,
+};
 
 const LIST: &str = "/transactional/email/v1/webhooks";
 

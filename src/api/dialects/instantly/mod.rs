@@ -29,7 +29,7 @@ use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, get};
 
 pub static DIALECT: Dialect =
-    Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC };
+    Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
 
 static ROUTES: &[Route] = &[
     get(

@@ -32,7 +32,7 @@ use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 pub static DIALECT: Dialect =
-    Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render, doc: &docs::DOC };
+    Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
 
 const WEBHOOKS: &str = "/v3/webhooks";
 const WEBHOOK: &str = "/v3/webhooks/{id}";

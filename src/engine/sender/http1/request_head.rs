@@ -14,6 +14,8 @@ pub(in crate::engine) struct RequestHead<'a> {
     pub is_absolute: bool,
     /// Headers in their order, without `host` and framing headers.
     pub headers: &'a [(HeaderName, HeaderValue)],
+    /// The spellings of header names that are not sent in lower case.
+    pub spellings: &'a [(HeaderName, String)],
     pub proxy_authorization: Option<&'a HeaderValue>,
     pub body_bytes: usize,
 }
@@ -28,7 +30,9 @@ impl RequestHead<'_> {
         put(out, &[self.path_and_query.as_bytes(), b" HTTP/1.1\r\n"]);
         field(out, b"host", self.host.as_bytes());
         for (name, value) in self.headers {
-            field(out, name.as_str().as_bytes(), value.as_bytes());
+            let spelled = self.spellings.iter().find(|(known, _)| known == name);
+            let name = spelled.map_or(name.as_str(), |(_, spelling)| spelling);
+            field(out, name.as_bytes(), value.as_bytes());
         }
         if let Some(authorization) = self.proxy_authorization {
             field(out, b"proxy-authorization", authorization.as_bytes());

@@ -42,6 +42,7 @@ fn post(url: &str, timeout: Duration) -> OutboundRequest {
         method: http::Method::POST,
         target: SendTarget::parse(url, None).unwrap(),
         headers: vec![(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))],
+        spellings: Arc::default(),
         body: bytes::Bytes::from_static(b"{\"a\":1}"),
         timeout,
         connect_timeout: timeout,

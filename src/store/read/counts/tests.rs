@@ -53,6 +53,7 @@ impl CountsBench {
             rate_per_s: None,
             installation: false,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };

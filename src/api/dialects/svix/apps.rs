@@ -1,0 +1,250 @@
+//! Applications: the apps of an organization without its default app.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::context::ApiContext;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
+use crate::api::step::Step;
+use crate::model::{App, Time};
+use crate::store::{AppChange, AppSettings, Applied, Receipt, StateCommand};
+
+use super::errors::absent;
+use super::ids::{self, NAME_CHARS_MAX, Noun, is_name};
+use super::iterator::turn;
+use super::list;
+use super::query::{GET_IF_EXISTS, SvixQuery};
+use crate::api::dialects::derived::ok;
+
+/// Characters of a name.
+const APP_NAME_CHARS_MAX: usize = 256;
+
+/// An application.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SvixApplication<'a> {
+    id: String,
+    uid: Option<&'a str>,
+    name: &'a str,
+    metadata: &'a BTreeMap<String, String>,
+    throttle_rate: Option<u64>,
+    /// The same, for older clients.
+    rate_limit: Option<u64>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> SvixApplication<'a> {
+    pub fn new(app: &'a App) -> Self {
+        let rate = app.throttle_rate_per_s.map(shown_rate);
+        SvixApplication {
+            id: Noun::App.write(app.id),
+            uid: app.uid.as_deref(),
+            name: &app.name,
+            metadata: &app.metadata,
+            throttle_rate: rate,
+            rate_limit: rate,
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
+}
+
+/// The members of an application that a caller sets. `None` for an absent member.
+#[derive(Default)]
+pub struct AppInput {
+    name: Option<String>,
+    /// `Some(None)` for null.
+    uid: Option<Option<String>>,
+    metadata: Option<Metadata>,
+    rate: Option<Option<f64>>,
+}
+
+type Metadata = BTreeMap<String, String>;
+
+/// Bytes of `metadata` as JSON.
+const METADATA_BYTES_MAX: usize = crate::api::limits::METADATA_BYTES_MAX;
+/// Requests per second.
+const RATE_MAX: u64 = 65_535;
+
+/// A rate as a whole number. Natively it may have a fraction.
+pub fn shown_rate(per_s: f64) -> u64 {
+    per_s.ceil().max(1.0) as u64
+}
+
+/// `metadata`: a map of strings. Null means none.
+pub fn read_metadata(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Metadata> {
+    let read = |raw: &RawValue| {
+        if raw.get().len() > METADATA_BYTES_MAX {
+            return Err(format!("must have at most {METADATA_BYTES_MAX} bytes"));
+        }
+        serde_json::from_str(raw.get()).map_err(|_| "must be an object of strings".to_owned())
+    };
+    nullable(object, "metadata", field_errors, read).map(Option::unwrap_or_default)
+}
+
+/// `throttleRate`, or `rateLimit` of older clients.
+pub fn read_rate(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Option<f64>> {
+    let read = |raw: &RawValue| fields::whole(raw, 1..=RATE_MAX).map(|rate| rate as f64);
+    let rate = nullable(object, "throttleRate", field_errors, read);
+    let older = nullable(object, "rateLimit", field_errors, read);
+    match (rate, older) {
+        (Some(None) | None, Some(older)) => Some(older),
+        (rate, _) => rate,
+    }
+}
+
+impl AppInput {
+    /// Reads the members. The name is required unless the body is a patch.
+    pub fn read(object: &mut JsonObject<'_>, is_patch: bool, field_errors: &mut FieldErrors) -> AppInput {
+        let name = match is_patch && !object.has("name") {
+            true => None,
+            false => object.required("name", field_errors, read_name),
+        };
+        let uid = nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::App));
+        let metadata = read_metadata(object, field_errors);
+        AppInput { name, uid, metadata, rate: read_rate(object, field_errors) }
+    }
+
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_ref().and_then(Option::as_deref)
+    }
+
+    pub fn create(self) -> StateCommand {
+        StateCommand::CreateApp {
+            app: AppSettings {
+                name: self.name.unwrap_or_default(),
+                uid: self.uid.flatten(),
+                metadata: self.metadata.unwrap_or_default(),
+                throttle_rate_per_s: self.rate.flatten(),
+            },
+        }
+    }
+}
+
+/// A member that may be null. `None` if it is absent or wrong.
+pub fn nullable<T>(
+    object: &mut JsonObject<'_>,
+    name: &str,
+    field_errors: &mut FieldErrors,
+    read: impl FnOnce(&RawValue) -> FieldResult<T>,
+) -> Option<Option<T>> {
+    let raw = object.take_any(name)?;
+    if raw.get() == "null" {
+        return Some(None);
+    }
+    read(raw).map_err(|detail| field_errors.push(FieldError::new(object.at(name), detail))).ok().map(Some)
+}
+
+fn read_name(raw: &RawValue) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match (1..=APP_NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(|c| c <= '\u{8}') {
+        true => Ok(text),
+        false => Err(format!("must have 1 to {APP_NAME_CHARS_MAX} characters, none of them below 9")),
+    }
+}
+
+/// A `uid`, which does not look like an id of its noun.
+pub fn read_uid(raw: &RawValue, noun: Noun) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match is_name(&text) && !text.starts_with(noun.prefix()) {
+        true => Ok(text),
+        false => Err(format!(
+            "must be 1 to {NAME_CHARS_MAX} of a-z, A-Z, 0-9, '_', '.', '-', and not begin with {}",
+            noun.prefix()
+        )),
+    }
+}
+
+fn received(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
+    match applied.receipt {
+        Receipt::App(app) => Ok(HttpResponse::json(status, &SvixApplication::new(&app))),
+        _ => Err(super::unexpected()),
+    }
+}
+
+fn read(request: &RequestContext<'_>, is_patch: bool) -> Result<AppInput, ApiError> {
+    let mut field_errors = FieldErrors::new();
+    let input = AppInput::read(&mut request.object()?, is_patch, &mut field_errors);
+    fields::into_result(field_errors)?;
+    Ok(input)
+}
+
+/// `GET /api/v1/app`.
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let query = SvixQuery::read(request)?;
+    let (limit, is_ascending, travel) = (query.limit()?, query.is_ascending(true)?, query.travel(Noun::App)?);
+    let tenant = request.tenant();
+    let default = context.registry.organization(tenant.org).map(|org| org.default_app_id);
+    let own = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id) && Some(app.id) != default);
+    let turn = match is_ascending {
+        true => turn(own, travel.as_ref(), limit, |app, place| app.id.as_u128().cmp(place)),
+        false => turn(own.rev(), travel.as_ref(), limit, |app, place| place.cmp(&app.id.as_u128())),
+    };
+    list::shown(&turn, |app| Noun::App.write(app.id), |app| Ok(SvixApplication::new(app)))
+}
+
+/// `POST /api/v1/app`.
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let gets = SvixQuery::read(request)?.flag(&GET_IF_EXISTS)?.unwrap_or(false);
+    let input = read(request, false)?;
+    if let Some(app) = input.uid().filter(|_| gets).and_then(|uid| ids::find_app(context, request, uid)) {
+        return ok(&SvixApplication::new(&app));
+    }
+    Ok(Step::apply(request.write(input.create())?, |applied| received(StatusCode::CREATED, applied)))
+}
+
+/// `GET /api/v1/app/{app_id}`.
+pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&SvixApplication::new(&*ids::app(context, request)?))
+}
+
+/// `PUT /api/v1/app/{app_id}`: makes an unknown one, with the `uid` of the body.
+pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let found = in_path(context, request)?;
+    let mut input = read(request, false)?;
+    match found {
+        None => Ok(Step::apply(request.write(input.create())?, |applied| received(StatusCode::CREATED, applied))),
+        Some(app) => {
+            input.uid.get_or_insert(None);
+            input.metadata.get_or_insert_default();
+            input.rate.get_or_insert(None);
+            change(request, &app, input)
+        }
+    }
+}
+
+/// `PATCH /api/v1/app/{app_id}`.
+pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    change(request, &app, read(request, true)?)
+}
+
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Arc<App>>, ApiError> {
+    match ids::app(context, request) {
+        Ok(app) => Ok(Some(app)),
+        Err(api_error) if api_error == absent() => Ok(None),
+        Err(api_error) => Err(api_error),
+    }
+}
+
+fn change(request: &RequestContext<'_>, app: &App, input: AppInput) -> Result<Step, ApiError> {
+    let change =
+        AppChange { name: input.name, uid: input.uid, metadata: input.metadata, throttle_rate_per_s: input.rate };
+    let command = StateCommand::UpdateApp { id: app.id, change };
+    Ok(Step::apply(request.write(command)?, |applied| received(StatusCode::OK, applied)))
+}
+
+/// `DELETE /api/v1/app/{app_id}`.
+pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = ids::app(context, request)?.id;
+    Ok(Step::apply(request.write(StateCommand::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+}

@@ -1,0 +1,190 @@
+//! Endpoints: the webhooks of an app.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::api::context::ApiContext;
+use crate::api::error::ApiError;
+use crate::api::fields::{self, FieldErrors};
+use crate::api::native::{webhook_form, webhooks};
+use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
+use crate::api::step::Step;
+use crate::model::webhook::WebhookStatus;
+use crate::model::{App, Time, Webhook};
+use crate::rules::signing;
+use crate::store::{Applied, Receipt, StateCommand, first_secret};
+
+use super::apps::shown_rate;
+use super::endpoint_form::{self, EndpointInput};
+use super::errors::absent;
+use super::ids::{self, Noun};
+use super::iterator::turn;
+use super::query::SvixQuery;
+use super::{event_types, headers, list};
+use crate::api::dialects::derived::ok;
+
+/// An endpoint.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SvixEndpoint<'a> {
+    id: String,
+    uid: Option<&'a str>,
+    url: &'a str,
+    description: &'a str,
+    disabled: bool,
+    /// Null for all.
+    event_types: Option<&'a [String]>,
+    /// The same, for older clients.
+    filter_types: Option<&'a [String]>,
+    /// Null for all.
+    channels: Option<&'a [String]>,
+    throttle_rate: Option<u64>,
+    /// The same, for older clients.
+    rate_limit: Option<u64>,
+    metadata: &'a BTreeMap<String, String>,
+    #[schemars(with = "i64")]
+    version: u16,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> SvixEndpoint<'a> {
+    pub fn new(webhook: &'a Webhook) -> Self {
+        let types = some(&webhook.event_types);
+        let rate = webhook.rate_limit_per_s.map(shown_rate);
+        SvixEndpoint {
+            id: Noun::Endpoint.write(webhook.id),
+            uid: webhook.uid.as_deref(),
+            url: &webhook.url,
+            description: webhook.description.as_deref().unwrap_or_default(),
+            disabled: webhook.status == WebhookStatus::Disabled,
+            event_types: types,
+            filter_types: types,
+            channels: some(&webhook.channels),
+            throttle_rate: rate,
+            rate_limit: rate,
+            metadata: &webhook.metadata,
+            version: 1,
+            created_at: webhook.created_at,
+            updated_at: webhook.updated_at,
+        }
+    }
+}
+
+fn some(list: &[String]) -> Option<&[String]> {
+    (!list.is_empty()).then_some(list)
+}
+
+pub fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
+    match applied.receipt {
+        Receipt::Webhook(webhook) => Ok(webhook),
+        _ => Err(super::unexpected()),
+    }
+}
+
+fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::json(status, &SvixEndpoint::new(&*received(applied)?)))
+}
+
+/// `GET /api/v1/app/{app_id}/endpoint`.
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    let query = SvixQuery::read(request)?;
+    let (limit, is_ascending, travel) = (query.limit()?, query.is_ascending(false)?, query.travel(Noun::Endpoint)?);
+    let all: Vec<&Arc<Webhook>> = context.registry.webhooks_of(app.id).collect();
+    let turn = match is_ascending {
+        true => turn(all.into_iter(), travel.as_ref(), limit, |webhook, place| webhook.id.as_u128().cmp(place)),
+        false => turn(all.into_iter().rev(), travel.as_ref(), limit, |webhook, place| place.cmp(&webhook.id.as_u128())),
+    };
+    list::shown(&turn, |webhook| Noun::Endpoint.write(webhook.id), |webhook| Ok(SvixEndpoint::new(webhook)))
+}
+
+/// `GET /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
+pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&SvixEndpoint::new(&*ids::endpoint(context, request)?.1))
+}
+
+/// `POST /api/v1/app/{app_id}/endpoint`.
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    make(context, request, &app, true)
+}
+
+/// Makes an endpoint. A body of PUT has no secret and no headers.
+fn make(
+    context: &mut ApiContext<'_>,
+    request: &RequestContext<'_>,
+    app: &App,
+    is_post: bool,
+) -> Result<Step, ApiError> {
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let input = EndpointInput::read(&mut object, false, &context.settings.policy, &mut field_errors);
+    event_types::judge(context, request, input.named_types(), &[], &mut field_errors);
+    let mut webhook = Webhook::new(app.org_id, app.id);
+    endpoint_form::preset(&mut webhook);
+    let mut secret = None;
+    if is_post {
+        secret = object.optional("secret", &mut field_errors, super::secrets::read);
+        let given = object.object("headers", &mut field_errors);
+        webhook.headers = given.map(|map| headers::read(map, &mut field_errors)).unwrap_or_default();
+    }
+    fields::into_result(field_errors)?;
+    input.apply(&mut webhook, false);
+    webhook_form::finish(&mut webhook, &mut Vec::new());
+    webhooks::judge_bypass(None, &webhook, request)?;
+    let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    webhook.secrets = first_secret(secret, context.now);
+    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied)))
+}
+
+/// `PUT /api/v1/app/{app_id}/endpoint/{endpoint_id}`: makes an unknown one. Secret and headers stay.
+pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    match ids::endpoint(context, request) {
+        Ok((_, webhook)) => change(context, request, &webhook, false),
+        Err(api_error) if api_error == absent() => make(context, request, &app, false),
+        Err(api_error) => Err(api_error),
+    }
+}
+
+/// `PATCH /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
+pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = ids::endpoint(context, request)?.1;
+    change(context, request, &webhook, true)
+}
+
+fn change(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    old: &Webhook,
+    is_patch: bool,
+) -> Result<Step, ApiError> {
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let input = EndpointInput::read(&mut object, is_patch, &context.settings.policy, &mut field_errors);
+    event_types::judge(context, request, input.named_types(), &old.event_types, &mut field_errors);
+    fields::into_result(field_errors)?;
+    let mut webhook = old.clone();
+    input.apply(&mut webhook, is_patch);
+    webhooks::judge_bypass(Some(old), &webhook, request)?;
+    if webhook == *old {
+        return ok(&SvixEndpoint::new(old));
+    }
+    let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(webhook) })?;
+    Ok(Step::apply(write_request, |applied| shown(StatusCode::OK, applied)))
+}
+
+/// `DELETE /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
+pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = ids::endpoint(context, request)?.1.id;
+    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
+}

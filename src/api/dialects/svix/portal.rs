@@ -1,0 +1,201 @@
+//! Tokens of an app's portal: keys that are confined to one app.
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::api::auth::{key_hash, key_text};
+use crate::api::context::ApiContext;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::native::keys;
+use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
+use crate::api::step::Step;
+use crate::model::{AppId, KeyId, Scope};
+use crate::store::{Caller, NewKey, Receipt, Rejection, StateCommand, WriteRequest};
+
+use super::apps::AppInput;
+use super::errors::{absent, generic};
+use super::ids;
+
+/// Seconds until a token expires.
+const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
+/// Capabilities that one request names.
+const CAPABILITIES_MAX: usize = 32;
+const FLAGS_MAX: usize = 100;
+const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::EventsRead];
+const ALL_SCOPES: [Scope; 6] =
+    [Scope::AppsRead, Scope::WebhooksRead, Scope::WebhooksWrite, Scope::WebhooksSecret, Scope::EventsRead, RETRY];
+/// The scope of acting on messages without sending.
+pub const RETRY: Scope = Scope::DeliveriesRetry;
+
+/// A new token of an app's portal.
+#[derive(Serialize, JsonSchema)]
+pub struct SvixPortalAccess<'a> {
+    url: &'a str,
+    token: &'a str,
+}
+
+/// The members of a request for a token.
+struct PortalInput {
+    scopes: Vec<Scope>,
+    expiry_s: u64,
+    feature_flags: Vec<String>,
+    application: Option<AppInput>,
+}
+
+impl PortalInput {
+    fn read(mut object: JsonObject<'_>) -> Result<PortalInput, ApiError> {
+        let mut field_errors = FieldErrors::new();
+        let expiry_s = object.optional("expiry", &mut field_errors, |raw| fields::whole(raw, EXPIRY_S));
+        let capabilities = object.strings("capabilities", &mut field_errors, CAPABILITIES_MAX, fields::text);
+        let is_read_only = object.optional("readOnly", &mut field_errors, fields::boolean).unwrap_or(false);
+        let flags = object.strings("featureFlags", &mut field_errors, FLAGS_MAX, fields::text);
+        let application = object.object("application", &mut field_errors);
+        let application = application.map(|mut own| AppInput::read(&mut own, false, &mut field_errors));
+        fields::into_result(field_errors)?;
+        let scopes = match (capabilities, is_read_only) {
+            (_, true) => READ_SCOPES.to_vec(),
+            (Some(capabilities), false) => scopes_of(&capabilities),
+            (None, false) => ALL_SCOPES.to_vec(),
+        };
+        Ok(PortalInput {
+            scopes,
+            expiry_s: expiry_s.unwrap_or(*EXPIRY_S.end()),
+            feature_flags: flags.unwrap_or_default(),
+            application,
+        })
+    }
+}
+
+/// The scopes of the capabilities. Unknown ones give nothing.
+fn scopes_of(capabilities: &[String]) -> Vec<Scope> {
+    let mut scopes: Vec<Scope> = capabilities
+        .iter()
+        .flat_map(|capability| match capability.as_str() {
+            "ViewBase" => READ_SCOPES.as_slice(),
+            "ViewEndpointSecret" | "ManageEndpointSecret" => &[Scope::WebhooksSecret],
+            "ManageEndpoint" => &[Scope::WebhooksRead, Scope::WebhooksWrite],
+            "CreateAttempts" => &[RETRY],
+            _ => &[],
+        })
+        .copied()
+        .chain([Scope::AppsRead])
+        .collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
+}
+
+/// `POST /api/v1/auth/app-portal-access/{app_id}`.
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let found = ids::find_app(context, request, ids::name_in_path(request, "app_id")?);
+    let object = request.optional_object()?;
+    if found.is_none() && !object.has("application") {
+        return Err(absent());
+    }
+    let mut input = PortalInput::read(object)?;
+    let application = input.application.take();
+    let (text, key) = new_key(context, request, &input)?;
+    let (url, named) = (context.settings.public_url.clone(), request.path.get("app_id"));
+    match found {
+        Some(app) => token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url),
+        None => {
+            let application = application.unwrap_or_default();
+            if application.uid() != Some(named) {
+                let detail = "must be there, and be the one in the path";
+                return Err(ApiError::invalid(vec![FieldError::new("/application/uid", detail)]));
+            }
+            let mut write_request = request.write_secret(application.create(), Some(text.clone().into()))?;
+            let (idempotency, caller) = (write_request.idempotency.take(), write_request.caller.clone());
+            let then = Box::new(move |applied: Result<crate::store::Applied, _>| {
+                let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
+                let command = command(key, app.id).into();
+                token_step(WriteRequest { caller, idempotency, command }, text, url)
+            });
+            Ok(Step::Apply { write_request: Box::new(write_request), then })
+        }
+    }
+}
+
+fn command(key: NewKey, app: AppId) -> StateCommand {
+    StateCommand::CreateKey { key: NewKey { app: Some(app), ..key } }
+}
+
+/// The key of the token, which does not exceed the key that makes it.
+fn new_key(
+    context: &mut ApiContext<'_>,
+    request: &RequestContext<'_>,
+    input: &PortalInput,
+) -> Result<(String, NewKey), ApiError> {
+    if let Some(scope) = input.scopes.iter().find(|scope| !request.may(**scope)) {
+        let detail = format!("a token cannot have the scope {}, which its maker does not have", scope.as_str());
+        return Err(ApiError::forbidden("scope_missing", detail));
+    }
+    let maker = &request.principal.key;
+    let end = context.now.plus_ms(input.expiry_s as i64 * 1_000);
+    let limits = keys::limits(maker, Some(maker.expires_at.map_or(end, |own| own.min(end))), None)?;
+    let text = key_text(context.draw());
+    let key = NewKey {
+        app: None,
+        name: "portal".to_owned(),
+        scopes: input.scopes.clone(),
+        hash: key_hash(&text),
+        expires_at: limits.expires_at,
+        rate_per_s: limits.rate_per_s,
+        installation: false,
+        makers: limits.makers,
+        feature_flags: input.feature_flags.clone(),
+    };
+    Ok((text, key))
+}
+
+fn token_step(write_request: WriteRequest, text: String, url: String) -> Result<Step, ApiError> {
+    Ok(Step::apply(write_request, move |mut applied| {
+        let token = keys::first_text(applied.extra.take(), text);
+        Ok(HttpResponse::json(StatusCode::OK, &SvixPortalAccess { url: &url, token: &token }))
+    }))
+}
+
+/// `POST /api/v1/auth/dashboard-access/{app_id}`, of older clients.
+pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    let input = PortalInput {
+        scopes: ALL_SCOPES.to_vec(),
+        expiry_s: *EXPIRY_S.end(),
+        feature_flags: Vec::new(),
+        application: None,
+    };
+    let (text, key) = new_key(context, request, &input)?;
+    let url = context.settings.public_url.clone();
+    token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
+}
+
+/// `POST /api/v1/auth/app/{app_id}/expire-all`: ends all tokens of an app's portal at once.
+pub fn expire_all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    let keys = context.registry.keys().filter(|key| key.app_id == Some(app.id)).map(|key| key.id).collect();
+    Ok(revoke_all(request.principal.caller(), keys))
+}
+
+/// Revokes one key after another. One that is gone meanwhile is revoked too.
+fn revoke_all(caller: Caller, mut keys: Vec<KeyId>) -> Step {
+    let Some(id) = keys.pop() else { return Step::Reply(HttpResponse::empty(StatusCode::NO_CONTENT)) };
+    let command = StateCommand::RevokeKey { id }.into();
+    let write_request = WriteRequest { caller: Some(caller.clone()), idempotency: None, command };
+    let then = move |applied| match applied {
+        Ok(_) | Err(Rejection::NotFound(_)) => Ok(revoke_all(caller, keys)),
+        Err(rejection) => Err(rejection.into()),
+    };
+    Step::Apply { write_request: Box::new(write_request), then: Box::new(then) }
+}
+
+/// `POST /api/v1/auth/logout`: ends the token that calls.
+pub fn logout(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if request.tenant().app.is_none() {
+        return Err(generic("only the token of an app's portal can end itself"));
+    }
+    let id = request.principal.key.id;
+    Ok(Step::apply(request.write(StateCommand::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+}

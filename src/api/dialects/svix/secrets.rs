@@ -1,0 +1,76 @@
+//! The signing secret of an endpoint.
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::context::ApiContext;
+use crate::api::error::ApiError;
+use crate::api::fields::{self, FieldErrors, FieldResult};
+use crate::api::native::webhook_form;
+use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
+use crate::api::step::Step;
+use crate::model::webhook::SigningSecret;
+use crate::rules::signing;
+use crate::store::{Applied, StateCommand};
+
+use super::errors::refused;
+use super::{endpoints, ids};
+
+/// Seconds that an old secret signs if the body does not say.
+const GRACE_S_DEFAULT: u32 = 86_400;
+const GRACE_S_MAX: u64 = 604_800;
+/// Secrets that sign at one time.
+const LIVE_MAX: usize = 10;
+/// The beginning of Svix's Ed25519 private keys.
+const PRIVATE_KEY_PREFIX: &str = "whsk_";
+
+/// The current secret.
+#[derive(Serialize, JsonSchema)]
+pub struct SvixSecret<'a> {
+    key: &'a str,
+}
+
+/// A secret as the caller gives it.
+pub fn read(raw: &RawValue) -> FieldResult<String> {
+    if fields::text(raw)?.starts_with(PRIVATE_KEY_PREFIX) {
+        return Err("must be a whsec_ secret: private Ed25519 keys are not taken".to_owned());
+    }
+    webhook_form::read_secret(raw)
+}
+
+fn shown(applied: Applied) -> Result<HttpResponse, ApiError> {
+    let webhook = endpoints::received(applied)?;
+    let key = webhook.secrets.first().map_or("", |secret| secret.text.as_str());
+    Ok(HttpResponse::json(StatusCode::OK, &SvixSecret { key }))
+}
+
+/// `GET …/endpoint/{endpoint_id}/secret`. It is a command, because every reading is audited.
+pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = ids::endpoint(context, request)?.1.id;
+    Ok(Step::apply(request.write(StateCommand::ReadSecret { id })?, shown))
+}
+
+/// `POST …/endpoint/{endpoint_id}/secret/rotate`.
+pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = ids::endpoint(context, request)?.1;
+    let mut object = request.optional_object()?;
+    let mut field_errors = FieldErrors::new();
+    let key = object.optional("key", &mut field_errors, read);
+    let grace = |raw: &RawValue| fields::whole(raw, 0..=GRACE_S_MAX);
+    let grace_s = object.optional("gracePeriodSeconds", &mut field_errors, grace);
+    fields::into_result(field_errors)?;
+    if webhook.live_secrets(context.now).count() >= LIVE_MAX {
+        return Err(refused(
+            "limit_reached",
+            format!("{LIVE_MAX} secrets sign already: wait until old ones have ended"),
+        ));
+    }
+    let text = key.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    let secret = SigningSecret { text, created_at: context.now, expires_at: None };
+    let overlap_s = grace_s.map_or(GRACE_S_DEFAULT, |s| s as u32);
+    let command = StateCommand::RotateSecret { id: webhook.id, secret, overlap_s };
+    Ok(Step::apply(request.write_secret(command, None)?, shown))
+}
