@@ -13,6 +13,7 @@ pub mod doc;
 mod everlytic;
 mod instantly;
 mod sentdm;
+mod writes;
 
 use std::sync::Arc;
 

@@ -158,7 +158,7 @@ fn read_event(
 }
 
 /// An event type that a producer may use. `postrider.*` is reserved for the daemon.
-pub(super) fn read_type(raw: &RawValue) -> FieldResult<String> {
+pub fn read_type(raw: &RawValue) -> FieldResult<String> {
     judge_type(fields::text(raw)?)
 }
 
