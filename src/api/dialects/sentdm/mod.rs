@@ -6,7 +6,6 @@ mod event_types;
 mod views;
 mod writes;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -25,7 +24,6 @@ use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::{AppId, Scope, Time, Webhook, WebhookId};
-use crate::rules::patterns;
 use crate::store::{DeliveryQuery, DeliverySlice, ListWindow, Registry, TenantScope};
 
 use crate::api::dialects::derived;
@@ -167,15 +165,6 @@ static ROUTES: &[Route] = &[
 
 const API_KEY: &str = "x-api-key";
 const PROFILE_ID: HeaderName = HeaderName::from_static("x-profile-id");
-/// The event types that Postrider itself publishes.
-const SYSTEM_TYPES: [&str; 5] = [
-    "postrider.delivery.exhausted",
-    "postrider.delivery.expired",
-    "postrider.webhook.disabled",
-    "postrider.webhook.failing",
-    "postrider.webhook.recovered",
-];
-
 /// `page` from 1, and `page_size`.
 #[derive(Clone, Copy)]
 struct SentdmPageQuery {
@@ -331,10 +320,8 @@ struct SentdmEventType<'a> {
 /// `GET /v3/webhooks/event-types`: Postrider accepts any type, so the list contains the types that webhooks name, and
 /// its own.
 fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut names: BTreeSet<&str> = SYSTEM_TYPES.into();
-    for webhook in context.registry.webhooks_within(scope(context, request)?) {
-        names.extend(webhook.event_types.iter().map(String::as_str).filter(|name| patterns::is_type(name)));
-    }
+    let tenant = scope(context, request)?;
+    let names = derived::named_types(context.registry.webhooks_within(tenant));
     let event_types = names.into_iter().map(|name| SentdmEventType {
         name,
         event_type: name,
