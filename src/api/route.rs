@@ -43,6 +43,8 @@ pub struct ErrorContext<'a> {
     pub now: Time,
     /// The same as `MatchedRoute::pattern`.
     pub pattern: &'static str,
+    /// The method of the matched route. `None` if no route matches.
+    pub verb: Option<RouteMethod>,
     /// Number of slashes in the request's path, for links that are relative to it.
     pub slashes: usize,
 }
@@ -112,6 +114,8 @@ pub struct Route {
     pub execution: Execution,
     /// Whether GET has an effect beyond an audit line, so that the route has no HEAD (RFC 9110 section 9.2.1).
     pub acts: bool,
+    /// Whether the route takes `Idempotency-Key`. Every POST does.
+    pub takes_key: bool,
     pub doc: RouteDoc,
 }
 
@@ -129,13 +133,20 @@ impl Route {
         body: BodyRule,
         doc: RouteDoc,
     ) -> Route {
-        Route { verb, path, access, body, query: &[], segments: &[], execution: Execution::Blocking, acts: false, doc }
+        let (execution, takes_key) = (Execution::Blocking, matches!(verb, RouteMethod::Post));
+        Route { verb, path, access, body, query: &[], segments: &[], execution, acts: false, takes_key, doc }
     }
 
     /// The same GET route, whose effect only GET has.
     #[must_use]
     pub const fn acts(self) -> Route {
         Route { acts: true, ..self }
+    }
+
+    /// The same route, which takes `Idempotency-Key` although it is no POST.
+    #[must_use]
+    pub const fn with_key(self) -> Route {
+        Route { takes_key: true, ..self }
     }
 
     #[must_use]
@@ -462,14 +473,18 @@ impl MatchedRoute {
             (
                 RouteAccess::Scope(_, run) | RouteAccess::Judged(_, _, run) | RouteAccess::Installation(run),
                 Some(principal),
-            ) => run(context, &RequestContext { http: http_request, principal, path, query }),
+            ) => {
+                let takes_key = route.takes_key;
+                run(context, &RequestContext { http: http_request, principal, path, query, takes_key })
+            }
             (_, None) => Err(ApiError::internal("a route that needs a key was reached without one")),
         }
     }
 
     /// Renders an error in this mount's envelope, with the headers that the error carries.
     pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
-        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), slashes: self.slashes };
+        let verb = self.route().map(|route| route.verb);
+        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), verb, slashes: self.slashes };
         let mut response = (self.mount.render)(api_error, &error_context);
         for (name, value) in &api_error.headers {
             response.headers.append(name, value.clone());

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::model::id::AttemptId;
-use crate::model::webhook::{self, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
+use crate::model::webhook::{self, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
 use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::rules::secrecy;
@@ -26,6 +26,9 @@ const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 const DEFAULT_HEADERS: [(HeaderName, &str); 2] = [(header::USER_AGENT, USER_AGENT), (header::ACCEPT, "*/*")];
 const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+/// sent.dm's headers for the delivery, by which its receivers tell a retry, and for the event's type.
+const SENT_EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
+const SENT_EVENT_TYPE: HeaderName = HeaderName::from_static("x-webhook-event-type");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 pub struct CompiledWebhook {
@@ -206,12 +209,22 @@ impl CompiledWebhook {
         for (name, value) in self.signer.headers(ids, signed_at, body) {
             headers.push((HeaderName::from_static(name), HeaderValue::try_from(value).map_err(unsendable)?));
         }
+        if self.is_sent() {
+            let (id, kind) = (dispatch.delivery_id.to_string(), &dispatch.event.attributes.event_type);
+            headers.push((SENT_EVENT_ID, HeaderValue::try_from(id).map_err(unsendable)?));
+            headers.push((SENT_EVENT_TYPE, HeaderValue::try_from(kind).map_err(unsendable)?));
+        }
         headers.push((DELIVERY_ID, HeaderValue::try_from(dispatch.delivery_id.to_string()).map_err(unsendable)?));
         headers.push((ATTEMPT, HeaderValue::from(dispatch.number)));
         if let Some(parent) = trace_of(&dispatch.event) {
             headers.push((TRACEPARENT, parent));
         }
         Ok(self.with_fixed(headers))
+    }
+
+    /// Whether the receiver is one of sent.dm's, by its signature or its bodies.
+    fn is_sent(&self) -> bool {
+        self.webhook.field_set == FieldSet::Sent || self.webhook.signature.contains(&SignatureScheme::Sent)
     }
 
     /// `ours` with the webhook's fixed headers, which take the place of ours: no name is sent twice, because most are

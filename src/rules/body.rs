@@ -203,19 +203,22 @@ fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
     }
 }
 
-/// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
-/// sub-type `message.delivered`. A type without a dot is a field without a sub-type. `payload` is `data` as received.
+/// sent.dm's envelope `{field, sub_type?, event?, timestamp, payload, request_id}`: `message.delivered` is of the field
+/// `message` and the sub-type `message.delivered`, which newer receivers read as `event`. A type without a dot is a field
+/// without a sub-type. `payload` is `data` as received. `request_id` is the id of the event.
 fn sent(fields: &mut BodyFields, facts: &BodyInput) {
     let kind = facts.event.attributes.event_type.as_str();
     match kind.split_once('.') {
         Some((field, _)) => {
             fields.text("field", field);
             fields.text("sub_type", kind);
+            fields.text("event", kind);
         }
         None => fields.text("field", kind),
     }
-    fields.text("timestamp", &offset_time(facts.event.occurred_at));
+    fields.shown("timestamp", whole_seconds(facts.event.occurred_at));
     fields.json("payload", facts.data_or_null());
+    fields.shown("request_id", facts.event.id);
 }
 
 /// Instantly's flat object: `{timestamp, event_type, workspace, lead_email?, …members of data}`. The workspace is the
@@ -236,7 +239,13 @@ fn flat(fields: &mut BodyFields, facts: &BodyInput) {
     });
 }
 
-/// A time as sent.dm writes it: with the offset in digits, and without a fraction's trailing zeros.
+/// A time as sent.dm's bodies have it: `yyyy-MM-ddTHH:mm:ssZ`.
+fn whole_seconds(time: Time) -> String {
+    let text = time.to_string();
+    format!("{}Z", text.split(['.', 'Z']).next().unwrap_or_default())
+}
+
+/// A time as sent.dm's API writes it: with the offset in digits, and without a fraction's trailing zeros.
 pub fn offset_time(time: Time) -> String {
     let text = time.to_string();
     let bare = text.trim_end_matches('Z');

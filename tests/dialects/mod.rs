@@ -5,5 +5,7 @@ mod bench;
 mod changes;
 mod errors;
 mod golden;
+mod instantly_writes;
 mod published_clients;
+mod sent_writes;
 mod sixth;

@@ -1,5 +1,8 @@
 //! Values that several dialects derive alike from the rows (`docs/dialects.md`, "One store").
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,6 +13,7 @@ use crate::api::step::Step;
 use crate::model::webhook::{ContentType, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
+use crate::rules::patterns;
 use crate::store::AttemptDetails;
 
 /// The time of the next attempt. A superseded attempt has the schedule of its time, and the latest one the current
@@ -63,6 +67,21 @@ pub fn data(bytes: Option<&[u8]>) -> Result<Option<&RawValue>, ApiError> {
 
 fn unreadable() -> ApiError {
     ApiError::internal("the event's data cannot be read back")
+}
+
+/// The event types that Postrider itself publishes.
+const SYSTEM_TYPES: [&str; 5] = [
+    "postrider.delivery.exhausted",
+    "postrider.delivery.expired",
+    "postrider.webhook.disabled",
+    "postrider.webhook.failing",
+    "postrider.webhook.recovered",
+];
+
+/// The event types that these webhooks name, and Postrider's own. It takes any type, so there is no fixed list.
+pub fn named_types<'a>(webhooks: impl Iterator<Item = &'a Arc<Webhook>>) -> BTreeSet<&'a str> {
+    let named = webhooks.flat_map(|webhook| webhook.event_types.iter().map(String::as_str));
+    named.filter(|name| patterns::is_type(name)).chain(SYSTEM_TYPES).collect()
 }
 
 /// A 200 with `value` as its JSON body.

@@ -14,6 +14,7 @@ mod everlytic;
 mod instantly;
 mod sentdm;
 mod svix;
+mod writes;
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
-//! Instantly, API v2: a webhook event is one attempt (developer.instantly.ai, "Webhook Event").
+//! Instantly, API v2: webhooks, and a webhook event is one attempt (developer.instantly.ai, "Webhook", "Webhook Event").
 
 mod docs;
+mod webhooks;
 
+use http::StatusCode;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,13 +13,14 @@ use serde_json::{Map, Value};
 use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
 use crate::api::doc::answer;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::media::BodyRule;
 use crate::api::params::{self, Param, Params};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
-use crate::api::route::{ErrorContext, Route};
+use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, AttemptId, DeliveryId, OrganizationId, Scope, Time};
@@ -27,6 +30,8 @@ use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListW
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, get};
+
+use webhooks::{InstantlyEventTypes, InstantlyTested, InstantlyWebhook, InstantlyWebhookPage};
 
 pub static DIALECT: Dialect =
     Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
@@ -68,7 +73,104 @@ static ROUTES: &[Route] = &[
         ),
     )
     .with_segments(&[docs::ID]),
+    get(
+        WEBHOOKS,
+        Judged(Scope::WebhooksRead, may_list, webhooks::list),
+        doc(
+            "listInstantlyWebhooks",
+            "List webhooks (`webhooks:read`), newest first",
+            &[answer::<InstantlyWebhookPage>(200, "A page; `next_starting_after` is left out at the end.")],
+        ),
+    )
+    .with_query(&[docs::LIMIT, docs::AFTER_WEBHOOK, docs::CAMPAIGN, docs::EVENT_TYPE]),
+    get(
+        "/api/v2/webhooks/event-types",
+        Judged(Scope::WebhooksRead, may_list, webhooks::event_types),
+        doc(
+            "listInstantlyEventTypes",
+            "List the event types that webhooks name, and Postrider's own (`webhooks:read`)",
+            &[answer::<InstantlyEventTypes>(200, "By name.")],
+        ),
+    ),
+    get(
+        WEBHOOK,
+        Judged(Scope::WebhooksRead, may_list, webhooks::read),
+        doc(
+            "getInstantlyWebhook",
+            "Read a webhook (`webhooks:read`)",
+            &[answer::<InstantlyWebhook>(200, "The webhook, credentials in its headers masked.")],
+        ),
+    )
+    .with_segments(&[docs::WEBHOOK_ID]),
+    Route::new(
+        RouteMethod::Post,
+        WEBHOOKS,
+        Judged(Scope::WebhooksWrite, may_create, webhooks::create),
+        BodyRule::Json,
+        doc(
+            "createInstantlyWebhook",
+            "Make a webhook (`webhooks:create`)",
+            &[answer::<InstantlyWebhook>(200, "The webhook.")],
+        )
+        .takes("NewInstantlyWebhook"),
+    ),
+    Route::new(
+        RouteMethod::Patch,
+        WEBHOOK,
+        Judged(Scope::WebhooksWrite, may_update, webhooks::update),
+        BodyRule::MergePatch,
+        doc(
+            "updateInstantlyWebhook",
+            "Change a webhook (`webhooks:update`); null clears a field",
+            &[answer::<InstantlyWebhook>(200, "The webhook as it is now.")],
+        )
+        .takes("InstantlyWebhookPatch"),
+    )
+    .with_key()
+    .with_segments(&[docs::WEBHOOK_ID]),
+    Route::new(
+        RouteMethod::Delete,
+        WEBHOOK,
+        Judged(Scope::WebhooksWrite, may_delete, webhooks::remove),
+        BodyRule::None,
+        doc(
+            "deleteInstantlyWebhook",
+            "Remove a webhook (`webhooks:delete`)",
+            &[answer::<InstantlyWebhook>(200, "The webhook as it was.")],
+        ),
+    )
+    .with_key()
+    .with_segments(&[docs::WEBHOOK_ID]),
+    Route::new(
+        RouteMethod::Post,
+        "/api/v2/webhooks/{id}/test",
+        Judged(Scope::WebhooksWrite, may_update, webhooks::test),
+        BodyRule::OptionalJson,
+        doc(
+            "testInstantlyWebhook",
+            "Send one request now and store nothing (`webhooks:update`)",
+            &[answer::<InstantlyTested>(200, "What happened.")],
+        )
+        .takes("Nothing"),
+    )
+    .with_segments(&[docs::WEBHOOK_ID]),
+    Route::new(
+        RouteMethod::Post,
+        "/api/v2/webhooks/{id}/resume",
+        Judged(Scope::WebhooksWrite, may_update, webhooks::resume),
+        BodyRule::OptionalJson,
+        doc(
+            "resumeInstantlyWebhook",
+            "Turn a disabled or paused webhook on (`webhooks:update`)",
+            &[answer::<InstantlyWebhook>(200, "The webhook as it is now.")],
+        )
+        .takes("Nothing"),
+    )
+    .with_segments(&[docs::WEBHOOK_ID]),
 ];
+
+const WEBHOOKS: &str = "/api/v2/webhooks";
+const WEBHOOK: &str = "/api/v2/webhooks/{id}";
 
 /// Maximum distance of an attempt's id from its `started_at`. The id is drawn just before the start, or when the
 /// outcome is stored.
@@ -297,9 +399,32 @@ fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Resul
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
-    match principal.key.may(Scope::EventsRead) {
+    may(principal, Scope::EventsRead, "webhook_events:read")
+}
+
+fn may_list(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksRead, "webhooks:read")
+}
+
+fn may_create(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "webhooks:create")
+}
+
+fn may_update(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "webhooks:update")
+}
+
+fn may_delete(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "webhooks:delete")
+}
+
+fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), ApiError> {
+    match principal.key.may(scope) {
         true => Ok(()),
-        false => Err(ApiError::forbidden("scope_missing", "This API key does not have the scope webhook_events:read")),
+        false => {
+            let detail = format!("This API key does not have the scope {own_name}");
+            Err(ApiError::forbidden("scope_missing", detail))
+        }
     }
 }
 
@@ -313,14 +438,30 @@ struct InstantlyError<'a> {
     message: &'a str,
 }
 
+/// Wrong values are 400 here.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+    let status = match api_error.status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        status => status,
+    };
+    let wrong = api_error.errors.iter().map(in_body).collect::<Vec<_>>().join(", ");
     let message = match api_error.code {
         "credentials_missing" => "Missing Authorization header",
         "credentials_malformed" | "credentials_wrong" | "key_expired" => "Invalid API key",
+        "invalid_fields" => &wrong,
         _ => &api_error.detail,
     };
-    let envelope = InstantlyError { status_code: api_error.status.as_u16(), error: api_error.title(), message };
-    HttpResponse::json(api_error.status, &envelope)
+    let title = status.canonical_reason().unwrap_or("Error");
+    HttpResponse::json(status, &InstantlyError { status_code: status.as_u16(), error: title, message })
+}
+
+/// A mistake in the vendor's words: `body/name must …`.
+fn in_body(field_error: &FieldError) -> String {
+    let FieldError { pointer, detail } = field_error;
+    match (pointer.trim_start_matches('/'), detail.as_str()) {
+        (field, "is required") => format!("body must have required property '{field}'"),
+        _ => format!("body{pointer} {detail}"),
+    }
 }
 
 #[cfg(test)]
