@@ -12,6 +12,7 @@ pub mod job;
 pub mod key;
 pub mod machine;
 pub mod organization;
+pub mod portal;
 mod row;
 pub mod status_codes;
 pub mod time;

@@ -17,6 +17,7 @@ pub mod meta;
 mod observing;
 pub mod organizations;
 pub mod page;
+pub mod portal_links;
 pub mod publish;
 pub mod replays;
 pub mod routes;
