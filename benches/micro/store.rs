@@ -118,12 +118,14 @@ impl Bench {
             rate_per_s: None,
             installation: true,
             makers: Vec::new(),
+            feature_flags: Vec::new(),
         };
         match bench.one(Command::State(StateCommand::CreateOrganization { name: "default".into(), key })) {
             Receipt::Organization { organization, app, key } => {
                 let tenant = TenantScope { org: organization.id, app: None };
                 bench.app = app.id;
-                bench.caller = Some(Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() });
+                bench.caller =
+                    Some(Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None });
             }
             other => panic!("{other:?}"),
         }

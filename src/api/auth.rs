@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use ring::digest;
 
+use crate::model::id::PortalLinkId;
 use crate::model::{ApiKey, Scope, Time};
 use crate::store::{Caller, Registry, TenantScope};
 
@@ -28,12 +29,15 @@ pub struct Principal {
     pub tenant: TenantScope,
     pub remote: Option<SocketAddr>,
     pub request_id: String,
+    /// The portal link by which the caller acts for the key.
+    pub portal_link: Option<PortalLinkId>,
 }
 
 impl Principal {
     pub fn new(key: Arc<ApiKey>, http_request: &HttpRequest) -> Principal {
         let tenant = TenantScope { org: key.org_id, app: key.app_id };
-        Principal { key, tenant, remote: http_request.remote, request_id: http_request.request_id.clone() }
+        let (remote, request_id) = (http_request.remote, http_request.request_id.clone());
+        Principal { key, tenant, remote, request_id, portal_link: None }
     }
 
     /// 403 if the key lacks `scope`.
@@ -51,6 +55,7 @@ impl Principal {
             tenant: self.tenant,
             remote_addr: self.remote.map(|addr| addr.ip()),
             request_id: self.request_id.clone(),
+            portal_link: self.portal_link,
         }
     }
 }

@@ -11,12 +11,18 @@ use crate::model::id::KeyId;
 use crate::model::time::MINUTE_MS;
 use crate::model::{ApiKey, Time};
 
+use ring::hmac;
+
 use super::auth::sha256;
 
 /// Maximum tries to log in of one address in a minute.
 pub const TRIES_OF_ADDRESS_MAX: u32 = 10;
 /// Maximum tries to log in in a minute.
 pub const TRIES_MAX: u32 = 60;
+/// The purpose that the key of portal links is derived for.
+const PORTAL_KEY_PURPOSE: &[u8] = b"postrider ui portal v1";
+/// Webhooks of an app in the portal, unless the settings say otherwise.
+pub const PORTAL_WEBHOOKS_MAX: usize = 50;
 /// Maximum number of one-time links that are not used. The oldest is dropped first.
 const LINKS_MAX: usize = 16;
 
@@ -34,6 +40,27 @@ pub struct PageSettings {
     /// Whether browsers reach the pages by https, so that cookies are for it only.
     pub is_secure: bool,
     pub logins: Arc<Logins>,
+    pub portal: PortalSettings,
+}
+
+/// The settings of the portal.
+#[derive(Clone)]
+pub struct PortalSettings {
+    /// The key of links and of their cookies.
+    pub key: [u8; 32],
+    /// Whether the portal is served.
+    pub enabled: bool,
+    /// The operator's name. Empty for none.
+    pub name: String,
+    /// Webhooks of an app from which on the portal makes no further ones.
+    pub webhooks_max: usize,
+    pub logo: Option<Arc<PortalLogo>>,
+}
+
+/// The operator's logo.
+pub struct PortalLogo {
+    pub content_type: &'static str,
+    pub content: bytes::Bytes,
 }
 
 impl fmt::Debug for PageSettings {
@@ -54,6 +81,16 @@ impl PageSettings {
             require_tls: false,
             is_secure: false,
             logins: Arc::default(),
+            portal: PortalSettings {
+                key: hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), PORTAL_KEY_PURPOSE)
+                    .as_ref()
+                    .try_into()
+                    .expect("32 bytes"),
+                enabled: true,
+                name: String::new(),
+                webhooks_max: PORTAL_WEBHOOKS_MAX,
+                logo: None,
+            },
         }
     }
 }

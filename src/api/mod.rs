@@ -20,6 +20,7 @@ pub mod native;
 pub mod openapi;
 pub mod origin;
 pub mod params;
+pub mod portal_token;
 pub mod problem;
 pub mod request;
 pub mod request_context;

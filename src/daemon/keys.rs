@@ -201,6 +201,7 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), DaemonError
         tenant: TenantScope { org: organization.id, app: None },
         remote_addr: None,
         request_id: "start".into(),
+        portal_link: None,
     };
     let command = StateCommand::CreateKey { key: installation_key("admin", text) };
     done(engine.apply(Box::new(WriteRequest { caller: Some(by), idempotency: None, command: command.into() })).await)

@@ -22,6 +22,7 @@ pub type KeyId = Id<super::key::ApiKey>;
 pub type WebhookId = Id<super::webhook::Webhook>;
 pub type EventId = Id<super::event::Event>;
 pub type DeliveryId = Id<super::delivery::Delivery>;
+pub type PortalLinkId = Id<super::portal::PortalLink>;
 pub type AttemptId = Id<super::attempt::Attempt>;
 
 /// A noun that has ids.
@@ -47,6 +48,7 @@ kinds! {
     super::delivery::Delivery => "dlv_",
     super::attempt::Attempt => "att_",
     super::delivery::ReplayJob => "rpl_",
+    super::portal::PortalLink => "lnk_",
 }
 
 impl<K> Id<K> {

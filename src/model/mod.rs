@@ -14,6 +14,7 @@ pub mod key;
 pub mod ksuid;
 pub mod machine;
 pub mod organization;
+pub mod portal;
 mod row;
 pub mod status_codes;
 pub mod time;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::{AppId, OrganizationId};
+use super::portal::RevokedPortalLink;
 use super::time::Time;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,4 +13,7 @@ pub struct Organization {
     /// The app of events and webhooks that name none.
     pub default_app_id: AppId,
     pub created_at: Time,
+    /// Portal links that were revoked and have not expired.
+    #[serde(default)]
+    pub revoked_links: Vec<RevokedPortalLink>,
 }

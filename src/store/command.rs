@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attempt::AttemptMade;
 use crate::model::event::EventAttributes;
 use crate::model::event_type::{EventType, EventTypeChange, EventTypeDefinition};
-use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, PortalLinkId, WebhookId};
 use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use crate::model::{ApiKey, App, Attempt, Delivery, Event, MakerRate, Organization, Scope, Time};
 
@@ -41,6 +41,8 @@ pub struct Caller {
     pub tenant: TenantScope,
     pub remote_addr: Option<IpAddr>,
     pub request_id: String,
+    /// The portal link by which the caller acts for the key.
+    pub portal_link: Option<PortalLinkId>,
 }
 
 /// The `Idempotency-Key` of a request, reduced to hashes.
@@ -123,6 +125,8 @@ pub enum StateCommand {
     CreateKey { key: NewKey },
     /// Receipt: `Done`.
     RevokeKey { id: KeyId },
+    /// Ends a portal link of `app`, which expires at `until` at the latest. Receipt: `Done`.
+    RevokePortalLink { id: PortalLinkId, app: AppId, until: Time },
     /// `id`, `org_id`, times and version are set while applying. A taken `uid`: `Conflict`. Receipt: `Webhook`.
     CreateWebhook { webhook: Box<Webhook> },
     /// Replaces a webhook that was derived from version `webhook.version`. Another version now: `Stale`. Receipt:

@@ -12,9 +12,14 @@ use crate::model::{ApiKey, Scope, Time};
 use super::ask::Ask;
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
 use super::mood::WebhookMood;
+use super::portal::access;
 use super::session::{SESSION_COOKIE, Session, cookies};
 use super::{assets, login, respond, write};
 
+/// The end of a page's title.
+const SITE: &str = "Postrider";
+/// The same in a portal without a name.
+const PORTAL_TITLE: &str = "Webhooks";
 /// The cookie with the chosen colours.
 pub const THEME_COOKIE: &str = "pr_theme";
 
@@ -31,6 +36,10 @@ pub enum Section {
     Keys,
     Audit,
     System,
+    /// Of the portal.
+    EventTypes,
+    /// Of the portal.
+    Help,
     /// A page that is in no list of the navigation.
     Aside,
 }
@@ -62,10 +71,47 @@ const INSTALLATION: [NavEntry; 4] = [
     entry(Section::System, "system", "System", "#i-sys", Scope::Admin),
 ];
 
+/// The navigation of the portal.
+const PORTAL: [NavEntry; 4] = [
+    entry(Section::Overview, "./", "Webhooks", "#i-hook", Scope::WebhooksRead),
+    entry(Section::Deliveries, "deliveries", "Deliveries", "#i-deliv", Scope::EventsRead),
+    entry(Section::EventTypes, "event-types", "Event types", "#i-event", Scope::EventsRead),
+    entry(Section::Help, "help", "Help", "#i-home", Scope::WebhooksRead),
+];
+
+/// The frame of the portal, which shows a tenant nothing of the machine and of others.
+pub struct PortalFrame {
+    /// The operator's name. Empty for none.
+    pub operator: String,
+    pub has_logo: bool,
+    pub app: String,
+    pub expires_at: Time,
+    pub return_url: Option<String>,
+}
+
+impl PortalFrame {
+    fn of(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Option<PortalFrame> {
+        request.principal.portal_link?;
+        let portal = &context.settings.pages.portal;
+        let link = access::link_of(request.http, &context.settings.pages, context.now).map(|(link, _)| link)?;
+        Some(PortalFrame {
+            operator: portal.name.clone(),
+            has_logo: portal.logo.is_some(),
+            app: context.registry.app_by_id(link.app_id).map(|app| app.name.clone()).unwrap_or_default(),
+            expires_at: link.expires_at,
+            return_url: link.return_url,
+        })
+    }
+
+    fn title(&self) -> &str {
+        if self.operator.is_empty() { PORTAL_TITLE } else { &self.operator }
+    }
+}
+
 /// The parts that every page shows beside its own content, and the tokens of its forms.
 pub struct Frame {
     pub section: Section,
-    /// The way up to `/ui/`, as `../` for each folder.
+    /// The way up to `/ui/`, or to `/ui/portal/` in the portal, as `../` for each folder.
     pub up: String,
     pub key: Arc<ApiKey>,
     pub now: Time,
@@ -81,6 +127,8 @@ pub struct Frame {
     pub pages: PageSettings,
     /// Whether the cookie may be renewed from here: a browser would keep it for a deeper folder only.
     is_at_top: bool,
+    /// `None` for the dashboard.
+    pub portal: Option<PortalFrame>,
 }
 
 impl Frame {
@@ -90,9 +138,17 @@ impl Frame {
         let random = context.draw::<16>();
         let session = Session::of(request.http, &pages, context.now)
             .unwrap_or_else(|| Session::begin(&request.principal.key, &pages, random, context.now));
-        let depth = request.http.path.bytes().filter(|byte| *byte == b'/').count().saturating_sub(2);
-        let webhooks = context.registry.webhooks_within(request.tenant());
-        let failing = webhooks.filter(|webhook| WebhookMood::now(context, webhook).is_failing()).count();
+        let portal = PortalFrame::of(context, request);
+        let top = if portal.is_some() { 3 } else { 2 };
+        let depth = request.http.path.bytes().filter(|byte| *byte == b'/').count().saturating_sub(top);
+        let failing = match &portal {
+            Some(_) => 0,
+            None => {
+                let webhooks = context.registry.webhooks_within(request.tenant());
+                webhooks.filter(|webhook| WebhookMood::now(context, webhook).is_failing()).count()
+            }
+        };
+        let reasons = if portal.is_some() { Vec::new() } else { context.health_source.unready() };
         Frame {
             section,
             up: "../".repeat(depth),
@@ -100,13 +156,14 @@ impl Frame {
             now: context.now,
             theme: theme(request.http),
             failing,
-            reasons: context.health_source.unready(),
+            reasons,
             warnings: context.health_source.warnings().len(),
             notice: Ask::of(request.http).get("done").and_then(notice),
             once: random.iter().map(|byte| format!("{byte:02x}")).collect(),
             session,
             pages,
-            is_at_top: depth == 0,
+            is_at_top: depth == 0 && portal.is_none(),
+            portal,
         }
     }
 
@@ -128,6 +185,7 @@ impl Frame {
             once: "once".to_owned(),
             pages,
             is_at_top: true,
+            portal: None,
         }
     }
 
@@ -146,9 +204,10 @@ impl Frame {
 
     /// A form that posts to a path below `/ui/`, with its token.
     pub fn form(&self, class: &str, path: &str, fields: &Markup) -> Markup {
+        let action = if self.portal.is_some() { format!("portal/{path}") } else { path.to_owned() };
         html! {
             form class=(class) method="post" action=(self.link(path)) {
-                input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, path));
+                input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, &action));
                 input type="hidden" name=(ONCE_FIELD) value=(self.once);
                 (fields)
             }
@@ -162,10 +221,13 @@ impl Frame {
 
     /// The whole page with its head and its lists.
     pub fn page(&self, title: &str, content: &Markup) -> Markup {
+        if let Some(portal) = &self.portal {
+            return self.portal_page(portal, title, content);
+        }
         html! {
             (DOCTYPE)
             html lang="en" data-theme=[self.theme] {
-                (head(title, &self.up))
+                (head(title, &self.up, SITE))
                 body {
                     (assets::sprite())
                     a.skip href="#main" { "Skip to the content" }
@@ -182,6 +244,62 @@ impl Frame {
                                 .note role="status" { (icon("ok")) div { p { (notice) } } }
                             }
                             (content)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A page of the portal.
+    fn portal_page(&self, portal: &PortalFrame, title: &str, content: &Markup) -> Markup {
+        let other = if self.theme == Some("dark") { "light" } else { "dark" };
+        html! {
+            (DOCTYPE)
+            html lang="en" data-theme=[self.theme] {
+                (head(title, &format!("{}../", self.up), portal.title()))
+                body {
+                    (assets::sprite())
+                    a.skip href="#main" { "Skip to the content" }
+                    .portal {
+                        header {
+                            a.brand href=(self.link("")) {
+                                @if portal.has_logo { img src=(self.link("logo")) alt=""; }
+                                (write::foreign(portal.title()))
+                            }
+                            nav.seg aria-label="Main" {
+                                @for entry in PORTAL.iter().filter(|entry| self.may(entry.scope)) {
+                                    a href=(self.link(entry.path))
+                                        aria-current=[(entry.section == self.section).then_some("page")] {
+                                        (entry.name)
+                                    }
+                                }
+                            }
+                            span.muted {
+                                (write::foreign(&portal.app))
+                                @if let Some(url) = &portal.return_url {
+                                    " · " a href=(url) rel="noreferrer" { "Back" }
+                                }
+                            }
+                        }
+                        main #main {
+                            @if let Some(notice) = self.notice {
+                                .note role="status" { (icon("ok")) div { p { (notice) } } }
+                            }
+                            (content)
+                        }
+                        .foot {
+                            .row {
+                                span { "This access ends at " (write::moment(portal.expires_at, self.now)) "." }
+                                (self.button("leave", "plain", "Leave"))
+                            }
+                            .row {
+                                span data-zone="" { "Times are UTC" }
+                                (self.form("one", "theme", &html! {
+                                    input type="hidden" name="theme" value=(other);
+                                    button.plain type="submit" { (other) }
+                                }))
+                            }
                         }
                     }
                 }
@@ -320,12 +438,12 @@ fn notice(word: &str) -> Option<&'static str> {
 }
 
 /// The head of a page.
-pub fn head(title: &str, up: &str) -> Markup {
+pub fn head(title: &str, up: &str, site: &str) -> Markup {
     html! {
         head {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
-            title { (write::foreign(title)) " · Postrider" }
+            title { (write::foreign(title)) " · " (write::foreign(site)) }
             link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
             link rel="stylesheet" href={ (up) (assets::CSS.name()) };
             script type="module" src={ (up) (assets::MODULE.name()) } {}
@@ -351,10 +469,19 @@ pub fn tag(class: &str, icon_name: &str, word: &str) -> Markup {
 
 /// A page without navigation, for callers without a session.
 pub fn alone(title: &str, up: &str, content: &Markup) -> Markup {
+    alone_of(SITE, title, up, content)
+}
+
+/// The same of the portal, which does not name this program.
+pub fn portal_alone(title: &str, up: &str, content: &Markup) -> Markup {
+    alone_of(PORTAL_TITLE, title, up, content)
+}
+
+fn alone_of(site: &str, title: &str, up: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (head(title, up))
+            (head(title, up, site))
             body {
                 (assets::sprite())
                 a.skip href="#main" { "Skip to the content" }

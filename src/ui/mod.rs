@@ -12,6 +12,7 @@ mod frame;
 mod login;
 mod mood;
 mod pages;
+mod portal;
 mod relay;
 mod respond;
 mod routes;

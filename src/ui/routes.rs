@@ -7,13 +7,14 @@ use crate::api::auth::by_bearer;
 use crate::api::doc::{RouteDoc, doc};
 use crate::api::media::BodyRule;
 use crate::api::route::{Handler, OpenHandler, OpenStepHandler, PageRules, Route, RouteAccess, RouteMethod};
-use crate::api::{ApiContext, ApiError, ApiMount, HttpRequest, HttpResponse};
+use crate::api::{ApiContext, ApiError, ApiMount, HttpRequest, HttpResponse, RequestContext, Step};
 use crate::model::Scope;
 
 use super::pages::{
     apps, audit, deliveries, delivery, errors, event, events, find, keys, live, overview, replays, system, test_result,
     webhook, webhook_actions, webhook_form, webhooks,
 };
+use super::portal::{enter, event_types, help, home, logo};
 use super::{assets, login, respond, session};
 
 /// The purpose that the key of sessions and forms is derived for.
@@ -100,6 +101,41 @@ static ROUTES: &[Route] = &[
     post("/ui/keys/{id}/revoke", Scope::KeysWrite, keys::revoke),
     get("/ui/audit", Scope::Admin, audit::show),
     get("/ui/system", Scope::Admin, system::show),
+    open_step(RouteMethod::Get, "/ui/portal/enter", BodyRule::None, enter::enter).acts(),
+    open("/ui/portal/logo", logo::serve).inline(),
+    for_any(RouteMethod::Get, "/ui/portal/", home::show),
+    for_any(RouteMethod::Get, "/ui/portal/help", help::show),
+    for_any(RouteMethod::Post, "/ui/portal/leave", enter::leave),
+    for_any(RouteMethod::Post, "/ui/portal/theme", enter::set_theme),
+    get("/ui/portal/event-types", Scope::EventsRead, event_types::show),
+    get("/ui/portal/webhooks", Scope::WebhooksRead, webhooks::show),
+    get("/ui/portal/webhooks/new", Scope::WebhooksWrite, webhook_form::new),
+    post("/ui/portal/webhooks/new", Scope::WebhooksWrite, webhook_form::create),
+    get("/ui/portal/webhooks/{id}", Scope::WebhooksRead, webhook::show),
+    get("/ui/portal/webhooks/{id}/edit", Scope::WebhooksWrite, webhook_form::edit),
+    post("/ui/portal/webhooks/{id}/edit", Scope::WebhooksWrite, webhook_form::update),
+    post("/ui/portal/webhooks/{id}/test", Scope::WebhooksWrite, test_result::send),
+    post("/ui/portal/webhooks/{id}/pause", Scope::WebhooksWrite, webhook_actions::pause),
+    post("/ui/portal/webhooks/{id}/resume", Scope::WebhooksWrite, webhook_actions::resume),
+    post("/ui/portal/webhooks/{id}/enable", Scope::WebhooksWrite, webhook_actions::enable),
+    post("/ui/portal/webhooks/{id}/send-waiting", Scope::EventsWrite, webhook_actions::send_waiting),
+    post("/ui/portal/webhooks/{id}/secret", Scope::WebhooksSecret, webhook_actions::reveal),
+    get("/ui/portal/webhooks/{id}/rotate", Scope::WebhooksSecret, webhook_actions::ask_rotate),
+    post("/ui/portal/webhooks/{id}/rotate", Scope::WebhooksSecret, webhook_actions::rotate),
+    get("/ui/portal/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::ask_delete),
+    post("/ui/portal/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::delete),
+    get("/ui/portal/deliveries", Scope::EventsRead, deliveries::show),
+    post("/ui/portal/deliveries/retry", Scope::EventsWrite, deliveries::retry),
+    get("/ui/portal/deliveries/{id}", Scope::EventsRead, delivery::show),
+    post("/ui/portal/deliveries/{id}/retry", Scope::EventsWrite, delivery::retry),
+    post("/ui/portal/deliveries/{id}/cancel", Scope::EventsWrite, delivery::cancel),
+    get("/ui/portal/replays", Scope::EventsWrite, replays::show),
+    get("/ui/portal/replays/new", Scope::EventsWrite, replays::new),
+    post("/ui/portal/replays/new", Scope::EventsWrite, replays::create),
+    post("/ui/portal/replays/count", Scope::EventsWrite, replays::count),
+    get("/ui/portal/replays/{id}", Scope::EventsWrite, replays::one),
+    post("/ui/portal/replays/{id}/stop", Scope::EventsWrite, replays::stop),
+    for_any(RouteMethod::Get, "/ui/portal/{*rest}", nowhere),
 ];
 
 /// The mount of the pages.
@@ -113,6 +149,11 @@ fn is_browser(http_request: &HttpRequest) -> bool {
     let wants_html = |line: &str| line.split(',').any(|part| part.trim().to_ascii_lowercase().starts_with("text/html"));
     let accept = http_request.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accept.into_iter().any(wants_html) && !http_request.headers.contains_key(http::header::AUTHORIZATION)
+}
+
+/// A page that the portal does not have.
+fn nowhere(_: &mut ApiContext<'_>, _: &RequestContext<'_>) -> Result<Step, ApiError> {
+    Err(ApiError::not_found("page"))
 }
 
 /// `GET /` in a browser.

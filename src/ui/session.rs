@@ -11,8 +11,11 @@ use ring::hmac;
 use crate::api::logins::PageSettings;
 use crate::api::{ApiError, ApiSettings, HttpRequest, Principal};
 use crate::model::id::KeyId;
+use crate::model::portal::PortalLink;
 use crate::model::{ApiKey, Id, Time};
 use crate::store::Registry;
+
+use super::portal::access;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";
@@ -76,8 +79,16 @@ impl Session {
         })
     }
 
+    /// The session of a browser that has entered the portal by `link`. It is never renewed.
+    pub fn of_link(link: &PortalLink, random: [u8; 16], now: Time) -> Session {
+        Session { key_id: link.key_id, hash: link.key_hash, issued: now, expires: link.expires_at, random }
+    }
+
     /// The session of a request. `None` without a cookie that is valid now.
     pub fn of(http_request: &HttpRequest, settings: &PageSettings, now: Time) -> Option<Session> {
+        if access::is_portal(http_request) {
+            return access::session_of(http_request, settings, now);
+        }
         let sessions = cookies(http_request, SESSION_COOKIE).filter_map(|text| Session::parse(text, settings));
         sessions.filter(|session| session.is_live(settings, now)).max_by_key(|session| session.issued)
     }
@@ -130,6 +141,9 @@ pub fn identify(
     settings: &ApiSettings,
     now: Time,
 ) -> Result<Principal, ApiError> {
+    if access::is_portal(http_request) {
+        return access::identify(http_request, registry, settings, now);
+    }
     if http_request.method == Method::POST && !is_own_form(http_request) {
         return Err(ApiError::forbidden("form_of_another_site", "this form was sent by another site"));
     }
@@ -145,7 +159,7 @@ pub fn identify(
 }
 
 /// Whether a page of this daemon sent the form: by `Sec-Fetch-Site`, or without it by `Origin` (Fetch Metadata).
-fn is_own_form(http_request: &HttpRequest) -> bool {
+pub fn is_own_form(http_request: &HttpRequest) -> bool {
     if http_request.headers.contains_key("sec-fetch-site") {
         return http_request.header("sec-fetch-site") == Some("same-origin");
     }

@@ -72,6 +72,7 @@ pub fn answers(bytes: &[u8]) {
                 target: SendTarget::parse("http://receiver.example/", None).expect("a target"),
                 headers: Vec::new(),
                 body: bytes::Bytes::from_static(b"{}"),
+                spellings: Arc::default(),
                 timeout: TIMEOUT,
                 connect_timeout: TIMEOUT,
             };

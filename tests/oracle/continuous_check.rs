@@ -46,7 +46,7 @@ impl Bench {
             panic!("no organization")
         };
         let tenant = TenantScope { org: organization.id, app: None };
-        let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
+        let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
         let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
         let command = StateCommand::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
         let (Receipt::Webhook(webhook), _) = bench.apply(Command::State(command)) else { panic!("no webhook") };

@@ -187,7 +187,7 @@ impl History {
         let key = self.rng.pick(&oracle.keys.values().collect::<Vec<_>>())?;
         let tenant = TenantScope { org: key.org_id, app: key.app_id };
         let request_id = format!("r{}", self.next_number());
-        Some(Caller { key: key.id, tenant, remote_addr: None, request_id })
+        Some(Caller { key: key.id, tenant, remote_addr: None, request_id, portal_link: None })
     }
 
     fn app(&mut self, oracle: &Oracle) -> Option<AppId> {

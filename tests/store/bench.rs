@@ -81,7 +81,7 @@ impl Bench {
             panic!("{:?}", batch.results)
         };
         let tenant = TenantScope { org: organization.id, app: None };
-        let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
+        let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
         Bench { folder, opened, now: START, caller }
     }
 

@@ -10,6 +10,7 @@ use crate::api::error::ApiError;
 use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
+use crate::model::id::PortalLinkId;
 use crate::model::{Id, KeyId, Time};
 use crate::store::{AuditFilter, AuditRow};
 
@@ -40,6 +41,8 @@ pub struct AuditView<'a> {
     target: &'a str,
     remote_addr: Option<&'a str>,
     request_id: Option<&'a str>,
+    /// The portal link by which the caller acted for the key. Null for the key itself.
+    portal_link_id: Option<PortalLinkId>,
     /// The changes, without secrets. Null if the action has none to show.
     changes: Option<&'a RawValue>,
 }
@@ -54,6 +57,7 @@ impl<'a> AuditView<'a> {
             target: &row.target,
             remote_addr: row.remote_addr.as_deref(),
             request_id: row.request_id.as_deref(),
+            portal_link_id: row.portal_link,
             changes: row.changes.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         }
     }

@@ -19,6 +19,7 @@ mod observing;
 pub mod organizations;
 pub mod owned;
 pub mod page;
+pub mod portal_links;
 pub mod publish;
 pub mod registered_types;
 pub mod replays;

@@ -2,12 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX, STATUS_CODES_MAX};
+use crate::api::limits::{
+    EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, PORTAL_LINK_S_MAX, PORTAL_LINK_S_MIN, RETRY_IDS_MAX,
+    RETURN_URL_BYTES_MAX, STATUS_CODES_MAX,
+};
 use crate::api::native::keys::FEATURE_FLAGS_MAX;
 use crate::api::native::owned::{self, metadata_schema};
 use crate::api::native::registered_types;
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
+use crate::model::portal::PortalLink;
 use crate::model::{AttemptOutcome, Scope, StatusCodes};
 
 use crate::api::doc::parts::{
@@ -28,6 +32,7 @@ pub fn schemas() -> Map<String, Value> {
         ("Resend", form(&["webhook_id"], [("webhook_id", about(app_name(), "The webhook's id or its `uid`."))])),
         ("NewEventType", new_event_type()),
         ("EventTypeMembers", form(&[], registered_types::member_schemas())),
+        ("NewPortalLink", new_portal_link()),
         ("NewOrganization", form(&["name"], [("name", name())])),
         ("Nothing", form(&[], [])),
     ];
@@ -144,6 +149,26 @@ fn new_key() -> Value {
                     "With a key of one app they choose the registered event types that it is shown.",
                 ),
             ),
+        ],
+    )
+}
+
+fn new_portal_link() -> Value {
+    let mut scopes = items(choice(&PortalLink::SCOPES.map(Scope::as_str)), PortalLink::SCOPES.len());
+    scopes["minItems"] = 1.into();
+    let usual =
+        "Only scopes that the maker has as well. Absent: events and webhooks, read and write, as far as it has them.";
+    let expires = "Seconds of access. Absent: 3,600.";
+    let within = "Seconds within which the URL must be opened. Absent: 300.";
+    form(
+        &[],
+        [
+            ("app_id", about(app_name(), "The app that the link opens. A key of an app may leave it out.")),
+            ("scopes", about(scopes, usual)),
+            ("expires_in_s", about(whole(PORTAL_LINK_S_MIN, PORTAL_LINK_S_MAX), expires)),
+            ("enter_within_s", about(whole(1, PORTAL_LINK_S_MAX), within)),
+            ("return_url", about(line(1, RETURN_URL_BYTES_MAX), "An http or https URL that the portal leads back to.")),
+            ("language", about(choice(&["en"]), "The language of the pages.")),
         ],
     )
 }

@@ -36,6 +36,7 @@ fn registry() -> Registry {
         name: "org".to_owned(),
         default_app_id: Id::from_u128(2),
         created_at: NOW,
+        revoked_links: Vec::new(),
     });
     let all = [
         (KEY, vec![Scope::Admin], None),

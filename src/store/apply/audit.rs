@@ -39,6 +39,7 @@ impl StateBatch<'_> {
             request_id: by.map(|by| by.request_id.clone()),
             changes: Some(changes.to_string()),
             app_id: about.app,
+            portal_link: by.and_then(|by| by.portal_link),
         };
         if let Some(by) = by {
             self.effects.audit.push(AuditLine {

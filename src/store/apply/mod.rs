@@ -10,6 +10,7 @@ pub(in crate::store) mod jobs;
 mod keys;
 mod notice;
 mod organizations;
+mod portal_links;
 pub(in crate::store) mod publish;
 mod queue;
 pub(in crate::store) mod record;

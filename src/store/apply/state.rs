@@ -54,6 +54,7 @@ impl StateBatch<'_> {
             StateCommand::RemoveApp { id } => self.remove_app(by, *id),
             StateCommand::CreateKey { key } => self.create_key(by, key),
             StateCommand::RevokeKey { id } => self.revoke_key(by, *id),
+            StateCommand::RevokePortalLink { id, app, until } => self.revoke_portal_link(by, *id, *app, *until),
             StateCommand::CreateWebhook { webhook } => self.create_webhook(by, webhook),
             StateCommand::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
             StateCommand::RemoveWebhook { id } => self.remove_webhook(by, *id),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{AppId, Id};
+use crate::model::id::{AppId, Id, PortalLinkId};
 use crate::model::{KeyId, OrganizationId, Time};
 
 use crate::kv::error::Result;
@@ -27,6 +27,9 @@ pub struct AuditRow {
     /// The app that the entry concerns. `None` if it concerns the organization. A key of one app sees its own only.
     #[serde(default)]
     pub app_id: Option<AppId>,
+    /// The portal link by which the caller acted for the key.
+    #[serde(default)]
+    pub portal_link: Option<PortalLinkId>,
 }
 
 /// Filters of the audit. A filter that is absent passes every entry.

@@ -50,7 +50,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };
     let tenant = TenantScope { org: organization.id, app: None };
-    let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
+    let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
     let mut ask = |command, kept: Option<u8>| {
         let idempotency = kept.map(|n| IdempotencyKey { key: [n; 32], request: [n; 32], extra: None, secret: false });
         apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency, command })

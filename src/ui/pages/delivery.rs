@@ -94,7 +94,11 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
                 p.crumb {
                     a href=(frame.link("deliveries")) { "Deliveries" } " / "
                     a href=(frame.link(&format!("webhooks/{}", delivery.webhook_id))) { (foreign(&view.webhook)) } " / "
-                    a href=(frame.link(&format!("events/{}", delivery.event_id))) { "event " (foreign(&event_name)) }
+                    @if frame.portal.is_none() {
+                        a href=(frame.link(&format!("events/{}", delivery.event_id))) { "event " (foreign(&event_name)) }
+                    } @else {
+                        "event " (foreign(&event_name))
+                    }
                 }
                 h1 { (foreign(&delivery.event_type)) }
                 p.lead { (mood::delivery_tag(delivery.status)) (sentence(view, frame)) }
@@ -237,7 +241,7 @@ fn attempts(view: &DeliveryPageView, frame: &Frame) -> Markup {
                 }
             }
             @if let Some(attempt) = view.attempts.get(view.chosen) {
-                .pair { (request_of(view, attempt)) (test_result::answer(&attempt.made)) }
+                .pair { (request_of(view, attempt)) (test_result::answer(&attempt.made, frame)) }
             }
         }
     }

@@ -5,7 +5,7 @@ use http::header::LOCATION;
 use maud::{Markup, html};
 
 use crate::api::{ApiError, ErrorContext, HttpResponse};
-use crate::ui::frame::{alone, icon};
+use crate::ui::frame::{alone, icon, portal_alone};
 use crate::ui::login::again;
 use crate::ui::respond;
 use crate::ui::session::CROSS_SITE_CODE;
@@ -20,7 +20,26 @@ pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpRes
     if api_error.headers.iter().any(|(name, _)| *name == LOCATION) {
         return respond::guarded(HttpResponse::empty(api_error.status));
     }
+    if error_context.pattern.starts_with("/ui/portal") || api_error.code == "portal_session_missing" {
+        let home = "../".repeat(error_context.slashes.saturating_sub(3));
+        let content = portal_card(api_error, error_context.request_id, &home);
+        return respond::html(api_error.status, portal_alone(api_error.title(), &up, &content));
+    }
     respond::html(api_error.status, alone(api_error.title(), &up, &card(api_error, error_context.request_id, &up)))
+}
+
+/// The same for a tenant, who has no key to log in with.
+fn portal_card(api_error: &ApiError, request_id: &str, home: &str) -> Markup {
+    html! {
+        .card {
+            h1 { (api_error.title()) }
+            p { (foreign(&api_error.detail)) "." }
+            @if api_error.status != StatusCode::UNAUTHORIZED {
+                a.btn href=(if home.is_empty() { "./" } else { home }) { "Webhooks" }
+            }
+            p.hint { "Request " code { (foreign(request_id)) } }
+        }
+    }
 }
 
 fn card(api_error: &ApiError, request_id: &str, up: &str) -> Markup {

@@ -55,12 +55,12 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
                 a.btn href=(frame.link(&path)) { "Back" }
             }
         }
-        section.panel aria-label="Request and answer" { (pair(made)) }
+        section.panel aria-label="Request and answer" { (pair(made, frame)) }
     }
 }
 
 /// The request and the answer side by side. The body of a request is not part of an attempt.
-fn pair(made: &AttemptMade) -> Markup {
+fn pair(made: &AttemptMade, frame: &Frame) -> Markup {
     let method = format!("{:?}", made.method).to_uppercase();
     html! {
         .pair {
@@ -70,20 +70,21 @@ fn pair(made: &AttemptMade) -> Markup {
                 h4 { "Headers" }
                 (bodies::headers(&made.request_headers))
             }
-            (answer(made))
+            (answer(made, frame))
         }
     }
 }
 
 /// The answer of an attempt: its origin, headers, body and meaning.
-pub fn answer(made: &AttemptMade) -> Markup {
+pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
     let (class, icon) = mood::attempt_parts(made);
     let body = made.response_body.as_deref().unwrap_or_default();
     html! {
         section aria-labelledby="rs" {
             h3 #rs { (frame::state(class, icon, &mood::answer(made))) }
             p.start.muted {
-                @if let Some(from) = &made.remote_addr { "from " (foreign(from)) ", " }
+                // A tenant learns no addresses of the operator's network.
+                @if let Some(from) = made.remote_addr.as_ref().filter(|_| frame.portal.is_none()) { "from " (foreign(from)) ", " }
                 "in " (write::millis(made.timings.total))
             }
             @if made.status_code.is_some() {

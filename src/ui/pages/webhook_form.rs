@@ -154,6 +154,13 @@ fn seconds(step: &str) -> Value {
 /// `POST /ui/webhooks/new`: makes it, and shows its secret once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
+    let webhooks_max = context.settings.pages.portal.webhooks_max;
+    if request.principal.portal_link.is_some()
+        && context.registry.webhooks_within(request.tenant()).count() >= webhooks_max
+    {
+        let detail = format!("you have {webhooks_max} webhooks, which is the most: delete one first");
+        return Err(ApiError::conflict("too_many_webhooks", detail));
+    }
     let call = ApiCall { handler: webhooks::create, body: json_of(&form, true), form: Some(&form) };
     let frame = Frame::new(context, request, Section::Webhooks);
     let made = relay(context, request, &call, move |response| {

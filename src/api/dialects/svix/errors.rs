@@ -124,7 +124,7 @@ mod tests {
     use crate::model::Time;
 
     fn shown(api_error: &ApiError) -> (u16, Value) {
-        let context = ErrorContext { request_id: "r", now: Time::ZERO, pattern: "", slashes: 1 };
+        let context = ErrorContext { request_id: "r", now: Time::ZERO, verb: None, pattern: "", slashes: 1 };
         let response = render(api_error, &context);
         (response.status.as_u16(), serde_json::from_slice(&response.body).unwrap())
     }

@@ -58,7 +58,7 @@ impl CountsBench {
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
         let tenant = TenantScope { org: organization.id, app: None };
-        let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
+        let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
         let create = StateCommand::CreateWebhook { webhook: Box::new(webhook()) };
         let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: Command::State(create) };
         let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };

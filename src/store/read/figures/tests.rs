@@ -19,7 +19,7 @@ fn tenant(opened: &Opened) -> TenantScope {
 
 fn caller(opened: &Opened) -> Caller {
     let key = opened.store.registry().keys().next().unwrap().id;
-    Caller { key, tenant: tenant(opened), remote_addr: None, request_id: "r".into() }
+    Caller { key, tenant: tenant(opened), remote_addr: None, request_id: "r".into(), portal_link: None }
 }
 
 fn state(opened: &mut Opened, command: StateCommand) {
