@@ -123,7 +123,8 @@ impl Bench {
             Receipt::Organization { organization, app, key } => {
                 let tenant = TenantScope { org: organization.id, app: None };
                 bench.app = app.id;
-                bench.caller = Some(Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() });
+                bench.caller =
+                    Some(Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None });
             }
             other => panic!("{other:?}"),
         }

@@ -178,7 +178,13 @@ impl Bench {
     }
 
     fn caller(&self) -> Caller {
-        Caller { key: self.admin.id, tenant: self.tenant(), remote_addr: None, request_id: "bench".into(), portal_link: None }
+        Caller {
+            key: self.admin.id,
+            tenant: self.tenant(),
+            remote_addr: None,
+            request_id: "bench".into(),
+            portal_link: None,
+        }
     }
 
     /// Gives the next ids that are drawn. A due partition begins before, so that it uses none of them.

@@ -122,7 +122,8 @@ fn new_key() -> Value {
 fn new_portal_link() -> Value {
     let mut scopes = items(choice(&PortalLink::SCOPES.map(Scope::as_str)), PortalLink::SCOPES.len());
     scopes["minItems"] = 1.into();
-    let usual = "Only scopes that the maker has as well. Absent: events and webhooks, read and write, as far as it has them.";
+    let usual =
+        "Only scopes that the maker has as well. Absent: events and webhooks, read and write, as far as it has them.";
     let expires = "Seconds of access. Absent: 3,600.";
     let within = "Seconds within which the URL must be opened. Absent: 300.";
     form(

@@ -19,7 +19,13 @@ impl StateBatch<'_> {
     ) -> ApplyResult<Receipt> {
         let now = self.inputs.now;
         let (org_id, app_id) = (self.inputs.id::<Organization>(), self.inputs.id::<App>());
-        let organization = Organization { id: org_id, name: name.to_owned(), default_app_id: app_id, created_at: now, revoked_links: Vec::new() };
+        let organization = Organization {
+            id: org_id,
+            name: name.to_owned(),
+            default_app_id: app_id,
+            created_at: now,
+            revoked_links: Vec::new(),
+        };
         let app = App { id: app_id, org_id, name: "default".into(), uid: None, created_at: now, updated_at: now };
         let key = self.write_key(org_id, key);
         self.write_batch.put(Table::Organizations, tables::one(org_id), &organization);

@@ -10,22 +10,24 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
+    apps, deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
     webhooks,
 };
 use crate::api::{FieldError, HealthIssue};
 use crate::model::job::{Job, JobSpec, JobStatus};
+use crate::model::portal::PortalLink;
 use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{
     ApiKey, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
-use crate::store::WebhookFigures;
+use crate::store::{EventTypeCount, EventTypePage, WebhookFigures};
 use crate::ui::ask::{Ask, Span};
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
-use crate::ui::frame::{Frame, Section};
+use crate::ui::frame::{Frame, PortalFrame, Section};
 use crate::ui::mood::{self, WebhookMood};
+use crate::ui::portal::{event_types, help, home};
 
 const NOW: Time = Time(1_795_832_047_118);
 /// Bytes of a full page.
@@ -272,9 +274,11 @@ fn one_delivery_in_its_states() {
         planned: vec![(7_200, NOW.plus_ms(7_200_000)), (18_000, NOW.plus_ms(25_200_000))],
         attempts_max: 10,
         wait: None,
+        curl: Some("curl -X POST 'https://erp.example/in' \\\n  --data-binary '<b>'".to_owned()),
     };
     same("delivery", &frame, &delivery::page(&view, &frame));
     view.attempts.clear();
+    view.curl = None;
     view.data = None;
     view.delivery = delivery_row(1, DeliveryStatus::Pending).delivery;
     same("delivery-untried", &frame, &delivery::page(&view, &frame));
@@ -357,4 +361,52 @@ fn replays_and_the_installation() {
         public_url: "https://ops.example/<postrider>".to_owned(),
     };
     same("system", &frame, &system::page(&view, &frame));
+}
+
+/// A frame of the portal, as a link with these scopes has it.
+fn tenant(section: Section, scopes: &[Scope]) -> Frame {
+    let mut frame = Frame::fixed(section, key(scopes), NOW);
+    frame.portal = Some(PortalFrame {
+        operator: "Halden <Freight>".to_owned(),
+        has_logo: true,
+        app: "Acme GmbH".to_owned(),
+        expires_at: NOW.plus_ms(60 * MINUTE_MS),
+        return_url: Some("https://halden.example/settings?a=1&b=2".to_owned()),
+    });
+    frame
+}
+
+#[test]
+fn the_portal_in_its_states() {
+    let writer = tenant(Section::Overview, &PortalLink::SCOPES);
+    let view = |webhooks, deliveries| home::PortalHomeView { webhooks, deliveries, tab: "failed" };
+    let failed = || vec![delivery_row(1, DeliveryStatus::Failed)];
+    same("portal", &writer, &home::page(&view(rows(), failed()), &writer));
+    same("portal-empty", &writer, &home::page(&view(Vec::new(), Vec::new()), &writer));
+    let reader = tenant(Section::Overview, &[Scope::EventsRead, Scope::WebhooksRead]);
+    same("portal-reader", &reader, &home::page(&view(rows(), failed()), &reader));
+    let mut types = tenant(Section::EventTypes, &[Scope::EventsRead]);
+    types.theme = Some("dark");
+    let rows = vec![EventTypeCount { event_type: "order.shipped".to_owned(), last_24h: 1_204, last_seen: NOW }];
+    let page = EventTypePage { rows, next: Some("order.shipped".to_owned()), indexed_from: None };
+    same("portal-event-types", &types, &event_types::page(&page, &types));
+    let help = tenant(Section::Help, &[Scope::WebhooksRead]);
+    same("portal-help", &help, &help::page());
+    let frame = frame(Section::Apps);
+    let link = apps::PortalLinkText {
+        id: "0195a000-0000-7000-8000-000000000000".to_owned(),
+        url: "https://ops.example/ui/portal/enter?t=x".to_owned(),
+        expires_at: "2026-11-29T00:00:00.000Z".to_owned(),
+    };
+    same("app-portal-link", &frame, &apps::portal_link_page("Acme <GmbH>", &link, &frame));
+}
+
+#[test]
+fn a_tenant_learns_no_addresses() {
+    let tenant = tenant(Section::Webhooks, &PortalLink::SCOPES);
+    let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
+    let arrived = made(Some(200), AttemptOutcome::Success, "");
+    let shown = |frame: &Frame| test_result::page(&webhook, &arrived, 3, frame).into_string();
+    assert!(!shown(&tenant).contains("203.0.113.40"));
+    assert!(shown(&frame(Section::Webhooks)).contains("203.0.113.40"));
 }

@@ -1,8 +1,8 @@
 //! Entering the portal by a link, and leaving it.
 
+use http::HeaderValue;
 use http::StatusCode;
 use http::header::{HeaderName, REFERRER_POLICY};
-use http::HeaderValue;
 use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, Principal, RequestContext, Step, portal_token};

@@ -25,7 +25,13 @@ pub(in crate::store) fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookI
     let (org, app) = (registry.organizations().next().unwrap().id, *registry.apps.keys().next().unwrap());
     let hook = crate::model::Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..hook };
     let key = registry.keys().next().unwrap().id;
-    let by = Caller { key, tenant: TenantScope { org, app: None }, remote_addr: None, request_id: "r".into(), portal_link: None };
+    let by = Caller {
+        key,
+        tenant: TenantScope { org, app: None },
+        remote_addr: None,
+        request_id: "r".into(),
+        portal_link: None,
+    };
     let command = StateCommand::CreateWebhook { webhook: Box::new(hook) }.into();
     let made = apply(&mut opened, WriteRequest { caller: Some(by), idempotency: None, command }).0;
     let crate::store::Receipt::Webhook(made) = made else { panic!("{made:?}") };
