@@ -73,7 +73,7 @@ Examples:
 struct PortalLink {
     #[command(flatten)]
     id: Id,
-    /// What the tenant may do, instead of reading and writing events and webhooks; comma-separated or repeated
+    /// Scopes of the tenant, instead of reading and writing events and webhooks; comma-separated or repeated
     #[arg(long = "scope", value_delimiter = ',', value_name = "SCOPE",
         value_parser = PossibleValuesParser::new(portal::PortalLink::SCOPES.map(Scope::as_str)))]
     scopes: Vec<String>,

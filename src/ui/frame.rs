@@ -12,7 +12,7 @@ use crate::model::{ApiKey, Scope, Time};
 use super::ask::Ask;
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
 use super::mood::WebhookMood;
-use super::portal::access;
+use super::portal_access as access;
 use super::session::{SESSION_COOKIE, Session, cookies};
 use super::{assets, login, respond, write};
 
@@ -73,7 +73,7 @@ const INSTALLATION: [NavEntry; 4] = [
 
 /// The navigation of the portal.
 const PORTAL: [NavEntry; 4] = [
-    entry(Section::Overview, "./", "Webhooks", "#i-hook", Scope::WebhooksRead),
+    entry(Section::Webhooks, "./", "Webhooks", "#i-hook", Scope::WebhooksRead),
     entry(Section::Deliveries, "deliveries", "Deliveries", "#i-deliv", Scope::EventsRead),
     entry(Section::EventTypes, "event-types", "Event types", "#i-event", Scope::EventsRead),
     entry(Section::Help, "help", "Help", "#i-home", Scope::WebhooksRead),
@@ -275,11 +275,9 @@ impl Frame {
                                     }
                                 }
                             }
-                            span.muted {
-                                (write::foreign(&portal.app))
-                                @if let Some(url) = &portal.return_url {
-                                    " · " a href=(url) rel="noreferrer" { "Back" }
-                                }
+                            span.muted { (write::foreign(&portal.app)) }
+                            @if let Some(url) = &portal.return_url {
+                                a href=(url) rel="noreferrer" { "Back" }
                             }
                         }
                         main #main {

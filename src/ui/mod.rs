@@ -14,6 +14,7 @@ mod login;
 mod mood;
 mod pages;
 mod portal;
+mod portal_access;
 mod relay;
 mod respond;
 mod routes;

@@ -263,6 +263,7 @@ const flows = {
     await shows(page, "webhook.read_secret");
   },
   async "live goes on, and stands still under the pointer"() {
+    await webhook("live-one", { event_types: ["live.*"] });
     const page = await newPage();
     await logIn(page);
     await page.goto(`${base}live`);
@@ -318,6 +319,7 @@ const flows = {
     assert.ok(page.url().includes("login"), "a revoked key ends its sessions");
   },
   async "live goes on after the server was not reachable"() {
+    await webhook("live-two", { event_types: ["live.again"] });
     const page = await newPage({ allowed: ["net::ERR"] });
     await logIn(page);
     await page.goto(`${base}live`);
@@ -330,6 +332,7 @@ const flows = {
   async "a tenant enters the portal by a link, makes a webhook, and sends again"() {
     const { id, uid } = await app("portal-one");
     const foreign = await webhook("of-others");
+    await publish("of.others");
     const [other] = await until("a delivery of others", async () => {
       const rows = await deliveries("status=delivered");
       return rows.length > 0 && rows;

@@ -133,7 +133,7 @@ fn is_replayable(ask: &Ask) -> bool {
     let has = |name| ask.get(name).is_some_and(|value: &str| !value.is_empty());
     let is_listed = match ask.get("status") {
         Some("failed") => true,
-        // What waits has no other filter.
+        // A replay of waiting deliveries has no other filter.
         Some("waiting") => is_plain_waiting(ask),
         _ => false,
     };

@@ -251,7 +251,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
     }
 }
 
-/// A form that counts what waits for a webhook, and then asks whether to send it now.
+/// A form that counts the waiting deliveries of a webhook, and then asks whether to send them now.
 pub fn waiting_button(webhook: WebhookId, class: &str, words: &str, frame: &Frame) -> Markup {
     let fields = html! {
         input type="hidden" name="webhook" value=(webhook);

@@ -10,30 +10,28 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    apps, deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
+    deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
     webhooks,
 };
 use crate::api::{FieldError, HealthIssue};
 use crate::model::job::{Job, JobSpec, JobStatus};
-use crate::model::portal::PortalLink;
 use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{
     ApiKey, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
-use crate::store::{EventTypeCount, EventTypePage, WebhookFigures};
+use crate::store::WebhookFigures;
 use crate::ui::ask::{Ask, Span};
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
-use crate::ui::frame::{Frame, PortalFrame, Section};
+use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::{self, WebhookMood};
-use crate::ui::portal::{event_types, help, home};
 
-const NOW: Time = Time(1_795_832_047_118);
+pub const NOW: Time = Time(1_795_832_047_118);
 /// Bytes of a full page.
 const PAGE_BYTES_MAX: usize = 45_000;
 
-fn key(scopes: &[Scope]) -> ApiKey {
+pub fn key(scopes: &[Scope]) -> ApiKey {
     ApiKey {
         id: Id::from_u128(1),
         org_id: Id::MIN,
@@ -49,7 +47,7 @@ fn key(scopes: &[Scope]) -> ApiKey {
     }
 }
 
-fn frame(section: Section) -> Frame {
+pub fn frame(section: Section) -> Frame {
     Frame::fixed(section, key(&[Scope::Admin]), NOW)
 }
 
@@ -58,7 +56,7 @@ fn reader(section: Section) -> Frame {
 }
 
 /// Compares a whole page with its snapshot.
-fn same(name: &str, frame: &Frame, content: &Markup) {
+pub fn same(name: &str, frame: &Frame, content: &Markup) {
     let page = frame.page(name, content).into_string();
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/ui/{name}.html"));
     // One element a line, so that a difference can be read. The names of the files change with their content.
@@ -77,7 +75,7 @@ fn same(name: &str, frame: &Frame, content: &Markup) {
     assert_eq!(golden.lines().count(), shown.lines().count(), "{name}");
 }
 
-fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
+pub fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
     let mut webhook = Webhook::new(Id::MIN, Id::MIN);
     webhook.id = Id::from_u128(number);
     webhook.name = name.to_owned();
@@ -89,7 +87,7 @@ fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
     Arc::new(webhook)
 }
 
-fn made(status_code: Option<u16>, outcome: AttemptOutcome, error: &str) -> AttemptMade {
+pub fn made(status_code: Option<u16>, outcome: AttemptOutcome, error: &str) -> AttemptMade {
     AttemptMade {
         number: 1,
         trigger: Trigger::Event,
@@ -125,7 +123,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
     }
 }
 
-fn rows() -> Vec<WebhookRow> {
+pub fn rows() -> Vec<WebhookRow> {
     let failing = WebhookState { consecutive_failures: 12, ..WebhookState::default() };
     let well = WebhookState::default();
     vec![
@@ -158,7 +156,7 @@ fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
     }
 }
 
-fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
+pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
     let is_tried = status != DeliveryStatus::Pending;
     DeliveryRow {
         delivery: Delivery {
@@ -361,52 +359,4 @@ fn replays_and_the_installation() {
         public_url: "https://ops.example/<postrider>".to_owned(),
     };
     same("system", &frame, &system::page(&view, &frame));
-}
-
-/// A frame of the portal, as a link with these scopes has it.
-fn tenant(section: Section, scopes: &[Scope]) -> Frame {
-    let mut frame = Frame::fixed(section, key(scopes), NOW);
-    frame.portal = Some(PortalFrame {
-        operator: "Halden <Freight>".to_owned(),
-        has_logo: true,
-        app: "Acme GmbH".to_owned(),
-        expires_at: NOW.plus_ms(60 * MINUTE_MS),
-        return_url: Some("https://halden.example/settings?a=1&b=2".to_owned()),
-    });
-    frame
-}
-
-#[test]
-fn the_portal_in_its_states() {
-    let writer = tenant(Section::Overview, &PortalLink::SCOPES);
-    let view = |webhooks, deliveries| home::PortalHomeView { webhooks, deliveries, tab: "failed" };
-    let failed = || vec![delivery_row(1, DeliveryStatus::Failed)];
-    same("portal", &writer, &home::page(&view(rows(), failed()), &writer));
-    same("portal-empty", &writer, &home::page(&view(Vec::new(), Vec::new()), &writer));
-    let reader = tenant(Section::Overview, &[Scope::EventsRead, Scope::WebhooksRead]);
-    same("portal-reader", &reader, &home::page(&view(rows(), failed()), &reader));
-    let mut types = tenant(Section::EventTypes, &[Scope::EventsRead]);
-    types.theme = Some("dark");
-    let rows = vec![EventTypeCount { event_type: "order.shipped".to_owned(), last_24h: 1_204, last_seen: NOW }];
-    let page = EventTypePage { rows, next: Some("order.shipped".to_owned()), indexed_from: None };
-    same("portal-event-types", &types, &event_types::page(&page, &types));
-    let help = tenant(Section::Help, &[Scope::WebhooksRead]);
-    same("portal-help", &help, &help::page());
-    let frame = frame(Section::Apps);
-    let link = apps::PortalLinkText {
-        id: "0195a000-0000-7000-8000-000000000000".to_owned(),
-        url: "https://ops.example/ui/portal/enter?t=x".to_owned(),
-        expires_at: "2026-11-29T00:00:00.000Z".to_owned(),
-    };
-    same("app-portal-link", &frame, &apps::portal_link_page("Acme <GmbH>", &link, &frame));
-}
-
-#[test]
-fn a_tenant_learns_no_addresses() {
-    let tenant = tenant(Section::Webhooks, &PortalLink::SCOPES);
-    let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
-    let arrived = made(Some(200), AttemptOutcome::Success, "");
-    let shown = |frame: &Frame| test_result::page(&webhook, &arrived, 3, frame).into_string();
-    assert!(!shown(&tenant).contains("203.0.113.40"));
-    assert!(shown(&frame(Section::Webhooks)).contains("203.0.113.40"));
 }
