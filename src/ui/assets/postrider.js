@@ -81,7 +81,11 @@ if (live) {
     while (body.rows.length > 200) body.lastElementChild.remove();
   };
   live.addEventListener("pointerenter", () => { isHeld = true; });
-  live.addEventListener("pointerleave", () => { isHeld = false; if (!isStill()) show(); });
+  // The pointer may be on its way to the button that shows what waits.
+  live.addEventListener("pointerleave", () => {
+    isHeld = false;
+    setTimeout(() => { if (!isStill() && !more.matches(":hover")) show(); }, 1000);
+  });
   more.addEventListener("click", show);
   pause.hidden = false;
   pause.addEventListener("click", () => {
