@@ -78,7 +78,8 @@ async fn a_tenant_enters_by_a_link_and_sees_nothing_of_others() {
     for path in pages.chain([own_page.as_str(), delivery_page.as_str()]) {
         let answer = browser.get(&format!("/ui/portal/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        for hidden in ["foreign", text(&foreign, "id"), "127.0.0.1:", ">Audit", ">System<", "Not ready", "Postrider"] {
+        for hidden in ["foreign", text(&foreign, "id"), "127.0.0.1:", ">Audit", ">System<", "Not ready", "· Postrider"]
+        {
             let body = answer.body.replace(text(&own, "url"), "");
             assert!(!body.contains(hidden), "{path} shows {hidden}");
         }
