@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use serde_json::{Map, Value};
 
 use super::{
     Exit,
     client::{Call, Remote},
+    duration, input,
     list::{self, Paging},
     noun::{Noun, shown},
     resolve,
     table::{Column, day, id, text},
     webhook_fields::{json_value, object_in},
 };
+use crate::model::{Scope, portal};
 
 const COLUMNS: &[Column] =
     &[id("ID", "id", Noun::App), text("UID", "uid"), text("NAME", "name"), day("CREATED", "created_at")];
@@ -44,6 +46,15 @@ enum Action {
     },
     /// Remove an app
     Delete(Id),
+    /// Make a link by which the app's tenant enters its own pages, without a key
+    #[command(after_help = PORTAL_LINK)]
+    PortalLink(PortalLink),
+    /// Revoke a portal link, and end the sessions that it began
+    RevokeLink {
+        /// The id of the link
+        #[arg(value_name = "LINK")]
+        id: String,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -51,6 +62,42 @@ struct Id {
     /// The app: its name, uid or id, or the beginning of its id
     #[arg(value_name = "APP")]
     id: String,
+}
+
+const PORTAL_LINK: &str = "\
+Examples:
+  postrider app portal-link acme
+  postrider app portal-link acme --for 8h --scope events:read,webhooks:read --return-url https://app.example/settings";
+
+#[derive(Args, Debug)]
+struct PortalLink {
+    #[command(flatten)]
+    id: Id,
+    /// Scopes of the tenant, instead of reading and writing events and webhooks; comma-separated or repeated
+    #[arg(long = "scope", value_delimiter = ',', value_name = "SCOPE",
+        value_parser = PossibleValuesParser::new(portal::PortalLink::SCOPES.map(Scope::as_str)))]
+    scopes: Vec<String>,
+    /// How long the access lasts: 60s to 24h [default: 1h]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::seconds)]
+    expires_in_s: Option<u64>,
+    /// How long the link can be opened [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::seconds)]
+    enter_within: Option<u64>,
+    /// The page of yours that the portal leads back to
+    #[arg(long, value_name = "URL")]
+    return_url: Option<String>,
+}
+
+impl PortalLink {
+    fn object(&self) -> Map<String, Value> {
+        input::object([
+            ("app_id", Some(self.id.id.clone().into())),
+            ("scopes", (!self.scopes.is_empty()).then(|| self.scopes.clone().into())),
+            ("expires_in_s", self.expires_in_s.map(Value::from)),
+            ("enter_within_s", self.enter_within.map(Value::from)),
+            ("return_url", self.return_url.clone().map(Value::from)),
+        ])
+    }
 }
 
 #[derive(Args, Debug)]
@@ -92,7 +139,11 @@ impl App {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let mut action = self.action;
-        if let Action::Get(id) | Action::Delete(id) | Action::Update { id, .. } = &mut action {
+        if let Action::Get(id)
+        | Action::Delete(id)
+        | Action::Update { id, .. }
+        | Action::PortalLink(PortalLink { id, .. }) = &mut action
+        {
             id.id = resolve::id(&client, Noun::App, &id.id).await?;
         }
         let call = match action {
@@ -102,6 +153,14 @@ impl App {
             Action::Delete(Id { id }) => {
                 client.call(Call::delete(&["apps", &id])).await?;
                 return screen.said(&format!("deleted app {}", shown(Noun::App.prefix(), id)));
+            }
+            Action::PortalLink(link) => {
+                let answer = client.call(Call::post(&["portal-links"]).json(&link.object())?).await?;
+                return screen.record(&answer.body);
+            }
+            Action::RevokeLink { id } => {
+                client.call(Call::delete(&["portal-links", &id])).await?;
+                return screen.said(&format!("revoked portal link {id}"));
             }
             Action::Get(Id { id }) => Call::get(&["apps", &id]),
             Action::Create(fields) => Call::post(&["apps"]).json(&fields.object()?)?,

@@ -30,6 +30,7 @@ const IN_FLIGHT_MAX: i64 = 100_000;
 /// Maximum quota of a count.
 const QUOTA_MAX: i64 = 1_000_000_000_000;
 const SHUTDOWN_S_MAX: i64 = 3_600;
+const PORTAL_WEBHOOKS_MAX: i64 = 100_000;
 /// The smallest partition. A new file takes a few MiB, so a smaller limit begins one with each commit, and in the end
 /// no start has descriptors for all of them.
 const PARTITION_BYTES_MIN: u64 = 16 << 20;
@@ -442,6 +443,24 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         "ui.require_tls",
         |s, raw| raw.switch().map(|on| s.ui.require_tls = on),
         |s| RawSetting::Switch(s.ui.require_tls),
+    )
+    .live(),
+    key(
+        "portal.enabled",
+        |s, raw| raw.switch().map(|on| s.portal.enabled = on),
+        |s| RawSetting::Switch(s.portal.enabled),
+    )
+    .live(),
+    key(
+        "portal.name",
+        |s, raw| raw.text_or_none("a name").map(|name| s.portal.name = name.unwrap_or_default().to_owned()),
+        |s| text(&s.portal.name),
+    )
+    .live(),
+    key(
+        "portal.webhooks_max",
+        |s, raw| raw.whole(1, PORTAL_WEBHOOKS_MAX).map(|n| s.portal.webhooks_max = n as usize),
+        |s| number(s.portal.webhooks_max as u64),
     )
     .live(),
     key(

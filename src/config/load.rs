@@ -16,8 +16,9 @@ use crate::api::dialects::DIALECTS;
 use crate::rules::quotas::QuotaLimits;
 
 use super::{
-    ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, SETTINGS_FILE,
-    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, UiSettings, ValueSource,
+    ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, PortalPages,
+    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, UiSettings,
+    ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -110,6 +111,7 @@ impl Settings {
             metrics: MetricsSettings::default(),
             quotas: QuotaLimits::default(),
             ui: UiSettings::default(),
+            portal: PortalPages::default(),
             traces: TraceSettings::default(),
         }
     }

@@ -68,6 +68,7 @@ pub struct Settings {
     pub log: LogSettings,
     pub metrics: MetricsSettings,
     pub ui: UiSettings,
+    pub portal: PortalPages,
     pub traces: TraceSettings,
 }
 
@@ -179,6 +180,17 @@ pub struct UiSettings {
     pub idle_ms: i64,
     /// Whether a login over plain HTTP from another machine is refused.
     pub require_tls: bool,
+}
+
+/// The pages for tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortalPages {
+    /// Whether they are served. They need the pages for browsers too.
+    pub enabled: bool,
+    /// The operator's name. Empty for none.
+    pub name: String,
+    /// Webhooks of an app from which on a tenant makes no further ones.
+    pub webhooks_max: usize,
 }
 
 /// Export of traces.

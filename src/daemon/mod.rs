@@ -11,6 +11,7 @@ mod metrics_listener;
 mod offline;
 mod otlp;
 mod policy_guard;
+mod portal_logo;
 pub mod protocol;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -416,6 +417,7 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
             idle_ms: settings.ui.idle_ms,
             require_tls: settings.ui.require_tls,
             is_secure: public_url.starts_with("https:"),
+            portal: portal_logo::settings(settings, &pages.portal),
             ..pages.clone()
         },
         public_url,

@@ -12,7 +12,7 @@ use crate::model::{ApiKey, Scope, Time};
 use super::ask::Ask;
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
 use super::mood::WebhookMood;
-use super::portal::access;
+use super::portal_access as access;
 use super::session::{SESSION_COOKIE, Session, cookies};
 use super::{assets, login, respond, write};
 
@@ -73,7 +73,7 @@ const INSTALLATION: [NavEntry; 4] = [
 
 /// The navigation of the portal.
 const PORTAL: [NavEntry; 4] = [
-    entry(Section::Overview, "./", "Webhooks", "#i-hook", Scope::WebhooksRead),
+    entry(Section::Webhooks, "./", "Webhooks", "#i-hook", Scope::WebhooksRead),
     entry(Section::Deliveries, "deliveries", "Deliveries", "#i-deliv", Scope::EventsRead),
     entry(Section::EventTypes, "event-types", "Event types", "#i-event", Scope::EventsRead),
     entry(Section::Help, "help", "Help", "#i-home", Scope::WebhooksRead),
@@ -227,7 +227,7 @@ impl Frame {
         html! {
             (DOCTYPE)
             html lang="en" data-theme=[self.theme] {
-                (head(title, &self.up, SITE))
+                (head(title, &self.up, SITE, self.must_renew_above()))
                 body {
                     (assets::sprite())
                     a.skip href="#main" { "Skip to the content" }
@@ -257,7 +257,7 @@ impl Frame {
         html! {
             (DOCTYPE)
             html lang="en" data-theme=[self.theme] {
-                (head(title, &format!("{}../", self.up), portal.title()))
+                (head(title, &format!("{}../", self.up), portal.title(), false))
                 body {
                     (assets::sprite())
                     a.skip href="#main" { "Skip to the content" }
@@ -275,11 +275,9 @@ impl Frame {
                                     }
                                 }
                             }
-                            span.muted {
-                                (write::foreign(&portal.app))
-                                @if let Some(url) = &portal.return_url {
-                                    " · " a href=(url) rel="noreferrer" { "Back" }
-                                }
+                            span.muted { (write::foreign(&portal.app)) }
+                            @if let Some(url) = &portal.return_url {
+                                a href=(url) rel="noreferrer" { "Back" }
                             }
                         }
                         main #main {
@@ -288,7 +286,7 @@ impl Frame {
                             }
                             (content)
                         }
-                        .foot {
+                        footer.foot {
                             .row {
                                 span { "This access ends at " (write::moment(portal.expires_at, self.now)) "." }
                                 (self.button("leave", "plain", "Leave"))
@@ -322,6 +320,12 @@ impl Frame {
             ),
             None => response,
         }
+    }
+
+    /// Whether the session is to be renewed, which the page cannot do itself. It then loads an empty file from `/ui/`,
+    /// whose answer renews it.
+    fn must_renew_above(&self) -> bool {
+        !self.is_at_top && self.portal.is_none() && self.session.renewed(&self.pages, self.now).is_some()
     }
 
     fn is_secure(&self) -> bool {
@@ -418,9 +422,6 @@ fn notice(word: &str) -> Option<&'static str> {
         "paused" => "Paused. What is published waits until the webhook is resumed.",
         "resumed" => "Resumed. What waits is sent now.",
         "enabled" => "Enabled again.",
-        "none-waited" => "Nothing waits.",
-        "sent-waiting" => "What waited is sent now.",
-        "sent-some" => "The first 250 are sent now. Press again for the next ones.",
         "none-chosen" => "Nothing was chosen.",
         "retried" => "It is sent now.",
         "retried-many" => "The chosen deliveries are sent again.",
@@ -437,8 +438,8 @@ fn notice(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The head of a page.
-pub fn head(title: &str, up: &str, site: &str) -> Markup {
+/// The head of a page. `up` leads to `/ui/`.
+fn head(title: &str, up: &str, site: &str, must_renew: bool) -> Markup {
     html! {
         head {
             meta charset="utf-8";
@@ -446,6 +447,7 @@ pub fn head(title: &str, up: &str, site: &str) -> Markup {
             title { (write::foreign(title)) " · " (write::foreign(site)) }
             link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
             link rel="stylesheet" href={ (up) (assets::CSS.name()) };
+            @if must_renew { link rel="stylesheet" href={ (up) "renewed.css" }; }
             script type="module" src={ (up) (assets::MODULE.name()) } {}
         }
     }
@@ -481,7 +483,7 @@ fn alone_of(site: &str, title: &str, up: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (head(title, up, site))
+            (head(title, up, site, false))
             body {
                 (assets::sprite())
                 a.skip href="#main" { "Skip to the content" }

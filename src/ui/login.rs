@@ -14,7 +14,7 @@ use crate::store::{AuditEntry, StateCommand, WriteRequest};
 use super::ask::Ask;
 use super::assets;
 use super::form::PostedForm;
-use super::frame::{THEME_COOKIE, alone, icon};
+use super::frame::{Frame, Section, THEME_COOKIE, alone, icon};
 use super::respond::{self, see_other};
 use super::session::{SESSION_COOKIE, Session, may_log_in};
 
@@ -162,7 +162,7 @@ pub fn again(to: &str, up: &str) -> Markup {
             head {
                 meta charset="utf-8";
                 meta http-equiv="refresh" content={ "0;url=" (to) };
-                title { "One moment · Postrider" }
+                title { "One moment" }
                 // Without it a browser asks for `/favicon.ico`, which is not there without a key.
                 link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
             }
@@ -197,6 +197,13 @@ pub fn leave(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let response = respond::with_cookie(see_other("login?done=logged-out")?, &gone);
     let clear = HeaderName::from_static("clear-site-data");
     Ok(Step::Reply(response.with(clear, HeaderValue::from_static("\"cache\""))))
+}
+
+/// `GET /ui/renewed.css`: an empty file whose answer renews the session, for pages below a folder.
+pub fn renewed(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let frame = Frame::new(context, request, Section::Aside);
+    let response = HttpResponse::new(StatusCode::OK, "text/css; charset=utf-8", "");
+    Ok(Step::Reply(frame.renewing(respond::guarded(response))))
 }
 
 /// `POST /ui/theme`.

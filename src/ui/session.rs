@@ -15,7 +15,7 @@ use crate::model::portal::PortalLink;
 use crate::model::{ApiKey, Id, Time};
 use crate::store::Registry;
 
-use super::portal::access;
+use super::portal_access as access;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";

@@ -49,7 +49,10 @@ impl Book {
         assert_eq!(line["request_id"], name, "{action}");
         assert_eq!(text(line, "at"), self.house.clock.now().to_string(), "{action}: when");
         let members: Vec<&String> = line.as_object().expect("an object").keys().collect();
-        assert_eq!(members, ["id", "at", "key_id", "action", "target", "remote_addr", "request_id", "changes"]);
+        assert_eq!(
+            members,
+            ["id", "at", "key_id", "action", "target", "remote_addr", "request_id", "portal_link_id", "changes"]
+        );
         assert!(line["changes"].is_object() || line["changes"].is_array(), "{line}");
         answer
     }

@@ -12,6 +12,7 @@ mod hostile_urls;
 mod master_key;
 mod mutual_tls;
 mod pages;
+mod portal;
 mod quotas;
 mod rates;
 mod receiver_tls;

@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use crate::security::support::{Answer, Client, House, echo, text};
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const SAME_ORIGIN: (&str, &str) = ("sec-fetch-site", "same-origin");
 /// An id that no row has.
-const NO_ROW: &str = "0195a000-0000-7000-8000-000000000000";
+pub const NO_ROW: &str = "0195a000-0000-7000-8000-000000000000";
 
 /// A browser: a client without a key that keeps one cookie.
-struct Browser {
-    client: Client,
-    cookie: String,
+pub struct Browser {
+    pub client: Client,
+    pub cookie: String,
 }
 
 impl Browser {
-    fn new(house: &House) -> Browser {
+    pub fn new(house: &House) -> Browser {
         Browser { client: house.client(""), cookie: String::new() }
     }
 
     /// A browser that has logged in with this key.
-    async fn with_key(house: &House, key: &str) -> Browser {
+    pub async fn with_key(house: &House, key: &str) -> Browser {
         let mut browser = Browser::new(house);
         let answer = browser.log_in(key).await;
         assert_eq!(answer.status, 303, "{}", answer.body);
@@ -40,17 +40,17 @@ impl Browser {
         answer
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.client.call(Method::GET, path, &[("cookie", &self.cookie)], "").await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Answer {
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
         let headers = [FORM, SAME_ORIGIN, ("cookie", self.cookie.as_str())];
         self.client.call(Method::POST, path, &headers, body).await
     }
 
     /// Posts a form with the token that `page` has for it.
-    async fn submit(&self, page: &str, action: &str, fields: &str) -> Answer {
+    pub async fn submit(&self, page: &str, action: &str, fields: &str) -> Answer {
         let shown = self.get(page).await;
         assert_eq!(shown.status, 200, "{page}: {}", shown.body);
         let token = token_of(&shown.body, action);
@@ -59,7 +59,7 @@ impl Browser {
 }
 
 /// The token of the form that posts to `action`.
-fn token_of(page: &str, action: &str) -> String {
+pub fn token_of(page: &str, action: &str) -> String {
     let form =
         page.split("<form").find(|form| form.contains(&format!("{action}\"")) && form.contains("name=\"token\""));
     let form = form.unwrap_or_else(|| panic!("no form for {action}"));
@@ -69,7 +69,8 @@ fn token_of(page: &str, action: &str) -> String {
 
 fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
     let mut paths = Vec::new();
-    for route in ui::mount().routes() {
+    // The portal has a session of its own: see `portal.rs`.
+    for route in ui::mount().routes().iter().filter(|route| !route.path.starts_with("/ui/portal/")) {
         let path = route.path.replace("{id}", NO_ROW);
         match route.access {
             RouteAccess::Scope(scope, _) => paths.push((route.verb, path, Some(scope))),
@@ -85,7 +86,7 @@ fn method(verb: RouteMethod) -> Method {
     verb.as_str().parse().expect("a method")
 }
 
-async fn make_webhook(house: &House, name: &str) -> Value {
+pub async fn make_webhook(house: &House, name: &str) -> Value {
     let url = format!("http://{}/", echo().await);
     house.first.post("/v1/webhooks", json!({ "url": url, "name": name })).await.expect(201)
 }

@@ -90,6 +90,35 @@ async function logIn(page, text = key, at = base) {
 const shows = (page, text) => page.locator("main").filter({ hasText: text }).waitFor();
 const press = (page, words) => page.click(`main button:text-is("${words}"), main a.btn:text-is("${words}")`);
 
+const app = (uid) => api("POST", "/v1/apps", { name: uid, uid });
+const portalLink = (app_id) => api("POST", "/v1/portal-links", { app_id, return_url: "https://app.example/" });
+// Every page at several widths in both colour schemes, after `enter` has let the browser in.
+async function checked(paths, enter) {
+  for (const colorScheme of ["light", "dark"]) {
+    const page = await newPage({ colorScheme, bypassCSP: true });
+    await enter(page);
+    for (const width of [320, 390, 820, 1280]) {
+      await page.setViewportSize({ width, height: 900 });
+      for (const path of paths) {
+        await page.goto(base + path);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        if (wide > width) problems.push(`${path} is ${wide} px wide at ${width}`);
+        await page.evaluate(axe);
+        const found = await page.evaluate(async () => {
+          const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+          const { violations } = await globalThis.axe.run(document, { runOnly });
+          return violations.map((one) => `${one.id} ${one.nodes[0].html.slice(0, 160)}`);
+        });
+        problems.push(...found.map((one) => `${path} at ${width}, ${colorScheme}: ${one}`));
+        if (process.env.PICTURES) {
+          const name = path.replace(/[^a-z-]+/g, "_");
+          await page.screenshot({ path: `${process.env.PICTURES}/${name}-${width}-${colorScheme}.png` });
+        }
+      }
+    }
+  }
+}
+
 const flows = {
   async "log in with a wrong key, then with the right one, and back to the page that was asked for"() {
     const page = await newPage({ allowed: ["401 (Unauthorized)"] });
@@ -158,7 +187,9 @@ const flows = {
     await press(page, "Send a test");
     await shows(page, "The test arrived.");
     await page.click("main button:has-text('Send what waits now')");
-    await page.waitForSelector("text=is sent now.");
+    await shows(page, "The same deliveries become due at once.");
+    await page.click("main button:has-text('Send ')");
+    await page.waitForURL(/replays\/[0-9a-f-]{36}/);
     await until("all arrive", async () => (await deliveries("type=night.work&status=delivered")).length === 4);
   },
   async "pause and resume"() {
@@ -241,6 +272,7 @@ const flows = {
     await shows(page, "webhook.read_secret");
   },
   async "live goes on, and stands still under the pointer"() {
+    await webhook("live-one", { event_types: ["live.*"] });
     const page = await newPage();
     await logIn(page);
     await page.goto(`${base}live`);
@@ -295,6 +327,79 @@ const flows = {
     await page.goto(base);
     assert.ok(page.url().includes("login"), "a revoked key ends its sessions");
   },
+  async "live goes on after the server was not reachable"() {
+    await webhook("live-two", { event_types: ["live.again"] });
+    const page = await newPage({ allowed: ["net::ERR"] });
+    await logIn(page);
+    await page.goto(`${base}live`);
+    await page.context().setOffline(true);
+    await page.waitForSelector("[data-live-state]:text-is('Not reachable, trying again')");
+    await page.context().setOffline(false);
+    await publish("live.again");
+    await page.waitForSelector("tbody >> text=live.again");
+  },
+  async "a tenant enters the portal by a link, makes a webhook, and sends again"() {
+    const { id, uid } = await app("portal-one");
+    const foreign = await webhook("of-others");
+    await publish("of.others");
+    const [other] = await until("a delivery of others", async () => {
+      const rows = await deliveries("status=delivered");
+      return rows.length > 0 && rows;
+    });
+    const page = await newPage({ allowed: ["404 (Not Found)", "422 (Unprocessable"] });
+    await page.goto((await portalLink(uid)).url);
+    await page.waitForURL(`${base}portal/`);
+    await page.click("text=Add a webhook");
+    await page.fill("#url", "ftp://nowhere");
+    await press(page, "Save");
+    await shows(page, "Nothing was saved: 1 field is wrong.");
+    await page.fill("#url", receiverUrl);
+    await page.fill("#name", "of-tenant");
+    await press(page, "Save");
+    await shows(page, "of-tenant is made");
+    await api("POST", "/v1/events", { type: "portal.one", app_id: id, data: {} });
+    const [own] = await until("a delivery", async () => {
+      const rows = await deliveries("type=portal.one&status=delivered");
+      return rows.length > 0 && rows;
+    });
+    await page.goto(`${base}portal/deliveries/${own.id}`);
+    await press(page, "Send again");
+    await shows(page, "It is sent now.");
+    for (const path of [`webhooks/${foreign.id}`, `deliveries/${other.id}`, "audit", "system"]) {
+      assert.equal((await page.goto(`${base}portal/${path}`)).status(), 404, path);
+    }
+    await page.goto(`${base}portal/`);
+    await page.click("text=Leave");
+    await shows(page, "You have left the portal");
+  },
+  async "a portal link that was revoked opens nothing, and ends what it began"() {
+    const { uid } = await app("portal-two");
+    const link = await portalLink(uid);
+    const page = await newPage({ allowed: ["403 (Forbidden)", "401 (Unauthorized)"] });
+    await page.goto(link.url);
+    await page.waitForURL(`${base}portal/`);
+    await api("DELETE", `/v1/portal-links/${link.id}`);
+    await page.reload();
+    await shows(page, "your access has ended");
+    await page.goto(link.url);
+    await shows(page, "This link does not open the portal any more");
+  },
+  async "the portal has no fault that axe-core finds, and nothing scrolls sideways"() {
+    const { id, uid } = await app("portal-three");
+    const hook = await webhook("portal-hook", { app_id: id });
+    await api("POST", "/v1/events", { type: "portal.three", app_id: id, data: {} });
+    const [own] = await until("a delivery", async () => {
+      const rows = await deliveries("type=portal.three&status=delivered");
+      return rows.length > 0 && rows;
+    });
+    const paths = ["", "webhooks", "webhooks/new", `webhooks/${hook.id}`, `webhooks/${hook.id}/edit`, "deliveries",
+      `deliveries/${own.id}`, "event-types", "help", "replays", `replays/new?webhook=${hook.id}&status=waiting`];
+    const { url } = await portalLink(uid);
+    await checked(paths.map((path) => `portal/${path}`), async (page) => {
+      await page.goto(url);
+      await page.waitForURL(`${base}portal/`);
+    });
+  },
   async "axe-core finds nothing, and nothing scrolls sideways"() {
     const rows = (await api("GET", "/v1/webhooks")).data;
     const [delivery] = await deliveries("status=delivered");
@@ -302,25 +407,7 @@ const flows = {
     const paths = ["", "webhooks", "webhooks/new", `webhooks/${rows[0].id}`, `webhooks/${rows[0].id}/edit`,
       `webhooks/${rows[0].id}/delete`, "deliveries", "deliveries?status=failed", `deliveries/${delivery.id}`, "events",
       "events/new", `events/${event.id}`, "live", "replays", "replays/new", "find?q=a", "apps", "keys", "audit", "system"];
-    for (const colorScheme of ["light", "dark"]) {
-      const page = await newPage({ colorScheme, bypassCSP: true });
-      await logIn(page);
-      for (const width of [320, 390, 820, 1280]) {
-        await page.setViewportSize({ width, height: 900 });
-        for (const path of paths) {
-          await page.goto(base + path);
-          const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-          if (wide > width) problems.push(`${path} is ${wide} px wide at ${width}`);
-          await page.evaluate(axe);
-          const found = await page.evaluate(async () => {
-            const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-            const { violations } = await globalThis.axe.run(document, { runOnly });
-            return violations.map((one) => `${one.id} ${one.nodes[0].html.slice(0, 160)}`);
-          });
-          problems.push(...found.map((one) => `${path} at ${width}, ${colorScheme}: ${one}`));
-        }
-      }
-    }
+    await checked(paths, logIn);
   },
 };
 

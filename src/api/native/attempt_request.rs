@@ -30,15 +30,15 @@ const ENCRYPTED: &str = "application/jose";
 #[schemars(rename = "SentRequest")]
 pub struct AttemptRequestView {
     attempt_id: AttemptId,
-    method: WebhookMethod,
+    pub method: WebhookMethod,
     /// With the query string that carries the data of `get` and `delete`.
-    url: String,
+    pub url: String,
     sent_at: Time,
     /// In the order sent. Credentials are masked.
     #[schemars(with = "BTreeMap<String, String>")]
-    headers: Map<String, Value>,
+    pub headers: Map<String, Value>,
     /// In clear, also if it was sent encrypted. Null if the request had none, was not made, or its event was erased.
-    body: Option<String>,
+    pub body: Option<String>,
     body_bytes: usize,
     /// Whether every byte of body and URL is as sent. False if the webhook changed since, if the body was sent encrypted, and
     /// if the event was erased.
@@ -55,8 +55,11 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view(&details, webhook.map(|webhook| &**webhook))?)))
 }
 
-/// `webhook` is the webhook as it is now. `None` if it was removed.
-fn view(details: &AttemptDetails, webhook: Option<&Webhook>) -> Result<AttemptRequestView, ApiError> {
+/// The request of an attempt. `webhook` is the webhook as it is now. `None` if it was removed.
+///
+/// # Errors
+/// 500 if a body that was rendered is no text.
+pub fn view(details: &AttemptDetails, webhook: Option<&Webhook>) -> Result<AttemptRequestView, ApiError> {
     let (attempt, made) = (&details.attempt, &details.attempt.made);
     // A request that was refused before it was made has no headers.
     let was_made = !made.request_headers.is_empty();

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
+use crate::api::doc::{RouteDoc, answer, doc, done};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
 use crate::api::limits::{PORTAL_LINK_S_MAX, PORTAL_LINK_S_MIN, RETURN_URL_BYTES_MAX};
@@ -27,6 +28,16 @@ const EXPIRES_IN_S: u64 = 3_600;
 const ENTER_WITHIN_S: u64 = 300;
 /// The scopes of a link that names none.
 const USUAL_SCOPES: [Scope; 4] = [Scope::EventsRead, Scope::EventsWrite, Scope::WebhooksRead, Scope::WebhooksWrite];
+
+pub const CREATE_DOC: RouteDoc = doc(
+    "createPortalLink",
+    "apps",
+    "Make a link by which a tenant enters its own pages",
+    &[answer::<PortalLinkView>(201, "The link. Its URL is a secret until it has expired.")],
+)
+.takes("NewPortalLink");
+pub const REVOKE_DOC: RouteDoc =
+    doc("revokePortalLink", "apps", "Revoke a portal link, and end the sessions that it began", &[done("Revoked.")]);
 
 /// A new portal link. Its URL is a secret until it has expired.
 #[derive(Serialize, JsonSchema)]

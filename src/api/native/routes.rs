@@ -496,28 +496,8 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::KeysWrite, keys::revoke),
         doc("revokeKey", "keys", "Revoke an API key", &[done("Revoked.")]),
     ),
-    post(
-        "/v1/portal-links",
-        Needs(Scope::AppsWrite, portal_links::create),
-        BodyRule::Json,
-        doc(
-            "createPortalLink",
-            "apps",
-            "Make a link by which a tenant enters its own pages",
-            &[answer::<portal_links::PortalLinkView>(201, "The link. Its URL is a secret until it has expired.")],
-        )
-        .takes("NewPortalLink"),
-    ),
-    delete(
-        "/v1/portal-links/{id}",
-        Needs(Scope::AppsWrite, portal_links::revoke),
-        doc(
-            "revokePortalLink",
-            "apps",
-            "Revoke a portal link, and end the sessions that it began",
-            &[done("Revoked.")],
-        ),
-    ),
+    post("/v1/portal-links", Needs(Scope::AppsWrite, portal_links::create), BodyRule::Json, portal_links::CREATE_DOC),
+    delete("/v1/portal-links/{id}", Needs(Scope::AppsWrite, portal_links::revoke), portal_links::REVOKE_DOC),
     post(
         "/v1/organizations",
         Installation(organizations::create),

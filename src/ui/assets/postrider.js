@@ -81,7 +81,11 @@ if (live) {
     while (body.rows.length > 200) body.lastElementChild.remove();
   };
   live.addEventListener("pointerenter", () => { isHeld = true; });
-  live.addEventListener("pointerleave", () => { isHeld = false; });
+  // The pointer may be on its way to the button that shows what waits.
+  live.addEventListener("pointerleave", () => {
+    isHeld = false;
+    setTimeout(() => { if (!isStill() && !more.matches(":hover")) show(); }, 1000);
+  });
   more.addEventListener("click", show);
   pause.hidden = false;
   pause.addEventListener("click", () => {
@@ -89,35 +93,50 @@ if (live) {
     pause.setAttribute("aria-pressed", String(isPaused));
     pause.textContent = isPaused ? "Go on" : "Pause";
   });
+  const rest = (ms) => new Promise((next) => setTimeout(next, ms));
+  // A page that is left gives up its request, which waits at the server for the next attempt.
+  let request = new AbortController();
+  const seen = () => document.hidden
+    ? new Promise((next) => document.addEventListener("visibilitychange", next, { once: true }))
+    : null;
+  document.addEventListener("visibilitychange", () => { if (document.hidden) request.abort(); });
   const look = async () => {
-    if (!document.hidden) {
+    const query = new URLSearchParams(live.dataset.query);
+    query.set("after", newest);
+    query.set("wait_s", "25");
+    request = new AbortController();
+    const answer = await fetch(`live-rows?${query}`, { headers: { accept: "text/html" }, signal: request.signal });
+    if (answer.redirected || answer.status === 401) {
+      said.textContent = "Logged out: reload to log in again";
+      return false;
+    }
+    if (!answer.ok) throw new Error(String(answer.status));
+    newest = answer.headers.get("x-newest") || newest;
+    const part = document.createElement("template");
+    part.innerHTML = `<table><tbody>${await answer.text()}</tbody></table>`;
+    local(part.content);
+    waiting = [...all("tr", part.content), ...waiting].slice(0, 200);
+    if (isStill()) {
+      more.hidden = waiting.length === 0;
+      more.textContent = `${waiting.length} newer, show them`;
+    } else show();
+    said.textContent = isPaused ? "Paused" : answer.headers.get("x-sampled") ? "Following a sample" : "Following";
+    return true;
+  };
+  said.textContent = "Following";
+  (async () => {
+    for (;;) {
+      await seen();
       try {
-        const query = new URLSearchParams(live.dataset.query);
-        query.set("after", newest);
-        const answer = await fetch(`live-rows?${query}`, { headers: { accept: "text/html" } });
-        if (answer.redirected || answer.status === 401) {
-          said.textContent = "Logged out: reload to log in again";
-          return;
-        }
-        if (!answer.ok) throw new Error(String(answer.status));
-        newest = answer.headers.get("x-newest") || newest;
-        const part = document.createElement("template");
-        part.innerHTML = `<table><tbody>${await answer.text()}</tbody></table>`;
-        const rows = all("tr", part.content);
-        local(part.content);
-        waiting = [...rows, ...waiting].slice(0, 200);
-        if (isStill()) {
-          more.hidden = waiting.length === 0;
-          more.textContent = `${waiting.length} newer, show them`;
-        } else show();
-        said.textContent = isPaused ? "Paused" : "Following";
+        if (!await look()) return;
+        await rest(1000);
       } catch {
+        if (document.hidden) continue;
         said.textContent = "Not reachable, trying again";
+        await rest(2000);
       }
     }
-    setTimeout(look, 2000);
-  };
-  look();
+  })();
 }
 
 // Keys, outside of fields: / find, g and a letter for pages, j and k for rows, Enter opens, x chooses.

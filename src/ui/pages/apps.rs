@@ -6,13 +6,13 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
-use crate::api::native::apps;
+use crate::api::native::{apps, portal_links};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{App, Scope};
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, relay};
-use crate::ui::respond::see_other;
+use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
 /// `GET /ui/apps`.
@@ -34,6 +34,7 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
         input #uid type="text" name="uid";
         .acts { button.btn.main type="submit" { "Make an app" } }
     };
+    let has_portal = frame.pages.portal.enabled;
     html! {
         .head {
             div { h1 { "Apps" } p.lead { "The tenants of this organization. Each has its own webhooks and events." } }
@@ -47,6 +48,7 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
                         th scope="col" { "uid" }
                         th.num scope="col" { "Webhooks" }
                         th.num.big scope="col" { "Made" }
+                        @if frame.may(Scope::AppsWrite) && has_portal { th scope="col" { span.vh { "Portal" } } }
                     }
                 }
                 tbody {
@@ -56,6 +58,9 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
                             td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
                             td.num { a href=(frame.link(&format!("webhooks?app={}", app.id))) { (webhooks) } }
                             td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
+                            @if frame.may(Scope::AppsWrite) && has_portal {
+                                td.num { (frame.button(&format!("apps/{}/portal-link", app.id), "btn small", "Portal link")) }
+                            }
                         }
                     }
                 }
@@ -76,4 +81,49 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }
     let call = ApiCall { handler: apps::create, body: body.to_string(), form: Some(&form) };
     relay(context, request, &call, |_| see_other("../apps?done=created"))
+}
+
+/// `POST /ui/apps/{id}/portal-link`: makes a link, and shows it once.
+pub fn portal_link(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let app = context.registry.app_named(request.tenant(), request.path.get("id")).cloned();
+    let app = app.ok_or_else(|| ApiError::not_found("app"))?;
+    let frame = Frame::new(context, request, Section::Apps);
+    let body = json!({ "app_id": app.id.to_string() }).to_string();
+    let call = ApiCall { handler: portal_links::create, body, form: Some(&form) };
+    relay(context, request, &call, move |response| {
+        let text = |name: &str| member(&response, name).as_str().unwrap_or_default().to_owned();
+        let link = PortalLinkText { id: text("id"), url: text("url"), expires_at: text("expires_at") };
+        let content = portal_link_page(&app.name, &link, &frame);
+        Ok(html_response(StatusCode::CREATED, frame.page("Portal link", &content)))
+    })
+}
+
+/// A new portal link as its page shows it.
+pub struct PortalLinkText {
+    pub id: String,
+    pub url: String,
+    pub expires_at: String,
+}
+
+/// The page with a new portal link.
+pub fn portal_link_page(app: &str, link: &PortalLinkText, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div {
+                p.crumb { a href=(frame.link("apps")) { "Apps" } }
+                h1 { "Portal link for " (foreign(app)) }
+                p.lead {
+                    "It opens the pages of this app and nothing else, without a key. Open it within 5 minutes. Shown this once."
+                }
+            }
+        }
+        section.panel {
+            dl.facts {
+                div { dt { "Link" } dd { code data-copy="" { (foreign(&link.url)) } } }
+                div { dt { "Ends" } dd { (foreign(&link.expires_at)) ", or with your key" } }
+                div { dt { "Id" } dd { code { (foreign(&link.id)) } } }
+            }
+        }
+    }
 }

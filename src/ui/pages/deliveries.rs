@@ -131,7 +131,13 @@ fn page_of(
 /// Whether a replay can mean exactly the deliveries of the list: it is for one webhook, and knows neither a search nor a type.
 fn is_replayable(ask: &Ask) -> bool {
     let has = |name| ask.get(name).is_some_and(|value: &str| !value.is_empty());
-    ask.get("status") == Some("failed") && has("webhook") && !has("search") && !has("type") && !has("event")
+    let is_listed = match ask.get("status") {
+        Some("failed") => true,
+        // A replay of waiting deliveries has no other filter.
+        Some("waiting") => is_plain_waiting(ask),
+        _ => false,
+    };
+    is_listed && has("webhook") && !has("search") && !has("type") && !has("event")
 }
 
 /// Whether the list of waiting deliveries can come from the due index, which has no other filters than the webhook.
@@ -300,7 +306,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
             @if is_replayable(&view.ask) {
                 span.muted { "or" }
                 a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
-                    "Send all again…"
+                    @if view.ask.get("status") == Some("waiting") { "Send all now…" } @else { "Send all again…" }
                 }
                 span.muted.big { "counts first, then asks; it can be stopped" }
             }

@@ -3,13 +3,15 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
-use crate::api::native::deliveries;
+use crate::api::native::{attempt_request, deliveries};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{Attempt, Delivery, Event, Scope, Time, Trigger};
 use crate::rules::waiting::{self, DeliveryWait};
+use crate::store::TenantScope;
 use crate::ui::ask::Ask;
 use crate::ui::bodies;
 use crate::ui::chart;
+use crate::ui::curl;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood;
@@ -38,6 +40,8 @@ pub struct DeliveryPageView {
     /// Attempts that the schedule allows in all.
     pub attempts_max: usize,
     pub wait: Option<DeliveryWait>,
+    /// The request of the chosen attempt as a command. `None` if it was not made.
+    pub curl: Option<String>,
 }
 
 /// `GET /ui/deliveries/{id}`.
@@ -68,9 +72,15 @@ fn view(
             planned.push((*step, at));
         }
     }
+    let chosen = chosen.unwrap_or(attempts.len().saturating_sub(1));
+    let curl = match attempts.get(chosen) {
+        Some(attempt) => curl_of(context, tenant, attempt)?,
+        None => None,
+    };
     let behind = context.store.standing_before(&delivery)?;
     Ok(DeliveryPageView {
-        chosen: chosen.unwrap_or(attempts.len().saturating_sub(1)),
+        chosen,
+        curl,
         event: context.store.event(tenant, delivery.event_id, now)?,
         data: data.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         webhook: webhook_name(context, tenant, &delivery),
@@ -81,6 +91,12 @@ fn view(
             .and_then(|webhook| waiting::of_delivery(&delivery, webhook, context.store.state(webhook.id), behind, now)),
         delivery,
     })
+}
+
+fn curl_of(context: &ApiContext<'_>, tenant: TenantScope, attempt: &Attempt) -> Result<Option<String>, ApiError> {
+    let Some(details) = context.store.attempt_details(tenant, attempt.id, context.now)? else { return Ok(None) };
+    let webhook = context.registry.webhook(tenant, attempt.webhook_id);
+    Ok(curl::command(&attempt_request::view(&details, webhook.map(|webhook| &**webhook))?))
 }
 
 /// The page.
@@ -273,6 +289,12 @@ fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
             (bodies::headers(&made.request_headers))
             h4 { "Data of the event" }
             (data(view))
+            @if let Some(curl) = &view.curl {
+                details {
+                    summary { "The request as a curl command" }
+                    pre { code data-copy="" { (foreign(curl)) } }
+                }
+            }
         }
     }
 }

@@ -8,8 +8,10 @@ use http::header::HeaderName;
 use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::feed_topic::FeedTopic;
+use crate::model::time::SECOND_MS;
 use crate::model::{Attempt, AttemptId};
-use crate::store::{AttemptQuery, ListWindow, Search};
+use crate::store::{AttemptPage, AttemptQuery, ListWindow, Search, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
@@ -20,23 +22,22 @@ use crate::ui::write::{self, foreign};
 const ROWS_MAX: usize = 50;
 /// Webhooks in the list to choose from.
 const WEBHOOKS_SHOWN: usize = 25;
+/// Seconds for which a request for rows may wait.
+const WAIT_S_MAX: i64 = 25;
 /// Seconds after which a page without scripts asks for itself again.
 const RELOAD_S: u32 = 5;
 
 pub struct LiveView {
     /// Attempts, newest first, each with the name of its webhook.
     pub rows: Vec<(Attempt, String)>,
+    /// The position behind which newer attempts are.
+    pub reached: AttemptId,
     pub ask: Ask,
     pub webhooks: Vec<(String, String)>,
 }
 
-fn view(
-    context: &ApiContext<'_>,
-    request: &RequestContext<'_>,
-    after: Option<AttemptId>,
-) -> Result<LiveView, ApiError> {
-    let (ask, tenant) = (Ask::of(request.http), request.tenant());
-    let query = AttemptQuery {
+fn query_of(ask: &Ask, tenant: TenantScope) -> AttemptQuery {
+    AttemptQuery {
         tenant,
         webhook: ask.get("webhook").and_then(|id| id.parse().ok()),
         delivery: None,
@@ -48,44 +49,69 @@ fn view(
         outcome: None,
         search: ask.get("search").map(Search::new),
         window: ListWindow { from: None, to: None, before: None, limit: ROWS_MAX },
-    };
-    let page = context.store.attempts(&query, context.now)?;
+    }
+}
+
+/// The attempts after `after` in commit order, or the newest ones.
+fn attempts(context: &ApiContext<'_>, query: &AttemptQuery, after: Option<AttemptId>) -> Result<AttemptPage, ApiError> {
+    if query.webhook.is_some_and(|id| context.registry.webhook(query.tenant, id).is_none()) {
+        return Ok(AttemptPage { is_end: true, ..AttemptPage::default() });
+    }
+    Ok(context.store.attempts_after(query, after, context.health_source.attempts_below(), context.now)?)
+}
+
+/// The rows of a page, newest first, each with the name of its webhook.
+fn named(context: &ApiContext<'_>, tenant: TenantScope, attempts: Vec<Attempt>) -> Vec<(Attempt, String)> {
     let name = |attempt: &Attempt| {
         let webhook = context.registry.webhook(tenant, attempt.webhook_id);
         webhook.map_or_else(|| attempt.webhook_id.to_string(), |webhook| webhook.name.clone())
     };
-    let newer = page.rows.into_iter().filter(|attempt| after.is_none_or(|after| attempt.id > after));
-    let rows = newer.map(|attempt| (attempt.clone(), name(&attempt))).collect();
-    let webhooks = context.registry.webhooks_within(tenant);
-    let webhooks =
-        webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
-    Ok(LiveView { rows, ask, webhooks })
+    attempts.into_iter().rev().map(|attempt| (attempt.clone(), name(&attempt))).collect()
 }
 
 /// `GET /ui/live`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let view = view(context, request, None)?;
+    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let page_of = attempts(context, &query_of(&ask, tenant), None)?;
+    let webhooks = context.registry.webhooks_within(tenant);
+    let webhooks =
+        webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
+    let view = LiveView { rows: named(context, tenant, page_of.rows), reached: page_of.reached, ask, webhooks };
     let frame = Frame::new(context, request, Section::Live);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Live", &page(&view, &frame))))
 }
 
-/// `GET /ui/live-rows?after=`: the rows after an attempt, as a fragment.
+/// `GET /ui/live-rows?after=&wait_s=`: the rows after a position, as a fragment, as soon as there are some. Its header
+/// `x-newest` is the next position. If there are more than a page, the newest ones are shown and `x-sampled` says so.
 pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let after = Ask::of(request.http).get("after").and_then(|id| id.parse().ok());
-    let view = view(context, request, after)?;
+    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let (query, after) = (query_of(&ask, tenant), ask.get("after").and_then(|id| id.parse::<AttemptId>().ok()));
+    let wait_s = ask.get("wait_s").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).clamp(0, WAIT_S_MAX);
+    let mut found = attempts(context, &query, after)?;
+    let until = context.since.plus_ms(wait_s * SECOND_MS);
+    if found.rows.is_empty() && found.is_end && after.is_some() && context.now < until {
+        return Ok(Step::Wait { topic: FeedTopic::Attempts, until });
+    }
+    let is_sampled = after.is_some() && found.rows.len() == ROWS_MAX && !found.is_end;
+    if is_sampled {
+        found = attempts(context, &query, None)?;
+        found.rows.retain(|attempt| after.is_none_or(|after| attempt.id > after));
+    }
     let frame = Frame::new(context, request, Section::Live);
+    let rows = named(context, tenant, found.rows);
     // A page that is only looked at goes on with its session.
-    let response = frame.renewing(html_response(StatusCode::OK, table_rows(&view.rows, &frame)));
-    let newest = view.rows.first().and_then(|(attempt, _)| HeaderValue::from_str(&attempt.id.to_string()).ok());
-    Ok(Step::Reply(match newest {
-        Some(id) => response.with(HeaderName::from_static("x-newest"), id),
-        None => response,
+    let mut response = frame.renewing(html_response(StatusCode::OK, table_rows(&rows, &frame)));
+    if let Ok(reached) = HeaderValue::from_str(&found.reached.to_string()) {
+        response = response.with(HeaderName::from_static("x-newest"), reached);
+    }
+    Ok(Step::Reply(match is_sampled {
+        true => response.with(HeaderName::from_static("x-sampled"), HeaderValue::from_static("1")),
+        false => response,
     }))
 }
 
 /// The page.
 pub fn page(view: &LiveView, frame: &Frame) -> Markup {
-    let newest = view.rows.first().map(|(attempt, _)| attempt.id.to_string()).unwrap_or_default();
     let only = view.ask.get("only").unwrap_or_default();
     html! {
         .head {
@@ -105,7 +131,7 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
         (filters(view, only))
         section.panel aria-label="Attempts" {
             button.more type="button" data-live-more="" hidden { "Newer ones, show them" }
-            table data-live=(newest) data-query=(view.ask.with("", "").link()) {
+            table data-live=(view.reached) data-query=(view.ask.with("", "").link()) {
                 caption.vh { "Attempts, newest first" }
                 thead { tr {
                     th.w-when scope="col" { "Started" }

@@ -22,4 +22,4 @@ pub mod webhook_rows;
 pub mod webhooks;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::replays;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::WebhookId;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{Scope, StatusCodes};
 use crate::store::{ListWindow, Registry, TenantScope};
@@ -149,6 +150,7 @@ fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
     let codes: Vec<String> = spec.last.status_codes.iter().map(StatusCodes::text).collect();
     html! {
         dl.facts {
+            @if spec.waiting { div { dt { "Deliveries" } dd { "that waited: the same ones, due at once" } } }
             @if spec.missing { div { dt { "Events" } dd { "that the webhook wants and never got" } } }
             @if let Some(status) = spec.status { div { dt { "Status" } dd { (status.as_str()) } } }
             @if !outcomes.is_empty() { div { dt { "Outcome" } dd { (outcomes.join(", ")) } } }
@@ -206,6 +208,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         ("cancelled", "that were cancelled"),
         ("delivered", "that were delivered"),
         ("missing", "that it wants and never got"),
+        ("waiting", "that wait for it, now"),
         ("", "of any kind"),
     ];
     let fields = html! {
@@ -248,12 +251,23 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
     }
 }
 
+/// A form that counts the waiting deliveries of a webhook, and then asks whether to send them now.
+pub fn waiting_button(webhook: WebhookId, class: &str, words: &str, frame: &Frame) -> Markup {
+    let fields = html! {
+        input type="hidden" name="webhook" value=(webhook);
+        input type="hidden" name="status" value="waiting";
+        button class=(class) type="submit" { (words) }
+    };
+    frame.form("one", "replays/count", &fields)
+}
+
 /// The request of a form.
 fn request_json(form: &PostedForm, is_dry: bool) -> Value {
     let mut body = json!({ "webhook_id": form.get("webhook"), "dry_run": is_dry });
     let is_failed = form.get("status") == "failed";
     match form.get("status") {
         "missing" => body["missing"] = true.into(),
+        "waiting" => body["waiting"] = true.into(),
         "" => {}
         status => body["status"] = status.into(),
     }
@@ -382,18 +396,20 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
         .head {
             div {
                 h1 { @if at_least { "At least " } (write::counted(matched, "event", "events")) " to " (foreign(to)) }
-                p.lead {
-                    @if at_least {
-                        "The count ended early, so more may match. Nothing has been sent yet."
-                    } @else if matched == 0 {
-                        "Nothing matches: there is nothing to send."
-                    } @else {
-                        "Each is sent again as a new delivery. Nothing has been sent yet."
-                    }
-                }
+                p.lead { (said_before(counted, form)) }
             }
         }
         section.panel { (frame.form("pad fields", "replays/new", &fields)) }
+    }
+}
+
+/// The sentence below the number of a replay that is not started.
+fn said_before(counted: Counted, form: &PostedForm) -> &'static str {
+    match (counted.at_least, counted.matched, form.get("status")) {
+        (true, ..) => "The count ended early, so more may match. Nothing has been sent yet.",
+        (false, 0, _) => "Nothing matches: there is nothing to send.",
+        (.., "waiting") => "The same deliveries become due at once. Nothing has been sent yet.",
+        _ => "Each is sent again as a new delivery. Nothing has been sent yet.",
     }
 }
 

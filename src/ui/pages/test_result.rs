@@ -14,6 +14,8 @@ use crate::ui::mood;
 use crate::ui::respond::html as html_response;
 use crate::ui::write::{self, foreign};
 
+use super::replays;
+
 /// `POST /ui/webhooks/{id}/test`.
 pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     PostedForm::read(context, request)?;
@@ -48,8 +50,8 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
             }
             .acts {
                 @if made.success && webhook.status == WebhookStatus::Enabled && waiting > 0 {
-                    @let words = format!("Send what waits now ({})", write::count(waiting));
-                    (frame.button(&format!("{path}/send-waiting"), "btn main", &words))
+                    @let words = format!("Send what waits now… ({})", write::count(waiting));
+                    (replays::waiting_button(webhook.id, "btn main", &words, frame))
                 }
                 (frame.button(&format!("{path}/test"), "btn", "Test again"))
                 a.btn href=(frame.link(&path)) { "Back" }

@@ -27,11 +27,11 @@ use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::{self, WebhookMood};
 
-const NOW: Time = Time(1_795_832_047_118);
+pub const NOW: Time = Time(1_795_832_047_118);
 /// Bytes of a full page.
 const PAGE_BYTES_MAX: usize = 45_000;
 
-fn key(scopes: &[Scope]) -> ApiKey {
+pub fn key(scopes: &[Scope]) -> ApiKey {
     ApiKey {
         id: Id::from_u128(1),
         org_id: Id::MIN,
@@ -48,7 +48,7 @@ fn key(scopes: &[Scope]) -> ApiKey {
     }
 }
 
-fn frame(section: Section) -> Frame {
+pub fn frame(section: Section) -> Frame {
     Frame::fixed(section, key(&[Scope::Admin]), NOW)
 }
 
@@ -57,7 +57,7 @@ fn reader(section: Section) -> Frame {
 }
 
 /// Compares a whole page with its snapshot.
-fn same(name: &str, frame: &Frame, content: &Markup) {
+pub fn same(name: &str, frame: &Frame, content: &Markup) {
     let page = frame.page(name, content).into_string();
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/ui/{name}.html"));
     // One element a line, so that a difference can be read. The names of the files change with their content.
@@ -76,7 +76,7 @@ fn same(name: &str, frame: &Frame, content: &Markup) {
     assert_eq!(golden.lines().count(), shown.lines().count(), "{name}");
 }
 
-fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
+pub fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
     let mut webhook = Webhook::new(Id::MIN, Id::MIN);
     webhook.id = Id::from_u128(number);
     webhook.name = name.to_owned();
@@ -88,7 +88,7 @@ fn hook(number: u128, name: &str, status: WebhookStatus) -> Arc<Webhook> {
     Arc::new(webhook)
 }
 
-fn made(status_code: Option<u16>, outcome: AttemptOutcome, error: &str) -> AttemptMade {
+pub fn made(status_code: Option<u16>, outcome: AttemptOutcome, error: &str) -> AttemptMade {
     AttemptMade {
         number: 1,
         trigger: Trigger::Event,
@@ -124,7 +124,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
     }
 }
 
-fn rows() -> Vec<WebhookRow> {
+pub fn rows() -> Vec<WebhookRow> {
     let failing = WebhookState { consecutive_failures: 12, ..WebhookState::default() };
     let well = WebhookState::default();
     vec![
@@ -157,7 +157,7 @@ fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
     }
 }
 
-fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
+pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
     let is_tried = status != DeliveryStatus::Pending;
     DeliveryRow {
         delivery: Delivery {
@@ -273,9 +273,11 @@ fn one_delivery_in_its_states() {
         planned: vec![(7_200, NOW.plus_ms(7_200_000)), (18_000, NOW.plus_ms(25_200_000))],
         attempts_max: 10,
         wait: None,
+        curl: Some("curl -X POST 'https://erp.example/in' \\\n  --data-binary '<b>'".to_owned()),
     };
     same("delivery", &frame, &delivery::page(&view, &frame));
     view.attempts.clear();
+    view.curl = None;
     view.data = None;
     view.delivery = delivery_row(1, DeliveryStatus::Pending).delivery;
     same("delivery-untried", &frame, &delivery::page(&view, &frame));

@@ -19,6 +19,7 @@ use crate::ui::mood::{self, WebhookMood};
 use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
+use super::replays;
 use super::webhook_rows::{self, WebhookRow};
 
 /// Deliveries in the list.
@@ -276,7 +277,7 @@ fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
                 a href=(frame.link(&format!("deliveries?webhook={id}"))) { "All deliveries of this webhook" }
                 @if view.row.waiting > 0 && frame.may(Scope::WebhooksWrite)
                     && frame.may(Scope::EventsWrite) && view.row.webhook.status == WebhookStatus::Enabled {
-                    (frame.button(&format!("webhooks/{id}/send-waiting"), "btn small", "Send what waits now"))
+                    (replays::waiting_button(id, "btn small", "Send what waits now…", frame))
                 }
             }
         }

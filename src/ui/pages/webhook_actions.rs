@@ -4,7 +4,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use crate::api::native::{bulk_retry, webhooks};
+use crate::api::native::webhooks;
 use crate::api::route::Handler;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::Webhook;
@@ -13,9 +13,6 @@ use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::foreign;
-
-/// Waiting deliveries that one press of a button sends.
-const SENT_MAX: usize = 250;
 
 /// Relays to `handler`, then shows `to` of the webhook, relative to the form's action.
 fn act(
@@ -47,21 +44,6 @@ pub fn enable(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 /// The webhook's page, relative to the form's action `webhooks/{id}/…`.
 fn back(request: &RequestContext<'_>, done: &str) -> String {
     format!("../{}?done={done}", request.path.get("id"))
-}
-
-/// `POST /ui/webhooks/{id}/send-waiting`: the deliveries that are due first are sent now.
-pub fn send_waiting(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let form = PostedForm::read(context, request)?;
-    let webhook = webhooks::in_path(context, request)?;
-    let page = context.store.waiting(webhook.id, None, SENT_MAX, context.now)?;
-    let ids: Vec<String> = page.rows.iter().map(|(delivery, _)| delivery.id.to_string()).collect();
-    if ids.is_empty() {
-        return Ok(Step::Reply(see_other(&back(request, "none-waited"))?));
-    }
-    let done = if page.next.is_some() { "sent-some" } else { "sent-waiting" };
-    let to = back(request, done);
-    let call = ApiCall { handler: bulk_retry::retry, body: json!({ "ids": ids }).to_string(), form: Some(&form) };
-    relay(context, request, &call, move |_| see_other(&to))
 }
 
 /// `POST /ui/webhooks/{id}/delete`.

@@ -14,7 +14,7 @@ use crate::ui::frame::{THEME_COOKIE, portal_alone};
 use crate::ui::login::{THEME_S, again, cookie};
 use crate::ui::respond::{self, see_other};
 
-use super::access::{self, PORTAL_COOKIE};
+use crate::ui::portal_access::{self as access, PORTAL_COOKIE};
 
 /// `GET /ui/portal/enter?t=…`: 200 with a page that asks again, because a cookie of a redirect from another site is not
 /// sent (SameSite=Strict).

@@ -26,7 +26,7 @@ pub struct PortalHomeView {
 
 /// `GET /ui/portal/`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let frame = Frame::new(context, request, Section::Overview);
+    let frame = Frame::new(context, request, Section::Webhooks);
     let view = view(context, request)?;
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Webhooks", &page(&view, &frame))))
 }

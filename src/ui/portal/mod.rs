@@ -3,9 +3,11 @@
 //! The pages of webhooks, deliveries and replays are those of the dashboard in another frame. Their caller is the key
 //! that made the link, confined to the link's app and scopes.
 
-pub mod access;
 pub mod enter;
 pub mod event_types;
 pub mod help;
 pub mod home;
 pub mod logo;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! The portal: a tenant enters by a link and sees its app only, for a time, as far as the link allows.
+
+use http::Method;
+use postrider::api::route::{RouteAccess, RouteMethod};
+use postrider::model::Scope;
+use postrider::ui;
+use serde_json::{Value, json};
+
+use crate::security::pages::{Browser, FORM, NO_ROW, make_webhook, token_of};
+use crate::security::support::{Answer, House, echo, eventually, text};
+
+async fn make_app(house: &House, name: &str) -> Value {
+    house.first.post("/v1/apps", json!({ "name": name, "uid": name })).await.expect(201)
+}
+
+async fn make_link(house: &House, fields: Value) -> Value {
+    house.first.post("/v1/portal-links", fields).await.expect(201)
+}
+
+async fn open(house: &House, link: &Value) -> Answer {
+    let path = text(link, "url").strip_prefix(&house.daemon.url()).expect("its own address").to_owned();
+    house.client("").call(Method::GET, &path, &[], "").await
+}
+
+/// A browser that has entered by the link.
+async fn enter(house: &House, link: &Value) -> Browser {
+    let answer = open(house, link).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.headers["referrer-policy"], "no-referrer");
+    let cookie = answer.headers["set-cookie"].to_str().expect("text");
+    assert!(cookie.starts_with("pr_portal=") && cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(answer.body.contains("content=\"0;url=./\""), "{}", answer.body);
+    Browser { client: house.client(""), cookie: cookie.split(';').next().expect("a value").to_owned() }
+}
+
+async fn webhook_of(house: &House, app: &str, name: &str) -> Value {
+    let url = format!("http://{}/", echo().await);
+    house.first.post("/v1/webhooks", json!({ "url": url, "name": name, "app_id": app })).await.expect(201)
+}
+
+/// The routes of the portal that need a session.
+fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
+    let mut paths = Vec::new();
+    for route in ui::mount().routes().iter().filter(|route| route.path.starts_with("/ui/portal/")) {
+        let path = route.path.replace("{id}", NO_ROW).replace("{*rest}", "nothing");
+        match route.access {
+            RouteAccess::Scope(scope, _) => paths.push((route.verb, path, Some(scope))),
+            RouteAccess::Judged(..) => paths.push((route.verb, path, None)),
+            _ => {}
+        }
+    }
+    assert!(paths.len() > 25, "{}", paths.len());
+    paths
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_enters_by_a_link_and_sees_nothing_of_others() {
+    let house = House::start().await;
+    make_app(&house, "acme").await;
+    let foreign = make_webhook(&house, "foreign-hook").await;
+    let event = json!({ "type": "foreign.event", "data": {} });
+    let foreign_event = house.first.post("/v1/events", event).await.expect(202);
+    let own = webhook_of(&house, "acme", "own-hook").await;
+    house.first.post("/v1/events", json!({ "type": "own.event", "app_id": "acme", "data": {} })).await.expect(202);
+    let delivery = eventually("the delivery", async || {
+        let path = format!("/v1/deliveries?status=delivered&webhook_id={}", text(&own, "id"));
+        let list = house.first.get(&path).await.expect(200);
+        list["data"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let others = house.first.get(&format!("/v1/events/{}/deliveries", text(&foreign_event, "id"))).await.expect(200);
+    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let own_page = format!("webhooks/{}", text(&own, "id"));
+    let delivery_page = format!("deliveries/{delivery}");
+    let lists =
+        ["", "?status=failed", "webhooks", "deliveries", "deliveries?status=failed", "deliveries?status=waiting"];
+    let pages = lists.into_iter().chain(["event-types", "help", "webhooks/new", "replays", "replays/new"]);
+    for path in pages.chain([own_page.as_str(), delivery_page.as_str()]) {
+        let answer = browser.get(&format!("/ui/portal/{path}")).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        for hidden in ["foreign", text(&foreign, "id"), "127.0.0.1:", ">Audit", ">System<", "Not ready", "· Postrider"]
+        {
+            let body = answer.body.replace(text(&own, "url"), "");
+            assert!(!body.contains(hidden), "{path} shows {hidden}");
+        }
+        assert!(answer.body.len() <= 45_000, "{path} has {} bytes", answer.body.len());
+        assert!(!answer.body.contains("style=") && !answer.body.contains("href=\"/"), "{path}");
+    }
+    assert!(browser.get("/ui/portal/").await.body.contains("own-hook"));
+    assert!(browser.get("/ui/portal/event-types").await.body.contains("own.event"));
+    let foreign_delivery = text(&others["data"][0], "id");
+    for path in [format!("webhooks/{}", text(&foreign, "id")), format!("deliveries/{foreign_delivery}")] {
+        assert_eq!(browser.get(&format!("/ui/portal/{path}")).await.status, 404, "{path}");
+    }
+    for path in ["events", "keys", "audit", "system", "apps", "live"] {
+        assert_eq!(browser.get(&format!("/ui/portal/{path}")).await.status, 404, "{path}");
+        assert_eq!(browser.get(&format!("/ui/{path}")).await.status, 303, "the dashboard's {path}");
+    }
+    assert_eq!(browser.get("/v1/webhooks").await.status, 401, "the cookie is no key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
+    let house = House::with(|settings| settings.portal.webhooks_max = 1).await;
+    make_app(&house, "acme").await;
+    let link = make_link(&house, json!({ "app_id": "acme", "return_url": "https://app.example/set" })).await;
+    let browser = enter(&house, &link).await;
+    assert!(browser.get("/ui/portal/").await.body.contains("href=\"https://app.example/set\""));
+    let submit = async |page: &str, action: &str, fields: &str| {
+        let shown = browser.get(page).await;
+        let token = token_of(&shown.body, action);
+        browser.post(&format!("/ui/portal/{action}"), &format!("token={token}&{fields}")).await
+    };
+    let token = token_of(&browser.get("/ui/portal/").await.body, "leave");
+    let wrong = browser.post("/ui/portal/webhooks/new", &format!("token={token}&url=http%3A%2F%2Fx")).await;
+    assert_eq!(wrong.status, 403, "the token of another form");
+    let url = format!("http%3A%2F%2F{}%2F", echo().await);
+    let made = submit("/ui/portal/webhooks/new", "webhooks/new", &format!("url={url}&name=of-tenant")).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert!(made.body.contains("whsec_"));
+    let again = submit("/ui/portal/webhooks/new", "webhooks/new", &format!("url={url}")).await;
+    assert_eq!(again.status, 409, "more than portal.webhooks_max: {}", again.body);
+    let list = house.first.get("/v1/webhooks?app_id=acme").await.expect(200);
+    assert_eq!(list["data"].as_array().expect("rows").len(), 1, "{list}");
+    house.first.post("/v1/events", json!({ "type": "a.b", "app_id": "acme", "data": {} })).await.expect(202);
+    let delivery = eventually("the delivery", async || {
+        let list = house.first.get("/v1/deliveries?status=delivered").await.expect(200);
+        list["data"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let page = format!("/ui/portal/deliveries/{delivery}");
+    let sent = submit(&page, &format!("deliveries/{delivery}/retry"), "").await;
+    assert_eq!(sent.status, 303, "{}", sent.body);
+    for action in ["portal_link.create", "portal.enter", "webhook.create", "delivery.retry"] {
+        let audit = house.first.get(&format!("/v1/audit?action={action}")).await.expect(200);
+        let by = if action == "portal_link.create" { &Value::Null } else { &link["id"] };
+        assert_eq!(&audit["data"][0]["portal_link_id"], by, "{action}: {audit}");
+    }
+    let left = submit("/ui/portal/", "leave", "").await;
+    assert!(left.headers["set-cookie"].to_str().expect("text").contains("Max-Age=0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its_token() {
+    let house = House::start().await;
+    make_app(&house, "acme").await;
+    for cookie in ["", "pr_portal=", "pr_portal=x", &format!("pr_portal={}", "A".repeat(160))] {
+        let browser = Browser { client: house.client(""), cookie: cookie.to_owned() };
+        for (verb, path, _) in paths() {
+            let answer = match verb {
+                RouteMethod::Get => browser.get(&path).await,
+                _ => browser.post(&path, "token=x").await,
+            };
+            assert_eq!(answer.status, 401, "{path}");
+            assert!(!answer.body.contains("login"), "{path}");
+        }
+    }
+    let own = Browser::with_key(&house, &house.first.key).await;
+    assert_eq!(own.get("/ui/portal/").await.status, 401, "a session of the dashboard is none of the portal");
+    for scope in ["events:read", "webhooks:read", "webhooks:write", "events:write", "webhooks:secret"] {
+        let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme", "scopes": [scope] })).await).await;
+        for (verb, path, needed) in paths() {
+            let is_allowed = needed.is_none_or(|needed| needed.as_str() == scope);
+            let answer = match verb {
+                RouteMethod::Get if is_allowed => continue,
+                RouteMethod::Get => browser.get(&path).await,
+                _ => browser.post(&path, "token=x").await,
+            };
+            assert_eq!(answer.status, 403, "{scope} on {path}");
+        }
+        let headers = [FORM, ("sec-fetch-site", "cross-site"), ("cookie", browser.cookie.as_str())];
+        let answer = browser.client.call(Method::POST, "/ui/portal/leave", &headers, "").await;
+        assert_eq!(answer.status, 403, "a form of another site");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
+    let house = House::start().await;
+    let app = make_app(&house, "acme").await;
+    let link = make_link(&house, json!({ "app_id": "acme", "expires_in_s": 600, "enter_within_s": 60 })).await;
+    let browser = enter(&house, &link).await;
+    let altered = format!("{}x", text(&link, "url"));
+    assert_eq!(open(&house, &json!({ "url": altered })).await.status, 403);
+    house.clock.advance_ms(60_000);
+    assert_eq!(open(&house, &link).await.status, 403, "too late to enter");
+    assert_eq!(browser.get("/ui/portal/").await.status, 200);
+    house.clock.advance_ms(540_000);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "expired");
+    let link = make_link(&house, json!({ "app_id": "acme" })).await;
+    let browser = enter(&house, &link).await;
+    assert_eq!(browser.get("/ui/portal/").await.status, 200);
+    let path = format!("/v1/portal-links/{}", text(&link, "id"));
+    house.first.delete(&path).await.expect(204);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "revoked");
+    assert_eq!(open(&house, &link).await.status, 403);
+    house.first.delete(&path).await.expect(204);
+    house.first.delete(&format!("/v1/portal-links/{NO_ROW}")).await.expect(404);
+    let made = json!({ "name": "maker", "scopes": ["apps:write", "webhooks:read", "events:read"] });
+    let key = house.first.post("/v1/keys", made).await.expect(201);
+    let maker = house.client(text(&key, "key"));
+    let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
+    assert_eq!(link["scopes"], json!(["events:read", "webhooks:read"]), "no more than its maker");
+    maker.post("/v1/portal-links", json!({ "app_id": "acme", "scopes": ["events:write"] })).await.expect(403);
+    for wrong in [
+        json!({}),
+        json!({ "app_id": "acme", "scopes": ["admin"] }),
+        json!({ "app_id": "acme", "scopes": [] }),
+        json!({ "app_id": "acme", "expires_in_s": 59 }),
+        json!({ "app_id": "acme", "expires_in_s": 86_401 }),
+        json!({ "app_id": "acme", "return_url": "javascript:alert(1)" }),
+    ] {
+        house.first.post("/v1/portal-links", wrong).await.expect(422);
+    }
+    house.first.post("/v1/portal-links", json!({ "app_id": "missing" })).await.expect(404);
+    let browser = enter(&house, &link).await;
+    house.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its key is revoked");
+    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    house.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.expect(204);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its app is removed");
+    let off = House::with(|settings| settings.portal.enabled = false).await;
+    make_app(&off, "acme").await;
+    off.first.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(409);
+    assert_eq!(off.client("").call(Method::GET, "/ui/portal/enter?t=x", &[], "").await.status, 404);
+}
