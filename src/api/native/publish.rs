@@ -343,6 +343,7 @@ mod tests {
                 uid: uid.map(str::to_owned),
                 created_at: Time::ZERO,
                 updated_at: Time::ZERO,
+                ..App::default()
             });
         }
         registry
