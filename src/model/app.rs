@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{AppId, OrganizationId};
 use super::time::Time;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct App {
     pub id: AppId,
     pub org_id: OrganizationId,

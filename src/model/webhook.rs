@@ -67,7 +67,7 @@ pub struct Webhook {
     /// When `status` changed last. `None` if a version without this field changed it.
     #[serde(default)]
     pub status_since: Option<Time>,
-    /// The caller's own name for the webhook, unique within its app. Usable wherever the webhook's id is.
+    /// The caller's own name for the webhook, unique within its app. It names the webhook in paths.
     #[serde(default)]
     pub uid: Option<String>,
     /// The caller's own data. Postrider reads none of it.

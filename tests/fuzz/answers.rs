@@ -71,6 +71,7 @@ pub fn answers(bytes: &[u8]) {
                 method: http::Method::POST,
                 target: SendTarget::parse("http://receiver.example/", None).expect("a target"),
                 headers: Vec::new(),
+                spellings: std::sync::Arc::default(),
                 body: bytes::Bytes::from_static(b"{}"),
                 timeout: TIMEOUT,
                 connect_timeout: TIMEOUT,

@@ -344,7 +344,7 @@ fn dispatched(oracle: &Oracle, dispatch: &Dispatch) -> Check {
     let id = dispatch.delivery_id;
     let made = oracle.deliveries.get(&id).ok_or_else(|| format!("{id} is sent and is not known"))?;
     let posted = oracle.events.get(&made.row.event_id).ok_or_else(|| format!("{id} is sent without an event"))?;
-    let is_again = made.row.replay_of.is_some() || made.row.job_id.is_some();
+    let is_again = made.row.replay_of.is_some() || made.row.job_id.is_some() || made.row.resend;
     let trigger = match (made.row.manual, made.row.attempts) {
         (true, _) => "Manual",
         (false, 1..) => "Retry",

@@ -106,7 +106,10 @@ impl History {
             }
             26..66 => return self.outcome(oracle, now).map(WriteRequest::internal),
             66..69 => return self.expiry(oracle).map(WriteRequest::internal),
-            69..74 => PartitionCommand::Retry { id: self.delivery(oracle)? }.into(),
+            69..70 => {
+                PartitionCommand::Resend { event: self.event_id(oracle)?, webhook: self.webhook_id(oracle)? }.into()
+            }
+            70..74 => PartitionCommand::Retry { id: self.delivery(oracle)? }.into(),
             74..78 => PartitionCommand::CancelDelivery { id: self.delivery(oracle)? }.into(),
             78..80 => PartitionCommand::CancelEvent { id: self.event_id(oracle)? }.into(),
             80..82 => PartitionCommand::EraseEvent { id: self.event_id(oracle)? }.into(),

@@ -153,7 +153,7 @@ impl Oracle {
     fn slice_of_webhook(&self, first: u128, job: &Job, webhook: WebhookId, limit: usize) -> Slice {
         let within = |id: u128| id > job.position.as_u128() && id <= job.end.as_u128();
         let here = || self.deliveries.values().map(|made| &made.row).filter(|row| self.home_of(row.event_id) == first);
-        let is_replay = |row: &Delivery| row.replay_of.is_some() || row.job_id.is_some();
+        let is_replay = |row: &Delivery| row.replay_of.is_some() || row.job_id.is_some() || row.resend;
         let is_here = |id: u128| self.home(id) == Some(first);
         let own =
             here().filter(|row| row.webhook_id == webhook && within(row.id.as_u128()) && is_here(row.id.as_u128()));

@@ -142,7 +142,8 @@ impl Oracle {
             Command::Partition(PartitionCommand::Expire { event, .. })
             | Command::Partition(PartitionCommand::PromoteQueueHead { event, .. }) => home(*event, "delivery"),
             Command::Partition(PartitionCommand::CancelEvent { id })
-            | Command::Partition(PartitionCommand::EraseEvent { id }) => home(*id, "event"),
+            | Command::Partition(PartitionCommand::EraseEvent { id })
+            | Command::Partition(PartitionCommand::Resend { event: id, .. }) => home(*id, "event"),
             Command::Partition(PartitionCommand::CancelRemoved { partition, .. })
                 if self.partitions.contains(partition) =>
             {
@@ -207,6 +208,9 @@ impl Oracle {
                 self.sweep(first, *webhook, asked.now)
             }
             Command::Partition(PartitionCommand::Retry { id }) => self.retry(*id, asked, found),
+            Command::Partition(PartitionCommand::Resend { event, webhook }) => {
+                self.resend(*event, *webhook, asked, found)
+            }
             Command::Partition(PartitionCommand::CancelDelivery { id }) => self.cancel_delivery(*id, asked),
             Command::Partition(PartitionCommand::CancelEvent { id }) => self.cancel_event(*id, asked),
             Command::Partition(PartitionCommand::EraseEvent { id }) => self.erase(*id, asked),

@@ -103,8 +103,8 @@ impl Oracle {
         attempt: &Attempt,
     ) -> Check<Option<Time>> {
         let gone = finished.made.status_code == Some(STATUS_GONE);
-        let schedule =
-            webhook.filter(|_| !finished.made.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
+        let schedule = webhook.filter(|_| !finished.made.success && !gone && !was.resend && !was.status.is_final());
+        let schedule = schedule.map(|w| &w.retry_schedule_s);
         let end = was.expires_at.unwrap_or(Time::MAX);
         let entry = entry_after(was, &finished.made);
         let at = |jitter| {
@@ -278,6 +278,29 @@ impl Oracle {
             self.reschedule(id, asked.now)?;
         }
         Ok(Ok(Receipt::Delivery(Box::new(self.deliveries[&id].row.clone()))))
+    }
+
+    pub fn resend(&mut self, id: EventId, webhook: WebhookId, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        if !self.visible_event(id, asked) {
+            return Ok(Err("not_found event".into()));
+        }
+        let mut event = self.events[&id].event.clone();
+        let Some(known) = self.webhooks.get(&webhook).filter(|webhook| webhook.app_id == event.app_id) else {
+            return Ok(Err("not_found webhook".into()));
+        };
+        if known.status == WebhookStatus::Disabled {
+            return Ok(Err("conflict webhook_disabled".into()));
+        }
+        if event.erased_at.is_some() {
+            return Ok(Err("conflict event_erased".into()));
+        }
+        let own = self.deliveries_of(id).map(|made| &made.row).filter(|row| row.webhook_id == webhook);
+        let replay_of = own.filter(|row| row.status.is_final()).map(|row| row.id).max();
+        event.attributes.expires_at = event.attributes.expires_at.filter(|end| *end > asked.now);
+        let cause = Cause { now: asked.now, due: asked.now, trigger: Trigger::Manual, replay_of, job: None };
+        let row = self.make(&event, webhook, &cause, found)?;
+        self.note_event_deed(asked, id, "event.resend");
+        Ok(Ok(Receipt::Delivery(Box::new(row))))
     }
 
     pub fn cancel_delivery(&mut self, id: DeliveryId, asked: &Asked<'_>) -> Answered {

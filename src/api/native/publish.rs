@@ -343,8 +343,7 @@ mod tests {
                 uid: uid.map(str::to_owned),
                 created_at: Time::ZERO,
                 updated_at: Time::ZERO,
-                metadata: BTreeMap::new(),
-                throttle_rate_per_s: None,
+                ..App::default()
             });
         }
         registry

@@ -230,7 +230,7 @@ impl PartitionWalk<'_, '_> {
         if !self.has(Table::DeliveriesByWebhook, &tables::pair(delivery.webhook_id, delivery.id))? {
             return Ok(Some("it is not in of_webhook".into()));
         }
-        let again = delivery.replay_of.is_some() || delivery.job_id.is_some();
+        let again = delivery.is_replay();
         if self.has(Table::ReplaysByEvent, &tables::pair(delivery.event_id, delivery.id))? != again {
             return Ok(Some("in of_event stands what replays made, and nothing else".into()));
         }

@@ -61,7 +61,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         "/transactional/email/v1/webhooks/failed/reprocess",
-        Judged(Scope::EventsWrite, may_reprocess, reprocess),
+        Judged(Scope::DeliveriesRetry, may_reprocess, reprocess),
         doc(
             "reprocessEverlyticFailures",
             "Send again what failed within the last seven days",
@@ -263,7 +263,7 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
 }
 
 fn may_reprocess(principal: &Principal) -> Result<(), ApiError> {
-    principal.need(Scope::EventsWrite)
+    principal.need(Scope::DeliveriesRetry)
 }
 
 /// An error.
