@@ -37,12 +37,13 @@ own envelope; what the server refuses before it knows whose route it is (408, 41
 the request is framed) is a problem everywhere.";
 
 /// The parts of the native API.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("events", "What producers publish."),
     ("webhooks", "Where events are sent, how, and which."),
     ("deliveries", "One event on its way to one webhook, and each attempt at it."),
     ("replays", "Past events, sent again."),
     ("figures", "How deliveries went, counted."),
+    ("event-types", "The event types that an organization describes."),
     ("apps", "Tenants within an organization."),
     ("keys", "Who may do what."),
     ("organizations", "Who runs producers; owns everything else."),

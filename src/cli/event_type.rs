@@ -74,7 +74,7 @@ struct Name {
 
 #[derive(Args, Debug)]
 struct Fields {
-    /// What events of the type say
+    /// The meaning of its events
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// JSON Schemas by version, as JSON, @FILE or -

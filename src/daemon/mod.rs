@@ -163,8 +163,7 @@ impl Daemon {
         let tls = certificate(settings)?;
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
-        let is_new = opened.is_new;
-        let mode = settings.server.socket_mode;
+        let (is_new, mode) = (opened.is_new, settings.server.socket_mode);
         let listeners =
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();

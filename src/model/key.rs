@@ -46,7 +46,7 @@ pub enum Scope {
     EventsRead,
     #[serde(rename = "events:write")]
     EventsWrite,
-    /// Sending again what was published. `EventsWrite` contains it.
+    /// Sending published events again. `EventsWrite` contains it.
     #[serde(rename = "deliveries:retry")]
     DeliveriesRetry,
     #[serde(rename = "webhooks:read")]

@@ -206,7 +206,7 @@ async fn send(client: &Client, path: &str) {
             assert_eq!(attempt["request_headers"][name], "********", "{name}");
         }
         // The receiver has repeated all of them, in its head and in its body.
-        assert!(text(attempt, "response_body").contains("x-door: ********"), "{attempt}");
+        assert!(text(attempt, "response_body").contains("X-Door: ********"), "{attempt}");
         assert!(text(&attempt["response_headers"], "x-heard").contains("********"), "{attempt}");
     }
     // A value sent as its mask stays, and is not revealed by removing the mark.

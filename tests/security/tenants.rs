@@ -303,7 +303,9 @@ fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
             vec![(json!({ "ids": [delivery] }).to_string(), delivery.clone())]
         }
         // These name nothing that is there already; an empty object makes nothing.
-        "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" => vec![("{}".to_owned(), String::new())],
+        "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" | "/v1/event-types" => {
+            vec![("{}".to_owned(), String::new())]
+        }
         _ if mount != "native" => vec![("{}".to_owned(), String::new())],
         unknown => panic!("say in this test what POST {unknown} takes"),
     }

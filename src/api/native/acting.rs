@@ -91,7 +91,7 @@ pub const CREATE_EVENT_TYPE: Route = post(
     BodyRule::Json,
     doc(
         "createEventType",
-        "event types",
+        "event-types",
         "Register an event type; an archived one of the name is replaced",
         &[answer::<RegisteredTypeView>(201, "The event type.")],
     )
@@ -103,7 +103,7 @@ pub const READ_EVENT_TYPE: Route = get(
     Needs(Scope::WebhooksRead, registered_types::read),
     doc(
         "getEventType",
-        "event types",
+        "event-types",
         "Read a registered event type, archived ones too",
         &[ok::<RegisteredTypeView>("With its schemas.")],
     ),
@@ -115,7 +115,7 @@ pub const PUT_EVENT_TYPE: Route = put(
     Needs(Scope::WebhooksWrite, registered_types::replace),
     doc(
         "putEventType",
-        "event types",
+        "event-types",
         "Replace or register an event type",
         &[ok::<RegisteredTypeView>("As it is now."), answer::<RegisteredTypeView>(201, "It is new.")],
     )
@@ -128,7 +128,7 @@ pub const PATCH_EVENT_TYPE: Route = patch(
     Needs(Scope::WebhooksWrite, registered_types::update),
     doc(
         "updateEventType",
-        "event types",
+        "event-types",
         "Change a registered event type by a merge patch; `schemas` is replaced as a whole",
         &[ok::<RegisteredTypeView>("As it is now.")],
     )
@@ -139,7 +139,7 @@ pub const PATCH_EVENT_TYPE: Route = patch(
 pub const DELETE_EVENT_TYPE: Route = delete(
     "/v1/event-types/{type}",
     Needs(Scope::WebhooksWrite, registered_types::remove),
-    doc("deleteEventType", "event types", "Archive a registered event type, or remove it", &[done("Done.")]),
+    doc("deleteEventType", "event-types", "Archive a registered event type, or remove it", &[done("Done.")]),
 )
 .with_segments(&[TYPE])
 .with_query(&[EXPUNGE]);

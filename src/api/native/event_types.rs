@@ -35,7 +35,7 @@ struct EventTypeView<'a> {
     last_24h_events: u64,
     /// The minute of the latest event. Null for a registered type of which no event is kept.
     last_seen: Option<Time>,
-    /// What the registry says. Null for a type that is not registered.
+    /// The registry's entry. Null for a type that is not registered.
     definition: Option<DefinitionView<'a>>,
 }
 
@@ -50,7 +50,7 @@ pub struct EventTypeListView<'a> {
     indexed_from: Option<Time>,
 }
 
-/// One name with what is known of it.
+/// The sightings and the registration of one name.
 #[derive(Default, Clone, Copy)]
 struct KnownType<'a> {
     seen: Option<&'a EventTypeCount>,

@@ -120,11 +120,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
         return Err(ApiError::forbidden("scope_missing", detail));
     }
-    let own = &request.principal.key;
-    if let Some(flag) = feature_flags.iter().find(|flag| own.app_id.is_some() && !own.feature_flags.contains(flag)) {
-        let detail = format!("a key of one app cannot give the feature flag {flag}, which it does not have");
-        return Err(ApiError::forbidden("feature_flag_missing", detail));
-    }
+    judge_flags(&request.principal.key, &feature_flags)?;
     let limits = limits(&request.principal.key, expires_at, rate_per_s)?;
     let text = key_text(context.draw());
     let key = NewKey {
@@ -148,6 +144,17 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             _ => Err(super::unexpected()),
         }
     }))
+}
+
+/// 403 if a key of one app gives a feature flag that it does not have.
+fn judge_flags(own: &ApiKey, given: &[String]) -> Result<(), ApiError> {
+    match given.iter().find(|flag| own.app_id.is_some() && !own.feature_flags.contains(flag)) {
+        None => Ok(()),
+        Some(flag) => {
+            let detail = format!("a key of one app cannot give the feature flag {flag}, which it does not have");
+            Err(ApiError::forbidden("feature_flag_missing", detail))
+        }
+    }
 }
 
 /// The limits of a new key.

@@ -418,7 +418,7 @@ mod tests {
             (r#""type":"""#.to_owned(), "/type"),
             (r#""type":"a b""#.to_owned(), "/type"),
             (r#""type":"a\u0000b""#.to_owned(), "/type"),
-            (format!(r#""type":"{}""#, "a".repeat(129)), "/type"),
+            (format!(r#""type":"{}""#, "a".repeat(257)), "/type"),
             (r#""type":"postrider.x""#.to_owned(), "/type"),
             (r#""type":7"#.to_owned(), "/type"),
             (r#""type":null"#.to_owned(), "/type"),

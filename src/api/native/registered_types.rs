@@ -40,7 +40,7 @@ pub struct RegisteredTypeView<'a> {
     schemas: Option<Box<RawValue>>,
 }
 
-/// What the registry says about an event type, without its schemas.
+/// The registry's entry of an event type, without its schemas.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "EventTypeDefinition")]
 pub struct DefinitionView<'a> {

@@ -103,7 +103,7 @@ impl StateBatch<'_> {
     }
 }
 
-/// What a change of an app sets, for the audit. Metadata may be personal, so only its being set is told.
+/// The members that a change of an app sets, for the audit. Metadata may be personal, so only its being set is told.
 fn change_of(change: &AppChange) -> Value {
     let mut told = json!({ "name": change.name, "uid": change.uid });
     if change.metadata.is_some() {

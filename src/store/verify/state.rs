@@ -116,15 +116,18 @@ fn read(
             same(key == line.id.as_bytes())?;
             known(view.organizations.contains(&line.org_id), "organization")?;
         }
-        Table::EventTypeRegistry => {
-            let event_type: EventType = whole(value)?;
-            let name = &event_type.definition.name;
-            same(key == tables::registered_type(event_type.org_id, name).as_slice())?;
-            known(view.organizations.contains(&event_type.org_id), "organization")?;
-        }
+        Table::EventTypeRegistry => return event_type(view, key, value),
         _ => return Err("the table is not of this file".into()),
     }
     Ok(())
+}
+
+/// Checks a row of `event_types`.
+fn event_type(view: &StateWalk, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+    let event_type: EventType = whole(value)?;
+    let name = &event_type.definition.name;
+    same(key == tables::registered_type(event_type.org_id, name).as_slice())?;
+    known(view.organizations.contains(&event_type.org_id), "organization")
 }
 
 /// Checks a sealed row of `webhooks`.
