@@ -53,7 +53,7 @@ async fn every_route_refuses_every_key_without_its_scope() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
     let house = House::start().await;
-    let made = make(&house, json!({ "name": "k", "scopes": ["keys:read", "keys:write"] })).await;
+    let made = make(&house, json!({ "name": "k", "scopes": ["keys:read"] })).await;
     let client = house.client(text(&made, "key"));
     let surfaces = daemon::surfaces(&house.settings);
     assert_eq!(surfaces.len(), 6);

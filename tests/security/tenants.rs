@@ -353,7 +353,8 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
 /// removing last.
 async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
-    for mount in surfaces {
+    // One shape has routes for keys of organizations only. Its own tests reach everything there.
+    for mount in surfaces.iter().filter(|mount| mount.name != "svix") {
         routes.extend(mount.routes().iter().filter(|route| route.path.contains('{')).map(|route| (mount, route)));
     }
     // The app comes last, because its key is removed with it.
@@ -366,7 +367,7 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     for (mount, route) in routes {
         let key = tenant.key.on(mount, house).await;
         let mut statuses = Vec::new();
-        for (target, ids) in filled(route, tenant) {
+        for (target, ids) in filled(mount.name, route, tenant) {
             if route.path == "/v1/keys/{id}" && ids.contains(&tenant.ids["key"]) {
                 // The calling key is its own. Another test revokes keys.
                 statuses.push((target, 204));

@@ -181,6 +181,10 @@ const steps = {
     assert.deepEqual([payload, headers["svix-id"]], [{ id: 7 }, example.id]);
     const task = await svix.endpoint.recover(uid, endpoint, { since: new Date(Date.now() - 3_600_000) });
     assert.equal(task.status, "running");
+    const since = new Date(Date.now() - 3_600_000);
+    const missing = await svix.endpoint.replayMissing(uid, endpoint, { since });
+    await eventually(async () => (await svix.backgroundTask.get(missing.id)).status === "finished");
+    assert.equal((await svix.message.precheck(uid, { eventType: type })).active, true);
   },
   async portal() {
     const { token } = await svix.authentication.appPortalAccess(uid, {});

@@ -255,6 +255,13 @@ class Walk:
         since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
         task = api.recover(self.uid, self.endpoint, models.RecoverIn(since=since))
         equal(str(getattr(task.status, "value", task.status)), "running")
+        missing = api.replay_missing(self.uid, self.endpoint, models.ReplayIn(since=since))
+        is_finished = lambda: str(getattr(tasks.get(missing.id).status, "value", "")) == "finished"
+        tasks = self.svix.background_task
+        eventually(is_finished)
+        assert missing.id in [one.id for one in tasks.list().data]
+        precheck = models.MessagePrecheckIn(event_type=self.type)
+        equal(self.svix.message.precheck(self.uid, precheck).active, True)
 
     def portal(self):
         access = self.svix.authentication.app_portal_access(self.uid, models.AppPortalAccessIn())
@@ -268,6 +275,11 @@ class Walk:
             equal(refused(403, call).code, "insufficient access")
         portal.authentication.logout()
         refused(401, lambda: portal.application.get(self.uid))
+        access = self.svix.authentication.app_portal_access(self.uid, models.AppPortalAccessIn(read_only=True))
+        reader = Svix(access.token, SvixOptions(server_url=URL))
+        refused(403, lambda: reader.endpoint.get_secret(self.uid, self.endpoint))
+        self.svix.authentication.expire_all(self.uid, models.ApplicationTokenExpireIn())
+        refused(401, lambda: reader.application.get(self.uid))
 
     def end(self):
         self.svix.health.get()

@@ -241,9 +241,7 @@ fn assemble(
     }
     let event_type = publish::judge_type(event_type).map_err(|detail| mistake("type", detail)).unwrap_or_default();
     EventInput {
-        app: None,
         occurred_at,
-        only: None,
         data,
         attributes: EventAttributes {
             event_type,
@@ -254,6 +252,7 @@ fn assemble(
             traceparent: own_trace.or(traceparent),
             ..EventAttributes::default()
         },
+        ..EventInput::default()
     }
 }
 

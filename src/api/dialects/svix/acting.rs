@@ -130,7 +130,7 @@ fn begun(applied: Applied) -> Result<HttpResponse, ApiError> {
     }
 }
 
-/// `POST …/endpoint/{endpoint_id}/replay-missing`: sends what the endpoint wants now and never got.
+/// `POST …/endpoint/{endpoint_id}/replay-missing`: sends the messages that the endpoint wants and never got.
 pub fn replay_missing(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = ids::endpoint(context, request)?.1;
     let mut object = request.object()?;
@@ -142,7 +142,7 @@ pub fn replay_missing(context: &mut ApiContext<'_>, request: &RequestContext<'_>
     Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, begun))
 }
 
-/// `POST …/endpoint/{endpoint_id}/bulk-replay`: sends again what has ended.
+/// `POST …/endpoint/{endpoint_id}/bulk-replay`: sends ended messages again.
 pub fn bulk_replay(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = ids::endpoint(context, request)?.1;
     let mut object = request.object()?;
@@ -191,7 +191,7 @@ pub fn precheck(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
     ok(&SvixPrecheck { active })
 }
 
-/// A replay of what failed for good within a span.
+/// A replay of the failed deliveries within a span.
 fn spec(webhook: WebhookId, from: Option<Time>, to: Option<Time>) -> JobSpec {
     JobSpec {
         webhook: Some(webhook),

@@ -25,7 +25,7 @@ use super::query::{EXPANDED_STATUSES, SvixQuery, WITH_CONTENT};
 const SENDING: u8 = 3;
 const CANCELED: u8 = 4;
 
-/// What became of a message at an endpoint.
+/// The state of a message at an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -158,7 +158,7 @@ pub fn endpoints(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> 
     )
 }
 
-/// The webhook, or what its attempts tell of a removed one.
+/// The webhook, or a removed one as far as its attempts show it.
 fn found_or_removed(
     context: &ApiContext<'_>,
     app: &App,

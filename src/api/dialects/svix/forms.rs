@@ -6,25 +6,6 @@ use crate::api::doc::parts::{about, boolean, event_type, items, nullable, text, 
 
 /// All schemas by name.
 pub fn all() -> Map<String, Value> {
-    let endpoint = |is_patch: bool| {
-        let mut members = vec![
-            ("url", text()),
-            ("description", nullable(text())),
-            ("disabled", nullable(boolean())),
-            ("eventTypes", about(nullable(items(event_type(), 500)), "Null for all.")),
-            ("filterTypes", about(nullable(items(event_type(), 500)), "The same, of older clients.")),
-            ("channels", about(nullable(items(text(), 10)), "Null for all.")),
-            ("throttleRate", nullable(rate())),
-            ("rateLimit", about(nullable(rate()), "The same, of older clients.")),
-        ];
-        if !is_patch {
-            members.push(("secret", about(nullable(text()), "`whsec_` and base64. Made if absent.")));
-            members.push(("headers", nullable(map_of(text()))));
-        }
-        members.push(("uid", nullable(uid())));
-        members.push(("metadata", nullable(map_of(text()))));
-        open(if is_patch { &[] } else { &["url"] }, &members)
-    };
     let application = [
         ("name", text()),
         ("uid", nullable(uid())),
@@ -69,6 +50,27 @@ pub fn all() -> Map<String, Value> {
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
+}
+
+/// A new endpoint, or a change of one.
+fn endpoint(is_patch: bool) -> Value {
+    let mut members = vec![
+        ("url", text()),
+        ("description", nullable(text())),
+        ("disabled", nullable(boolean())),
+        ("eventTypes", about(nullable(items(event_type(), 500)), "Null for all.")),
+        ("filterTypes", about(nullable(items(event_type(), 500)), "The same, of older clients.")),
+        ("channels", about(nullable(items(text(), 10)), "Null for all.")),
+        ("throttleRate", nullable(rate())),
+        ("rateLimit", about(nullable(rate()), "The same, of older clients.")),
+    ];
+    if !is_patch {
+        members.push(("secret", about(nullable(text()), "`whsec_` and base64. Made if absent.")));
+        members.push(("headers", nullable(map_of(text()))));
+    }
+    members.push(("uid", nullable(uid())));
+    members.push(("metadata", nullable(map_of(text()))));
+    open(if is_patch { &[] } else { &["url"] }, &members)
 }
 
 fn event_type_form(required: &[&str]) -> Value {

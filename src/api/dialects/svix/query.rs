@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(query("status_code_class=500").status_class().unwrap(), Some(5));
         assert_eq!(query("status_code_class=0").status_class().unwrap(), Some(0));
         assert!(query("status_code_class=404").status_class().is_err());
-        assert_eq!(query("order=descending").is_ascending(true).unwrap(), false);
+        assert!(!query("order=descending").is_ascending(true).unwrap());
         assert!(query("order=up").is_ascending(true).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! The routes, with the tokens that they accept: those of an organization, or also those of an app's portal.
+//! The routes, with the kinds of tokens that they accept.
 
 use http::HeaderMap;
 
