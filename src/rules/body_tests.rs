@@ -116,17 +116,13 @@ fn html_stays_only_where_it_is_wanted_and_only_of_sent_events() {
 fn sent_names_the_field_and_the_sub_type() {
     let mut event = event("message.delivered", None);
     let head = r#"{"field":"message","sub_type":"message.delivered","event":"message.delivered""#;
-    let expected = format!(
-        r#"{head},"timestamp":"2026-03-05T10:05:00Z","payload":{{"a": 1}},"request_id":"{}"}}"#,
-        event.id
-    );
+    let expected =
+        format!(r#"{head},"timestamp":"2026-03-05T10:05:00Z","payload":{{"a": 1}},"request_id":"{}"}}"#, event.id);
     assert_eq!(as_json(FieldSet::Sent, &event, br#"{"a": 1}"#), expected);
     event.attributes.event_type = "bounce".into();
     event.occurred_at = event.occurred_at.plus_ms(90);
-    let expected = format!(
-        r#"{{"field":"bounce","timestamp":"2026-03-05T10:05:00Z","payload":[],"request_id":"{}"}}"#,
-        event.id
-    );
+    let expected =
+        format!(r#"{{"field":"bounce","timestamp":"2026-03-05T10:05:00Z","payload":[],"request_id":"{}"}}"#, event.id);
     assert_eq!(as_json(FieldSet::Sent, &event, b"[]"), expected);
 }
 

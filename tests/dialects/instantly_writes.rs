@@ -51,13 +51,22 @@ fn an_instantly_webhook_lives_from_create_to_delete() {
     });
     let mask = made["headers"]["Authorization"].clone();
     assert_ne!(mask, "Basic abc");
-    assert_eq!(made, json!({ "headers": { "Authorization": mask, "x-source": "crm" } }).as_object().map(|own| {
-        let mut expected = expected.clone();
-        expected["headers"] = own["headers"].clone();
-        expected
-    }).unwrap());
+    assert_eq!(
+        made,
+        json!({ "headers": { "Authorization": mask, "x-source": "crm" } })
+            .as_object()
+            .map(|own| {
+                let mut expected = expected.clone();
+                expected["headers"] = own["headers"].clone();
+                expected
+            })
+            .unwrap()
+    );
     let webhook = stored(&bench, &made).unwrap();
-    assert_eq!((webhook.event_types.as_slice(), webhook.channels.as_slice()), (["reply_received".to_owned()].as_slice(), [CAMPAIGN.to_owned()].as_slice()));
+    assert_eq!(
+        (webhook.event_types.as_slice(), webhook.channels.as_slice()),
+        (["reply_received".to_owned()].as_slice(), [CAMPAIGN.to_owned()].as_slice())
+    );
     assert_eq!((webhook.field_set, webhook.signature.len()), (FieldSet::Flat, 0));
     assert_eq!(webhook.retry_schedule_s, [5, 10, 15]);
     let path = path_of(&made);
@@ -72,7 +81,8 @@ fn an_instantly_webhook_lives_from_create_to_delete() {
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(headers.len(), 2, "{headers:?}");
     assert!(headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("authorization") && *value == "Basic abc"));
-    let cleared = json!({ "name": null, "campaign": null, "event_type": null, "headers": null, "custom_interest_value": null });
+    let cleared =
+        json!({ "name": null, "campaign": null, "event_type": null, "headers": null, "custom_interest_value": null });
     let (status, changed) = instantly(&mut bench, Method::PATCH, &path, cleared);
     assert_eq!((status, &changed["name"], &changed["campaign"]), (200, &json!("a.example"), &Value::Null));
     assert_eq!((&changed["event_type"], &changed["headers"]), (&json!("all_events"), &Value::Null));
@@ -106,7 +116,11 @@ fn every_flaw_is_a_400_in_the_vendors_words() {
         body[field] = value.clone();
         for (method, path) in [(Method::POST, HOOKS), (Method::PATCH, path.as_str())] {
             let (status, answer) = instantly(&mut bench, method.clone(), path, body.clone());
-            assert_eq!((status, &answer["statusCode"], &answer["error"]), (400, &json!(400), &json!("Bad Request")), "{method} {field} {value}: {answer}");
+            assert_eq!(
+                (status, &answer["statusCode"], &answer["error"]),
+                (400, &json!(400), &json!("Bad Request")),
+                "{method} {field} {value}: {answer}"
+            );
             assert!(answer["message"].as_str().unwrap().starts_with(says), "{method} {field} {value}: {answer}");
         }
     }
@@ -136,7 +150,9 @@ fn a_list_goes_on_after_a_webhook_and_is_filtered() {
         webhook.event_types = vec!["a".into(), "b".into()];
         webhook.channels = vec![CAMPAIGN.into(), "x".into()];
     });
-    let ids = |list: &Value| -> Vec<Value> { list["items"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect() };
+    let ids = |list: &Value| -> Vec<Value> {
+        list["items"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect()
+    };
     let mut get = |query: &str| instantly(&mut bench, Method::GET, &format!("{HOOKS}{query}"), Value::Null).1;
     let (a, b, c, d) = (json!(several.id), of["id"].clone(), one["id"].clone(), all["id"].clone());
     let first = get("?limit=2");

@@ -7,8 +7,8 @@ use http::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::support::daemon::text;
 use crate::support::client::Answer;
+use crate::support::daemon::text;
 use crate::support::{Receiver, Request, TestDaemon};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -79,12 +79,18 @@ async fn a_sent_receiver_accepts_every_delivery_of_a_webhook_made_in_its_shape()
     assert_eq!(tested["data"], json!({ "success": true, "message": "Test event delivered successfully" }));
     let request = receiver.next().await;
     assert!(sent_accepts(&request, text(&third, "secret"), now_s()));
-    assert_eq!((&request.json()["event"], &request.json()["payload"]), (&json!("message.failed"), &json!({ "test": true })));
+    assert_eq!(
+        (&request.json()["event"], &request.json()["payload"]),
+        (&json!("message.failed"), &json!({ "test": true }))
+    );
     receiver.next_statuses([410]);
     let tested = sent(&daemon, Method::POST, &format!("{path}/test"), test).await.expect(200);
     assert_eq!(tested["data"]["message"], "Test event delivery failed with status 410");
 
-    assert_eq!(sent(&daemon, Method::PATCH, &format!("{path}/toggle-status"), json!({ "is_active": false })).await.status, 200);
+    assert_eq!(
+        sent(&daemon, Method::PATCH, &format!("{path}/toggle-status"), json!({ "is_active": false })).await.status,
+        200
+    );
     assert_eq!(sent(&daemon, Method::DELETE, &path, Value::Null).await.status, 204);
     assert_eq!(sent(&daemon, Method::GET, &path, Value::Null).await.status, 404);
     let audit = daemon.get("/v1/audit").await;
@@ -110,16 +116,23 @@ async fn an_instantly_webhook_gets_flat_bodies_of_its_campaign_with_its_secret_h
     let made = daemon.try_post("/api/v2/webhooks", new).await.expect(200);
     let path = format!("/api/v2/webhooks/{}", text(&made, "id"));
     for (channels, data) in [(json!([]), 1), (json!([campaign]), 2)] {
-        let event = json!({ "type": "reply_received", "channels": channels, "subject": "a@x.example", "data": { "n": data } });
+        let event =
+            json!({ "type": "reply_received", "channels": channels, "subject": "a@x.example", "data": { "n": data } });
         daemon.publish_with(event).await;
     }
     let request = receiver.next().await;
     let body = request.json();
-    assert_eq!((&body["n"], &body["event_type"], &body["lead_email"]), (&json!(2), &json!("reply_received"), &json!("a@x.example")));
+    assert_eq!(
+        (&body["n"], &body["event_type"], &body["lead_email"]),
+        (&json!(2), &json!("reply_received"), &json!("a@x.example"))
+    );
     assert_eq!((request.header("authorization"), request.has("webhook-signature")), ("Bearer shared", false));
 
     let tested = daemon.call(Method::POST, &format!("{path}/test"), &[], "").await.expect(200);
-    assert_eq!((&tested["success"], &tested["status_code"], &tested["error"]), (&json!(true), &json!(200), &Value::Null));
+    assert_eq!(
+        (&tested["success"], &tested["status_code"], &tested["error"]),
+        (&json!(true), &json!(200), &Value::Null)
+    );
     assert!(tested["response_time_ms"].is_u64());
     receiver.next().await;
 

@@ -106,9 +106,11 @@ fn every_shape_reads_what_another_one_made_and_changed() {
         "target_hook_url": URL, "event_type": "email_sent", "campaign": CAMPAIGN, "headers": {"authorization": "Basic x"},
     });
     let devdraft = json!({ "name": "Payments", "url": URL });
-    for (dialect, path, body) in
-        [("sentdm", "/v3/webhooks", sent), ("instantly", "/api/v2/webhooks", instantly), ("devdraft", "/api/v0/webhooks", devdraft)]
-    {
+    for (dialect, path, body) in [
+        ("sentdm", "/v3/webhooks", sent),
+        ("instantly", "/api/v2/webhooks", instantly),
+        ("devdraft", "/api/v0/webhooks", devdraft),
+    ] {
         let made = call(&mut bench, dialect, Method::POST, path, &body);
         let id = made["data"]["id"].as_str().or(made["id"].as_str()).unwrap().trim_start_matches("wh_");
         let id = WebhookId::from_u128(u128::from_str_radix(&id.replace('-', ""), 16).unwrap());
@@ -120,7 +122,12 @@ fn every_shape_reads_what_another_one_made_and_changed() {
         for (number, (by, method, path, change)) in [
             ("sentdm", Method::PUT, &v3, json!({ "event_types": ["invoice"], "display_name": "Invoices" })),
             ("instantly", Method::PATCH, &v2, json!({ "event_type": "invoice.paid", "headers": {"x-a": "1"} })),
-            ("sentdm", Method::PUT, &v3, json!({ "event_types": ["a", "b.c", "d.*"], "event_filters": {"a": ["x", "y"]} })),
+            (
+                "sentdm",
+                Method::PUT,
+                &v3,
+                json!({ "event_types": ["a", "b.c", "d.*"], "event_filters": {"a": ["x", "y"]} }),
+            ),
             ("sentdm", Method::PATCH, &toggle, json!({ "is_active": false })),
             ("devdraft", Method::PATCH, &v0, json!({ "isActive": true, "name": "Again" })),
             ("devdraft", Method::PATCH, &v0, json!({ "isActive": false, "url": "https://b.example/" })),

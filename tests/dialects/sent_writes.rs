@@ -51,7 +51,10 @@ fn a_sent_webhook_lives_from_create_to_delete() {
     let webhook = stored(&bench, &made).unwrap();
     assert_eq!(webhook.event_types, ["message.delivered", "message.read", "template", "template.**"]);
     assert_eq!((webhook.signature.as_slice(), webhook.field_set), ([SignatureScheme::Sent].as_slice(), FieldSet::Sent));
-    assert_eq!((webhook.retry_schedule_s.as_slice(), webhook.timeout_ms), ([60, 120, 240, 480, 960].as_slice(), 10_000));
+    assert_eq!(
+        (webhook.retry_schedule_s.as_slice(), webhook.timeout_ms),
+        ([60, 120, 240, 480, 960].as_slice(), 10_000)
+    );
 
     let path = path_of(&made);
     let mut read = ok(&request(&mut bench, "sentdm", ADMIN, Method::GET, &path, ""))["data"].take();
@@ -60,7 +63,8 @@ fn a_sent_webhook_lives_from_create_to_delete() {
     assert_eq!(read, made);
 
     bench.now = bench.now.plus_ms(1_000);
-    let (status, changed) = sent(&mut bench, Method::PUT, &path, json!({ "display_name": "Refunds", "event_filters": null }));
+    let (status, changed) =
+        sent(&mut bench, Method::PUT, &path, json!({ "display_name": "Refunds", "event_filters": null }));
     let changed = &changed["data"];
     assert_eq!((status, &changed["display_name"], &changed["event_filters"]), (200, &json!("Refunds"), &Value::Null));
     assert_eq!((&changed["signing_secret"], &changed["retry_count"]), (&Value::Null, &json!(5)));
@@ -168,7 +172,8 @@ fn a_test_says_whether_it_was_delivered_and_stores_nothing() {
     let made = made(&mut bench, json!({ "endpoint_url": URL }));
     let path = format!("{}/test", path_of(&made));
     let failed = AttemptMade { outcome: AttemptOutcome::HttpStatus, status_code: Some(503), ..AttemptMade::default() };
-    let silent = AttemptMade { outcome: AttemptOutcome::Timeout, error: Some("timed out".into()), ..AttemptMade::default() };
+    let silent =
+        AttemptMade { outcome: AttemptOutcome::Timeout, error: Some("timed out".into()), ..AttemptMade::default() };
     let good = AttemptMade { success: true, status_code: Some(200), ..AttemptMade::default() };
     for (attempt, success, message) in [
         (good, true, "Test event delivered successfully"),
@@ -228,9 +233,12 @@ fn every_flaw_is_named_by_the_vendors_field() {
     }
     let (status, answer) = sent(&mut bench, Method::POST, HOOKS, json!({}));
     assert_eq!((status, &answer["error"]["details"]), (400, &json!({ "endpoint_url": ["is required"] })));
-    let profile = json!({ "display_name": "Orders", "endpoint_url": URL, "sender_profile": null, "event_filters": null });
+    let profile =
+        json!({ "display_name": "Orders", "endpoint_url": URL, "sender_profile": null, "event_filters": null });
     assert_eq!(sent(&mut bench, Method::POST, HOOKS, profile).0, 201);
-    for (method, rest) in [(Method::PUT, ""), (Method::DELETE, ""), (Method::PATCH, "/toggle-status"), (Method::POST, "/test")] {
+    for (method, rest) in
+        [(Method::PUT, ""), (Method::DELETE, ""), (Method::PATCH, "/toggle-status"), (Method::POST, "/test")]
+    {
         let absent = format!("{HOOKS}/019cbd9e-0000-7000-8000-000000000000{rest}");
         let (status, answer) = sent(&mut bench, method, &absent, json!({}));
         assert_eq!((status, &answer["error"]["code"]), (404, &json!("RESOURCE_008")), "{rest}");
@@ -249,8 +257,12 @@ fn a_sandbox_is_judged_and_answered_and_changes_nothing() {
     assert!(tried["data"]["signing_secret"].as_str().unwrap().starts_with("whsec_"));
     let (status, tried) = sent(&mut bench, Method::PUT, &path, json!({ "display_name": "Tried", "sandbox": true }));
     assert_eq!((status, &tried["data"]["display_name"]), (200, &json!("Tried")));
-    let (status, tried) =
-        sent(&mut bench, Method::PATCH, &format!("{path}/toggle-status"), json!({ "is_active": false, "sandbox": true }));
+    let (status, tried) = sent(
+        &mut bench,
+        Method::PATCH,
+        &format!("{path}/toggle-status"),
+        json!({ "is_active": false, "sandbox": true }),
+    );
     assert_eq!((status, &tried["data"]["is_active"]), (200, &json!(false)));
     let (status, tried) = sent(&mut bench, Method::POST, &format!("{path}/rotate-secret"), json!({ "sandbox": true }));
     assert_eq!(status, 200);
@@ -281,7 +293,8 @@ fn a_repeated_write_gets_its_first_answer() {
     bench.test_send = Some(AttemptMade { success: true, status_code: Some(200), ..AttemptMade::default() });
     let made = made(&mut bench, json!({ "endpoint_url": URL }));
     let path = path_of(&made);
-    let (toggle, rotate, test) = (format!("{path}/toggle-status"), format!("{path}/rotate-secret"), format!("{path}/test"));
+    let (toggle, rotate, test) =
+        (format!("{path}/toggle-status"), format!("{path}/rotate-secret"), format!("{path}/test"));
     let new = json!({ "endpoint_url": URL }).to_string();
     for (number, (method, path, body, status)) in [
         (Method::POST, HOOKS, new.as_str(), 201),
@@ -303,7 +316,9 @@ fn a_repeated_write_gets_its_first_answer() {
         assert_eq!(bench.ordered.len(), commands, "{method} {path}: {:?}", bench.ordered);
         assert_eq!(again.headers["idempotent-replayed"], "true", "{method} {path}");
         assert_eq!(again.headers["x-original-request-id"], "req_7X9zKp2jDw");
-        assert!(!first.headers.contains_key("idempotent-replayed") && !first.headers.contains_key("x-original-request-id"));
+        assert!(
+            !first.headers.contains_key("idempotent-replayed") && !first.headers.contains_key("x-original-request-id")
+        );
         if status != 204 {
             assert_eq!(body_of(&again)["data"], body_of(&first)["data"], "{method} {path}");
             let other = keyed(&mut bench, &key, (method.clone(), path), r#"{"sandbox":false}"#);
@@ -312,7 +327,10 @@ fn a_repeated_write_gets_its_first_answer() {
     }
     for key in ["a b", "a/b", "a.b", &"x".repeat(256)] {
         let refused = keyed(&mut bench, key, (Method::POST, HOOKS), &new);
-        assert_eq!((refused.status.as_u16(), body_of(&refused)["error"]["code"].as_str()), (400, Some("VALIDATION_007")));
+        assert_eq!(
+            (refused.status.as_u16(), body_of(&refused)["error"]["code"].as_str()),
+            (400, Some("VALIDATION_007"))
+        );
     }
 }
 

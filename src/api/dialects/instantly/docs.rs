@@ -29,7 +29,8 @@ pub const ID: Param = Param::new("id", ParamValues::Id, "The id of the attempt."
 pub const WEBHOOK_ID: Param = Param::new("id", ParamValues::Id, "The id of the webhook.");
 pub const AFTER_WEBHOOK: Param =
     Param::new("starting_after", ParamValues::Id, "`next_starting_after` of the page before.");
-pub const CAMPAIGN: Param = Param::new("campaign", ParamValues::Id, "Only webhooks of this campaign: of this one channel.");
+pub const CAMPAIGN: Param =
+    Param::new("campaign", ParamValues::Id, "Only webhooks of this campaign: of this one channel.");
 pub const EVENT_TYPE: Param = Param::new(
     "event_type",
     ParamValues::Text { chars_max: None },

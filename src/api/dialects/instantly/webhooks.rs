@@ -328,4 +328,3 @@ fn read_headers(form: &mut NativeForm, object: &mut JsonObject<'_>, was: Option<
     }
     form.set("headers", given);
 }
-

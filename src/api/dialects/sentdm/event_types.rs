@@ -128,7 +128,11 @@ mod tests {
         // (event_types, event_filters, native patterns)
         for (types, filters, expected) in [
             (json!(["message"]), json!(null), json!(["message", "message.**"])),
-            (json!(["messages", "template"]), json!(null), json!(["messages", "messages.**", "template", "template.**"])),
+            (
+                json!(["messages", "template"]),
+                json!(null),
+                json!(["messages", "messages.**", "template", "template.**"]),
+            ),
             (json!(["message"]), json!({"message": ["read", "sent"]}), json!(["message.read", "message.sent"])),
             (
                 json!(["template", "message"]),

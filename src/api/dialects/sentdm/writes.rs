@@ -156,7 +156,10 @@ pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     check_key(request)?;
     let head = ReplyHead::new(context, request);
     if let Some(applied) = writes::earlier(context, request)? {
-        return Ok(Step::Reply(as_repeated(head.no_content(), first_of(&applied).as_ref().map(|first| &*first.request_id))));
+        return Ok(Step::Reply(as_repeated(
+            head.no_content(),
+            first_of(&applied).as_ref().map(|first| &*first.request_id),
+        )));
     }
     let id = in_path(context, request)?.id;
     let extra = first_parts(&head, WebhookState::default());
@@ -380,8 +383,7 @@ fn kept_answer<T: Serialize>(
     head: ReplyHead,
 ) -> Result<impl FnOnce(&T) -> Result<Step, ApiError> + Send + use<T>, ApiError> {
     let has_key = request.keep()?.is_some();
-    let write_request =
-        has_key.then(|| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;
+    let write_request = has_key.then(|| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;
     Ok(move |data: &T| {
         let Some(write_request) = write_request else { return Ok(Step::Reply(head.answer(StatusCode::OK, data))) };
         let data = serde_json::value::to_raw_value(data).map_err(|_| unreadable())?;
