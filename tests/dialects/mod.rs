@@ -6,6 +6,8 @@ mod changes;
 mod errors;
 mod golden;
 mod instantly_writes;
+mod over_sockets;
 mod published_clients;
+mod round_trip;
 mod sent_writes;
 mod sixth;

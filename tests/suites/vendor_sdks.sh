@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The vendors' own SDKs read, list, make, change and remove webhooks at a running daemon: Devdraft's two from PyPI, sent.dm's
-# from PyPI and npm, Dfns's from npm (reads only: its writes sign a challenge first).
+# The vendors' own SDKs walk every webhook method that they have at a running daemon: Devdraft's two from PyPI, sent.dm's
+# from PyPI and npm, Instantly's from PyPI. Dfns's from npm reads only: its writes sign a challenge first. A receiver
+# checks sent.dm's deliveries by the vendor's rule.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs the SDKs into a
 # temporary directory, which is removed afterwards.
 source "$(dirname "$0")/support/suite.bash"
 
 echo "installing the SDKs"
-install_python 'devdraft==1.0.0' 'devdraft-sdk==1.0.9' 'sentdm==0.46.0'
+install_python 'devdraft==1.0.0' 'devdraft-sdk==1.0.9' 'sentdm==0.46.0' 'instantlyai==0.7.0'
 npm install --prefix "$work" --silent --no-audit --no-fund '@sentdm/sentdm@0.32.0' '@dfns/sdk@0.8.21'
 
 start_daemon

@@ -54,7 +54,7 @@ struct SentdmError<'a> {
     #[schemars(extend("pattern" = "^[A-Z]+_[0-9]{3}$"))]
     code: &'static str,
     message: &'a str,
-    /// What is wrong with each field.
+    /// The mistakes by field.
     details: Option<BTreeMap<String, Vec<&'a str>>>,
     doc_url: String,
 }

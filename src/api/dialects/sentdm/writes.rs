@@ -249,7 +249,7 @@ fn read_form(
     if let Some(types) = read_types(&mut object, was, field_errors) {
         form.set("event_types", types);
     }
-    let shown = was.map(|was| SentdmWebhook::limits(was));
+    let shown = was.map(SentdmWebhook::limits);
     let as_shown = |raw: &RawValue, shown: Option<u64>| shown.is_some_and(|n| fields::whole(raw, n..=n).is_ok());
     let retries = object.optional("retry_count", field_errors, |raw| match as_shown(raw, shown.map(|(n, _)| n)) {
         true => Ok(None),

@@ -1,0 +1,150 @@
+//! sent.dm's and Instantly's webhooks over real sockets: the receiver checks each delivery by the vendor's rule, during a
+//! rotation too.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::support::client::Answer;
+use crate::support::daemon::text;
+use crate::support::{Receiver, Request, TestDaemon};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+async fn sent(daemon: &TestDaemon, method: Method, path: &str, body: Value) -> Answer {
+    let headers = [("x-api-key", daemon.key.as_str()), JSON];
+    daemon.with_key("").call(method, path, &headers, body.to_string()).await
+}
+
+/// The rule of sent.dm's receivers: one `v1,` and base64 over `id.timestamp.body`, not older than 300 s, and a type in
+/// the header, if there is one, that is the body's.
+fn sent_accepts(request: &Request, secret: &str, now_s: i64) -> bool {
+    let (id, timestamp) = (request.header("x-webhook-id"), request.header("x-webhook-timestamp"));
+    let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    let signed = [format!("{id}.{timestamp}.").as_bytes(), &request.body].concat();
+    let right = STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &signed));
+    let body = request.json();
+    let kind = body.get("sub_type").unwrap_or(&body["field"]);
+    request.header("x-webhook-signature") == format!("v1,{right}")
+        && (now_s - timestamp.parse::<i64>().unwrap()).abs() <= 300
+        && kind == request.header("x-webhook-event-type")
+}
+
+#[tokio::test]
+async fn a_sent_receiver_accepts_every_delivery_of_a_webhook_made_in_its_shape() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let new = json!({
+        "display_name": "Orders", "endpoint_url": receiver.url(), "event_types": ["message"], "retry_count": 1,
+        "timeout_seconds": 5,
+    });
+    let made = sent(&daemon, Method::POST, "/v3/webhooks", new).await.expect(201)["data"].clone();
+    let path = format!("/v3/webhooks/{}", text(&made, "id"));
+    let first = text(&made, "signing_secret").to_owned();
+    let now_s = || postrider::engine::clock::Clock::wall(&*daemon.clock).seconds();
+
+    // A retry has the event id of the first attempt.
+    receiver.next_statuses([500]);
+    let event = daemon.publish("message.delivered", json!({ "message_id": "m-1" })).await;
+    let failed = receiver.next().await;
+    daemon.delivery_in(&event, "retrying").await;
+    // The wait of 60 s and its spread.
+    daemon.advance_s(67);
+    let retried = receiver.next().await;
+    for request in [&failed, &retried] {
+        assert!(sent_accepts(request, &first, now_s()), "{request:?}");
+    }
+    assert_eq!(failed.header("x-webhook-event-id"), retried.header("x-webhook-event-id"));
+    assert_eq!(failed.header("x-webhook-id"), text(&made, "id"));
+    let body = failed.json();
+    assert_eq!((&body["field"], &body["sub_type"]), (&json!("message"), &json!("message.delivered")));
+    assert_eq!((&body["event"], &body["payload"]), (&json!("message.delivered"), &json!({ "message_id": "m-1" })));
+    assert_eq!((text(&body, "timestamp").len(), &body["request_id"]), (20, &event["id"]));
+
+    let rotated = sent(&daemon, Method::POST, &format!("{path}/rotate-secret"), json!({})).await.expect(200);
+    let second = text(&rotated["data"], "signing_secret").to_owned();
+    daemon.publish("message", json!({})).await;
+    let plain = receiver.next().await;
+    assert!(sent_accepts(&plain, &second, now_s()) && !sent_accepts(&plain, &first, now_s()), "{plain:?}");
+
+    // A native rotation overlaps, and sent.dm's receivers still get one value.
+    let native = format!("/v1/webhooks/{}/rotate-secret", text(&made, "id"));
+    let third = daemon.post(&native, json!({ "overlap_s": 600 })).await;
+    daemon.publish("message.read", json!({})).await;
+    assert!(sent_accepts(&receiver.next().await, text(&third, "secret"), now_s()));
+
+    let test = json!({ "event_type": "message.failed" });
+    let tested = sent(&daemon, Method::POST, &format!("{path}/test"), test.clone()).await.expect(200);
+    assert_eq!(tested["data"], json!({ "success": true, "message": "Test event delivered successfully" }));
+    let request = receiver.next().await;
+    assert!(sent_accepts(&request, text(&third, "secret"), now_s()));
+    assert_eq!(
+        (&request.json()["event"], &request.json()["payload"]),
+        (&json!("message.failed"), &json!({ "test": true }))
+    );
+    receiver.next_statuses([410]);
+    let tested = sent(&daemon, Method::POST, &format!("{path}/test"), test).await.expect(200);
+    assert_eq!(tested["data"]["message"], "Test event delivery failed with status 410");
+
+    assert_eq!(
+        sent(&daemon, Method::PATCH, &format!("{path}/toggle-status"), json!({ "is_active": false })).await.status,
+        200
+    );
+    assert_eq!(sent(&daemon, Method::DELETE, &path, Value::Null).await.status, 204);
+    assert_eq!(sent(&daemon, Method::GET, &path, Value::Null).await.status, 404);
+    let audit = daemon.get("/v1/audit").await;
+    let actions: Vec<&str> = audit["data"].as_array().unwrap().iter().map(|row| text(row, "action")).collect();
+    for action in ["webhook.create", "webhook.update", "webhook.rotate_secret", "webhook.delete"] {
+        assert!(actions.contains(&action), "{action}: {actions:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_instantly_webhook_gets_flat_bodies_of_its_campaign_with_its_secret_header() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let campaign = "019cbd9e-0000-7000-8000-00000000000c";
+    let new = json!({
+        "target_hook_url": receiver.url(), "campaign": campaign, "event_type": "reply_received",
+        "headers": { "x-webhook-token": "refused" },
+    });
+    let refused = daemon.try_post("/api/v2/webhooks", new.clone()).await.expect(400);
+    assert!(text(&refused, "message").starts_with("body/headers/x-webhook-token"), "{refused}");
+    let mut new = new;
+    new["headers"] = json!({ "authorization": "Bearer shared" });
+    let made = daemon.try_post("/api/v2/webhooks", new).await.expect(200);
+    let path = format!("/api/v2/webhooks/{}", text(&made, "id"));
+    for (channels, data) in [(json!([]), 1), (json!([campaign]), 2)] {
+        let event =
+            json!({ "type": "reply_received", "channels": channels, "subject": "a@x.example", "data": { "n": data } });
+        daemon.publish_with(event).await;
+    }
+    let request = receiver.next().await;
+    let body = request.json();
+    assert_eq!(
+        (&body["n"], &body["event_type"], &body["lead_email"]),
+        (&json!(2), &json!("reply_received"), &json!("a@x.example"))
+    );
+    assert_eq!((request.header("authorization"), request.has("webhook-signature")), ("Bearer shared", false));
+
+    let tested = daemon.call(Method::POST, &format!("{path}/test"), &[], "").await.expect(200);
+    assert_eq!(
+        (&tested["success"], &tested["status_code"], &tested["error"]),
+        (&json!(true), &json!(200), &Value::Null)
+    );
+    assert!(tested["response_time_ms"].is_u64());
+    receiver.next().await;
+
+    // A 410 disables the webhook; to resume turns it on again.
+    receiver.next_statuses([410]);
+    daemon.publish_with(json!({ "type": "reply_received", "channels": [campaign], "data": {} })).await;
+    receiver.next().await;
+    daemon.webhook_when(&made, |webhook| webhook["status"] == "disabled").await;
+    let shown = daemon.get(&path).await;
+    assert_eq!((&shown["status"], shown["timestamp_error"].is_string()), (&json!(-1), true));
+    let resumed = daemon.call(Method::POST, &format!("{path}/resume"), &[], "").await.expect(200);
+    assert_eq!((&resumed["status"], &resumed["timestamp_error"]), (&json!(1), &Value::Null));
+    assert_eq!(daemon.delete(&path).await.expect(200)["id"], made["id"]);
+}
