@@ -29,6 +29,8 @@ pub struct RequestContext<'a> {
     pub principal: &'a Principal,
     pub path: &'a PathSegments,
     pub query: Params,
+    /// Whether the route takes `Idempotency-Key`.
+    pub takes_key: bool,
 }
 
 impl<'a> RequestContext<'a> {
@@ -67,9 +69,9 @@ impl<'a> RequestContext<'a> {
         super::fields::into_result(field_errors)
     }
 
-    /// The `Idempotency-Key` of a POST. `None` for other methods.
+    /// The `Idempotency-Key` of the request. `None` on routes that take none.
     pub fn keep(&self) -> Result<Option<IdempotencyKey>, ApiError> {
-        if self.http.method != http::Method::POST {
+        if !self.takes_key {
             return Ok(None);
         }
         idempotency::keep(self.http, self.principal)

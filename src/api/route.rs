@@ -43,6 +43,8 @@ pub struct ErrorContext<'a> {
     pub now: Time,
     /// The same as `MatchedRoute::pattern`.
     pub pattern: &'static str,
+    /// The method of the matched route. `None` if no route matches.
+    pub verb: Option<RouteMethod>,
     /// Number of slashes in the request's path, for links that are relative to it.
     pub slashes: usize,
 }
@@ -112,6 +114,8 @@ pub struct Route {
     pub execution: Execution,
     /// Whether GET has an effect beyond an audit line, so that the route has no HEAD (RFC 9110 section 9.2.1).
     pub acts: bool,
+    /// Whether the route takes `Idempotency-Key`. Every POST does.
+    pub takes_key: bool,
     pub doc: RouteDoc,
 }
 
@@ -129,13 +133,20 @@ impl Route {
         body: BodyRule,
         doc: RouteDoc,
     ) -> Route {
-        Route { verb, path, access, body, query: &[], segments: &[], execution: Execution::Blocking, acts: false, doc }
+        let (execution, takes_key) = (Execution::Blocking, matches!(verb, RouteMethod::Post));
+        Route { verb, path, access, body, query: &[], segments: &[], execution, acts: false, takes_key, doc }
     }
 
     /// The same GET route, whose effect only GET has.
     #[must_use]
     pub const fn acts(self) -> Route {
         Route { acts: true, ..self }
+    }
+
+    /// The same route, which takes `Idempotency-Key` although it is no POST.
+    #[must_use]
+    pub const fn with_key(self) -> Route {
+        Route { takes_key: true, ..self }
     }
 
     #[must_use]
@@ -183,6 +194,8 @@ pub struct ApiMount {
     /// Prefix of the mount. Every path below it belongs to the mount, with a route or not. The native mount has none
     /// and takes all other paths.
     prefix: &'static str,
+    /// Whether some routes lie outside the prefix. They belong to the mount one by one.
+    has_routes_outside: bool,
     routes: &'static [Route],
     router: matchit::Router<Vec<&'static Route>>,
     identify: Identify,
@@ -219,7 +232,9 @@ impl ApiMount {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused, pages: None }
+        let empty_values = EmptyValues::Refused;
+        let has_routes_outside = routes.iter().any(|route| !lies_below(route.path, prefix));
+        ApiMount { name, prefix, has_routes_outside, routes, router, identify, render, empty_values, pages: None }
     }
 
     /// The same mount, in which a query parameter without a value is absent.
@@ -232,7 +247,7 @@ impl ApiMount {
     /// unknown fields and does not refuse them.
     #[must_use]
     pub fn with_pages(self, pages: PageRules) -> ApiMount {
-        ApiMount { pages: Some(pages), ..self }
+        ApiMount { pages: Some(pages), has_routes_outside: false, ..self }
     }
 }
 
@@ -242,12 +257,18 @@ impl ApiMount {
         self.routes
     }
 
-    /// Whether the request's path is the prefix or lies below it.
+    /// Whether the request's path is the prefix, lies below it, or is one of the routes outside it.
     fn claims(&self, http_request: &HttpRequest) -> bool {
         let path = http_request.path.as_str();
-        path.strip_prefix(self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        lies_below(path, self.prefix)
+            || self.has_routes_outside && self.router.at(path).is_ok()
             || path == "/" && self.pages.is_some_and(|pages| (pages.greets)(http_request))
     }
+}
+
+/// Whether the path is the prefix or lies below it.
+fn lies_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// All mounts of this daemon.
@@ -419,14 +440,18 @@ impl MatchedRoute {
             (
                 RouteAccess::Scope(_, run) | RouteAccess::Judged(_, _, run) | RouteAccess::Installation(run),
                 Some(principal),
-            ) => run(context, &RequestContext { http: http_request, principal, path, query }),
+            ) => {
+                let takes_key = route.takes_key;
+                run(context, &RequestContext { http: http_request, principal, path, query, takes_key })
+            }
             (_, None) => Err(ApiError::internal("a route that needs a key was reached without one")),
         }
     }
 
     /// Renders an error in this mount's envelope, with the headers that the error carries.
     pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
-        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), slashes: self.slashes };
+        let verb = self.route().map(|route| route.verb);
+        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), verb, slashes: self.slashes };
         let mut response = (self.mount.render)(api_error, &error_context);
         for (name, value) in &api_error.headers {
             response.headers.append(name, value.clone());

@@ -101,6 +101,7 @@ impl Settings {
             idempotency_window_ms: 0,
             server: ServerSettings::default(),
             dialects: DIALECTS.iter().map(|dialect| dialect.name.to_owned()).collect(),
+            dialect_lists: BTreeMap::new(),
             partition_max_bytes: 0,
             min_free_bytes: 0,
             shutdown_timeout_s: 0,

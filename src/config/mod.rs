@@ -11,7 +11,7 @@ pub mod service;
 mod value;
 mod value_source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::rules::quotas::QuotaLimits;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub quotas: QuotaLimits,
     /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
+    /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
+    pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.

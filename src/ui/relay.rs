@@ -51,7 +51,8 @@ pub fn relay(
         request_id: request.http.request_id.clone(),
     };
     let path = PathSegments(request.path.0.clone());
-    let inner = RequestContext { http: &inner, principal: request.principal, path: &path, query: Params::default() };
+    let (principal, query) = (request.principal, Params::default());
+    let inner = RequestContext { http: &inner, principal, path: &path, query, takes_key: true };
     let step = (call.handler)(context, &inner)?;
     reshaped(step, Box::new(reshape))
 }

@@ -171,7 +171,7 @@ fn answer(bench: &mut Bench, case: &Value) -> HttpResponse {
         // No request leads there.
         let dialect = DIALECTS.iter().find(|dialect| dialect.name == "sentdm").unwrap();
         let occasion =
-            ErrorContext { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events", slashes: 4 };
+            ErrorContext { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events", verb: None, slashes: 4 };
         return (dialect.render)(&ApiError::internal("a mistake"), &occasion);
     }
     let headers = headers(bench, &case["request"]);

@@ -6,9 +6,9 @@ use crate::api::doc::parts::{app_name, boolean, event_type, id, reference, text,
 use crate::api::limits::KEY_CHARS_MAX;
 use crate::api::media::BodyRule;
 use crate::api::params::{EmptyValues, Param, ParamValues, WholeNumber};
-use crate::api::route::{Route, RouteMethod};
+use crate::api::route::Route;
 
-/// A header of every POST.
+/// A header of every POST, and of the other routes that take it.
 const IDEMPOTENCY_KEY: Param = Param::new(
     "Idempotency-Key",
     ParamValues::VisibleAscii { chars_max: KEY_CHARS_MAX },
@@ -27,7 +27,7 @@ pub fn of(route: &Route, headers: &[Param], empty: EmptyValues) -> Vec<Value> {
     });
     let in_headers = headers.iter().map(|param| described("header", param));
     let mut all: Vec<Value> = in_path.chain(in_query).chain(in_headers).collect();
-    if route.verb == RouteMethod::Post {
+    if route.takes_key {
         all.push(described("header", &IDEMPOTENCY_KEY));
     }
     if matches!(route.body, BodyRule::Event(_) | BodyRule::Batch) {

@@ -76,7 +76,7 @@ fn every_operation_has_its_own_id_a_known_tag_and_its_parameters() {
             route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         assert_eq!(names(route.segments), in_path, "{}", route.path);
         assert_eq!(of("path"), in_path, "{}", route.path);
-        assert_eq!(of("header").contains(&"Idempotency-Key"), route.verb == RouteMethod::Post, "{}", route.path);
+        assert_eq!(of("header").contains(&"Idempotency-Key"), route.takes_key, "{}", route.path);
     }
     assert_eq!(document["security"], json!([{ "key": [] }]));
 }
