@@ -108,9 +108,9 @@ impl SettingKey {
                 true => drop(settings.dialects.insert(name.to_owned())),
                 false => drop(settings.dialects.remove(name)),
             }),
-            Access::DialectList(list) => {
-                raw.list(list.form, list.is_entry).map(|entries| drop(settings.dialect_lists.insert(list.name, entries)))
-            }
+            Access::DialectList(list) => raw
+                .list(list.form, list.is_entry)
+                .map(|entries| drop(settings.dialect_lists.insert(list.name, entries))),
         }
     }
 

@@ -91,7 +91,8 @@ fn object(text: &str) -> Result<JsonObject<'_>, ApiError> {
 fn renamed(field_errors: FieldErrors, names: FieldNames) -> impl Iterator<Item = FieldError> {
     field_errors.into_iter().map(move |field_error| {
         let own = field_error.pointer.trim_start_matches('/');
-        let (field, rest) = own.split_once('/').map_or((own, String::new()), |(field, rest)| (field, format!("/{rest}")));
+        let (field, rest) =
+            own.split_once('/').map_or((own, String::new()), |(field, rest)| (field, format!("/{rest}")));
         match names.iter().find(|(_, native)| *native == field) {
             Some((vendors, _)) => FieldError { pointer: format!("/{vendors}{rest}"), ..field_error },
             None => field_error,

@@ -17,8 +17,8 @@ use crate::api::step::Step;
 use crate::model::Webhook;
 use crate::store::StateCommand;
 
-use crate::api::dialects::{derived, webhook_input};
 use crate::api::dialects::writes::{self, FieldNames, NativeForm, received};
+use crate::api::dialects::{derived, webhook_input};
 
 use super::{DfnsNewWebhook, DfnsWebhook, in_path};
 
