@@ -43,8 +43,6 @@ pub struct ErrorContext<'a> {
     pub now: Time,
     /// The same as `MatchedRoute::pattern`.
     pub pattern: &'static str,
-    /// The method of the matched route. `None` if no route matches.
-    pub verb: Option<RouteMethod>,
     /// Number of slashes in the request's path, for links that are relative to it.
     pub slashes: usize,
 }
@@ -450,8 +448,7 @@ impl MatchedRoute {
 
     /// Renders an error in this mount's envelope, with the headers that the error carries.
     pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
-        let verb = self.route().map(|route| route.verb);
-        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), verb, slashes: self.slashes };
+        let error_context = ErrorContext { request_id, now, pattern: self.pattern(), slashes: self.slashes };
         let mut response = (self.mount.render)(api_error, &error_context);
         for (name, value) in &api_error.headers {
             response.headers.append(name, value.clone());

@@ -170,13 +170,8 @@ fn answer(bench: &mut Bench, case: &Value) -> HttpResponse {
     if case["name"] == "internal_error" {
         // No request leads there.
         let dialect = DIALECTS.iter().find(|dialect| dialect.name == "sentdm").unwrap();
-        let occasion = ErrorContext {
-            request_id: "r",
-            now: bench.now,
-            pattern: "/v3/webhooks/{id}/events",
-            verb: None,
-            slashes: 4,
-        };
+        let occasion =
+            ErrorContext { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events", slashes: 4 };
         return (dialect.render)(&ApiError::internal("a mistake"), &occasion);
     }
     let headers = headers(bench, &case["request"]);

@@ -190,7 +190,6 @@ impl Dialect {
             request_id: errors::REQUEST_ID,
             now: EXAMPLE_TIME,
             pattern: self.routes[0].path,
-            verb: Some(self.routes[0].verb),
             slashes: 1,
         };
         // Some dialects answer a missing object with another status. None does so for a missing path.

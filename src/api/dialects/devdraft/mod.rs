@@ -342,7 +342,7 @@ fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
 fn first_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Step>, ApiError> {
     let Some(mut applied) = writes::earlier(context, request)? else { return Ok(None) };
     let stored = match &applied.receipt {
-        Receipt::Kept(body) => Some(body.clone()),
+        Receipt::Kept(body) => Some(body.clone().into()),
         _ => applied.extra.take(),
     };
     let mut response = match stored {
