@@ -94,8 +94,13 @@ fn read_form(
 ) -> Result<NativeForm, ApiError> {
     let mut object = request.object()?;
     let mut form = NativeForm::default();
-    webhook_input::set_url(&mut form, object.required("url", field_errors, |raw| Ok(raw)), was);
-    form.set_raw("method", object.required("verb", field_errors, |raw| Ok(raw)));
+    // The native rules say of a new webhook that it needs a URL.
+    let url = match was {
+        Some(_) => object.required("url", field_errors, Ok),
+        None => object.take("url"),
+    };
+    webhook_input::set_url(&mut form, url, was);
+    form.set_raw("method", object.required("verb", field_errors, Ok));
     if let Some(types) = object.required("event_types", field_errors, webhook_input::event_types) {
         form.set("event_types", types);
     }
