@@ -183,8 +183,10 @@ async fn an_everlytic_write_with_an_idempotency_key_happens_once() {
 async fn an_everlytic_change_keeps_what_the_shape_does_not_show() {
     let daemon = TestDaemon::start().await;
     let fields = json!({ "field_set": "raw", "auth": { "type": "bearer", "token": "t" }, "event_types": [] });
-    let before = daemon.webhook(URL, fields).await;
-    let path = format!("{LIST}/{}", before["id"].as_str().expect("an id"));
+    let made = daemon.webhook(URL, fields).await;
+    let id = made["id"].as_str().expect("an id");
+    let before = daemon.get(&format!("/v1/webhooks/{id}")).await;
+    let path = format!("{LIST}/{id}");
     let (_, shown) = call(&daemon, Method::GET, &path, &Value::Null).await;
     let shown = &shown["webhook"];
     let mut change = json!({ "settings": { "include_html": false } });
@@ -193,5 +195,5 @@ async fn an_everlytic_change_keeps_what_the_shape_does_not_show() {
     }
     let (status, changed) = call(&daemon, Method::PUT, &path, &change).await;
     assert_eq!((status, &changed["webhook"]), (200, shown));
-    assert_eq!(daemon.get(&format!("/v1/webhooks/{}", before["id"].as_str().expect("an id"))).await, before);
+    assert_eq!(daemon.get(&format!("/v1/webhooks/{id}")).await, before);
 }
