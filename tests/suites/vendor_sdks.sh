@@ -7,10 +7,11 @@
 source "$(dirname "$0")/support/suite.bash"
 
 echo "installing the SDKs"
-install_python 'devdraft==1.0.0' 'devdraft-sdk==1.0.9' 'sentdm==0.46.0' 'dfns-sdk==1.0.4'
-# The newest key signer names an older SDK as its peer.
-npm install --prefix "$work" --silent --no-audit --no-fund --legacy-peer-deps '@sentdm/sentdm@0.32.0' '@dfns/sdk@0.8.21' \
-    '@dfns/sdk-keysigner@0.8.3'
+install_python 'devdraft==1.0.0' 'devdraft-sdk==1.0.9' 'sentdm==0.46.0'
+npm install --prefix "$work" --silent --no-audit --no-fund '@sentdm/sentdm@0.32.0' '@dfns/sdk@0.8.21'
+# The newest key signer of Dfns names an older SDK as its peer.
+npm install --prefix "$work" --silent --no-audit --no-fund --legacy-peer-deps '@dfns/sdk-keysigner@0.8.3'
+install_python 'dfns-sdk==1.0.4'
 
 POSTRIDER_DIALECTS__DFNS_CREDENTIALS=cr-postrider start_daemon
 id=$("$bin" key list --url "$url" --token "$key" -o json | head -n 1 | sed 's/.*"id":"\([^"]*\)".*/\1/')
