@@ -144,7 +144,7 @@ async fn every_flaw_in_an_everlytic_webhook_is_a_412() {
     }
     let (_, all) = call(&daemon, Method::POST, LIST, &json!({})).await;
     assert_eq!(all["error"]["errors"].as_array().map(Vec::len), Some(3), "{all}");
-    let broken = ask(&daemon, Method::POST, LIST, &json!({}), Some("a b")).await;
+    let broken = ask(&daemon, Method::POST, LIST, &good, Some("a b")).await;
     assert_eq!(broken.status, 400);
     let credentials = format!("Basic {}", STANDARD.encode(format!("any:{}", daemon.key)));
     let headers = [("authorization", credentials.as_str()), ("content-type", "application/json")];

@@ -358,7 +358,9 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
             let body = if takes_body(route) { "{}" } else { "" };
             let method: Method = route.verb.as_str().parse().expect("a method");
             let answer = key.call(method, &target, &[], body).await;
-            statuses.push((target, answer.status.as_u16()));
+            // One vendor answers so to the removal of a webhook that is not there.
+            let is_nothing = answer.body == r#"{"status":false}"#;
+            statuses.push((target, if is_nothing { 404 } else { answer.status.as_u16() }));
         }
         let is_found = |status: u16| ![400, 401, 403, 404].contains(&status);
         let found = statuses.iter().any(|(_, status)| is_found(*status));

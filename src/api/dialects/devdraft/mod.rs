@@ -321,7 +321,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(match rotate {
         None => shown_after(write_request, facts),
-        // The key belongs to the last write, so that a repeated request ends what a crash interrupted.
+        // The key belongs to the last write, so that a repeated request ends an interrupted change.
         Some(rotate) => Step::Apply {
             write_request: Box::new(WriteRequest { idempotency: None, ..write_request }),
             then: Box::new(move |applied| {
