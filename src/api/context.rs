@@ -1,5 +1,6 @@
 //! The context of a handler: store, settings, time and randomness.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub struct ApiSettings {
     pub public_url: String,
     pub metrics: MetricsAccess,
     pub pages: PageSettings,
+    /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
+    pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// The clients that may read `/metrics` on the main listener.

@@ -194,6 +194,8 @@ pub struct ApiMount {
     /// Prefix of the mount. Every path below it belongs to the mount, with a route or not. The native mount has none
     /// and takes all other paths.
     prefix: &'static str,
+    /// Whether some routes lie outside the prefix. They belong to the mount one by one.
+    has_routes_outside: bool,
     routes: &'static [Route],
     router: matchit::Router<Vec<&'static Route>>,
     identify: Identify,
@@ -240,9 +242,11 @@ impl ApiMount {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
+        let has_routes_outside = routes.iter().any(|route| !lies_below(route.path, prefix));
         ApiMount {
             name,
             prefix,
+            has_routes_outside,
             routes,
             router,
             identify,
@@ -269,7 +273,7 @@ impl ApiMount {
     /// unknown fields and does not refuse them.
     #[must_use]
     pub fn with_pages(self, pages: PageRules) -> ApiMount {
-        ApiMount { pages: Some(pages), ..self }
+        ApiMount { pages: Some(pages), has_routes_outside: false, ..self }
     }
 }
 
@@ -279,12 +283,18 @@ impl ApiMount {
         self.routes
     }
 
-    /// Whether the request's path is the prefix or lies below it.
+    /// Whether the request's path is the prefix, lies below it, or is one of the routes outside it.
     fn claims(&self, http_request: &HttpRequest) -> bool {
         let path = http_request.path.as_str();
-        path.strip_prefix(self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        lies_below(path, self.prefix)
+            || self.has_routes_outside && self.router.at(path).is_ok()
             || path == "/" && self.pages.is_some_and(|pages| (pages.greets)(http_request))
     }
+}
+
+/// Whether the path is the prefix or lies below it.
+fn lies_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// All mounts of this daemon.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::api::dialects::DIALECTS;
+use crate::api::dialects::{DIALECT_LISTS, DIALECTS, DialectList};
 use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 use crate::rules::forward_proxy::{self, ForwardProxy};
 use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
@@ -64,6 +64,8 @@ enum Access {
     },
     /// The switch of the dialect with this name.
     Dialect(&'static str),
+    /// A list of a dialect's.
+    DialectList(&'static DialectList),
 }
 
 type ReadSetting = fn(&mut Settings, &RawSetting) -> Result<(), String>;
@@ -92,6 +94,12 @@ impl SettingKey {
         SettingKey { name: format!("dialects.{name}").leak(), mask: None, live: true, access }
     }
 
+    /// The list `dialects.<name of the list>`.
+    fn dialect_list(list: &'static DialectList) -> SettingKey {
+        let name = format!("dialects.{}", list.name).leak();
+        SettingKey { name, mask: None, live: true, access: Access::DialectList(list) }
+    }
+
     /// The name of the variable: `POSTRIDER_DELIVERY__ALLOW` for `delivery.allow`.
     pub fn variable(&self) -> String {
         format!("POSTRIDER_{}", self.name.replace('.', "__").to_ascii_uppercase())
@@ -105,6 +113,9 @@ impl SettingKey {
                 true => drop(settings.dialects.insert(name.to_owned())),
                 false => drop(settings.dialects.remove(name)),
             }),
+            Access::DialectList(list) => raw
+                .list(list.form, list.is_entry)
+                .map(|entries| drop(settings.dialect_lists.insert(list.name, entries))),
         }
     }
 
@@ -126,6 +137,9 @@ impl SettingKey {
         match self.access {
             Access::Field { show, .. } => show(settings),
             Access::Dialect(name) => RawSetting::Switch(settings.dialects.contains(name)),
+            Access::DialectList(list) => {
+                RawSetting::List(settings.dialect_lists.get(list.name).cloned().unwrap_or_default())
+            }
         }
     }
 }
@@ -473,5 +487,6 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
 /// All settings, in the order of `packaging/postrider.toml`. Every dialect of `DIALECTS` has one.
 pub static KEYS: LazyLock<Vec<SettingKey>> = LazyLock::new(|| {
     let dialects: Vec<SettingKey> = DIALECTS.iter().map(|dialect| SettingKey::dialect(dialect.name)).collect();
-    [SERVICE_KEYS, &dialects, OBSERVATION_KEYS].concat()
+    let lists: Vec<SettingKey> = DIALECT_LISTS.iter().map(SettingKey::dialect_list).collect();
+    [SERVICE_KEYS, &dialects, &lists, OBSERVATION_KEYS].concat()
 });

@@ -103,6 +103,7 @@ impl Settings {
             server: ServerSettings::default(),
             dialects: DIALECTS.iter().map(|dialect| dialect.name.to_owned()).collect(),
             svix_whitelabel: false,
+            dialect_lists: BTreeMap::new(),
             partition_max_bytes: 0,
             min_free_bytes: 0,
             shutdown_timeout_s: 0,

@@ -11,7 +11,7 @@ pub mod service;
 mod value;
 mod value_source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::rules::quotas::QuotaLimits;
@@ -57,6 +57,8 @@ pub struct Settings {
     pub dialects: BTreeSet<String>,
     /// Whether Svix's signature scheme sends its headers under the names of Standard Webhooks.
     pub svix_whitelabel: bool,
+    /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
+    pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.

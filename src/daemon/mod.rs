@@ -420,6 +420,7 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
             ..pages.clone()
         },
         public_url,
+        dialect_lists: settings.dialect_lists.clone(),
     }
 }
 

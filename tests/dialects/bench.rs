@@ -114,6 +114,7 @@ fn settings() -> ApiSettings {
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
         pages: postrider::api::logins::PageSettings::new([0; 32]),
+        dialect_lists: Default::default(),
     }
 }
 

@@ -3,7 +3,10 @@
 mod agree;
 mod bench;
 mod changes;
+mod devdraft_writes;
+mod dfns_writes;
 mod errors;
+mod everlytic_writes;
 mod golden;
 mod instantly_writes;
 mod over_sockets;

@@ -326,7 +326,7 @@ fn a_repeated_write_gets_its_first_answer() {
         }
     }
     for key in ["a b", "a/b", "a.b", &"x".repeat(256)] {
-        let refused = keyed(&mut bench, "4", key, (Method::POST, HOOKS), &new);
+        let refused = keyed(&mut bench, key, (Method::POST, HOOKS), &new);
         assert_eq!(
             (refused.status.as_u16(), body_of(&refused)["error"]["code"].as_str()),
             (400, Some("VALIDATION_007"))

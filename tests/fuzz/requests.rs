@@ -110,6 +110,7 @@ fn world() -> World {
         public_url: "https://hooks.example.net".into(),
         metrics: MetricsAccess::Everybody,
         pages: postrider::api::logins::PageSettings::new([0; 32]),
+        dialect_lists: Default::default(),
     };
     World {
         _folder: folder,

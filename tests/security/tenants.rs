@@ -192,6 +192,9 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) 
             let names_a_thing = route.path.contains('{') || !body.is_empty() && !body.starts_with("{}");
             if names_a_thing && mount == "native" {
                 assert!([404, 403].contains(&status), "{what}: {status} {}", answer.body);
+            } else if names_a_thing && answer.body == r#"{"status":false}"# {
+                // The removal of a webhook that is not there, in the words of one vendor.
+                assert_eq!((mount, &method), ("everlytic", &Method::DELETE), "{what}");
             } else if names_a_thing {
                 assert!((400..500).contains(&status), "{what}: {status} {}", answer.body);
             }
@@ -381,7 +384,9 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
             };
             let method: Method = route.verb.as_str().parse().expect("a method");
             let answer = key.call(method, &target, &[], body).await;
-            statuses.push((target, answer.status.as_u16()));
+            // One vendor answers so to the removal of a webhook that is not there.
+            let is_nothing = answer.body == r#"{"status":false}"#;
+            statuses.push((target, if is_nothing { 404 } else { answer.status.as_u16() }));
         }
         let is_found = |status: u16| ![400, 401, 403, 404].contains(&status);
         let found = statuses.iter().any(|(_, status)| is_found(*status));

@@ -14,6 +14,7 @@ mod everlytic;
 mod instantly;
 mod sentdm;
 mod svix;
+mod webhook_input;
 mod writes;
 
 use std::sync::Arc;
@@ -35,7 +36,8 @@ use super::route::{ApiMount, Identify, LenientRules, Render, Route, RouteAccess,
 pub struct Dialect {
     /// The name in the setting `dialects.<name>`.
     pub name: &'static str,
-    /// Prefix of the dialect's paths. The path itself and every path below it belong to the dialect.
+    /// Prefix of the dialect's paths. The path itself and every path below it belong to the dialect, and so do the
+    /// routes that lie elsewhere.
     pub prefix: &'static str,
     pub routes: &'static [Route],
     pub identify: Identify,
@@ -48,6 +50,19 @@ pub struct Dialect {
 /// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
 pub static DIALECTS: [&Dialect; 6] =
     [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT, &svix::DIALECT];
+
+/// A list of the operator's for one dialect.
+#[derive(Clone, Copy)]
+pub struct DialectList {
+    /// The name of the setting in the section `dialects`.
+    pub name: &'static str,
+    /// The form of an entry, for the error.
+    pub form: &'static str,
+    pub is_entry: fn(&str) -> bool,
+}
+
+/// All such lists.
+pub static DIALECT_LISTS: [DialectList; 1] = [dfns::CREDENTIALS];
 
 /// The mounts of the enabled dialects, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {

@@ -27,6 +27,9 @@ const STATUSES: [(u16, &str); 16] = [
     (507, "The disk is full: nothing new is taken."),
 ];
 
+/// A status that only a dialect answers, in its own envelope.
+const OF_DIALECTS: [(u16, &str); 1] = [(412, "The JSON is well-formed, but values in it are wrong.")];
+
 /// The request id of every example.
 pub const REQUEST_ID: &str = "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2";
 
@@ -78,9 +81,10 @@ pub fn responses() -> Map<String, Value> {
     STATUSES.iter().map(|(status, _)| (name(*status), response(*status))).collect()
 }
 
-/// The native response of a status. Panics if the status is not a problem.
+/// The native response of a status, which a dialect gives its own content. Panics if the status is not a problem.
 pub fn response(status: u16) -> Value {
-    let (_, when) = STATUSES.iter().find(|(known, _)| *known == status).expect("a status of the table");
+    let (_, when) =
+        STATUSES.iter().chain(&OF_DIALECTS).find(|(known, _)| *known == status).expect("a status of the table");
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
     match status {
         401 => headers["WWW-Authenticate"] = json!({ "$ref": "#/components/headers/Challenge" }),

@@ -26,6 +26,7 @@ fn settings() -> ApiSettings {
         public_url: "http://127.0.0.1:8080".to_owned(),
         metrics: MetricsAccess::Everybody,
         pages: PageSettings::new([0; 32]),
+        dialect_lists: Default::default(),
     }
 }
 

@@ -15,9 +15,10 @@ use crate::api::context::ApiContext;
 use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::idempotency;
 use crate::api::limits::NAME_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::native::{webhook_fields, webhook_patch, webhooks};
+use crate::api::native::{replays, webhook_fields, webhook_patch, webhooks};
 use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
@@ -29,10 +30,11 @@ use crate::model::webhook::SigningSecret;
 use crate::model::{Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN};
 use crate::store::first_secret;
-use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
+use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
+use crate::api::dialects::writes::{self, received};
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
@@ -89,6 +91,7 @@ static ROUTES: &[Route] = &[
         )
         .takes("DevdraftWebhookPatch"),
     )
+    .with_key()
     .with_segments(&[docs::ID]),
     Route::new(
         RouteMethod::Delete,
@@ -101,10 +104,13 @@ static ROUTES: &[Route] = &[
             &[answer::<DevdraftRemovedWebhook>(200, "The webhook as it was, its secret masked.")],
         ),
     )
+    .with_key()
     .with_segments(&[docs::ID]),
 ];
 
 const NAME_CHARS_MIN: usize = 3;
+/// The vendor's words about a wrong URL, which the reason follows.
+const URL_DETAILS: &str = "URL must be a valid HTTPS endpoint";
 /// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
 
@@ -150,13 +156,6 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
 
 fn secret_of(webhook: &Webhook) -> Option<&str> {
     webhook.secrets.first().map(|secret| secret.text.as_str())
-}
-
-fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
-    match applied.receipt {
-        Receipt::Webhook(webhook) => Ok(webhook),
-        _ => Err(ApiError::internal("the store answered something else than was asked")),
-    }
 }
 
 fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
@@ -285,6 +284,9 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
 
 /// `PATCH /api/v0/webhooks/{id}`. A new secret is a rotation: the old one signs for one more day.
 fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if let Some(first) = first_answer(context, request)? {
+        return Ok(first);
+    }
     let webhook = in_path(context, request)?;
     let mut field_errors = FieldErrors::new();
     let given = DevdraftInput::read(request, Some(&webhook), &mut field_errors)?;
@@ -313,14 +315,15 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     if patched == *webhook {
         return match rotate {
             Some(rotate) => Ok(shown_after(rotate, facts)),
-            None => ok(&facts.shown(&webhook, None)),
+            None => Ok(replays::keeping(request)?(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None)))),
         };
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(match rotate {
         None => shown_after(write_request, facts),
+        // The key belongs to the last write, so that a repeated request ends an interrupted change.
         Some(rotate) => Step::Apply {
-            write_request: Box::new(write_request),
+            write_request: Box::new(WriteRequest { idempotency: None, ..write_request }),
             then: Box::new(move |applied| {
                 applied?;
                 Ok(shown_after(rotate, facts))
@@ -335,19 +338,41 @@ fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
     })
 }
 
+/// The first answer to the request's `Idempotency-Key` again. The figures in it are those of now.
+fn first_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Step>, ApiError> {
+    let Some(mut applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let stored = match &applied.receipt {
+        Receipt::Kept(body) => Some(body.clone().into()),
+        _ => applied.extra.take(),
+    };
+    let mut response = match stored {
+        Some(body) => HttpResponse::new(StatusCode::OK, "application/json", body),
+        None => {
+            let webhook = received(applied)?;
+            let facts = WebhookActivity::of(context, &webhook)?;
+            HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None))
+        }
+    };
+    idempotency::mark(&mut response);
+    Ok(Some(Step::Reply(response)))
+}
+
 /// `DELETE /api/v0/webhooks/{id}`. The vendor's clients fail on an answer without a body.
 fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if let Some(first) = first_answer(context, request)? {
+        return Ok(first);
+    }
     let webhook = in_path(context, request)?;
-    let (facts, deleted_at) = (WebhookActivity::of(context, &webhook)?, context.now);
-    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id: webhook.id })?, move |_| {
-        let removed = DevdraftRemovedWebhook {
-            webhook: facts.shown(&webhook, None),
-            message: "Webhook deleted successfully",
-            webhook_id: prefixed("wh_", webhook.id.as_u128()),
-            deleted_at,
-        };
-        Ok(HttpResponse::json(StatusCode::OK, &removed))
-    }))
+    let facts = WebhookActivity::of(context, &webhook)?;
+    let removed = DevdraftRemovedWebhook {
+        webhook: facts.shown(&webhook, None),
+        message: "Webhook deleted successfully",
+        webhook_id: prefixed("wh_", webhook.id.as_u128()),
+        deleted_at: context.now,
+    };
+    let response = HttpResponse::json(StatusCode::OK, &removed);
+    let command = StateCommand::RemoveWebhook { id: webhook.id };
+    Ok(Step::apply(request.write_with(command, response.body.clone())?, move |_| Ok(response)))
 }
 
 /// `x-client-secret` is the key. `x-client-key` is its id and may be missing.
@@ -403,10 +428,12 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         status => status,
     };
     let title = status.canonical_reason().unwrap_or("Error");
+    let about_url = api_error.errors.first().is_some_and(|field_error| field_error.pointer == "/url");
     let message = match api_error.code {
         "invalid_id" => "Invalid webhook ID format",
         "invalid_events_limit" => "Invalid events_limit",
         "not_found" => "Webhook not found",
+        "invalid_fields" if about_url => "Invalid webhook URL format",
         "invalid_fields" => "Validation failed",
         "invalid_parameter" | "unknown_parameter" | "repeated_parameter" => "Invalid query parameter",
         _ => title,
@@ -418,6 +445,7 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
         _ if api_error.errors.is_empty() => api_error.detail.clone(),
+        _ if about_url => format!("{URL_DETAILS}: {}", field_errors.collect::<Vec<_>>().join("; ")),
         _ => field_errors.collect::<Vec<_>>().join("; "),
     };
     HttpResponse::json(

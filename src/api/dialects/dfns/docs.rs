@@ -1,21 +1,26 @@
 //! Dfns in the description. Absent values are omitted, so few members are required.
 
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 
 use crate::api::cursor::CursorKind;
 use crate::api::params::{Param, ParamValues};
 
-use crate::api::dialects::doc::{DialectDoc, missing_object_or_invalid};
+use crate::api::dialects::doc::{DialectDoc, missing_object};
+use crate::api::doc::parts::{choice, form, text};
 use crate::api::doc::schema::AnswerSchema;
+use crate::api::limits::EVENT_TYPES_MAX;
+use crate::api::native::webhook_schema;
+
+use super::writes::DESCRIPTION_CHARS_MAX;
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
     credentials: &[&["key"]],
     headers: &[],
-    forms: Map::new,
+    forms,
     error: AnswerSchema::of::<super::DfnsError>(),
-    failures: missing_object_or_invalid,
+    failures: missing_object,
     empty: &[],
     answers_carry: &[],
     errors_carry: &[],
@@ -38,4 +43,52 @@ pub const fn pagination_token(kind: CursorKind) -> Param {
 pub fn id_pattern(prefix: &str) -> String {
     let digit = "[0-9a-hjkmnp-tv-z]";
     format!("^{prefix}-[0-7]{digit}{{4}}-{digit}{{5}}-{digit}{{16}}$")
+}
+
+fn forms() -> Map<String, Value> {
+    let factor = json!({
+        "type": "object",
+        "required": ["kind", "credentialAssertion"],
+        "properties": { "kind": json!({ "type": "string", "minLength": 1 }), "credentialAssertion": { "type": "object" } },
+    });
+    let action = form(
+        &["userActionPayload", "userActionHttpMethod", "userActionHttpPath"],
+        [
+            ("userActionPayload", text()),
+            ("userActionHttpMethod", text()),
+            ("userActionHttpPath", text()),
+            ("userActionServerKind", text()),
+        ],
+    );
+    let signature = form(
+        &["challengeIdentifier", "firstFactor"],
+        [
+            ("challengeIdentifier", json!({ "type": "string", "minLength": 1 })),
+            ("firstFactor", factor),
+            ("secondFactor", json!({ "type": "object" })),
+        ],
+    );
+    [
+        ("NewDfnsWebhook", webhook(&["url", "events"])),
+        ("DfnsWebhookChange", webhook(&[])),
+        ("DfnsUserAction", action),
+        ("DfnsUserActionSignature", signature),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+/// The schema of a webhook's body, which the native API's rules check.
+fn webhook(required: &[&str]) -> Value {
+    let event = json!({ "anyOf": [webhook_schema::pattern(), { "const": "*" }] });
+    form(
+        required,
+        [
+            ("url", webhook_schema::url()),
+            ("events", json!({ "type": "array", "items": event, "minItems": 1, "maxItems": EVENT_TYPES_MAX })),
+            ("description", json!({ "type": "string", "maxLength": DESCRIPTION_CHARS_MAX })),
+            ("status", choice(&["Enabled", "Disabled"])),
+        ],
+    )
 }

@@ -1,6 +1,8 @@
 //! Dfns: a webhook event is one attempt, and absent values are omitted (docs.dfns.co, "Webhooks").
 
 mod docs;
+mod user_actions;
+mod writes;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,7 +14,7 @@ use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::doc::answer;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
 use crate::api::native::replays;
 use crate::api::params;
@@ -30,7 +32,10 @@ use std::sync::Arc;
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
-use crate::api::dialects::{Dialect, get};
+use crate::api::dialects::{Dialect, DialectList, get};
+
+use self::user_actions::{DfnsChallenge, DfnsUserActionToken};
+use self::writes::DfnsDeleted;
 
 pub static DIALECT: Dialect =
     Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
@@ -86,7 +91,78 @@ static ROUTES: &[Route] = &[
         .takes("Nothing"),
     )
     .with_segments(&[docs::ID]),
+    Route::new(
+        RouteMethod::Post,
+        "/webhooks",
+        Judged(Scope::WebhooksWrite, may_create, writes::create),
+        BodyRule::Json,
+        doc(
+            "createDfnsWebhook",
+            "Make a webhook (`Webhooks:Create`)",
+            &[answer::<DfnsNewWebhook>(200, "The webhook with its secret, shown this once.")],
+        )
+        .takes("NewDfnsWebhook"),
+    ),
+    Route::new(
+        RouteMethod::Put,
+        "/webhooks/{id}",
+        Judged(Scope::WebhooksWrite, may_update, writes::update),
+        BodyRule::Json,
+        doc(
+            "updateDfnsWebhook",
+            "Change a webhook (`Webhooks:Update`); a field that is left out stays",
+            &[answer::<DfnsWebhook>(200, "The webhook as it is now.")],
+        )
+        .takes("DfnsWebhookChange"),
+    )
+    .with_key()
+    .with_segments(&[docs::ID]),
+    Route::new(
+        RouteMethod::Delete,
+        "/webhooks/{id}",
+        Judged(Scope::WebhooksWrite, may_delete, writes::remove),
+        BodyRule::OptionalJson,
+        doc(
+            "deleteDfnsWebhook",
+            "Remove a webhook (`Webhooks:Delete`)",
+            &[answer::<DfnsDeleted>(200, "The webhook is removed.")],
+        )
+        .takes("Nothing"),
+    )
+    .with_key()
+    .with_segments(&[docs::ID]),
+    Route::new(
+        RouteMethod::Post,
+        "/auth/action/init",
+        Judged(Scope::WebhooksWrite, may_sign, user_actions::init),
+        BodyRule::Json,
+        doc(
+            "createDfnsUserActionChallenge",
+            "Begin the signature of a user action (`Auth:Action:Sign`); it is not verified",
+            &[answer::<DfnsChallenge>(200, "A random challenge.")],
+        )
+        .takes("DfnsUserAction"),
+    ),
+    Route::new(
+        RouteMethod::Post,
+        "/auth/action",
+        Judged(Scope::WebhooksWrite, may_sign, user_actions::complete),
+        BodyRule::Json,
+        doc(
+            "createDfnsUserActionSignature",
+            "End the signature of a user action (`Auth:Action:Sign`); it is not verified",
+            &[answer::<DfnsUserActionToken>(200, "A token that no route looks at.")],
+        )
+        .takes("DfnsUserActionSignature"),
+    ),
 ];
+
+/// The credentials that a challenge shows as allowed. The vendor's key signer signs with no other one.
+pub const CREDENTIALS: DialectList = DialectList {
+    name: "dfns_credentials",
+    form: "ids of credentials, each of 1 to 128 letters, digits, - and _",
+    is_entry: user_actions::is_credential,
+};
 
 /// The event type of a ping.
 const PING_TYPE: &str = "postrider.test";
@@ -176,6 +252,14 @@ impl<'a> DfnsWebhook<'a> {
             date_updated: webhook.updated_at,
         }
     }
+}
+
+/// A webhook at its creation.
+#[derive(Serialize, JsonSchema)]
+struct DfnsNewWebhook<'a> {
+    #[serde(flatten)]
+    webhook: DfnsWebhook<'a>,
+    secret: &'a str,
 }
 
 /// A page of a list.
@@ -298,6 +382,22 @@ fn may_read_events(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::EventsRead, "Webhooks:Events:Read")
 }
 
+fn may_create(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "Webhooks:Create")
+}
+
+fn may_update(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "Webhooks:Update")
+}
+
+fn may_delete(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "Webhooks:Delete")
+}
+
+fn may_sign(principal: &Principal) -> Result<(), ApiError> {
+    may(principal, Scope::WebhooksWrite, "Auth:Action:Sign")
+}
+
 fn may_ping(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksWrite, "Webhooks:Ping")
 }
@@ -322,11 +422,21 @@ struct DfnsErrorBody<'a> {
     message: &'a str,
 }
 
+/// Wrong values are 400 here, and the message is the first one's.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    let message = match api_error.status {
-        StatusCode::UNAUTHORIZED => "Not Authorized.",
-        StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error",
-        _ => &api_error.detail,
+    let status = match api_error.status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        status => status,
     };
-    HttpResponse::json(api_error.status, &DfnsError { error: DfnsErrorBody { message } })
+    let first = api_error.errors.first().filter(|_| api_error.status == StatusCode::UNPROCESSABLE_ENTITY);
+    let message = match (status, first) {
+        (StatusCode::UNAUTHORIZED, _) => "Not Authorized.".to_owned(),
+        (StatusCode::INTERNAL_SERVER_ERROR, _) => "Internal Server Error".to_owned(),
+        (_, Some(FieldError { pointer, detail })) => match pointer.trim_start_matches('/').replace('/', ".") {
+            body if body.is_empty() => format!("the body {detail}"),
+            name => format!("{name} {detail}"),
+        },
+        (_, None) => api_error.detail.clone(),
+    };
+    HttpResponse::json(status, &DfnsError { error: DfnsErrorBody { message: &message } })
 }

@@ -1,6 +1,9 @@
 //! Everlytic, transactional e-mail v1 (white label: SenderGuide): webhooks without events (help.everlytic.com).
 
 mod docs;
+mod writes;
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +15,14 @@ use serde_json::json;
 use crate::api::auth::Principal;
 use crate::api::context::ApiContext;
 use crate::api::doc::answer;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::media::BodyRule;
 use crate::api::native::webhook_text::MASK;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
-use crate::api::route::{ErrorContext, Route};
+use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::job::JobSpec;
 use crate::model::time::DAY_MS;
@@ -29,6 +33,8 @@ use crate::store::{Caller, Registry, StateCommand, WriteRequest};
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
+
+use self::writes::EverlyticRemoved;
 
 pub static DIALECT: Dialect = Dialect {
     name: "everlytic",
@@ -69,6 +75,41 @@ static ROUTES: &[Route] = &[
         ),
     )
     .acts(),
+    Route::new(
+        RouteMethod::Post,
+        LIST,
+        Judged(Scope::WebhooksWrite, may_write, writes::create),
+        BodyRule::Json,
+        doc("createEverlyticWebhook", "Make a webhook", &[answer::<EverlyticItem>(200, "The webhook.")])
+            .takes("EverlyticWebhookInput"),
+    ),
+    Route::new(
+        RouteMethod::Put,
+        "/transactional/email/v1/webhooks/{id}",
+        Judged(Scope::WebhooksWrite, may_write, writes::update),
+        BodyRule::Json,
+        doc(
+            "updateEverlyticWebhook",
+            "Change a webhook; an optional field that is left out gets its default",
+            &[answer::<EverlyticItem>(200, "The webhook as it is now.")],
+        )
+        .takes("EverlyticWebhookInput"),
+    )
+    .with_key()
+    .with_segments(&[docs::ID]),
+    Route::new(
+        RouteMethod::Delete,
+        "/transactional/email/v1/webhooks/{id}",
+        Judged(Scope::WebhooksWrite, may_write, writes::remove),
+        BodyRule::None,
+        doc(
+            "deleteEverlyticWebhook",
+            "Remove a webhook",
+            &[answer::<EverlyticRemoved>(200, "Whether there was such a webhook.")],
+        ),
+    )
+    .with_key()
+    .with_segments(&[docs::ID]),
 ];
 
 /// Webhooks of a page. The vendor names no number. This is the default of the paginator that has these fields.
@@ -121,12 +162,16 @@ impl<'a> EverlyticWebhook<'a> {
             status: if derived::is_active(webhook) { "enabled" } else { "disabled" },
             settings: json!({ "include_html": webhook.include_html }).to_string(),
             content_type: webhook.content_type,
-            field_set: if webhook.field_set == FieldSet::Legacy { "legacy" } else { "standard" },
+            field_set: shown_field_set(webhook),
             updated_timestamp: webhook.updated_at,
             created_timestamp: webhook.created_at,
             event_types: if event_types.is_empty() { vec!["*"] } else { event_types },
         }
     }
+}
+
+fn shown_field_set(webhook: &Webhook) -> &'static str {
+    if webhook.field_set == FieldSet::Legacy { "legacy" } else { "standard" }
 }
 
 /// A webhook, alone.
@@ -262,6 +307,10 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
+fn may_write(principal: &Principal) -> Result<(), ApiError> {
+    principal.need(Scope::WebhooksWrite)
+}
+
 fn may_reprocess(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::DeliveriesRetry)
 }
@@ -279,7 +328,7 @@ struct EverlyticErrorEnvelope<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 struct EverlyticErrors<'a> {
-    errors: [EverlyticError<'a>; 1],
+    errors: Vec<EverlyticError<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -290,30 +339,55 @@ struct EverlyticError<'a> {
     domain: &'static str,
     #[schemars(extend("enum" = ["required", "ForbiddenAccess", "RequestLimit", "invalidParameter", "invalid"]))]
     reason: &'static str,
-    message: &'a str,
+    message: Cow<'a, str>,
     #[schemars(extend("const" = "request"))]
     location_type: &'static str,
-    #[schemars(extend("enum" = ["authorization", "default"]))]
+    #[schemars(extend("enum" = ["authorization", "default", "webhookValidation"]))]
     location: &'static str,
 }
 
 /// `{code, message, error: {errors: […]}}`. For an unknown webhook the status is 400 and the code inside is 412, as the
-/// vendor prints it.
+/// vendor prints it. Wrong fields are 412 in both.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    let (status, code) = match api_error.code {
-        "not_found" => (StatusCode::BAD_REQUEST, 412),
-        _ => (api_error.status, api_error.status.as_u16()),
+    if api_error.code == "invalid_fields" {
+        return invalid(&api_error.errors);
+    }
+    let (status, code) = match (api_error.code, api_error.status) {
+        ("not_found", _) => (StatusCode::BAD_REQUEST, 412),
+        (_, StatusCode::UNPROCESSABLE_ENTITY) => (StatusCode::BAD_REQUEST, 400),
+        (_, status) => (status, status.as_u16()),
     };
+    // Field errors beside another code name the place in a text that is not strict JSON.
+    let is_text = !api_error.errors.is_empty();
     let (reason, location, message) = match api_error.status {
         StatusCode::UNAUTHORIZED => ("required", "authorization", "Login Required"),
         StatusCode::FORBIDDEN => ("ForbiddenAccess", "authorization", api_error.detail.as_str()),
         StatusCode::TOO_MANY_REQUESTS => ("RequestLimit", "default", api_error.detail.as_str()),
-        StatusCode::BAD_REQUEST => ("invalidParameter", "default", api_error.detail.as_str()),
+        StatusCode::BAD_REQUEST if !is_text => ("invalidParameter", "default", api_error.detail.as_str()),
         _ => ("invalid", "default", api_error.detail.as_str()),
     };
     let domain = if status == StatusCode::TOO_MANY_REQUESTS { "usageLimit" } else { "global" };
-    let failure = EverlyticError { domain, reason, message, location_type: "request", location };
-    HttpResponse::json(status, &EverlyticErrorEnvelope { code, message, error: EverlyticErrors { errors: [failure] } })
+    let failure = EverlyticError { domain, reason, message: message.into(), location_type: "request", location };
+    let error = EverlyticErrors { errors: vec![failure] };
+    HttpResponse::json(status, &EverlyticErrorEnvelope { code, message, error })
+}
+
+/// 412 with every wrong field.
+fn invalid(field_errors: &[FieldError]) -> HttpResponse {
+    let failure = |field_error: &FieldError| {
+        let name = field_error.pointer.trim_start_matches('/').replace('/', ".");
+        let field = if name.is_empty() { "the body" } else { &name };
+        EverlyticError {
+            domain: "global",
+            reason: if field_error.detail == "is required" { "required" } else { "invalid" },
+            message: format!("{field} {}", field_error.detail).into(),
+            location_type: "request",
+            location: "webhookValidation",
+        }
+    };
+    let error = EverlyticErrors { errors: field_errors.iter().map(failure).collect() };
+    let message = "One or more of the required fields were invalid";
+    HttpResponse::json(StatusCode::PRECONDITION_FAILED, &EverlyticErrorEnvelope { code: 412, message, error })
 }
 
 #[cfg(test)]
