@@ -39,6 +39,9 @@ pub(in crate::store) struct StateWalk {
     pub counted: HashMap<Owner, Sums>,
 }
 
+/// The check of one row. The error describes its defect.
+type SoundRow = std::result::Result<(), String>;
+
 /// Walks all tables of `state.redb`.
 pub(in crate::store) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<StateWalk> {
     let mut view = StateWalk::default();
@@ -60,13 +63,7 @@ pub(in crate::store) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vau
     Ok(view)
 }
 
-fn read(
-    view: &mut StateWalk,
-    vault: &Vault,
-    table: Table,
-    key: &[u8],
-    value: &[u8],
-) -> std::result::Result<(), String> {
+fn read(view: &mut StateWalk, vault: &Vault, table: Table, key: &[u8], value: &[u8]) -> SoundRow {
     match table {
         Table::Meta => return meta(key, value),
         Table::Organizations => {
@@ -123,7 +120,7 @@ fn read(
 }
 
 /// Checks a row of `event_types`.
-fn event_type(view: &StateWalk, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+fn event_type(view: &StateWalk, key: &[u8], value: &[u8]) -> SoundRow {
     let event_type: EventType = whole(value)?;
     let name = &event_type.definition.name;
     same(key == tables::registered_type(event_type.org_id, name).as_slice())?;
@@ -131,7 +128,7 @@ fn event_type(view: &StateWalk, key: &[u8], value: &[u8]) -> std::result::Result
 }
 
 /// Checks a sealed row of `webhooks`.
-fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> SoundRow {
     let sealed = codec::decode_bytes(value).ok_or("does not read back")?;
     let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
     let webhook: Webhook = rmp_serde::from_slice(&plain).map_err(|_| "is no webhook inside")?;
@@ -142,7 +139,7 @@ fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> std
 }
 
 /// Checks a row of `meta`, in either kind of file.
-pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> SoundRow {
     match key {
         b"schema" if whole::<u32>(value)? == SCHEMA => Ok(()),
         b"schema" => Err(format!("the schema is not {SCHEMA}")),
@@ -167,11 +164,11 @@ fn owner(key: &[u8]) -> std::result::Result<Owner, String> {
     tables::first_id(key).filter(|_| key.len() == 16).ok_or_else(|| "the key is no id".to_owned())
 }
 
-fn same(yes: bool) -> std::result::Result<(), String> {
+fn same(yes: bool) -> SoundRow {
     if yes { Ok(()) } else { Err("the row is another one's".to_owned()) }
 }
 
-fn known(yes: bool, what: &str) -> std::result::Result<(), String> {
+fn known(yes: bool, what: &str) -> SoundRow {
     if yes { Ok(()) } else { Err(format!("its {what} is not there")) }
 }
 
