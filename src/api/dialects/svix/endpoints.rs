@@ -106,7 +106,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// `GET /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
 pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ok(&SvixEndpoint::new(&*ids::endpoint(context, request)?.1))
+    ok(&SvixEndpoint::new(&ids::endpoint(context, request)?.1))
 }
 
 /// `POST /api/v1/app/{app_id}/endpoint`.

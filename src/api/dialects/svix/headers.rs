@@ -116,7 +116,7 @@ fn remove(headers: &mut BTreeMap<String, String>, name: &str) {
 
 /// `GET …/endpoint/{endpoint_id}/headers`.
 pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ok(&SvixHeaders::new(&*ids::endpoint(context, request)?.1))
+    ok(&SvixHeaders::new(&ids::endpoint(context, request)?.1))
 }
 
 /// `PUT …/endpoint/{endpoint_id}/headers`: replaces all.
