@@ -76,7 +76,13 @@ impl Oracle {
         let shown = shown.ok_or_else(|| format!("no organization {name:?} is there"))?;
         let (id, app_id) = (shown.id, shown.default_app_id);
         let now = asked.now;
-        let organization = Organization { id, name: name.to_owned(), default_app_id: app_id, created_at: now };
+        let organization = Organization {
+            id,
+            name: name.to_owned(),
+            default_app_id: app_id,
+            created_at: now,
+            revoked_links: Vec::new(),
+        };
         let app = App {
             id: app_id,
             org_id: id,

@@ -57,7 +57,8 @@ fn attempts(context: &ApiContext<'_>, query: &AttemptQuery, after: Option<Attemp
     if query.webhook.is_some_and(|id| context.registry.webhook(query.tenant, id).is_none()) {
         return Ok(AttemptPage { is_end: true, ..AttemptPage::default() });
     }
-    Ok(context.store.attempts_after(query, after, context.health_source.attempts_below(), context.now)?)
+    let last = context.health_source.pass_attempts(context.store.newest_attempt(), true);
+    Ok(context.store.attempts_after(query, after, last, context.now)?)
 }
 
 /// The rows of a page, newest first, each with the name of its webhook.
@@ -86,11 +87,12 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (ask, tenant) = (Ask::of(request.http), request.tenant());
     let (query, after) = (query_of(&ask, tenant), ask.get("after").and_then(|id| id.parse::<AttemptId>().ok()));
+    let after = context.reached.map(AttemptId::from_u128).or(after);
     let wait_s = ask.get("wait_s").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).clamp(0, WAIT_S_MAX);
     let mut found = attempts(context, &query, after)?;
     let until = context.since.plus_ms(wait_s * SECOND_MS);
     if found.rows.is_empty() && found.is_end && after.is_some() && context.now < until {
-        return Ok(Step::Wait { topic: FeedTopic::Attempts, until });
+        return Ok(Step::Wait { topic: FeedTopic::Attempts, until, reached: Some(found.reached.as_u128()) });
     }
     let is_sampled = after.is_some() && found.rows.len() == ROWS_MAX && !found.is_end;
     if is_sampled {
