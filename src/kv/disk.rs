@@ -238,8 +238,46 @@ impl StorageBackend for RealFile {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A disk whose files cannot be opened for lack of descriptors.
+    #[derive(Debug)]
+    pub struct NoDescriptors;
+
+    impl Disk for NoDescriptors {
+        fn open(&self, _: &str, _: bool) -> io::Result<Box<dyn StorageBackend>> {
+            Err(rustix::io::Errno::MFILE.into())
+        }
+
+        fn exists(&self, _: &str) -> io::Result<bool> {
+            Ok(true)
+        }
+
+        fn list(&self, _: &str) -> io::Result<Vec<String>> {
+            Err(rustix::io::Errno::MFILE.into())
+        }
+
+        fn remove(&self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn len(&self, _: &str) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn free_bytes(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn describe(&self) -> String {
+            "no descriptors".to_owned()
+        }
+    }
 
     #[test]
     fn a_read_gives_the_bytes_that_are_there_wherever_it_lies() {

@@ -190,6 +190,7 @@ mod tests {
     fn a_span_of_keys_contains_the_changes_of_the_batch() {
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::take(folder.path()).unwrap();
+        Segment::create(&disk, "state.redb", &[Table::Due], &[]).unwrap();
         let file = Arc::new(Segment::open(&disk, "state.redb", OpenMode::Write, OTHER_CACHE_BYTES).unwrap());
         let mut stored = WriteBatch::on(file.snapshot().unwrap());
         (1..=4).for_each(|n| stored.put_key(Table::Due, Key::from_slice(&[2 * n])));

@@ -159,15 +159,9 @@ mod tests {
         let place = floor(text).unwrap();
         assert_eq!((place >> LOW_BITS) as u64 / 1_000, 1_507_608_047);
         assert!(encode(place).as_str() <= text && text < encode(place + 1).as_str());
-        for wrong in [
-            "",
-            "0",
-            &"z".repeat(27),
-            &"0".repeat(28),
-            &"-".repeat(27),
-            &"é".repeat(27),
-            &"aWgEPTl1tmebfsQzFP4bxwgy80W",
-        ] {
+        for wrong in
+            ["", "0", &"z".repeat(27), &"0".repeat(28), &"-".repeat(27), &"é".repeat(27), "aWgEPTl1tmebfsQzFP4bxwgy80W"]
+        {
             assert_eq!(floor(wrong), None, "{wrong}");
         }
         assert!(floor("aWgEPTl1tmebfsQzFP4bxwgy80V").is_some(), "the greatest KSUID");

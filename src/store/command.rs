@@ -323,9 +323,9 @@ impl AttemptReport {
 pub enum Receipt {
     Published(Vec<Published>),
     Organization {
-        organization: Organization,
-        app: App,
-        key: ApiKey,
+        organization: Box<Organization>,
+        app: Box<App>,
+        key: Box<ApiKey>,
     },
     App(App),
     Key(ApiKey),

@@ -51,11 +51,11 @@ fn all_agree(bench: &mut Bench, id: WebhookId, step: &str) {
     let everlytic = get(bench, "everlytic", &format!("/transactional/email/v1/webhooks/{id}"))["webhook"].clone();
     let devdraft = get(bench, "devdraft", &format!("/api/v0/webhooks/{id}"));
     for (shown, name, url, on) in [
-        (&sent, Some("display_name"), "endpoint_url", &sent["is_active"] == &json!(true)),
-        (&instantly, Some("name"), "target_hook_url", &instantly["status"] == &json!(1)),
-        (&dfns, None, "url", &dfns["status"] == &json!("Enabled")),
-        (&everlytic, None, "url", &everlytic["status"] == &json!("enabled")),
-        (&devdraft, Some("name"), "url", &devdraft["isActive"] == &json!(true)),
+        (&sent, Some("display_name"), "endpoint_url", sent["is_active"] == json!(true)),
+        (&instantly, Some("name"), "target_hook_url", instantly["status"] == json!(1)),
+        (&dfns, None, "url", dfns["status"] == json!("Enabled")),
+        (&everlytic, None, "url", everlytic["status"] == json!("enabled")),
+        (&devdraft, Some("name"), "url", devdraft["isActive"] == json!(true)),
     ] {
         assert_eq!((&shown[url], on), (&native["url"], is_on), "{step}: {shown}");
         assert_eq!(name.map(|name| &shown[name]), name.map(|_| &native["name"]), "{step}: {shown}");

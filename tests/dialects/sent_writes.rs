@@ -187,7 +187,7 @@ fn a_test_says_whether_it_was_delivered_and_stores_nothing() {
     for (body, says) in [
         (json!({}), "Event type is required"),
         (json!({ "event_type": null }), "Event type is required"),
-        (json!({ "event_type": "a b" }), "event_type must be 1 to 128"),
+        (json!({ "event_type": "a b" }), "event_type must be 1 to 256"),
         (json!({ "event_type": "postrider.x" }), "event_type must not begin with postrider."),
     ] {
         let (status, answer) = sent(&mut bench, Method::POST, &path, body);

@@ -73,7 +73,6 @@ pub fn answers(bytes: &[u8]) {
                 headers: Vec::new(),
                 spellings: std::sync::Arc::default(),
                 body: bytes::Bytes::from_static(b"{}"),
-                spellings: Arc::default(),
                 timeout: TIMEOUT,
                 connect_timeout: TIMEOUT,
             };

@@ -100,6 +100,7 @@ impl Oracle {
             self.note(asked, by.tenant.org, "organization.create", id.to_string());
         }
         self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
+        let (organization, app, key) = (Box::new(organization), Box::new(app), Box::new(key));
         Ok(Ok(Receipt::Organization { organization, app, key }))
     }
 

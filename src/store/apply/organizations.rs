@@ -53,6 +53,6 @@ impl StateBatch<'_> {
             );
         }
         self.note(None, AuditSubject::organization(org_id), "organization.create", &target, changes);
-        Ok(Receipt::Organization { organization, app, key })
+        Ok(Receipt::Organization { organization: Box::new(organization), app: Box::new(app), key: Box::new(key) })
     }
 }

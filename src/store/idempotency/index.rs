@@ -245,6 +245,7 @@ impl IdempotencyIndex {
 pub(super) mod tests {
     use super::*;
     use crate::kv::disk::RealDisk;
+    use crate::kv::disk::tests::NoDescriptors;
     use crate::store::idempotency::run::BLOCK_IDS;
 
     /// A small map, so that tests exercise runs.
@@ -369,44 +370,6 @@ pub(super) mod tests {
         assert!(idempotency.runs.is_empty() && idempotency.newest_map.len() == 200);
         assert!(!leads_to(&idempotency, &on, many - 1) && leads_to(&idempotency, &on, many + 299));
         assert!(on.disk.list("partitions").unwrap().is_empty(), "its file is gone");
-    }
-
-    /// A disk whose files cannot be opened for lack of descriptors.
-    #[derive(Debug)]
-    struct NoDescriptors;
-
-    impl Disk for NoDescriptors {
-        fn open(&self, _: &str, _: bool) -> std::io::Result<Box<dyn redb::StorageBackend>> {
-            Err(rustix::io::Errno::MFILE.into())
-        }
-
-        fn exists(&self, _: &str) -> std::io::Result<bool> {
-            Ok(true)
-        }
-
-        fn list(&self, _: &str) -> std::io::Result<Vec<String>> {
-            Err(rustix::io::Errno::MFILE.into())
-        }
-
-        fn remove(&self, _: &str) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn rename(&self, _: &str, _: &str) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn len(&self, _: &str) -> std::io::Result<u64> {
-            Ok(0)
-        }
-
-        fn free_bytes(&self) -> std::io::Result<u64> {
-            Ok(0)
-        }
-
-        fn describe(&self) -> String {
-            "no descriptors".to_owned()
-        }
     }
 
     #[test]
