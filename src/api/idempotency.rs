@@ -1,7 +1,8 @@
 //! `Idempotency-Key` on every POST (docs/api.md), reduced to the two hashes that the store compares.
 //!
 //! The key hash covers API key, method and path, so that it never finds another caller's or another path's answer. The
-//! request hash covers the query, the body, and the headers that belong to the request (CloudEvents in binary mode).
+//! request hash covers the query, the body, and the headers that belong to the request: CloudEvents in binary mode, and the
+//! app that one dialect names in a header. Visitors of the portal share a key, so their app is part of the key hash.
 
 use http::{HeaderName, HeaderValue};
 
@@ -14,6 +15,8 @@ use super::request::HttpRequest;
 use super::response::HttpResponse;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Names the app of a request in the shape of sent.dm.
+const PROFILE: HeaderName = HeaderName::from_static("x-profile-id");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Marks a response as the repeated first answer.
@@ -36,12 +39,10 @@ pub fn keep(http_request: &HttpRequest, principal: &Principal) -> Result<Option<
         ));
     }
     let (caller, method) = (principal.key.id, http_request.method.as_str());
-    Ok(Some(IdempotencyKey {
-        key: fingerprint(&[caller.as_bytes(), method.as_bytes(), http_request.path.as_bytes(), value]),
-        request: request(http_request),
-        extra: None,
-        secret: false,
-    }))
+    let app = principal.tenant.app.filter(|_| principal.portal_link.is_some());
+    let mut parts: Vec<&[u8]> = vec![caller.as_bytes(), method.as_bytes(), http_request.path.as_bytes(), value];
+    parts.extend(app.iter().map(|app| app.as_bytes().as_slice()));
+    Ok(Some(IdempotencyKey { key: fingerprint(&parts), request: request(http_request), extra: None, secret: false }))
 }
 
 fn request(http_request: &HttpRequest) -> [u8; 32] {
@@ -49,7 +50,7 @@ fn request(http_request: &HttpRequest) -> [u8; 32] {
     let mut attributes: Vec<(&str, &[u8])> = http_request
         .headers
         .iter()
-        .filter(|(name, _)| name.as_str().starts_with("ce-"))
+        .filter(|(name, _)| name.as_str().starts_with("ce-") || *name == PROFILE)
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
     attributes.sort_unstable();
@@ -125,6 +126,22 @@ mod tests {
         let mut binary = first.clone();
         binary.headers.insert("ce-id", HeaderValue::from_static("1"));
         assert_ne!(kept(&binary, 1).request, kept(&first, 1).request, "attributes of a CloudEvent");
+        let mut profiled = first.clone();
+        profiled.headers.insert("x-profile-id", HeaderValue::from_static("1"));
+        assert_ne!(kept(&profiled, 1).request, kept(&first, 1).request, "the app that sent.dm names in a header");
+    }
+
+    #[test]
+    fn visitors_of_the_portal_share_a_key_and_no_answer() {
+        let http_request = call("/ui/portal/webhooks/new", "{}", "k");
+        let of_app = |app: u128, link: Option<u128>| {
+            let mut visitor = principal(&http_request, 1);
+            (visitor.tenant.app, visitor.portal_link) = (Some(Id::from_u128(app)), link.map(Id::from_u128));
+            keep(&http_request, &visitor).unwrap().unwrap().key
+        };
+        assert_ne!(of_app(1, Some(8)), of_app(2, Some(9)));
+        assert_eq!(of_app(1, Some(8)), of_app(1, Some(9)), "another link of one app");
+        assert_eq!(of_app(1, None), kept(&http_request, 1).key, "a key of one app as before");
     }
 
     #[test]

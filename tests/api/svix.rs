@@ -167,6 +167,10 @@ async fn an_endpoint_keeps_what_it_is_given() {
     assert_eq!(call(&daemon, Method::PATCH, &format!("{at}/headers"), patch).await.status, 204);
     let headers = get(&daemon, &format!("{at}/headers")).await;
     assert_eq!(headers, json!({ "headers": { "X-One": "1" }, "sensitive": [] }));
+    for method in [Method::PUT, Method::PATCH] {
+        let nothing = call(&daemon, method, &format!("{at}/headers"), json!({ "headers": null })).await;
+        assert_eq!(nothing.status, 422, "null is absent");
+    }
     let secret = get(&daemon, &format!("{at}/secret")).await;
     assert_eq!(secret["key"], "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let rotated = post(&daemon, &format!("{at}/secret/rotate"), Value::Null, 200).await;
@@ -256,6 +260,21 @@ async fn a_message_may_bring_its_application_and_raw_text() {
     assert_eq!(again.expect(202), first);
     assert_eq!(first["payload"], json!({ "a": 1 }));
     assert_eq!(ids(&get(&daemon, "/app/one/msg").await).len(), 1);
+    let scopes = json!({ "name": "sender", "scopes": ["events:write", "keys:write", "webhooks:read"] });
+    let sender = daemon.post("/v1/keys", scopes).await;
+    let sender = daemon.with_key(text(&sender, "key"));
+    for path in ["/app/new/msg", "/auth/app-portal-access/new"] {
+        let refused = call(&sender, Method::POST, path, body("new")).await.expect(403);
+        assert_eq!(refused["code"], "insufficient access", "{path} would make an application");
+    }
+}
+
+#[tokio::test]
+async fn the_names_of_the_daemons_own_events_are_not_registered() {
+    let daemon = TestDaemon::start().await;
+    let own = json!({ "name": "postrider.webhook.disabled", "description": "" });
+    assert_eq!(call(&daemon, Method::POST, "/event-type", own.clone()).await.status, 422);
+    assert_eq!(call(&daemon, Method::PUT, "/event-type/postrider.webhook.disabled", own).await.status, 422);
 }
 
 #[tokio::test]

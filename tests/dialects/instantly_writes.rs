@@ -81,6 +81,12 @@ fn an_instantly_webhook_lives_from_create_to_delete() {
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(headers.len(), 2, "{headers:?}");
     assert!(headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("authorization") && *value == "Basic abc"));
+    let change = json!({ "headers": { "AUTHORIZATION": mask } });
+    assert_eq!(instantly(&mut bench, Method::PATCH, &path, change).0, 200);
+    let headers = stored(&bench, &made).unwrap().headers;
+    assert_eq!(headers.values().collect::<Vec<_>>(), ["Basic abc"], "a header's name has no case");
+    let change = json!({ "headers": { "x-token": mask } });
+    assert_eq!(instantly(&mut bench, Method::PATCH, &path, change).0, 400, "the mask of nothing");
     let cleared =
         json!({ "name": null, "campaign": null, "event_type": null, "headers": null, "custom_interest_value": null });
     let (status, changed) = instantly(&mut bench, Method::PATCH, &path, cleared);
@@ -90,7 +96,7 @@ fn an_instantly_webhook_lives_from_create_to_delete() {
     assert_eq!(instantly(&mut bench, Method::DELETE, &path, Value::Null), (200, changed));
     let (status, gone) = instantly(&mut bench, Method::GET, &path, Value::Null);
     assert_eq!((status, &gone["message"]), (404, &json!("Resource not found")));
-    assert_eq!(bench.ordered, ["CreateWebhook", "UpdateWebhook", "UpdateWebhook", "RemoveWebhook"]);
+    assert_eq!(bench.ordered, ["CreateWebhook", "UpdateWebhook", "UpdateWebhook", "UpdateWebhook", "RemoveWebhook"]);
 }
 
 #[test]

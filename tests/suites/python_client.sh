@@ -23,7 +23,7 @@ PATH="$work/python/bin:$PATH" openapi-python-client generate --url "$url/openapi
     --output-path "$work/client" >"$work/generated" 2>&1 || { cat "$work/generated" >&2; exit 1; }
 warnings=$(grep -c '^WARNING' "$work/generated" || true)
 left_out=$(grep -c 'Unsupported content type application/x-left-out' "$work/generated" || true)
-if [ "$warnings" != 4 ] || [ "$left_out" != 4 ]; then
+if [ "$left_out" = 0 ] || [ "$warnings" != "$left_out" ]; then
     cat "$work/generated" >&2
     exit 1
 fi

@@ -105,12 +105,10 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Po
     let mut field_errors = FieldErrors::new();
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let app = app(&mut object, &place, &mut field_errors)?.or(request.tenant().app);
-    let given = object.has("scopes").then(|| {
-        object.strings("scopes", &mut field_errors, PortalLink::SCOPES.len(), |raw| {
-            let text = fields::text(raw)?;
-            let names = PortalLink::SCOPES.map(Scope::as_str).join(", ");
-            portal_scope(&text).map(|_| text).ok_or_else(|| format!("must be one of {names}"))
-        })
+    let given = object.strings("scopes", &mut field_errors, PortalLink::SCOPES.len(), |raw| {
+        let text = fields::text(raw)?;
+        let names = PortalLink::SCOPES.map(Scope::as_str).join(", ");
+        portal_scope(&text).map(|_| text).ok_or_else(|| format!("must be one of {names}"))
     });
     let seconds = |raw: &_| fields::whole(raw, PORTAL_LINK_S_MIN..=PORTAL_LINK_S_MAX);
     let expires_in_s = object.optional("expires_in_s", &mut field_errors, seconds).unwrap_or(EXPIRES_IN_S);
@@ -125,7 +123,7 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Po
         field_errors.push(FieldError::new("/app_id", "is required"));
     }
     let scopes: Vec<Scope> = match given {
-        Some(given) => given.unwrap_or_default().iter().filter_map(|text| portal_scope(text)).collect(),
+        Some(given) => given.iter().filter_map(|text| portal_scope(text)).collect(),
         None => USUAL_SCOPES.into_iter().filter(|scope| request.may(*scope)).collect(),
     };
     if scopes.is_empty() && field_errors.is_empty() {

@@ -24,6 +24,7 @@ use crate::rules::target::{self, TargetPolicy};
 use crate::rules::{patterns, signing};
 
 use super::publish::read_channel;
+use super::webhook_text::MASK;
 
 /// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (api.md section 5).
 pub const SCHEDULES: [(&str, &[u32]); 6] = [
@@ -164,7 +165,12 @@ fn read_username(raw: &RawValue) -> FieldResult<String> {
 }
 
 fn read_credential(raw: &RawValue) -> FieldResult<String> {
-    fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)
+    unmasked(fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)?)
+}
+
+/// Refuses the mask of a credential. A patch has put the stored credential in its place before.
+fn unmasked(text: String) -> FieldResult<String> {
+    if text == MASK { Err("is the mask that stands for a credential".to_owned()) } else { Ok(text) }
 }
 
 fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<String, String> {
@@ -206,7 +212,7 @@ pub fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
     match fits && text.is_ascii() && HeaderValue::from_str(&text).is_ok() {
-        true => Ok(text),
+        true => unmasked(text),
         false => Err(format!("must be a header value: up to {HEADER_VALUE_BYTES_MAX} visible ASCII characters")),
     }
 }

@@ -95,7 +95,8 @@ fn merge_field(name: &str, before: &str, change: Value, field_errors: &mut Field
         }
         match kept {
             Some(credential) if !other_kind => value[&member] = credential,
-            _ if name == "headers" => {}
+            // The reader of the field refuses it.
+            _ if name != "tls" => {}
             _ => field_errors
                 .push(FieldError::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
         }

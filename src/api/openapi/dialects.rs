@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::dialects::Dialect;
 use crate::api::doc::{AnswerDoc, RouteDoc, parts};
 use crate::api::error::ApiError;
+use crate::api::media::BodyRule;
 use crate::api::params::EmptyValues;
 use crate::api::route::{ErrorContext, Route, RouteAccess, RouteMethod};
 use crate::model::Time;
@@ -91,7 +92,9 @@ impl Dialect {
             "parameters": parameters::of(route, self.doc.headers, EmptyValues::Absent),
         });
         if let Some(schema) = request {
-            value["requestBody"] = super::request_body(route.body, schema);
+            // CloudEvents are an input of the native API alone.
+            let rule = if matches!(route.body, BodyRule::Event(_)) { BodyRule::Json } else { route.body };
+            value["requestBody"] = super::request_body(rule, schema);
         }
         let mut responses: Map<String, Value> = Map::new();
         for answer in *answers {

@@ -111,7 +111,7 @@ fn json_of(form: &PostedForm, is_new: bool) -> String {
     let filter = serde_json::from_str::<Value>(form.get("filter")).unwrap_or_else(|_| text("filter"));
     put("filter", filter, Some(Value::Null));
     let schemes = match form.get("signature") {
-        "none" => json!([]),
+        "none" => json!("none"),
         schemes => json!(schemes.split(',').collect::<Vec<_>>()),
     };
     put("signature", schemes, None);
@@ -397,5 +397,12 @@ mod tests {
         let changed: Value = serde_json::from_str(&json_of(&form, false)).unwrap();
         assert_eq!(changed["description"], Value::Null);
         assert!(changed.get("filter").is_none(), "a field that the form lacks stays as it is");
+    }
+
+    #[test]
+    fn an_unsigned_webhook_is_asked_for_in_the_words_of_the_api() {
+        let form = PostedForm::parse(b"signature=none");
+        let asked: Value = serde_json::from_str(&json_of(&form, false)).unwrap();
+        assert_eq!(asked, json!({ "signature": "none" }));
     }
 }

@@ -49,6 +49,7 @@ struct DfnsCredentialKind {
 struct DfnsAllowedCredentials<'a> {
     /// The setting `dialects.dfns_credentials`.
     key: Vec<DfnsCredential<'a>>,
+    #[schemars(with = "Vec<DfnsCredential<'a>>", length(max = 0))]
     webauthn: [DfnsCredential<'a>; 0],
 }
 

@@ -324,7 +324,10 @@ fn read_headers(form: &mut NativeForm, object: &mut JsonObject<'_>, was: Option<
         return;
     };
     for name in was.into_iter().flat_map(|was| was.headers.keys()) {
-        given.entry(name.clone()).or_insert(None);
+        // Names have no case (RFC 9110 section 5.1), and the stored spelling stays.
+        let other = given.keys().find(|given| given.eq_ignore_ascii_case(name) && *given != name).cloned();
+        let value = other.and_then(|other| given.remove(&other)).flatten();
+        given.entry(name.clone()).or_insert(value);
     }
     form.set("headers", given);
 }

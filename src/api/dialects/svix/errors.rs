@@ -25,7 +25,6 @@ pub enum SvixError<'a> {
 
 /// A wrong value of a body, a query or a path.
 #[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
 pub struct SvixWrongValue<'a> {
     /// `body`, `query` or `path`, then names of members and positions such as `[0]`.
     loc: Vec<String>,

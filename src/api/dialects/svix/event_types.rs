@@ -13,6 +13,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::event_type::{EventTypeChange, EventTypeDefinition};
 use crate::model::{EventType, Time};
+use crate::rules::patterns::is_system;
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::apps::nullable;
@@ -131,8 +132,15 @@ fn read_flag(raw: &RawValue) -> FieldResult<String> {
 
 fn read_name(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
-    if is_name(&text) { Ok(text) } else { Err("must be 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned()) }
+    match is_name(&text) {
+        true if is_system(&text) => Err(RESERVED.to_owned()),
+        true => Ok(text),
+        false => Err("must be 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned()),
+    }
 }
+
+/// The mistake of a name that is kept for the daemon's own events.
+const RESERVED: &str = "must not begin with postrider.";
 
 /// Schemas by version, each a JSON object.
 fn read_schemas(raw: &RawValue) -> FieldResult<String> {
@@ -184,6 +192,9 @@ pub fn replace(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
     let name = ids::name_in_path(request, "event_type_name")?.to_owned();
     let mut field_errors = FieldErrors::new();
     let input = EventTypeInput::read(&mut request.object()?, false, &mut field_errors);
+    if is_system(&name) {
+        field_errors.push(FieldError::new("/name", RESERVED));
+    }
     fields::into_result(field_errors)?;
     let write_request = request.write(StateCommand::PutEventType { definition: input.define(name) })?;
     Ok(Step::apply(write_request, |applied| {

@@ -124,8 +124,10 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let webhook = ids::endpoint(context, request)?.1;
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
-    required_map(&object, &mut field_errors);
     let given = object.object("headers", &mut field_errors);
+    if given.is_none() && field_errors.is_empty() {
+        field_errors.push(required());
+    }
     let headers = given.map(|map| read(map, &mut field_errors)).unwrap_or_default();
     fields::into_result(field_errors)?;
     set(request, &webhook, headers)
@@ -136,10 +138,11 @@ pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let webhook = ids::endpoint(context, request)?.1;
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
-    if !object.has("deleteHeaders") {
-        required_map(&object, &mut field_errors);
-    }
+    let removes = object.has("deleteHeaders");
     let given = object.object("headers", &mut field_errors);
+    if given.is_none() && !removes && field_errors.is_empty() {
+        field_errors.push(required());
+    }
     let changes = given.map(|map| read_changes(map, &mut field_errors)).unwrap_or_default();
     let removed = object.strings("deleteHeaders", &mut field_errors, HEADERS_MAX, fields::text).unwrap_or_default();
     let mut headers = webhook.headers.clone();
@@ -157,10 +160,9 @@ pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     set(request, &webhook, headers)
 }
 
-fn required_map(object: &JsonObject<'_>, field_errors: &mut FieldErrors) {
-    if !object.has("headers") {
-        field_errors.push(FieldError::new("/headers", "is required"));
-    }
+/// The mistake of a body without headers. Null is as good as absent.
+fn required() -> FieldError {
+    FieldError::new("/headers", "is required")
 }
 
 fn set(request: &RequestContext<'_>, old: &Webhook, headers: BTreeMap<String, String>) -> Result<Step, ApiError> {

@@ -16,7 +16,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::event::EventAttributes;
-use crate::model::{App, AppId, Event, Time};
+use crate::model::{App, AppId, Event, Scope, Time};
 use crate::rules::json;
 use crate::store::{Applied, EventInput, PartitionCommand, Receipt};
 
@@ -233,6 +233,7 @@ fn publish_in(
 
 /// Makes the application of the body first, whose `uid` the path names.
 fn publish_in_new(request: &RequestContext<'_>, mut input: MessageInput, with_content: bool) -> Result<Step, ApiError> {
+    request.principal.need(Scope::AppsWrite)?;
     let application = input.application.take().unwrap_or_default();
     if application.uid() != Some(request.path.get("app_id")) {
         let detail = "must be there, and be the one in the path";

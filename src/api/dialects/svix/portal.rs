@@ -102,6 +102,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     match found {
         Some(app) => token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url),
         None => {
+            request.principal.need(Scope::AppsWrite)?;
             let application = application.unwrap_or_default();
             if application.uid() != Some(named) {
                 let detail = "must be there, and be the one in the path";
