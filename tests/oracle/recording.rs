@@ -147,6 +147,8 @@ impl Oracle {
             if self.webhooks.contains_key(&was.webhook_id)
                 && !finished.made.success
                 && finished.made.status_code != Some(STATUS_GONE)
+                // A resend has no schedule.
+                && !was.resend
                 && is_extra(was, &finished.made)
             {
                 row.unscheduled += 1;

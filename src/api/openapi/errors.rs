@@ -49,6 +49,7 @@ pub fn of(route: &Route) -> Vec<u16> {
             | "/v1/stats/series"
             | "/v1/webhooks"
             | "/v1/keys"
+            | "/v1/portal-links"
             | "/v1/replays"
             | "/v1/deliveries/retry"
     );
