@@ -27,12 +27,13 @@ pub const MUTANTS: [(&str, &str); 20] = [
 ];
 
 /// The mutants that the oracle of the store finds. The simulation finds all others.
-pub const FOUND_BY_ORACLE: [&str; 6] = [
+pub const FOUND_BY_ORACLE: [&str; 7] = [
     "cancel_keeps_lane",
     "erase_keeps_data",
     "follower_misses_state",
     "gap_unread",
     "merge_misplaces",
+    "narrowed_before_commit",
     "removed_still_counts",
 ];
 
