@@ -121,7 +121,7 @@ pub struct Route {
 
 impl Route {
     /// Whether the route needs no key of the API.
-    fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(self.access, RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_))
     }
 

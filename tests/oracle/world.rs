@@ -558,10 +558,17 @@ impl World {
 }
 
 /// The labels of follow-ups in their order. A file that is opened again releases the `held` heads once more, because their
-/// releases may be lost: such a label counts only if it is expected.
+/// releases may be lost: such a label counts only as often as it is expected.
 fn labels(follow: &[WriteRequest], held: &[String], expected: &[String]) -> Vec<String> {
+    let mut missing = expected.to_vec();
     let mut labels: Vec<String> = follow.iter().map(label).collect();
-    labels.retain(|label| expected.contains(label) || !held.contains(label));
+    labels.retain(|label| match missing.iter().position(|missing| missing == label) {
+        Some(at) => {
+            missing.swap_remove(at);
+            true
+        }
+        None => !held.contains(label),
+    });
     labels.sort();
     labels
 }

@@ -109,8 +109,12 @@ impl Dialect {
         value
     }
 
-    /// All ways to show a key of the dialect, with the scope of the route. Without a scope, the list of roles is empty.
+    /// All ways to show a key of the dialect, with the scope of the route. Without a scope, the list of roles is empty. An
+    /// open route asks for no key.
     fn security(&self, route: &Route) -> Value {
+        if route.is_open() {
+            return json!([]);
+        }
         let scope = match route.access {
             RouteAccess::Judged(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
             RouteAccess::Open(_)
@@ -127,6 +131,9 @@ impl Dialect {
     fn statuses(&self, route: &Route) -> Vec<u16> {
         let changes = if route.verb == RouteMethod::Get { [].as_slice() } else { &[409, 507] };
         let mut all = [&ALWAYS, changes, &(self.doc.failures)(route)].concat();
+        if route.is_open() {
+            all.retain(|status| ![401, 403].contains(status));
+        }
         all.sort_unstable();
         all.dedup();
         all

@@ -6,7 +6,7 @@ use crate::api::limits::{HEADERS_MAX, NAME_CHARS_MAX};
 use crate::api::params::{Param, ParamValues};
 
 use crate::api::dialects::doc::{DialectDoc, missing_object};
-use crate::api::doc::parts::{about, form, id, line, text};
+use crate::api::doc::parts::{about, form, id, line};
 use crate::api::doc::schema::AnswerSchema;
 use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
@@ -58,7 +58,7 @@ fn forms() -> Map<String, Value> {
 /// The schema of a body, which the native API's rules check. A patch may leave the URL out, but not clear it.
 fn body(required: &[&str]) -> Value {
     let url = json!({ "type": "string", "format": "uri", "maxLength": URL_BYTES_MAX, "pattern": "^[hH][tT][tT][pP][sS]?://" });
-    let headers = json!({ "type": "object", "additionalProperties": text(), "maxProperties": HEADERS_MAX });
+    let headers = json!({ "type": "object", "additionalProperties": { "type": ["string", "null"] }, "maxProperties": HEADERS_MAX });
     let event_type = json!({ "type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX });
     let mut schema = form(
         required,
@@ -68,7 +68,7 @@ fn body(required: &[&str]) -> Value {
             ("name", about(line(1, NAME_CHARS_MAX), "The URL's host where it is not given.")),
             ("event_type", about(event_type, "A type, or `all_events`.")),
             ("custom_interest_value", json!({ "type": "null" })),
-            ("headers", about(headers, "All headers. A masked value keeps the stored one.")),
+            ("headers", about(headers, "All headers. A masked value keeps the stored one. Null: no such header.")),
         ],
     );
     schema["properties"]["target_hook_url"] = url;
