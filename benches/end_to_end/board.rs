@@ -48,11 +48,19 @@ pub struct Board {
     pub last_arrival_us: AtomicU64,
     pub ack_times: Shards,
     pub arrival_times: Shards,
+    /// One request in this many is refused with 400. 0: none is.
+    pub refused_every: AtomicU64,
     /// Whether producers stop after their current requests.
     pub stop: AtomicBool,
 }
 
 impl Board {
+    /// Whether the receiver refuses the delivery that has just arrived.
+    pub fn refuses(&self) -> bool {
+        let every = self.refused_every.load(Ordering::Relaxed);
+        every > 0 && self.arrivals.load(Ordering::Relaxed).is_multiple_of(every)
+    }
+
     pub fn new(fanout: usize) -> Board {
         let seed =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
@@ -77,6 +85,7 @@ impl Board {
             last_arrival_us: AtomicU64::new(0),
             ack_times: Shards::default(),
             arrival_times: Shards::default(),
+            refused_every: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         }
     }

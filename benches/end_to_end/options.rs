@@ -36,7 +36,7 @@ pub struct Options {
     /// Deliveries that wait in `backlog` [default: 100,000; with --full also 1,000,000]
     #[arg(long, value_name = "N")]
     pub waiting: Option<u64>,
-    /// Deliveries stored for `listing` [default: 100,000; with --full 5,000,000]
+    /// Deliveries stored for `listing` and `night` [default: 100,000; with --full 5,000,000]
     #[arg(long, value_name = "N")]
     pub stored: Option<u64>,
     /// Seconds of `soak` [default: 60; with --full 600]
@@ -101,6 +101,8 @@ pub enum Scenario {
     Webhooks10k,
     /// Lists, reads, start and delivery with a large store of many partitions
     Listing,
+    /// The reads of an operator at night, with a large store and 1,000 webhooks
+    Night,
     /// Half the top rate for long: growth of memory and lag
     Soak,
     /// Half the top rate while partitions are sealed, compacted and dropped

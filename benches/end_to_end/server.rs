@@ -277,11 +277,12 @@ fn start(mut command: Command, ready: &'static str) -> io::Result<(Child, Socket
     }
 }
 
-/// Publishes at least `events` more as fast as possible, in batches, and waits for the last acknowledgement.
-pub async fn fill(server: &Server, board: &Arc<Board>, events: u64) -> io::Result<()> {
+/// Publishes at least `events` more of so many types as fast as possible, in batches, and waits for the last
+/// acknowledgement.
+pub async fn fill(server: &Server, board: &Arc<Board>, events: u64, types: usize) -> io::Result<()> {
     let connections = 8;
     let batch = (events / connections).clamp(1, 500) as usize;
-    let load = Load { batch, events_max: Some(board.drawn() + events), ..Load::new(connections as usize) };
+    let load = Load { batch, types, events_max: Some(board.drawn() + events), ..Load::new(connections as usize) };
     load::connect(load, server.aim.clone()).await?.run(board.clone()).await;
     Ok(())
 }

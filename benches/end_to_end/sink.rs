@@ -1,4 +1,4 @@
-//! The receiver of all deliveries: answers 200 at once and records every arrival on the board. It checks the signature
+//! The receiver of all deliveries: answers 200 at once (or refuses some, where a scenario asks for it) and records every arrival on the board. It checks the signature
 //! of one request in `CHECK_EVERY` as a receiver would.
 
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use super::wire::{head_end, header, number};
 pub const SECRET: &str = "whsec_cG9zdHJpZGVyIGJlbmNobWFyayBzZWNyZXQu";
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 const READ_BYTES: usize = 16 * 1024;
 const CHECK_EVERY: u64 = 64;
 
@@ -70,7 +71,8 @@ async fn receive(mut stream: TcpStream, board: Arc<Board>, key: Option<Arc<Secre
             }
             seen += 1;
             used += request.bytes;
-            if stream.write_all(ANSWER).await.is_err() {
+            let answer = if board.refuses() { REFUSAL } else { ANSWER };
+            if stream.write_all(answer).await.is_err() {
                 return;
             }
         }

@@ -42,7 +42,7 @@ impl Bench {
         let id = server.webhook(sink.addr, 0, &[], json!({})).await?;
         server.call("POST", &format!("/v1/webhooks/{id}/pause"), Some(&json!({}))).await?;
         let began = Instant::now();
-        fill(&server, &board, waiting).await?;
+        fill(&server, &board, waiting, 1).await?;
         let said = short(waiting as f64);
         self.report.note(format!(
             "{said} waiting, published in {:.1} s, {:.0} MB on disk",

@@ -18,25 +18,25 @@ use crate::server::{Server, Settings, fill};
 use crate::sink::Sink;
 use crate::wire::{Connection, request};
 
-const STORED: u64 = 100_000;
-const STORED_FULL: u64 = 5_000_000;
+pub(super) const STORED: u64 = 100_000;
+pub(super) const STORED_FULL: u64 = 5_000_000;
 const PARTITIONS: u64 = 40;
 const FANOUT: usize = 10;
 /// Smallest partition that the settings allow.
 const PARTITION_BYTES_MIN: u64 = 64 << 10;
 const DRAIN_MAX: Duration = Duration::from_secs(7_200);
 /// A round of maintenance has passed after this time.
-const UPKEEP: Duration = Duration::from_secs(70);
-const READS: u64 = 1_000;
+pub(super) const UPKEEP: Duration = Duration::from_secs(70);
+pub(super) const READS: u64 = 1_000;
 
 impl Bench {
     pub(super) async fn listing(&mut self) -> io::Result<()> {
         let stored = self.options.stored.unwrap_or(if self.options.full { STORED_FULL } else { STORED });
         let empty = self.postrider(Hooks::Each(1), Load::new(self.options.connections)).await?;
-        let partition_bytes = self.partition_bytes(stored / PARTITIONS).await?;
+        let partition_bytes = self.partition_bytes(Hooks::Each(FANOUT), stored / PARTITIONS).await?;
         let settings = vec![("POSTRIDER_PARTITION_MAX_BYTES", partition_bytes.to_string())];
         let (began, began_ms) = (Instant::now(), unix_ms());
-        let (sink, mut server) = self.stored(stored, stored / PARTITIONS, settings).await?;
+        let (sink, mut server) = self.stored(Hooks::Each(FANOUT), stored, stored / PARTITIONS, settings).await?;
         self.report.note(format!(
             "{} deliveries in {} partitions, {:.0} MB, made in {:.0} s",
             short(stored as f64),
@@ -59,10 +59,18 @@ impl Bench {
 
     /// A store with this many final deliveries. A partition's worth is published at a time, so that it is delivered
     /// before the next partition begins.
-    async fn stored(&self, deliveries: u64, at_a_time: u64, settings: Settings) -> io::Result<(Sink, Server)> {
-        let (sink, server) = self.contender(&Hooks::Each(FANOUT), settings).await?;
+    pub(super) async fn stored(
+        &self,
+        hooks: Hooks,
+        deliveries: u64,
+        at_a_time: u64,
+        settings: Settings,
+    ) -> io::Result<(Sink, Server)> {
+        let (sink, server) = self.contender(&hooks, settings).await?;
+        sink.board.refused_every.store(hooks.refused_every(), Relaxed);
         while sink.board.arrivals.load(Relaxed) < deliveries {
-            fill(&server, &sink.board, (at_a_time / FANOUT as u64).max(1)).await?;
+            let events = (at_a_time / hooks.fanout() as u64).max(1);
+            fill(&server, &sink.board, events, hooks.event_types()).await?;
             if drained(&sink.board, DRAIN_MAX).await != Drain::All {
                 return Err(io::Error::other("the store to be measured was not filled: deliveries are missing"));
             }
@@ -72,8 +80,8 @@ impl Bench {
 
     /// The size of a file with this many deliveries, rounded down, because a partition is sealed before it exceeds its
     /// size.
-    async fn partition_bytes(&self, deliveries: u64) -> io::Result<u64> {
-        let (_sink, server) = self.stored(deliveries, deliveries, Settings::new()).await?;
+    pub(super) async fn partition_bytes(&self, hooks: Hooks, deliveries: u64) -> io::Result<u64> {
+        let (_sink, server) = self.stored(hooks, deliveries, deliveries, Settings::new()).await?;
         let folder = server.store_folder().map(|store| store.join("data/partitions"));
         let bytes = folder.map_or(0, |folder| folder_bytes(&folder));
         Ok((bytes / 10 * 9).max(PARTITION_BYTES_MIN))
@@ -128,18 +136,18 @@ impl Bench {
 }
 
 /// One connection that reads with one request after another.
-struct Reader<'s> {
+pub(super) struct Reader<'s> {
     connection: Connection,
     server: &'s Server,
 }
 
 impl Reader<'_> {
-    async fn open(server: &Server) -> io::Result<Reader<'_>> {
+    pub(super) async fn open(server: &Server) -> io::Result<Reader<'_>> {
         Ok(Reader { connection: Connection::open(server.aim.addr).await?, server })
     }
 
     /// Measures `GET` of all paths and shows the answers.
-    async fn time(
+    pub(super) async fn time(
         &mut self,
         paths: impl Iterator<Item = String>,
         mut show: impl FnMut(&Value),
@@ -161,12 +169,12 @@ impl Reader<'_> {
     }
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
 /// The `read`-th of a series of times that spreads evenly over the span, in RFC 3339.
-fn moment((from_ms, to_ms): (i64, i64), read: u64) -> String {
+pub(super) fn moment((from_ms, to_ms): (i64, i64), read: u64) -> String {
     // Multiples of the golden ratio fill an interval evenly, however many there are.
     let share = (read as f64 * 0.618_033_988_75).fract();
     let at_ms = from_ms + ((to_ms - from_ms) as f64 * share) as i64;

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod large;
+mod night;
 mod ratios;
 mod small;
 mod steady;
@@ -40,6 +41,7 @@ impl Bench {
             Scenario::Soak => self.soak().await,
             Scenario::Partitions => self.partitions().await,
             Scenario::Listing => self.listing().await,
+            Scenario::Night => self.night().await,
         }
     }
 
@@ -67,9 +69,7 @@ impl Bench {
         let who = self.options.url.as_deref().unwrap_or("Postrider");
         let name = format!("(c) {who}{}, {}", hooks.name(), named(&load));
         let (sink, mut server) = self.contender(&hooks, Settings::new()).await?;
-        if let Hooks::Spread(many) = hooks {
-            load.types = many;
-        }
+        load.types = hooks.event_types();
         let seconds = self.options.seconds();
         let measured = cell::measure(&name, &server, &sink.board, load, seconds).await?;
         if !server.is_alive() {
@@ -87,6 +87,7 @@ impl Bench {
         for (number, types) in hooks.types().into_iter().enumerate() {
             let change = match hooks {
                 Hooks::Wide(max) => json!({ "max_in_flight": max }),
+                Hooks::Groups(..) => json!({ "retry_schedule": [] }),
                 _ => json!({}),
             };
             server.webhook(sink.addr, number, &types, change).await?;
@@ -99,6 +100,8 @@ impl Bench {
     }
 }
 
+const GROUPS_REFUSED_EVERY: u64 = 1_000;
+
 /// The webhooks of a cell. They have default settings except where stated.
 #[derive(Debug, Clone, Copy)]
 enum Hooks {
@@ -108,6 +111,9 @@ enum Hooks {
     Each(usize),
     /// This many webhooks that want a type of their own, so that an event has one delivery.
     Spread(usize),
+    /// So many groups of so many webhooks. Each group wants a type of its own, and nothing is retried. One delivery in
+    /// `GROUPS_REFUSED_EVERY` is refused.
+    Groups(usize, usize),
     /// One webhook with this `max_in_flight`.
     Wide(u32),
 }
@@ -116,9 +122,22 @@ impl Hooks {
     fn fanout(self) -> usize {
         match self {
             Hooks::None => 0,
-            Hooks::Each(many) => many,
+            Hooks::Each(many) | Hooks::Groups(_, many) => many,
             Hooks::Spread(_) | Hooks::Wide(_) => 1,
         }
+    }
+
+    /// How many event types take turns.
+    fn event_types(self) -> usize {
+        match self {
+            Hooks::Spread(many) | Hooks::Groups(many, _) => many,
+            Hooks::None | Hooks::Each(_) | Hooks::Wide(_) => 1,
+        }
+    }
+
+    /// One delivery in this many is refused. 0: none is.
+    fn refused_every(self) -> u64 {
+        if matches!(self, Hooks::Groups(..)) { GROUPS_REFUSED_EVERY } else { 0 }
     }
 
     fn types(self) -> Vec<Vec<String>> {
@@ -126,6 +145,7 @@ impl Hooks {
             Hooks::None => vec![vec!["other".into()]],
             Hooks::Each(many) => vec![vec![]; many],
             Hooks::Spread(many) => (0..many).map(|number| vec![type_of(number)]).collect(),
+            Hooks::Groups(groups, each) => (0..groups * each).map(|number| vec![type_of(number / each)]).collect(),
             Hooks::Wide(_) => vec![vec![]],
         }
     }
@@ -135,6 +155,7 @@ impl Hooks {
             Hooks::None => String::new(),
             Hooks::Each(many) => format!(" ×{many}"),
             Hooks::Spread(many) => format!(" ×1 of {many} webhooks"),
+            Hooks::Groups(groups, each) => format!(" ×{each} of {} webhooks", groups * each),
             Hooks::Wide(max) => format!(" ×1, max_in_flight {max}"),
         }
     }
