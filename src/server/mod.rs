@@ -93,6 +93,8 @@ pub struct ServerLimits {
     pub reply_stall: Duration,
     /// Time for a refused peer to send the rest, and to read the answer.
     pub linger: Duration,
+    /// Maximum further time for the rest of a head once the server stops.
+    pub head_at_stop: Duration,
 }
 
 impl ServerLimits {
@@ -119,6 +121,7 @@ impl Default for ServerLimits {
             body_read: Duration::from_secs(30),
             reply_stall: Duration::from_secs(30),
             linger: Duration::from_secs(1),
+            head_at_stop: Duration::from_secs(1),
         }
     }
 }

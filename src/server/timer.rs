@@ -109,6 +109,14 @@ impl ConnectionTimer {
         self.deadline_ms.store(until, Ordering::Relaxed);
     }
 
+    /// Leaves little time for the rest of a head, because the server stops. A request that is complete keeps its time.
+    pub fn hurry(&self) {
+        if self.phase() == ConnectionPhase::Head {
+            let until = (self.born.elapsed() + self.limits.head_at_stop).as_millis() as u64;
+            self.deadline_ms.fetch_min(until, Ordering::Relaxed);
+        }
+    }
+
     /// The deadline of the phase. `None` while the service works.
     pub fn deadline(&self) -> Option<Instant> {
         match self.deadline_ms.load(Ordering::Relaxed) {

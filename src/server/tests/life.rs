@@ -215,6 +215,19 @@ async fn a_drain_cuts_what_is_not_done_in_time() {
     assert!(busy.is_closed().await);
 }
 
+#[tokio::test]
+async fn a_drain_does_not_wait_for_the_rest_of_a_head() {
+    let running = run(limits()).await;
+    let mut late = running.connect().await;
+    late.say(b"GET /v1/webhooks HTTP/1.1\r\nHost: ".as_slice()).await;
+    // The server has read the bytes once it has answered another client.
+    let mut other = running.connect().await;
+    other.say(request("GET /v1/webhooks", "", "")).await;
+    other.answer().await.unwrap();
+    // The limit of a head is longer than this deadline.
+    assert_eq!(running.server.drain(Instant::now() + Duration::from_secs(15)).await, 0);
+}
+
 /// Fails as a machine without descriptors does, then accepts.
 struct Exhausted {
     failures: u32,

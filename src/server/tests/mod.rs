@@ -106,7 +106,12 @@ impl Drop for Large {
 
 /// Short deadlines in tests of a deadline, and long ones otherwise.
 fn limits() -> ServerLimits {
-    ServerLimits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..ServerLimits::default() }
+    ServerLimits {
+        head_read: Duration::from_secs(20),
+        linger: Duration::from_millis(200),
+        head_at_stop: Duration::from_millis(200),
+        ..ServerLimits::default()
+    }
 }
 
 struct TestServer {
