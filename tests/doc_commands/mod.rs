@@ -98,6 +98,15 @@ fn the_first_screen_leads_to_an_event_that_is_retried_and_found_again() {
 }
 
 #[test]
+fn a_checkout_needs_two_commands() {
+    let readme = text_of(&root().join("README.md"));
+    for command in ["cargo run --release -- demo", "cargo test"] {
+        assert!(readme.contains(&format!("```sh\n{command}\n```")), "README.md lacks `{command}`");
+    }
+    assert!(root().join("tests/operation/demo.rs").is_file(), "the demo is run by no test");
+}
+
+#[test]
 fn the_pages_work_as_they_are_written() {
     let mut followed = 0;
     let others = ["README.md", "docs/first-steps.md"].map(|name| root().join(name));
