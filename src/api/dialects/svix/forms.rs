@@ -18,7 +18,7 @@ pub fn all() -> Map<String, Value> {
         ("SvixApplicationPatch", open(&[], &application)),
         ("SvixEndpointIn", endpoint(false)),
         ("SvixEndpointPatch", endpoint(true)),
-        ("SvixHeadersIn", open(&["headers"], &[("headers", map_of(text()))])),
+        ("SvixHeadersIn", open(&["headers"], &[("headers", map_of(nullable(text())))])),
         ("SvixHeadersPatch", open(&[], &[("headers", map_of(nullable(text()))), ("deleteHeaders", items(text(), 50))])),
         ("SvixRotateIn", open(&[], &[("key", nullable(text())), ("gracePeriodSeconds", nullable(whole(0, 604_800)))])),
         ("SvixMessageIn", message(&application)),
@@ -66,7 +66,7 @@ fn endpoint(is_patch: bool) -> Value {
     ];
     if !is_patch {
         members.push(("secret", about(nullable(text()), "`whsec_` and base64. Made if absent.")));
-        members.push(("headers", nullable(map_of(text()))));
+        members.push(("headers", nullable(map_of(nullable(text())))));
     }
     members.push(("uid", nullable(uid())));
     members.push(("metadata", nullable(map_of(text()))));
