@@ -13,6 +13,9 @@ const PARTITIONS: u64 = 30;
 /// Floor and goal of a read's p99 in milliseconds.
 const READ_MS: Target = Target::AtMost(15.0, 5.0);
 
+/// The path of the n-th read of a kind.
+type PathOf<'p> = Box<dyn Fn(u64) -> String + 'p>;
+
 impl Bench {
     pub(super) async fn night(&mut self) -> io::Result<()> {
         let stored = self.options.stored.unwrap_or(if self.options.full { STORED_FULL } else { STORED });
@@ -49,7 +52,7 @@ impl Bench {
 
         let at = |read: u64| moment(span, read);
         let one = |of: &[String], read: u64| of[read as usize % of.len()].clone();
-        let reads: Vec<(&str, Box<dyn Fn(u64) -> String + '_>)> = vec![
+        let reads: Vec<(&str, PathOf<'_>)> = vec![
             (
                 "failed deliveries",
                 Box::new(|read| format!("/v1/deliveries?status=failed&limit=50&ended_to={}", at(read))),
