@@ -73,6 +73,11 @@ impl Connection {
         &self.body
     }
 
+    /// A header of the last answer, by its name in lower case.
+    pub fn answered(&self, name: &str) -> Option<&[u8]> {
+        header(&self.read, name)
+    }
+
     async fn read_body(&mut self, from: usize, length: usize) -> io::Result<()> {
         while self.read.len() < from + length {
             self.fill().await?;
@@ -111,6 +116,11 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// A `GET` with a header line of its own.
+pub fn get(path: &str, host: SocketAddr, line: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{line}\r\n\r\n").into_bytes()
 }
 
 /// A request with a body and `token` as its bearer token.

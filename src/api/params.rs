@@ -271,7 +271,7 @@ impl Params {
             from: self.time(&FROM)?,
             to: self.time(&TO)?,
             before: self.cursor(kind)?,
-            limit: self.limit()?,
+            ..ListWindow::newest(self.limit()?)
         })
     }
 

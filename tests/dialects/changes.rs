@@ -242,7 +242,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     for (key, jobs) in [("pr_own", 1), (ADMIN, 3)] {
         let response = request(&mut bench, "everlytic", key, Method::GET, path, "");
         assert_eq!(ok(&response), json!({ "status": true }));
-        let window = ListWindow { from: None, to: None, before: None, limit: 10 };
+        let window = ListWindow::newest(10);
         assert_eq!(bench.store.jobs(bench.tenant(), window).unwrap().rows.len(), jobs, "{key}");
     }
     for job in bench.store.running_jobs().unwrap() {

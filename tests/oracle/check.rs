@@ -186,7 +186,7 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
 }
 
 const fn window(limit: usize) -> ListWindow {
-    ListWindow { from: None, to: None, before: None, limit }
+    ListWindow::newest(limit)
 }
 
 /// Names of the newest events that are looked up.
@@ -258,7 +258,7 @@ fn feed(store: &Store, webhook: WebhookId, after: Option<DeliveryId>, limit: usi
 
 /// Joins the first pages of a list, until there are `enough` rows.
 fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(ListWindow) -> Read<Page<T>>) -> Check<Vec<T>> {
-    let mut window = ListWindow { from: None, to: None, before: None, limit };
+    let mut window = ListWindow::newest(limit);
     let mut rows = Vec::new();
     loop {
         let page = read(list(window))?;

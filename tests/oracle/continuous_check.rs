@@ -69,7 +69,7 @@ impl Bench {
 /// Reads every list and every object once.
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
-    let window = ListWindow { from: None, to: None, before: None, limit: 30 };
+    let window = ListWindow::newest(30);
     let events = store.events(&crate::oracle::stored::events(tenant, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();

@@ -131,7 +131,7 @@ fn newer<T>(
     mut list: impl FnMut(ListWindow) -> postrider::store::Result<Page<T>>,
 ) -> Check<Vec<T>> {
     let from = Some(EventId::from_u128(last).time());
-    let mut window = ListWindow { from, to: None, before: None, limit: 20 };
+    let mut window = ListWindow { from, ..ListWindow::newest(20) };
     let mut rows = Vec::new();
     loop {
         let page = list(window).map_err(|e| e.to_string())?;

@@ -203,7 +203,7 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
         }
     }
     let store = bench.opened.store.clone();
-    let mut window = ListWindow { from: None, to: None, before: None, limit: 4 };
+    let mut window = ListWindow::newest(4);
     let mut seen = Vec::new();
     loop {
         let query = DeliveryQuery {

@@ -45,7 +45,7 @@ fn an_acknowledged_event_is_found_while_its_partition_is_opened_again() {
     let found = answer_while_reopening(&mut bench, &disk, move |store| store.event(tenant, id, START));
     assert!(found.unwrap().is_some(), "the lookup by id");
     let found = answer_while_reopening(&mut bench, &disk, move |store| {
-        let window = ListWindow { from: None, to: None, before: None, limit: 10 };
+        let window = ListWindow::newest(10);
         let query = EventQuery { tenant, event_type: None, event_id: None, subject: None, search: None, window };
         store.events(&query, START).map(|page| page.rows.len())
     });

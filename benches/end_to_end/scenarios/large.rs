@@ -16,14 +16,14 @@ use crate::process::folder_bytes;
 use crate::report::{Target, short};
 use crate::server::{Server, Settings, fill};
 use crate::sink::Sink;
-use crate::wire::{Connection, request};
+use crate::wire::{Connection, get};
 
 pub(super) const STORED: u64 = 100_000;
 pub(super) const STORED_FULL: u64 = 5_000_000;
 const PARTITIONS: u64 = 40;
 const FANOUT: usize = 10;
 /// Smallest partition that the settings allow.
-const PARTITION_BYTES_MIN: u64 = 64 << 10;
+const PARTITION_BYTES_MIN: u64 = 16 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(7_200);
 /// A round of maintenance has passed after this time.
 pub(super) const UPKEEP: Duration = Duration::from_secs(70);
@@ -139,11 +139,32 @@ impl Bench {
 pub(super) struct Reader<'s> {
     connection: Connection,
     server: &'s Server,
+    /// The header line that proves who reads.
+    proof: String,
 }
 
 impl Reader<'_> {
+    /// A reader of the API.
     pub(super) async fn open(server: &Server) -> io::Result<Reader<'_>> {
-        Ok(Reader { connection: Connection::open(server.aim.addr).await?, server })
+        let token = server.aim.token.as_deref().unwrap_or_default();
+        let proof = format!("authorization: Bearer {token}");
+        Ok(Reader { connection: Connection::open(server.aim.addr).await?, server, proof })
+    }
+
+    /// A reader of the pages, logged in by the server's key.
+    pub(super) async fn log_in(server: &Server) -> io::Result<Reader<'_>> {
+        let mut reader = Reader::open(server).await?;
+        let form = format!("key={}", server.aim.token.as_deref().unwrap_or_default());
+        let kind = "application/x-www-form-urlencoded";
+        let head = format!("POST /ui/login HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\n", server.aim.addr);
+        let login = format!("{head}content-length: {}\r\n\r\n{form}", form.len());
+        let answer = reader.connection.exchange(login.as_bytes()).await?;
+        let cookie = reader.connection.answered("set-cookie").and_then(|cookie| std::str::from_utf8(cookie).ok());
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next());
+        let cookie =
+            cookie.ok_or_else(|| io::Error::other(format!("the login was answered with {}", answer.status)))?;
+        reader.proof = format!("cookie: {cookie}");
+        Ok(reader)
     }
 
     /// Measures `GET` of all paths and shows the answers.
@@ -152,10 +173,9 @@ impl Reader<'_> {
         paths: impl Iterator<Item = String>,
         mut show: impl FnMut(&Value),
     ) -> io::Result<Histogram> {
-        let aim = &self.server.aim;
         let mut times = Histogram::default();
         for path in paths {
-            let bytes = request("GET", &path, aim.addr, aim.token.as_deref(), b"");
+            let bytes = get(&path, self.server.aim.addr, &self.proof);
             let began = Instant::now();
             let answer = self.connection.exchange(&bytes).await?;
             times.add(began.elapsed().as_micros() as u64);

@@ -87,7 +87,7 @@ impl Bench {
         for (number, types) in hooks.types().into_iter().enumerate() {
             let change = match hooks {
                 Hooks::Wide(max) => json!({ "max_in_flight": max }),
-                Hooks::Groups(..) => json!({ "retry_schedule": [] }),
+                Hooks::Groups(..) => json!({ "retry_schedule_s": [] }),
                 _ => json!({}),
             };
             server.webhook(sink.addr, number, &types, change).await?;

@@ -13,6 +13,32 @@ const PARTITIONS: u64 = 30;
 /// Floor and goal of a read's p99 in milliseconds.
 const READ_MS: Target = Target::AtMost(15.0, 5.0);
 
+/// Floor and goal of a page's median in milliseconds.
+const PAGE_MEDIAN_MS: Target = Target::AtMost(5.0, 2.0);
+/// The pages that need no id, below `/ui/`.
+const PAGES: [&str; 20] = [
+    "",
+    "webhooks",
+    "webhooks?order=worst",
+    "deliveries",
+    "deliveries?status=failed",
+    "deliveries?status=waiting",
+    "deliveries?outcome=4xx",
+    "deliveries?type=absent",
+    "deliveries?last=1h",
+    "deliveries?search=absent",
+    "events",
+    "events?type=absent",
+    "events?event_id=absent",
+    "events?subject=absent",
+    "live",
+    "apps",
+    "replays",
+    "audit",
+    "keys",
+    "system",
+];
+
 /// The path of the n-th read of a kind.
 type PathOf<'p> = Box<dyn Fn(u64) -> String + 'p>;
 
@@ -28,6 +54,7 @@ impl Bench {
         let span = (began_ms, unix_ms());
         tokio::time::sleep(UPKEEP).await;
         self.night_reads(&server, span).await?;
+        self.night_pages(&server).await?;
         server.forget_settings();
         let start = server.kill_and_start().await?;
         self.report.judge(
@@ -95,6 +122,37 @@ impl Bench {
         for (name, path) in reads {
             let p99 = client.time((0..READS).map(path), |_| {}).await?.ms(0.99);
             self.report.judge(format!("{name}: p99"), p99, " ms", READ_MS);
+        }
+        Ok(())
+    }
+
+    /// The pages of the dashboard, with each filter alone.
+    async fn night_pages(&mut self, server: &Server) -> io::Result<()> {
+        let mut api = Reader::open(server).await?;
+        let (mut webhooks, mut deliveries, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let page = |path: &str| std::iter::once(path.to_owned());
+        api.time(page("/v1/webhooks?limit=250"), |page| webhooks.extend(ids(page, "id"))).await?;
+        api.time(page("/v1/deliveries?limit=250"), |page| {
+            deliveries.extend(ids(page, "id"));
+            events.extend(ids(page, "event_id"));
+        })
+        .await?;
+        let one = |of: &[String], read: u64| of[read as usize % of.len()].clone();
+        let mut pages: Vec<(String, PathOf<'_>)> = PAGES
+            .into_iter()
+            .map(|path| (format!("/ui/{path}"), Box::new(move |_| format!("/ui/{path}")) as PathOf<'_>))
+            .collect();
+        let kinds = [("webhooks", &webhooks), ("deliveries", &deliveries), ("events", &events)];
+        for (kind, of) in kinds {
+            pages.push((format!("/ui/{kind}/{{id}}"), Box::new(move |read| format!("/ui/{kind}/{}", one(of, read)))));
+        }
+        let chosen = |read| format!("/ui/deliveries?webhook={}", one(&webhooks, read));
+        pages.push(("/ui/deliveries?webhook={id}".into(), Box::new(chosen)));
+        let mut browser = Reader::log_in(server).await?;
+        for (name, path) in pages {
+            let times = browser.time((0..READS).map(path), |_| {}).await?;
+            self.report.judge(format!("{name}: median"), times.ms(0.5), " ms", PAGE_MEDIAN_MS);
+            self.report.judge(format!("{name}: p99"), times.ms(0.99), " ms", READ_MS);
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         status_code: params.status_code()?,
         outcome: params.outcome()?,
         search: params.search()?,
-        window: ListWindow { from: params.time(&FROM)?, to: None, before: None, limit: params.limit()? },
+        window: ListWindow { from: params.time(&FROM)?, ..ListWindow::newest(params.limit()?) },
     };
     let after = params.position(&AFTER, CursorKind::AttemptStream)?;
     let after = context.reached.or(after).map(Id::from_u128);

@@ -148,7 +148,12 @@ fn listed(
         outcome: params.outcome()?,
         search: params.search()?,
         ended: params.ended()?,
-        window: ListWindow { from: params.time(&FROM)?, to: params.time(&TO)?, before, limit: params.limit()? },
+        window: ListWindow {
+            from: params.time(&FROM)?,
+            to: params.time(&TO)?,
+            before,
+            ..ListWindow::newest(params.limit()?)
+        },
     };
     if is_by_end {
         let page = context.store.failed_deliveries(&query, params.failed_position()?, context.now)?;

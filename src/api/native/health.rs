@@ -143,7 +143,7 @@ fn last_attempts(
         event_type: None,
         status_code: None,
         search: None,
-        window: ListWindow { from, to: None, before: None, limit: LIMIT_MAX as usize },
+        window: ListWindow { from, ..ListWindow::newest(LIMIT_MAX as usize) },
         outcome: None,
     };
     Ok(context.store.attempts(&query, context.now)?.rows)

@@ -1,7 +1,7 @@
 //! `GET /v1/webhooks`: webhooks by an order of the caller's choice, with the figures of the last 24 hours on request.
 //!
 //! Invariant: the order comes from memory. With figures a page ends early once it has examined `INDEXED_ROWS_MAX` rows,
-//! and has at least one webhook.
+//! and has at least one webhook. The figures of `READ_TOGETHER` webhooks are read at once.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -20,17 +20,21 @@ use crate::api::params::{self, LIMIT, Param, ParamValues, SEARCH, WEBHOOKS_CURSO
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::model::figures::Sums;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{DeliveryOrder, WebhookStatus};
-use crate::model::{Time, Webhook};
+use crate::model::{Time, Webhook, WebhookId};
 use crate::rules::ranking;
-use crate::store::{INDEXED_ROWS_MAX, QUEUES_MAX, Search};
+use crate::store::{HourSpan, INDEXED_ROWS_MAX, QUEUES_MAX, Search};
 
 use super::stats::{self, HourView};
 use super::stats_counts::{CountsView, ResponseTimesView};
 use super::webhook_live::WebhookLive;
 use super::webhook_view::WebhookView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS, state_now};
+
+/// Webhooks whose figures are read at once, so that each partition is opened once for all of them.
+const READ_TOGETHER: usize = 25;
 
 pub const INCLUDE: Param =
     Param::new("include", ParamValues::Pattern(include_pattern), "`figures` adds those of the last 24 hours.");
@@ -144,22 +148,47 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         }
     }
     rows.sort_by(|one, other| one.0.cmp(&other.0));
-    let mut data = Vec::new();
-    let (mut examined, mut next) = (0, None);
-    for (position, webhook) in &rows {
-        if data.len() == limit || examined >= INDEXED_ROWS_MAX {
-            break;
-        }
-        let figures = if with_figures { Some(figures(context, webhook, &mut examined)?) } else { None };
-        if examined > INDEXED_ROWS_MAX && !data.is_empty() {
-            break;
-        }
-        data.push(ListedWebhookView { webhook: WebhookView::new(webhook, WebhookLive::of(context, webhook)), figures });
-        next = Some(position);
-    }
-    let is_more = data.len() < rows.len();
-    let view = WebhookListView { data, next_cursor: next.filter(|_| is_more).map(cursor::write_ranked) };
+    let all = rows.len();
+    rows.truncate(limit);
+    let data = match with_figures {
+        true => with_their_figures(context, &rows)?,
+        false => rows.iter().map(|(_, webhook)| listed(context, webhook, None)).collect(),
+    };
+    let last = data.len().checked_sub(1).map(|last| &rows[last].0);
+    let next_cursor = last.filter(|_| data.len() < all).map(cursor::write_ranked);
+    let view = WebhookListView { data, next_cursor };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
+}
+
+fn listed<'a>(
+    context: &ApiContext<'_>,
+    webhook: &'a Webhook,
+    figures: Option<WebhookFiguresView>,
+) -> ListedWebhookView<'a> {
+    ListedWebhookView { webhook: WebhookView::new(webhook, WebhookLive::of(context, webhook)), figures }
+}
+
+/// The first of the rows with their figures, until `INDEXED_ROWS_MAX` rows are examined.
+fn with_their_figures<'a>(
+    context: &ApiContext<'_>,
+    rows: &'a [(RankedPosition, Arc<Webhook>)],
+) -> Result<Vec<ListedWebhookView<'a>>, ApiError> {
+    let (from, mut examined) = (stats::first_minute(context.now, DAY_MS), 0);
+    let mut data = Vec::new();
+    for together in rows.chunks(READ_TOGETHER) {
+        let ids: Vec<WebhookId> = together.iter().map(|(_, webhook)| webhook.id).collect();
+        let read = context.store.hours_of(&ids, from)?.into_iter().zip(context.store.sums_of(&ids, context.now)?);
+        for ((_, webhook), (hours, sums)) in together.iter().zip(read) {
+            // The sums take the list of partitions, and a row of each that may change.
+            examined += hours.rows + 2 * context.store.partition_count();
+            examined += if webhook.ordered != DeliveryOrder::No && sums.open() > 0 { QUEUES_MAX } else { 1 };
+            if examined > INDEXED_ROWS_MAX && !data.is_empty() {
+                return Ok(data);
+            }
+            data.push(listed(context, webhook, Some(figures(context, webhook, &hours, &sums)?)));
+        }
+    }
+    Ok(data)
 }
 
 fn read_order(request: &RequestContext<'_>) -> Result<ListOrder, ApiError> {
@@ -238,25 +267,26 @@ fn position(context: &ApiContext<'_>, order: ListOrder, webhook: &Webhook) -> Re
     })
 }
 
-/// The figures of a webhook in the last 24 hours. Adds the number of rows that they take to `examined`.
-fn figures(context: &ApiContext<'_>, webhook: &Webhook, examined: &mut usize) -> Result<WebhookFiguresView, ApiError> {
+/// The figures of a webhook in the last 24 hours, from its hours and its lifetime sums.
+fn figures(
+    context: &ApiContext<'_>,
+    webhook: &Webhook,
+    hours: &HourSpan,
+    sums: &Sums,
+) -> Result<WebhookFiguresView, ApiError> {
     let from = stats::first_minute(context.now, DAY_MS);
-    let hours = context.store.webhook_hours(webhook.id, from)?;
-    let counted = stats::counted_since(from, &hours);
-    let sums = context.store.sums(webhook.id, context.now)?;
-    // The sums take the list of partitions, and a row of each that may change.
-    *examined += hours.rows + 2 * context.store.partition_count();
-    *examined += if webhook.ordered != DeliveryOrder::No && sums.open() > 0 { QUEUES_MAX } else { 1 };
+    let counted = stats::counted_since(from, hours);
+    let oldest_waiting = if sums.open() == 0 { None } else { context.store.waiting_since(webhook, context.now)? };
     let minutes: Vec<_> = hours.minutes().collect();
     Ok(WebhookFiguresView {
         from,
         to: context.now,
-        complete_from: stats::complete_from(&hours, from, context.now),
+        complete_from: stats::complete_from(hours, from, context.now),
         success_rate: counted.success_rate(),
         by_outcome: counted.by_outcome(),
         responses: counted.responses(),
         waiting: sums.open(),
-        oldest_waiting: context.store.waiting_since(webhook, context.now)?,
+        oldest_waiting,
         last_attempt_at: sums.last_attempt_at,
         hours: stats::hours(&minutes, context.now),
         counts: counted.counts,

@@ -445,17 +445,25 @@ impl PartitionSet {
     /// The snapshot of the totals also says which partitions they include, because the list in memory changes a moment
     /// before or after them.
     pub(in crate::store) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
+        Ok(self.lifetimes(&[owner])?.pop().unwrap_or_default())
+    }
+
+    /// The same of several owners, in their order. Each partition is read once for all of them.
+    pub(in crate::store) fn lifetimes(&self, owners: &[Id<Webhook>]) -> Result<Vec<Sums>> {
         loop {
-            if let Some(sums) = self.lifetime_at_one_snapshot(owner)? {
+            if let Some(sums) = self.lifetimes_at_one_snapshot(owners)? {
                 return Ok(sums);
             }
         }
     }
 
     /// `None` if a partition that the snapshot lists was dropped meanwhile.
-    fn lifetime_at_one_snapshot(&self, owner: Id<Webhook>) -> Result<Option<Sums>> {
+    fn lifetimes_at_one_snapshot(&self, owners: &[Id<Webhook>]) -> Result<Option<Vec<Sums>>> {
         let state = self.state()?.snapshot()?;
-        let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
+        let mut sums = Vec::with_capacity(owners.len());
+        for owner in owners {
+            sums.push(decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default());
+        }
         let mut apart = Vec::new();
         state.scan(
             Table::Partitions,
@@ -478,8 +486,10 @@ impl PartitionSet {
                 return Ok(None);
             };
             let snapshot = self.snapshot(&partition)?;
-            if let Some(row) = decoded::<SumsRow>(&snapshot, Table::Figures, &tables::figures(owner, 0))? {
-                sums.add(&row.sums);
+            for (owner, sums) in owners.iter().zip(&mut sums) {
+                if let Some(row) = decoded::<SumsRow>(&snapshot, Table::Figures, &tables::figures(*owner, 0))? {
+                    sums.add(&row.sums);
+                }
             }
         }
         Ok(Some(sums))

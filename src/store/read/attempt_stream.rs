@@ -1,7 +1,7 @@
 //! Reads attempts in commit order, of one webhook or of all, by cursor.
 //!
 //! Invariant: a page ends before the first id that may still be committed, so a cursor never passes a later commit's id. A
-//! page examines at most `INDEXED_ROWS_MAX` attempts.
+//! page examines at most as many attempts as its window says.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::partitions::set::Partition;
 use crate::store::read::lists::{Store, wanted_attempt};
 use crate::store::read::lookup::decoded;
 use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::{AttemptQuery, INDEXED_ROWS_MAX};
+use crate::store::read::query::AttemptQuery;
 
 /// Keys that are read at once.
 const SLICE_KEYS: usize = 256;
@@ -65,12 +65,12 @@ impl Store {
         let mut page = AttemptPage { rows: Vec::new(), reached: last, is_end: true };
         let (table, prefix) = table_of(query);
         let mut ids = NewestFirst::below(&self.partition_set, table, &prefix, last.as_u128().saturating_add(1));
-        for _ in 0..INDEXED_ROWS_MAX {
+        for _ in 0..query.window.examined_max {
             if page.rows.len() == query.window.limit {
                 break;
             }
-            let Some((id, snapshot)) = ids.next_id()? else { break };
-            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+            let Some(listed) = ids.next_listed()? else { break };
+            let attempt = listed.row::<Attempt>(Table::Attempts)?;
             page.rows.extend(attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a)));
         }
         page.rows.reverse();
@@ -86,8 +86,9 @@ impl Store {
     ) -> Result<AttemptPage> {
         let mut page = AttemptPage { rows: Vec::new(), reached: after, is_end: false };
         let mut examined = 0;
-        while examined < INDEXED_ROWS_MAX {
-            let ids = self.attempt_ids(query, (page.reached, last), SLICE_KEYS.min(INDEXED_ROWS_MAX - examined))?;
+        let examined_max = query.window.examined_max;
+        while examined < examined_max {
+            let ids = self.attempt_ids(query, (page.reached, last), SLICE_KEYS.min(examined_max - examined))?;
             if ids.is_empty() {
                 page.is_end = true;
                 page.reached = page.reached.max(last);

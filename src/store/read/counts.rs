@@ -1,7 +1,7 @@
 //! Reads counts from the figures that every commit maintains.
 //!
 //! Invariant: expired rows are not counted, with one exception. Rows are scanned only in the partition that straddles the
-//! retention cut-off, at most `EXAMINED_ROWS_MAX` of them. If a webhook has more rows there, its count includes expired
+//! retention cut-off, at most `COUNTED_ROWS_MAX` of them. If a webhook has more rows there, its count includes expired
 //! rows until that partition is dropped.
 
 use std::collections::{BTreeMap, HashSet};
@@ -21,7 +21,7 @@ use crate::store::command::TenantScope;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, sums_in, sums_of};
-use crate::store::read::query::EXAMINED_ROWS_MAX;
+use crate::store::read::query::COUNTED_ROWS_MAX;
 
 /// The attempts that started within one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +107,7 @@ impl Store {
     ) -> Result<BTreeMap<u32, HourCount>> {
         let expiring = self.expiring(now);
         let mut hours = BTreeMap::new();
-        let mut budget = EXAMINED_ROWS_MAX as u64;
+        let mut budget = COUNTED_ROWS_MAX as u64;
         for partition in self.partition_set.partitions().iter().filter(|p| !expiring.expired.contains(&p.first)) {
             // Attempts at an event start after its partition began.
             if Id::<Partition>::from_u128(partition.first).time().hour() > to {
@@ -214,7 +214,7 @@ impl ExpiringKeys {
 }
 
 fn is_few(rows: u64) -> bool {
-    rows <= EXAMINED_ROWS_MAX as u64
+    rows <= COUNTED_ROWS_MAX as u64
 }
 
 /// Shows the second id of every key of a webhook in an index.

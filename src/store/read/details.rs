@@ -2,7 +2,7 @@
 //!
 //! All these rows lie in the partition of the event, so one snapshot shows them consistently.
 //!
-//! Invariant: hides the same rows as `lists`, and examines no more than `EXAMINED_ROWS_MAX` rows for a search.
+//! Invariant: hides the same rows as `lists`, and examines no more than `COUNTED_ROWS_MAX` rows for a search.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ use crate::store::command::TenantScope;
 use crate::store::read::lists::{Store, wanted_attempt};
 use crate::store::read::lookup::{data_in, decoded};
 use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
+use crate::store::read::query::{AttemptQuery, COUNTED_ROWS_MAX, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
 
 /// An attempt with its delivery, event and payload.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct AttemptFilter {
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlice {
     pub rows: Vec<DeliveryDetails>,
-    /// With a search: how many of the newest `EXAMINED_ROWS_MAX` match.
+    /// With a search: how many of the newest `COUNTED_ROWS_MAX` match.
     pub total: u64,
 }
 
@@ -78,8 +78,9 @@ impl Store {
             Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Attempts, [].as_slice()),
         };
-        self.page(table, prefix, query.window, now, |snapshot, id| {
-            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+        self.page(table, prefix, query.window, now, |listed| {
+            let snapshot = listed.snapshot;
+            let attempt = listed.row::<Attempt>(Table::Attempts)?;
             let wanted = |attempt: &Attempt| {
                 let within = |(from, to)| (from..to).contains(&attempt.made.started_at);
                 self.is_retained(attempt.event_id, now)
@@ -132,7 +133,7 @@ impl Store {
         let mut ids = NewestFirst::below(&self.partition_set, table, &prefix, u128::MAX);
         let oldest = self.oldest(now);
         let mut slice = DeliverySlice::default();
-        for _ in 0..EXAMINED_ROWS_MAX {
+        for _ in 0..COUNTED_ROWS_MAX {
             let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= oldest) else { break };
             let Some(delivery) = self.delivery_in(snapshot, id, now)?.filter(|d| self.wanted_delivery(query, d)) else {
                 continue;

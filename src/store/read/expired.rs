@@ -1,7 +1,7 @@
 //! Open deliveries whose retention has ended, and that no partition's figures have settled yet.
 //!
 //! Invariant: the figures of waiting deliveries leave out the deliveries that lists hide, with one exception. In the
-//! partition that straddles the retention cut-off at most `EXAMINED_ROWS_MAX` open deliveries are examined at once.
+//! partition that straddles the retention cut-off at most `COUNTED_ROWS_MAX` open deliveries are examined at once.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -18,7 +18,7 @@ use crate::store::partitions::set::Partition;
 use crate::store::read::counts::ExpiringPartitions;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{DueKey, decoded, entries_of, first_due, sums_in};
-use crate::store::read::query::EXAMINED_ROWS_MAX;
+use crate::store::read::query::COUNTED_ROWS_MAX;
 
 /// Due entries that are read at once.
 const ENTRIES: usize = 64;
@@ -48,7 +48,7 @@ impl Store {
         if expiring.is_expired(partition) {
             return Ok(open);
         }
-        if !expiring.straddles(partition) || open == 0 || open > EXAMINED_ROWS_MAX as u64 {
+        if !expiring.straddles(partition) || open == 0 || open > COUNTED_ROWS_MAX as u64 {
             return Ok(0);
         }
         let mut ids = HashSet::new();
@@ -86,7 +86,7 @@ impl Store {
             return first_due(snapshot, webhook);
         }
         let (mut after, mut examined) = (None, 0);
-        while examined < EXAMINED_ROWS_MAX {
+        while examined < COUNTED_ROWS_MAX {
             let entries = entries_of(snapshot, webhook, after, ENTRIES)?;
             for entry in &entries {
                 if self.is_kept_open(snapshot, entry.1, now)? {

@@ -20,7 +20,7 @@ use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::read::lists::{Store, before};
 use crate::store::read::lookup::decoded;
 use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::{DeliveryQuery, EXAMINED_ROWS_MAX, INDEXED_ROWS_MAX};
+use crate::store::read::query::DeliveryQuery;
 
 /// Number of index entries that one slice reads from a partition.
 const SLICE_ENTRIES: usize = 32;
@@ -88,7 +88,7 @@ impl Store {
         let top = query.ended.to.map_or(below, |to| below.min((to, DeliveryId::MIN)));
         let mut entries = LatestEndFirst::below(&self.partition_set, owner, query.ended.from, top);
         let mut last = None;
-        for _ in 0..INDEXED_ROWS_MAX {
+        for _ in 0..query.window.examined_max {
             let Some((entry, snapshot)) = entries.next()? else { return Ok(()) };
             if let Some((at, id)) = last.filter(|_| page.rows.len() == query.window.limit) {
                 page.next = Some(FailedPosition::Indexed(at, id));
@@ -120,13 +120,14 @@ impl Store {
         let top = below.min(before(query.window));
         let mut ids =
             NewestFirst::below(&self.partition_set, table, prefix, top).only(|first| start.lacks_entries(first));
-        for _ in 0..EXAMINED_ROWS_MAX {
-            let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= from) else { return Ok(()) };
+        for _ in 0..query.window.examined_max {
+            let Some(listed) = ids.next_listed()?.filter(|listed| listed.id >= from) else { return Ok(()) };
+            let (id, snapshot) = (listed.id, listed.snapshot);
             if page.rows.len() == query.window.limit {
                 page.next = Some(FailedPosition::Walked(id + 1));
                 return Ok(());
             }
-            let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())? else { continue };
+            let Some(delivery) = listed.row::<Delivery>(Table::Deliveries)? else { continue };
             if self.is_listed_failure(query, &delivery, now) && !is_indexed(snapshot, &delivery)? {
                 page.rows.push(delivery);
             }

@@ -24,7 +24,7 @@ use crate::store::partitions::tenant_figures::{self, FiguresStart, tenants_in};
 use crate::store::read::counts::ExpiringPartitions;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{first_due, heads_in, sums_in};
-use crate::store::read::query::EXAMINED_ROWS_MAX;
+use crate::store::read::query::COUNTED_ROWS_MAX;
 use crate::store::recent::{RECENT_HOURS, RecentAttempts, RecentHour};
 
 /// Minutes of an hour.
@@ -62,6 +62,14 @@ pub struct HourSpan {
     pub complete_from: Option<Time>,
 }
 
+/// The hours of an owner, added up over the partitions.
+#[derive(Debug, Clone, Default)]
+struct MergedHours {
+    hours: BTreeMap<u32, HourFigures>,
+    /// Number of rows that were read.
+    rows: usize,
+}
+
 /// Open deliveries within a tenant scope that lists do not show as open.
 #[derive(Debug, Default)]
 struct HiddenOpen {
@@ -73,15 +81,28 @@ struct HiddenOpen {
 
 impl Store {
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
-        Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
+        Ok(self.figures_of(&[webhook], now)?.pop().unwrap_or_default())
+    }
+
+    /// The figures of several webhooks, in their order. Each partition is read once for all of them.
+    pub fn figures_of(&self, webhooks: &[WebhookId], now: Time) -> Result<Vec<WebhookFigures>> {
+        let (sums, days) = (self.sums_of(webhooks, now)?, self.last_days(webhooks, now)?);
+        Ok(sums.into_iter().zip(days).map(|(sums, minutes)| WebhookFigures { sums, minutes }).collect())
+    }
+
+    /// The lifetime sums of several webhooks, in their order.
+    pub fn sums_of(&self, webhooks: &[WebhookId], now: Time) -> Result<Vec<Sums>> {
+        let mut all = self.partition_set.lifetimes(webhooks)?;
+        for (webhook, sums) in webhooks.iter().zip(&mut all).filter(|(_, sums)| sums.open() > 0) {
+            // As they will be settled when their partition is dropped.
+            sums.failed += self.expired_open(*webhook, now)?.min(sums.open());
+        }
+        Ok(all)
     }
 
     /// The lifetime sums of a webhook.
     pub fn sums(&self, webhook: WebhookId, now: Time) -> Result<Sums> {
-        let mut sums = self.partition_set.lifetime(webhook)?;
-        // As they will be settled when their partition is dropped.
-        sums.failed += self.expired_open(webhook, now)?.min(sums.open());
-        Ok(sums)
+        Ok(self.sums_of(&[webhook], now)?.pop().unwrap_or_default())
     }
 
     /// The figures of everything within `tenant`, removed webhooks included.
@@ -117,21 +138,31 @@ impl Store {
 
     /// The minutes of the last 24 hours: (now - 24 h, now], to the minute.
     fn last_day(&self, owner: Owner, now: Time) -> Result<Vec<(u32, Minute)>> {
+        Ok(self.last_days(&[owner], now)?.pop().unwrap_or_default())
+    }
+
+    fn last_days(&self, owners: &[Owner], now: Time) -> Result<Vec<Vec<(u32, Minute)>>> {
         let day_ago = now.minus_ms(DAY_MS);
         let span = day_ago.minute() + 1..=now.minute();
-        let (hours, _) = self.merged_hours(owner, hour_of(day_ago))?;
-        Ok(minutes_of(&hours).filter(|(minute, _)| span.contains(minute)).collect())
+        let merged = self.merged_hours(owners, hour_of(day_ago))?;
+        let of_day = |own: &MergedHours| minutes_of(&own.hours).filter(|(minute, _)| span.contains(minute)).collect();
+        Ok(merged.iter().map(of_day).collect())
     }
 
     /// The figures of a webhook by the hour, from the hour of `from` on.
     pub fn webhook_hours(&self, webhook: WebhookId, from: Time) -> Result<HourSpan> {
-        self.hour_span(webhook, from, tenant_figures::stored(&self.partition_set)?)
+        Ok(self.hours_of(&[webhook], from)?.pop().unwrap_or_default())
+    }
+
+    /// The same of several webhooks, in their order. Each partition is read once for all of them.
+    pub fn hours_of(&self, webhooks: &[WebhookId], from: Time) -> Result<Vec<HourSpan>> {
+        self.hour_spans(webhooks, from, tenant_figures::stored(&self.partition_set)?)
     }
 
     /// The figures of everything within `tenant` by the hour, from the hour of `from` on.
     pub fn tenant_hours(&self, tenant: TenantScope, from: Time, now: Time) -> Result<HourSpan> {
         let start = tenant_figures::stored(&self.partition_set)?;
-        let mut span = self.hour_span(owner_within(tenant), from, start)?;
+        let mut span = self.hour_spans(&[owner_within(tenant)], from, start)?.pop().unwrap_or_default();
         for (at, count) in
             self.hidden_open(tenant, now)?.cancelled.into_iter().filter(|(at, _)| at.hour() >= from.hour())
         {
@@ -141,27 +172,28 @@ impl Store {
         Ok(span)
     }
 
-    fn hour_span(&self, owner: Owner, from: Time, start: Option<FiguresStart>) -> Result<HourSpan> {
+    fn hour_spans(&self, owners: &[Owner], from: Time, start: Option<FiguresStart>) -> Result<Vec<HourSpan>> {
         let complete_from = start.map_or(Some(Time::MAX), |start| Some(start.at).filter(|at| *at > Time::ZERO));
-        let (hours, rows) = self.merged_hours(owner, hour_of(from))?;
-        Ok(HourSpan { hours, rows, complete_from })
+        let merged = self.merged_hours(owners, hour_of(from))?.into_iter();
+        Ok(merged.map(|MergedHours { hours, rows }| HourSpan { hours, rows, complete_from }).collect())
     }
 
-    /// The hours of an owner from `first` on, added up over the partitions, and the number of rows that were read.
-    fn merged_hours(&self, owner: Owner, first: u32) -> Result<(BTreeMap<u32, HourFigures>, usize)> {
-        let mut rows = 0;
-        let mut hours: BTreeMap<u32, HourFigures> = BTreeMap::new();
+    /// The hours of owners from `first` on, added up over the partitions.
+    fn merged_hours(&self, owners: &[Owner], first: u32) -> Result<Vec<MergedHours>> {
+        let mut merged = vec![MergedHours::default(); owners.len()];
         for partition in self.partition_set.partitions() {
             if !may_count_in(&partition, first) {
                 continue;
             }
             let snapshot = self.partition_set.snapshot(&partition)?;
-            each_hour(&snapshot, owner, first, |hour, figures| {
-                rows += 1;
-                hours.entry(hour).or_default().add(&figures);
-            })?;
+            for (owner, own) in owners.iter().zip(&mut merged) {
+                each_hour(&snapshot, *owner, first, |hour, figures| {
+                    own.rows += 1;
+                    own.hours.entry(hour).or_default().add(&figures);
+                })?;
+            }
         }
-        Ok((hours, rows))
+        Ok(merged)
     }
 
     /// Attempts of a webhook in the last 24 clock hours, from memory.
@@ -228,7 +260,7 @@ impl Store {
         let expiring = self.expiring(now);
         let (registry, removed) = (self.registry(), self.partition_set.removed());
         let mut hidden = HiddenOpen::default();
-        let mut budget = EXAMINED_ROWS_MAX as u64;
+        let mut budget = COUNTED_ROWS_MAX as u64;
         for partition in self.partition_set.open_partitions() {
             let snapshot = self.partition_set.snapshot(&partition)?;
             if expiring.is_expired(&partition) {
@@ -265,7 +297,7 @@ impl Store {
         let partitions = self.partition_set.open_partitions();
         let slices = webhooks.chunks(MEASURED_WEBHOOKS);
         // Open deliveries that one measurement examines in the partition that straddles the retention cut-off.
-        let mut budget = EXAMINED_ROWS_MAX as u64;
+        let mut budget = COUNTED_ROWS_MAX as u64;
         for (partition, slice) in
             partitions.iter().flat_map(|partition| slices.clone().map(move |slice| (partition, slice)))
         {
@@ -288,6 +320,9 @@ impl Store {
         backlog: &mut Backlog,
     ) -> Result<()> {
         let open = sums_in(snapshot, webhook)?.map_or(0, |row| row.sums.open());
+        if open == 0 {
+            return Ok(());
+        }
         let straddles = expiring.straddles(partition);
         let is_examined = !straddles || open <= *budget;
         if straddles && is_examined {

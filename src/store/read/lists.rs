@@ -17,15 +17,14 @@ use crate::mutants::mutant;
 use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
-use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
+use crate::store::read::newest_first::{ListedId, NewestFirst};
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
 
 /// Read handle of the store, cheap to clone. Calls hide rows whose retention has ended at their `now`.
@@ -125,8 +124,8 @@ impl Store {
     }
 
     pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
-        self.page(Table::Events, &[], query.window, now, |snapshot, id| {
-            let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
+        self.page(Table::Events, &[], query.window, now, |listed| {
+            let event = listed.row::<Event>(Table::Events)?;
             Ok(event.filter(|event| wanted_event(query, event)))
         })
     }
@@ -146,8 +145,8 @@ impl Store {
             Some(webhook) => (Table::DeliveriesByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Deliveries, [].as_slice()),
         };
-        self.page(table, prefix, query.window, now, |snapshot, id| {
-            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+        self.page(table, prefix, query.window, now, |listed| {
+            let delivery = listed.row::<Delivery>(Table::Deliveries)?;
             let delivery = delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d));
             Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
         })
@@ -185,14 +184,14 @@ impl Store {
             Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Attempts, [].as_slice()),
         };
-        self.page(table, prefix, query.window, now, |snapshot, id| {
-            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+        self.page(table, prefix, query.window, now, |listed| {
+            let attempt = listed.row::<Attempt>(Table::Attempts)?;
             let Some(attempt) = attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))
             else {
                 return Ok(None);
             };
             let Some(status) = &query.status else { return Ok(Some(attempt)) };
-            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
+            let delivery = decoded::<Delivery>(listed.snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
             Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| status.has(&d.status)).then_some(attempt))
         })
     }
@@ -289,18 +288,18 @@ impl Store {
         prefix: &[u8],
         window: ListWindow,
         now: Time,
-        mut read: impl FnMut(&Snapshot, u128) -> Result<Option<T>>,
+        mut read: impl FnMut(&ListedId<'_>) -> Result<Option<T>>,
     ) -> Result<Page<T>> {
         let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
         let from = Id::<T>::floor(window.from.map_or(oldest, |from| from.max(oldest))).as_u128();
         let mut ids = NewestFirst::below(&self.partition_set, table, prefix, before(window));
         let mut rows = Vec::new();
-        for _ in 0..EXAMINED_ROWS_MAX {
-            let Some((id, snapshot)) = ids.next_id()? else { return Ok(Page { rows, next: None }) };
-            if id < from {
+        for _ in 0..window.examined_max {
+            let Some(listed) = ids.next_listed()?.filter(|listed| listed.id >= from) else {
                 return Ok(Page { rows, next: None });
-            }
-            rows.extend(read(snapshot, id)?);
+            };
+            let id = listed.id;
+            rows.extend(read(&listed)?);
             if rows.len() == window.limit {
                 let more = ids.next_id()?.is_some_and(|(next, _)| next >= from);
                 return Ok(Page { rows, next: more.then_some(id) });
@@ -325,7 +324,7 @@ impl Store {
             (std::ops::Bound::Included(from.as_bytes()), std::ops::Bound::Excluded(&to)),
             Direction::Down,
             |key, value| {
-                if rows.len() == window.limit || examined == EXAMINED_ROWS_MAX {
+                if rows.len() == window.limit || examined == window.examined_max {
                     more = true;
                     return Ok(ScanStep::Stop);
                 }

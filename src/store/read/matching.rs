@@ -1,6 +1,6 @@
 //! Counts the deliveries that a replay job would make, or make due.
 //!
-//! Invariant: a count examines at most `EXAMINED_ROWS_MAX` rows, and says whether there may be more.
+//! Invariant: a count examines at most `COUNTED_ROWS_MAX` rows, and says whether there may be more.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -19,7 +19,7 @@ use crate::store::read::failed::LatestEndFirst;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{data_in, decoded, deliveries_in};
 use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::{EXAMINED_ROWS_MAX, INDEXED_ROWS_MAX};
+use crate::store::read::query::{COUNTED_ROWS_MAX, INDEXED_ROWS_MAX};
 use crate::store::read::replay_scope::{self, waiting_webhooks};
 
 /// Rows of one page of waiting deliveries that a count reads.
@@ -29,7 +29,7 @@ const PAGE_ROWS: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MatchCount {
     pub matched: u64,
-    /// Whether the count ended after `EXAMINED_ROWS_MAX` rows, so that more may match.
+    /// Whether the count ended after `COUNTED_ROWS_MAX` rows, so that more may match.
     pub at_least: bool,
 }
 
@@ -47,7 +47,7 @@ impl Store {
         }
         let registry = self.registry();
         let mut count = MatchCount::default();
-        let mut left = EXAMINED_ROWS_MAX;
+        let mut left = COUNTED_ROWS_MAX;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
         let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
         while let Some((id, snapshot)) = events.next_id()? {
@@ -92,7 +92,7 @@ impl Store {
         let registry = self.registry();
         let mut replayed = HashSet::new();
         let mut count = MatchCount::default();
-        let mut left = EXAMINED_ROWS_MAX;
+        let mut left = COUNTED_ROWS_MAX;
         let mut deliveries =
             NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
         while let Some((id, snapshot)) = deliveries.next_id()? {
@@ -143,7 +143,7 @@ impl Store {
         let registry = self.registry();
         let mut entries = LatestEndFirst::below(&self.partition_set, owner, from, below);
         let mut count = MatchCount::default();
-        let mut left = EXAMINED_ROWS_MAX;
+        let mut left = COUNTED_ROWS_MAX;
         while let Some(((_, id), snapshot)) = entries.next()? {
             if left == 0 {
                 count.at_least = true;
@@ -176,7 +176,7 @@ impl Store {
             return Ok(MatchCount { matched: self.backlog(&webhooks, now)?.waiting, at_least: false });
         }
         let mut count = MatchCount::default();
-        let mut left = EXAMINED_ROWS_MAX;
+        let mut left = COUNTED_ROWS_MAX;
         for webhook in webhooks {
             let mut after = None;
             loop {
@@ -225,7 +225,7 @@ fn is_replayed_again(snapshot: &Snapshot, delivery: &Delivery) -> Result<bool> {
         Direction::Down,
         |key, _| {
             later.extend(tables::last_id::<Delivery>(key));
-            Ok(if later.len() < EXAMINED_ROWS_MAX { ScanStep::Go } else { ScanStep::Stop })
+            Ok(if later.len() < COUNTED_ROWS_MAX { ScanStep::Go } else { ScanStep::Stop })
         },
     )?;
     for id in later {

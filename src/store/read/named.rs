@@ -16,7 +16,7 @@ use crate::store::event_names::{EventName, last_run};
 use crate::store::partitions::index_start;
 use crate::store::read::lists::{Store, before, wanted_event};
 use crate::store::read::lookup::decoded;
-use crate::store::read::query::{EXAMINED_ROWS_MAX, EventQuery, INDEXED_ROWS_MAX, ListWindow};
+use crate::store::read::query::{EventQuery, INDEXED_ROWS_MAX, ListWindow};
 
 /// One page of events with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Store {
         let from = EventId::floor(query.window.from.map_or(oldest, |from| from.max(oldest)));
         let mut below = EventId::from_u128(before(query.window));
         let mut page = NamedPage { rows: Vec::new(), next: None, indexed_from: None };
-        let mut budget = Budget { indexed: INDEXED_ROWS_MAX, walked: EXAMINED_ROWS_MAX };
+        let mut budget = Budget { indexed: INDEXED_ROWS_MAX, walked: query.window.examined_max };
         let mut partitions = self.partition_set.partitions();
         // Everything in a partition that is listed later was received later.
         let complete = partitions.iter().find(|partition| !start.lacks_entries(partition.first));
@@ -85,7 +85,7 @@ impl Store {
             event_id: Some(event_id.to_owned()),
             subject: None,
             search: None,
-            window: ListWindow { from: None, to: None, before: None, limit: 1 },
+            window: ListWindow::newest(1),
         };
         loop {
             let page = self.named_events(&query, EventName::EventId(event_id), now)?;

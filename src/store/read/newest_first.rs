@@ -5,14 +5,18 @@
 //! the reopening of the file and the reuse of freed pages.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
+use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::partitions::set::{Partition, PartitionSet};
+use crate::store::read::lookup::decoded;
 
 /// Number of keys that one slice reads from a partition.
 const SLICE_KEYS: usize = 64;
@@ -25,11 +29,34 @@ pub struct NewestFirst<'a> {
     sources: Vec<PartitionCursor>,
 }
 
+/// An id of the list, and the partition that has it.
+pub struct ListedId<'a> {
+    pub id: u128,
+    pub snapshot: &'a Snapshot,
+    /// The table that was read, if the list is one of rows, and the row.
+    read: Option<(Table, &'a [u8])>,
+}
+
+impl ListedId<'_> {
+    /// The row of the id in `table`. `None` if there is none. It is looked up, unless the list has read it.
+    pub fn row<T: DeserializeOwned>(&self, table: Table) -> Result<Option<T>> {
+        let key = self.id.to_be_bytes();
+        match self.read {
+            Some((read, bytes)) if read == table => {
+                codec::decode(bytes).map(Some).ok_or_else(|| self.snapshot.damaged(table, &key))
+            }
+            _ => decoded(self.snapshot, table, &key),
+        }
+    }
+}
+
 struct PartitionCursor {
     partition: Arc<Partition>,
     snapshot: Option<Snapshot>,
-    /// Ids read ahead, in descending order.
-    ready: VecDeque<u128>,
+    /// Ids read ahead, in descending order, each with the place of its row in `bytes`.
+    ready: VecDeque<(u128, Range<usize>)>,
+    /// The rows that were read ahead, one after another. Empty for an index.
+    bytes: Vec<u8>,
     /// Ids at and above this one have been read or cannot exist.
     below: u128,
     done: bool,
@@ -52,6 +79,7 @@ impl<'a> NewestFirst<'a> {
                     partition: partition.clone(),
                     snapshot: None,
                     ready: VecDeque::new(),
+                    bytes: Vec::new(),
                     below: top.min(before),
                     done: false,
                 }
@@ -68,10 +96,15 @@ impl<'a> NewestFirst<'a> {
 
     /// The next id and the snapshot of the partition that has it.
     pub fn next_id(&mut self) -> Result<Option<(u128, &Snapshot)>> {
+        Ok(self.next_listed()?.map(|listed| (listed.id, listed.snapshot)))
+    }
+
+    /// The next id, with its row if the list is one of rows.
+    pub fn next_listed(&mut self) -> Result<Option<ListedId<'_>>> {
         loop {
             let newest = self.sources.iter().enumerate().filter(|(_, s)| !(s.done && s.ready.is_empty()));
             let Some((at, _)) =
-                newest.max_by_key(|(_, s)| (s.ready.front().copied().unwrap_or(s.below), !s.ready.is_empty()))
+                newest.max_by_key(|(_, s)| (s.ready.front().map_or(s.below, |(id, _)| *id), !s.ready.is_empty()))
             else {
                 return Ok(None);
             };
@@ -79,9 +112,13 @@ impl<'a> NewestFirst<'a> {
                 self.read_ahead(at)?;
                 continue;
             }
+            let table = self.table;
             let source = &mut self.sources[at];
-            let id = source.ready.pop_front();
-            return Ok(id.zip(source.snapshot.as_ref()));
+            let ready = source.ready.pop_front().zip(source.snapshot.as_ref());
+            return Ok(ready.map(|((id, place), snapshot)| {
+                let read = is_of_rows(table).then(|| (table, &source.bytes[place]));
+                ListedId { id, snapshot, read }
+            }));
         }
     }
 
@@ -92,16 +129,26 @@ impl<'a> NewestFirst<'a> {
         let snapshot = source.snapshot.insert(self.partition_set.snapshot(&source.partition)?);
         let from = [self.prefix.as_slice(), &[0; 16]].concat();
         let to = [self.prefix.as_slice(), &source.below.to_be_bytes()].concat();
-        let ready = &mut source.ready;
-        snapshot.scan(self.table, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Down, |key, _| {
-            ready.extend(key.last_chunk::<16>().map(|id| u128::from_be_bytes(*id)));
+        let (ready, bytes, is_of_rows) = (&mut source.ready, &mut source.bytes, is_of_rows(self.table));
+        bytes.clear();
+        snapshot.scan(self.table, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Down, |key, value| {
+            let begin = bytes.len();
+            if is_of_rows {
+                bytes.extend_from_slice(value);
+            }
+            ready.extend(key.last_chunk::<16>().map(|id| (u128::from_be_bytes(*id), begin..bytes.len())));
             Ok(if ready.len() < SLICE_KEYS { ScanStep::Go } else { ScanStep::Stop })
         })?;
         source.done = source.ready.len() < SLICE_KEYS;
-        source.below = source.ready.back().copied().unwrap_or(0);
+        source.below = source.ready.back().map_or(0, |(id, _)| *id);
         if source.ready.is_empty() {
             source.snapshot = None;
         }
         Ok(())
     }
+}
+
+/// Whether the table has rows by their id. Others are indexes, whose keys end with one.
+const fn is_of_rows(table: Table) -> bool {
+    matches!(table, Table::Events | Table::Deliveries | Table::Attempts)
 }

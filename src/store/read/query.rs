@@ -1,6 +1,7 @@
 //! Defines the queries and pages of lists.
 //!
-//! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows.
+//! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows, or
+//! after fewer that its window names.
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::{AttemptOutcome, DeliveryStatus, StatusCodes, Time};
@@ -8,7 +9,9 @@ use crate::model::{AttemptOutcome, DeliveryStatus, StatusCodes, Time};
 use crate::store::command::TenantScope;
 
 /// Maximum number of rows that one page examines, whether they match or not.
-pub const EXAMINED_ROWS_MAX: usize = 20_000;
+pub const EXAMINED_ROWS_MAX: usize = 5_000;
+/// Maximum number of rows that one count examines.
+pub const COUNTED_ROWS_MAX: usize = 20_000;
 /// Maximum number of index entries that one page examines, whether they match or not.
 pub const INDEXED_ROWS_MAX: usize = 5_000;
 
@@ -20,6 +23,15 @@ pub struct ListWindow {
     /// Only rows with a smaller id: the last row examined by the page before.
     pub before: Option<u128>,
     pub limit: usize,
+    /// Maximum number of rows to examine.
+    pub examined_max: usize,
+}
+
+impl ListWindow {
+    /// The newest rows.
+    pub const fn newest(limit: usize) -> ListWindow {
+        ListWindow { from: None, to: None, before: None, limit, examined_max: EXAMINED_ROWS_MAX }
+    }
 }
 
 /// A span of time: `from` is inclusive, `to` is exclusive.

@@ -34,7 +34,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         target: ask.get("target").map(str::to_owned),
     };
     let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Audit, text));
-    let window = ListWindow { from: span.from, to: span.to, before, limit: ROWS_MAX };
+    let window = ListWindow { from: span.from, to: span.to, before, ..ListWindow::newest(ROWS_MAX) };
     let page = context.store.audit(request.tenant(), &filter, window)?;
     let name = |row: &AuditRow| match row.key_id {
         Some(id) => context.registry.key(id).map_or_else(|| id.to_string(), |key| key.name.clone()),

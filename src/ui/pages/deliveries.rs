@@ -90,7 +90,7 @@ fn query(ask: &Ask, span: &Span, tenant: TenantScope) -> DeliveryQuery {
             from: span.from.filter(|_| !is_failed),
             to: span.to.filter(|_| !is_failed),
             before,
-            limit: ROWS_MAX,
+            ..super::newest(ROWS_MAX)
         },
     }
 }

@@ -46,7 +46,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Events
         event_id: event_id.clone(),
         subject: subject.clone(),
         search: ask.get("search").map(Search::new),
-        window: ListWindow { from: span.from, to: span.to, before, limit: ROWS_MAX },
+        window: ListWindow { from: span.from, to: span.to, before, ..super::newest(ROWS_MAX) },
     };
     let name = event_id.as_deref().map(EventName::EventId).or(subject.as_deref().map(EventName::Subject));
     let (page, indexed_from) = match name {

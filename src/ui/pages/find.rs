@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{Event, Scope, Webhook};
-use crate::store::{EventName, EventQuery, ListWindow, Search};
+use crate::store::{EventName, EventQuery, Search};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::respond::see_other;
@@ -89,7 +89,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, wanted: String) 
     if !request.may(Scope::EventsRead) {
         return Ok(view);
     }
-    let window = ListWindow { from: None, to: None, before: None, limit: ROWS_MAX };
+    let window = super::newest(ROWS_MAX);
     let any = EventQuery { tenant, event_type: None, event_id: None, subject: None, search: None, window };
     let named = EventQuery { event_id: Some(view.wanted.clone()), ..any.clone() };
     view.events = context.store.named_events(&named, EventName::EventId(&view.wanted), context.now)?.rows;

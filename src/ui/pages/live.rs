@@ -11,7 +11,7 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
 use crate::model::{Attempt, AttemptId};
-use crate::store::{AttemptPage, AttemptQuery, ListWindow, Search, TenantScope};
+use crate::store::{AttemptPage, AttemptQuery, Search, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
@@ -48,7 +48,7 @@ fn query_of(ask: &Ask, tenant: TenantScope) -> AttemptQuery {
         status_code: None,
         outcome: None,
         search: ask.get("search").map(Search::new),
-        window: ListWindow { from: None, to: None, before: None, limit: ROWS_MAX },
+        window: super::newest(ROWS_MAX),
     }
 }
 

@@ -21,5 +21,15 @@ pub mod webhook_form;
 pub mod webhook_rows;
 pub mod webhooks;
 
+use crate::store::ListWindow;
+
+/// Rows that a filtered page examines. A page is answered within milliseconds, and offers to look further.
+const EXAMINED_MAX: usize = 2_000;
+
+/// The newest rows, as far as a page looks.
+pub const fn newest(limit: usize) -> ListWindow {
+    ListWindow { examined_max: EXAMINED_MAX, ..ListWindow::newest(limit) }
+}
+
 #[cfg(test)]
 pub mod tests;

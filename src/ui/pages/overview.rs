@@ -5,9 +5,9 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::model::{Scope, Time, WebhookId};
+use crate::model::{Scope, Time};
 use crate::rules::histogram;
-use crate::store::WebhookFigures;
+use crate::store::{Backlog, WebhookFigures};
 use crate::ui::ask::Ask;
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::{Frame, Section};
@@ -27,8 +27,10 @@ const BINS: usize = 90;
 const SPANS: [(&str, &str, i64); 3] = [("1h", "1 h", HOUR_MS), ("3h", "3 h", 3 * HOUR_MS), ("24h", "24 h", DAY_MS)];
 
 pub struct OverviewView {
-    /// All webhooks, worst first.
+    /// The worst webhooks, worst first.
     pub rows: Vec<WebhookRow>,
+    /// The moods of all webhooks.
+    pub moods: Vec<WebhookMood>,
     pub bins: Vec<Bin>,
     pub from: Time,
     pub step_ms: i64,
@@ -79,23 +81,37 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     let (span, _, ms) = SPANS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)).unwrap_or(SPANS[1]);
     let step_ms = ms / BINS as i64;
     let from = now.minus_ms(ms);
-    let mut rows = Vec::new();
+    let mut all = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
-        rows.push(webhook_rows::read(context, webhook)?);
+        all.push(webhook_rows::rank(context, webhook)?);
     }
-    webhook_rows::sort(&mut rows, RowOrder::Worst);
-    for row in rows.iter_mut().take(TROUBLES_SHOWN) {
+    webhook_rows::sort(&mut all, RowOrder::Worst);
+    let mut rows = webhook_rows::read(context, all.iter().take(TROUBLES_SHOWN).map(|ranked| &ranked.webhook))?;
+    for row in &mut rows {
         webhook_rows::explain(context, tenant, row)?;
     }
-    let ids: Vec<WebhookId> = rows.iter().map(|row| row.webhook.id).collect();
-    let mut all = WebhookFigures::default();
-    let mut figures = OverviewFigures::default();
-    for row in &rows {
-        all.sums.add(&row.figures.sums);
-        all.minutes.extend_from_slice(&row.figures.minutes);
-        figures.waiting += row.waiting;
-    }
-    for (minute, counts) in &all.minutes {
+    let moods = all.iter().map(|ranked| ranked.mood).collect();
+    let tenant_figures = context.store.tenant_figures(tenant, now)?;
+    let figures = sum_up(&tenant_figures, context.store.tenant_backlog(tenant, now)?, now);
+    let machine = request.may(Scope::Admin).then(|| MachineFacts {
+        free_bytes: context.store.free_bytes(),
+        partitions: context.store.partition_count(),
+        retention_days: context.store.retention_ms() / DAY_MS,
+    });
+    let bins = chart::bins(&tenant_figures.minutes, from, step_ms, BINS);
+    let public_url = context.settings.public_url.clone();
+    Ok(OverviewView { rows, moods, bins, from, step_ms, span, figures, machine, public_url })
+}
+
+fn sum_up(tenant: &WebhookFigures, backlog: Backlog, now: Time) -> OverviewFigures {
+    let mut figures = OverviewFigures {
+        waiting: backlog.waiting,
+        oldest_waiting: backlog.oldest_due.filter(|due| *due <= now),
+        deliveries: tenant.sums.deliveries,
+        percentiles_ms: [50, 95, 99].map(|percent| histogram::percentile(&tenant.sums.histogram, percent)),
+        ..OverviewFigures::default()
+    };
+    for (minute, counts) in &tenant.minutes {
         let ok = u64::from(counts.attempts.saturating_sub(counts.failures));
         figures.ok_day += ok;
         figures.attempts_day += u64::from(counts.attempts);
@@ -105,22 +121,12 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
             figures.attempts_last_hour += u64::from(counts.attempts);
         }
     }
-    figures.oldest_waiting = context.store.backlog(&ids, now)?.oldest_due.filter(|due| *due <= now);
-    figures.deliveries = all.sums.deliveries;
-    figures.percentiles_ms = [50, 95, 99].map(|percent| histogram::percentile(&all.sums.histogram, percent));
-    let machine = request.may(Scope::Admin).then(|| MachineFacts {
-        free_bytes: context.store.free_bytes(),
-        partitions: context.store.partition_count(),
-        retention_days: context.store.retention_ms() / DAY_MS,
-    });
-    let bins = chart::bins(&all.minutes, from, step_ms, BINS);
-    let public_url = context.settings.public_url.clone();
-    Ok(OverviewView { rows, bins, from, step_ms, span, figures, machine, public_url })
+    figures
 }
 
 /// The state of everything in one or two sentences.
-fn sentence(rows: &[WebhookRow]) -> String {
-    let count = |mood: WebhookMood| rows.iter().filter(|row| row.mood == mood).count();
+fn sentence(moods: &[WebhookMood]) -> String {
+    let count = |mood: WebhookMood| moods.iter().filter(|own| **own == mood).count();
     let told: Vec<String> = [
         (count(WebhookMood::Failing), "fails", "fail"),
         (count(WebhookMood::SwitchedOff), "was switched off after failures", "were switched off after failures"),
@@ -137,16 +143,16 @@ fn sentence(rows: &[WebhookRow]) -> String {
     if told.is_empty() {
         return "All webhooks deliver. There is nothing to do.".to_owned();
     }
-    let troubled = rows.iter().filter(|row| row.mood.is_trouble()).count();
-    let others = if troubled < rows.len() { " All others deliver." } else { "" };
-    format!("Of {}, {}.{others}", write::counted(rows.len() as u64, "webhook", "webhooks"), told.join(", "))
+    let troubled = moods.iter().filter(|mood| mood.is_trouble()).count();
+    let others = if troubled < moods.len() { " All others deliver." } else { "" };
+    format!("Of {}, {}.{others}", write::counted(moods.len() as u64, "webhook", "webhooks"), told.join(", "))
 }
 
 /// The page.
 pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
     html! {
         .head {
-            div { h1 { "Overview" } p.lead { (sentence(&view.rows)) } }
+            div { h1 { "Overview" } p.lead { (sentence(&view.moods)) } }
             .acts {
                 nav.seg aria-label="Time span" {
                     @for (value, words, _) in SPANS {
@@ -159,7 +165,7 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
         (figures(&view.figures, frame))
         .panel { (chart::attempts("Attempts", &view.bins, view.from, view.step_ms)) }
         section.panel aria-labelledby="wh" {
-            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.rows.len()) } }
+            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.moods.len()) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))
         }
         @if let Some(facts) = &view.machine { (machine(facts)) }
@@ -168,13 +174,13 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
 
 fn needs(view: &OverviewView, frame: &Frame) -> Markup {
     let troubled = || view.rows.iter().filter(|row| row.mood.is_trouble());
-    let count = troubled().count();
+    let count = view.moods.iter().filter(|mood| mood.is_trouble()).count();
     html! {
         @if count > 0 {
             section.panel aria-labelledby="needs" {
                 header {
                     h2 #needs { "Needs you" }
-                    span.muted { (count) " of " (write::counted(view.rows.len() as u64, "webhook", "webhooks")) }
+                    span.muted { (count) " of " (write::counted(view.moods.len() as u64, "webhook", "webhooks")) }
                 }
                 ul.needs { @for row in troubled().take(TROUBLES_SHOWN) { (need(row, frame)) } }
             }

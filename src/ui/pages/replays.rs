@@ -29,7 +29,7 @@ const FIELDS: [&str; 5] = ["webhook", "status", "outcome", "from", "to"];
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Replays);
     let before = Ask::of(request.http).get("cursor").and_then(|text| cursor::read(CursorKind::Replays, text));
-    let window = ListWindow { from: None, to: None, before, limit: ROWS_MAX };
+    let window = ListWindow { before, ..ListWindow::newest(ROWS_MAX) };
     let page = context.store.jobs(request.tenant(), window)?;
     let rows: Vec<(String, Job)> =
         page.rows.into_iter().map(|job| (target(&context.registry, request.tenant(), &job.spec), job)).collect();

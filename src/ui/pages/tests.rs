@@ -136,6 +136,7 @@ pub fn rows() -> Vec<WebhookRow> {
 
 fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
     OverviewView {
+        moods: rows.iter().map(|row| row.mood).collect(),
         rows,
         bins: (0..90).map(|at| Bin { ok: at * 3, failed: at % 7 }).collect(),
         from: NOW.minus_ms(90 * 2 * MINUTE_MS),

@@ -57,7 +57,7 @@ fn view(
     let tenant = request.tenant();
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
-    let mut row = webhook_rows::read(context, webhook)?;
+    let mut row = webhook_rows::read(context, std::iter::once(webhook))?.swap_remove(0);
     webhook_rows::explain(context, tenant, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
         true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
@@ -66,7 +66,7 @@ fn view(
     let changes = match request.may(Scope::Admin) {
         true => {
             let filter = AuditFilter { target: Some(webhook.id.to_string()), ..AuditFilter::default() };
-            let window = ListWindow { from: None, to: None, before: None, limit: CHANGES_SHOWN };
+            let window = ListWindow::newest(CHANGES_SHOWN);
             context.store.audit(tenant, &filter, window)?.rows
         }
         false => Vec::new(),
@@ -104,7 +104,7 @@ fn newest(
         outcome: None,
         search: None,
         ended: TimeSpan::default(),
-        window: ListWindow { from: None, to: None, before: None, limit: DELIVERIES_SHOWN },
+        window: ListWindow::newest(DELIVERIES_SHOWN),
     };
     Ok(match tab {
         "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,

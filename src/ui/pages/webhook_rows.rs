@@ -9,7 +9,7 @@ use crate::api::{ApiContext, ApiError};
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::rules::{circuit, histogram};
-use crate::store::{AttemptQuery, ListWindow, TenantScope, WebhookFigures};
+use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, WebhookFigures};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, WebhookMood};
@@ -45,11 +45,33 @@ pub fn day_start(now: Time) -> Time {
     Time(i64::from(now.hour()) * HOUR_MS).minus_ms(DAY_MS - HOUR_MS)
 }
 
-/// Reads the state and the figures of a webhook. `explain` reads the rest, for rows that are shown.
-pub fn read(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<WebhookRow, ApiError> {
-    let figures = context.store.figures(webhook.id, context.now)?;
-    Ok(WebhookRow {
+/// A webhook with its rank among others, which comes from memory.
+pub struct RankedWebhook {
+    pub webhook: Arc<Webhook>,
+    pub mood: WebhookMood,
+    pub recent: RecentAttempts,
+}
+
+/// Reads the rank of a webhook.
+pub fn rank(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<RankedWebhook, ApiError> {
+    Ok(RankedWebhook {
         mood: WebhookMood::now(context, webhook),
+        recent: context.store.recent_attempts(webhook.id, context.now)?,
+        webhook: webhook.clone(),
+    })
+}
+
+/// Reads the figures of the webhooks of a page, in their order. Each partition is read once for all of them. `explain`
+/// reads the rest.
+pub fn read<'w>(
+    context: &ApiContext<'_>,
+    webhooks: impl Iterator<Item = &'w Arc<Webhook>>,
+) -> Result<Vec<WebhookRow>, ApiError> {
+    let webhooks: Vec<_> = webhooks.cloned().collect();
+    let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
+    let figures = context.store.figures_of(&ids, context.now)?;
+    let row = |(webhook, figures): (Arc<Webhook>, WebhookFigures)| WebhookRow {
+        mood: WebhookMood::now(context, &webhook),
         reason: String::new(),
         hours: chart::bins(&figures.minutes, day_start(context.now), HOUR_MS, HOURS),
         p95_ms: histogram::percentile(&figures.sums.histogram, 95),
@@ -57,8 +79,9 @@ pub fn read(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<WebhookR
         oldest_waiting: None,
         last_attempt_at: figures.sums.last_attempt_at,
         figures,
-        webhook: webhook.clone(),
-    })
+        webhook,
+    };
+    Ok(webhooks.into_iter().zip(figures).map(row).collect())
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.
@@ -91,7 +114,7 @@ pub fn newest_attempt(
         status_code: None,
         outcome: None,
         search: None,
-        window: ListWindow { from: None, to: None, before: None, limit: 1 },
+        window: ListWindow::newest(1),
     };
     Ok(context.store.attempts(&query, context.now)?.rows.into_iter().next())
 }
@@ -105,14 +128,13 @@ pub enum RowOrder {
     Newest,
 }
 
-/// Sorts rows.
-pub fn sort(rows: &mut [WebhookRow], order: RowOrder) {
+/// Sorts webhooks.
+pub fn sort(rows: &mut [RankedWebhook], order: RowOrder) {
     match order {
-        RowOrder::Worst => rows.sort_by_key(|row| {
-            let (ok, all) = row.day();
-            (Reverse(row.mood), Reverse(row.waiting), Reverse(all - ok), Reverse(all))
-        }),
-        RowOrder::Busiest => rows.sort_by_key(|row| Reverse(row.day().1)),
+        RowOrder::Worst => {
+            rows.sort_by_key(|row| (Reverse(row.mood), Reverse(row.recent.failures), Reverse(row.recent.attempts)));
+        }
+        RowOrder::Busiest => rows.sort_by_key(|row| Reverse(row.recent.attempts)),
         RowOrder::Name => rows.sort_by_cached_key(|row| row.webhook.name.to_lowercase()),
         RowOrder::Newest => rows.sort_by_key(|row| Reverse(row.webhook.id)),
     }

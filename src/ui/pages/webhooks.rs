@@ -1,6 +1,5 @@
 //! The list of webhooks, worst first.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -15,7 +14,7 @@ use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
 use crate::ui::write::{self, foreign};
 
-use super::webhook_rows::{self, RowOrder, WebhookRow};
+use super::webhook_rows::{self, RankedWebhook, RowOrder, WebhookRow};
 
 /// Rows of a page.
 const ROWS_MAX: usize = 50;
@@ -63,7 +62,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     let search = ask.get("search").map(Search::new);
     let app = ask.get("app").and_then(|name| context.registry.app_named(tenant, name)).map(|app| app.id);
     let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 5]);
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<RankedWebhook> = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         let is_found = search.as_ref().is_none_or(|search| {
             search.within(&webhook.name) || search.within(&webhook.url) || search.is(&webhook.id.to_string())
@@ -71,34 +70,21 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
         if !is_found || app.is_some_and(|app| app != webhook.app_id) {
             continue;
         }
-        let mood = WebhookMood::now(context, webhook);
+        let ranked = webhook_rows::rank(context, webhook)?;
         for (count, (name, _)) in counts.iter_mut().zip(STATES) {
-            *count += usize::from(has_state(name, webhook, mood));
+            *count += usize::from(has_state(name, webhook, ranked.mood));
         }
-        if has_state(state, webhook, mood) {
-            wanted.push((mood, webhook));
+        if has_state(state, webhook, ranked.mood) {
+            wanted.push(ranked);
         }
     }
     let total = wanted.len();
     let order = ORDERS.into_iter().find(|(name, _, _)| ask.get("order") == Some(name));
     let order = order.map_or(RowOrder::Worst, |(_, _, order)| order);
     let skipped = ask.get("cursor").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0).min(total);
-    // Figures cost more than states, so that only an order by them reads those of all webhooks.
-    match order {
-        RowOrder::Worst => wanted.sort_by_key(|(mood, _)| Reverse(*mood)),
-        RowOrder::Name => wanted.sort_by_cached_key(|(_, webhook)| webhook.name.to_lowercase()),
-        RowOrder::Newest | RowOrder::Busiest => {}
-    }
-    if order != RowOrder::Busiest {
-        wanted = wanted.into_iter().skip(skipped).take(ROWS_MAX).collect();
-    }
-    let read = |(_, webhook)| webhook_rows::read(context, webhook);
-    let mut rows = wanted.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    webhook_rows::sort(&mut rows, order);
-    if order == RowOrder::Busiest {
-        rows.drain(..skipped);
-        rows.truncate(ROWS_MAX);
-    }
+    webhook_rows::sort(&mut wanted, order);
+    let shown = wanted.iter().skip(skipped).take(ROWS_MAX).map(|ranked| &ranked.webhook);
+    let mut rows = webhook_rows::read(context, shown)?;
     for row in &mut rows {
         webhook_rows::explain(context, tenant, row)?;
     }

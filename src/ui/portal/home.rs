@@ -35,13 +35,14 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Portal
     let tenant = request.tenant();
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
-    let mut webhooks = Vec::new();
+    let mut ranked = Vec::new();
     if request.may(Scope::WebhooksRead) {
-        for webhook in context.registry.webhooks_within(tenant).take(WEBHOOKS_SHOWN) {
-            webhooks.push(webhook_rows::read(context, webhook)?);
+        for webhook in context.registry.webhooks_within(tenant) {
+            ranked.push(webhook_rows::rank(context, webhook)?);
         }
     }
-    webhook_rows::sort(&mut webhooks, RowOrder::Worst);
+    webhook_rows::sort(&mut ranked, RowOrder::Worst);
+    let mut webhooks = webhook_rows::read(context, ranked.iter().take(WEBHOOKS_SHOWN).map(|own| &own.webhook))?;
     for row in &mut webhooks {
         webhook_rows::explain(context, tenant, row)?;
     }
@@ -63,7 +64,7 @@ fn newest(context: &ApiContext<'_>, tenant: TenantScope, tab: &str) -> Result<Ve
         outcome: None,
         search: None,
         ended: TimeSpan::default(),
-        window: ListWindow { from: None, to: None, before: None, limit: DELIVERIES_SHOWN },
+        window: ListWindow::newest(DELIVERIES_SHOWN),
     };
     let rows = match tab {
         "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,

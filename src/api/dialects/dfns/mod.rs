@@ -288,10 +288,8 @@ fn window(request: &RequestContext<'_>, kind: CursorKind) -> Result<ListWindow, 
     let param = docs::pagination_token(kind);
     let token = |text| cursor::read(kind, text).ok_or_else(|| params::wrong(param.name, "is invalid"));
     Ok(ListWindow {
-        from: None,
-        to: None,
         before: request.query.text(&param).map(token).transpose()?,
-        limit: request.query.number_or_default(&docs::LIMIT)? as usize,
+        ..ListWindow::newest(request.query.number_or_default(&docs::LIMIT)? as usize)
     })
 }
 

@@ -265,7 +265,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
             to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
             before: request.query.id::<Attempt>(&docs::STARTING_AFTER)?.map(|id| id.as_u128()),
-            limit: request.query.number_or_default(&docs::LIMIT)? as usize,
+            ..ListWindow::newest(request.query.number_or_default(&docs::LIMIT)? as usize)
         },
     };
     let filter = AttemptFilter { started, about: request.query.text(&docs::SEARCH).map(str::to_owned) };

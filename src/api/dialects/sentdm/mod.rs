@@ -263,7 +263,7 @@ fn slice(
         outcome: None,
         search: Some(search),
         ended: Default::default(),
-        window: ListWindow { from: None, to: None, before: None, limit },
+        window: ListWindow::newest(limit),
     };
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)
 }

@@ -136,7 +136,7 @@ fn find_message(context: &ApiContext<'_>, app: &App, name: &str) -> Result<Optio
             event_id: Some(name.to_owned()),
             subject: None,
             search: None,
-            window: ListWindow { from: None, to: None, before, limit: 1 },
+            window: ListWindow { before, ..ListWindow::newest(1) },
         };
         let mut page = context.store.named_events(&query, EventName::EventId(name), context.now)?;
         match (page.rows.pop(), page.next) {

@@ -85,7 +85,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let query = SvixQuery::read(request)?;
     let (limit, is_ascending, travel) = (query.limit()?, query.is_ascending(false)?, query.travel(Noun::Task)?);
     let (status, task) = (query.text(&TASK_STATUS), query.text(&TASK));
-    let window = ListWindow { from: None, to: None, before: None, limit: LISTED_MAX };
+    let window = ListWindow::newest(LISTED_MAX);
     let jobs = context.store.jobs(request.tenant(), window)?.rows.into_iter();
     let wanted = jobs.filter(|job| {
         let shown = SvixTask::new(job);

@@ -159,7 +159,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     let (rows, keys) = examined::take();
     assert!(rows <= 4 * 10 + 5 && keys <= all + 200, "{rows} rows, {keys} keys");
 
-    // A search ends after `EXAMINED_ROWS_MAX` rows.
+    // A search ends after `COUNTED_ROWS_MAX` rows.
     let query = DeliveryQuery {
         tenant: bench.caller.tenant,
         webhook: Some(bench.webhook),
@@ -170,12 +170,12 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
         outcome: None,
         search: Some(Search::new("ORDER")),
         ended: Default::default(),
-        window: ListWindow { from: None, to: None, before: None, limit: 20 },
+        window: ListWindow::newest(20),
     };
     let found = store.delivery_search(&query, 0, 20, now).unwrap();
     assert_eq!((found.total, found.rows.len()), (WHOLE, 20));
     let (rows, keys) = examined::take();
-    let most = EXAMINED_ROWS_MAX as u64;
+    let most = COUNTED_ROWS_MAX as u64;
     assert!(rows <= most + 4 * 20 && keys <= most + 200, "{rows} rows, {keys} keys");
 
     // Figures and attempts by the hour: one row for each hour.

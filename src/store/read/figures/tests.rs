@@ -143,3 +143,22 @@ fn a_store_of_an_earlier_version_adds_up_its_webhooks_and_goes_on() {
     let report = opened.store.verify(&mut |_| {}).unwrap();
     assert!(report.is_sound(), "{report:?}");
 }
+
+#[test]
+fn figures_that_are_read_together_are_those_that_are_read_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, hook) = failing(&folder);
+    let (org, app) = (tenant(&opened).org, *opened.store.registry().apps.keys().next().unwrap());
+    let other = Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..webhook(DeliveryOrder::No) };
+    state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other) });
+    for dispatch in publish(&mut opened, hook, 3) {
+        fail(&mut opened, &dispatch, 1);
+    }
+    let ids: Vec<WebhookId> = opened.store.registry().webhooks.keys().copied().collect();
+    let (alone, together) = (ids.iter(), opened.store.figures_of(&ids, NOW).unwrap());
+    let alone: Vec<_> = alone.map(|id| opened.store.figures(*id, NOW).unwrap()).collect();
+    assert_eq!(alone, together);
+    assert_eq!(together.iter().map(|own| own.sums.failed).max(), Some(3));
+    let waits = together.iter().find(|own| own.sums.open() == 3);
+    assert!(waits.is_some(), "the deliveries of the other webhook: {together:?}");
+}

@@ -36,7 +36,7 @@ fn query(opened: &Opened, subject: &str, limit: usize) -> EventQuery {
         event_id: None,
         subject: Some(subject.to_owned()),
         search: None,
-        window: ListWindow { from: None, to: None, before: None, limit },
+        window: ListWindow::newest(limit),
     }
 }
 
