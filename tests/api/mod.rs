@@ -36,6 +36,7 @@ mod secrets;
 mod send_waiting;
 mod svix;
 mod svix_acting;
+mod svix_edges;
 mod system;
 mod times;
 mod waiting;
