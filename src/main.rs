@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Key(verb) => on_this_thread(verb.run()),
         Verb::Org(verb) => on_this_thread(verb.run()),
         Verb::App(verb) => on_this_thread(verb.run()),
+        Verb::Import(verb) => on_this_thread(verb.run()),
         Verb::Audit(verb) => on_this_thread(verb.run()),
         Verb::Config(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),

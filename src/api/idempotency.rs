@@ -105,6 +105,7 @@ mod tests {
             installation: false,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         };
         Principal::new(Arc::new(key), http_request)
     }

@@ -194,6 +194,7 @@ mod tests {
             installation: false,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         };
         let logins = Logins::default();
         logins.put_link("a", &key, Time(100));

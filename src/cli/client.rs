@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
 #[derive(Args, Clone, Debug)]
@@ -102,6 +102,11 @@ impl Call {
         let encoded = segments.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
         let path = std::iter::once("/v1".to_owned()).chain(encoded).collect::<Vec<_>>().join("/");
         Self { method, path, query: Vec::new(), body: None, idempotency_key: None }
+    }
+
+    /// A request to a path of another API, with its query.
+    pub fn at(method: Method, path: String, body: Option<Bytes>) -> Self {
+        Self { method, path, query: Vec::new(), body, idempotency_key: None }
     }
 
     pub fn get(segments: &[&str]) -> Self {
@@ -218,6 +223,13 @@ impl Client {
             true => Ok(Answer { body }),
             false => Err(problem::exit(parts.status, &parts.headers, &body, self.place.written())),
         }
+    }
+
+    /// The answer to a call, with any status. `Err` describes why there is none.
+    pub async fn answer(&self, call: Call) -> Result<Response<Bytes>, String> {
+        let request = self.request(&call).map_err(|exit| exit.message().to_owned())?;
+        let answer = self.place.exchange(request).await;
+        answer.map_err(|error| format!("no answer from {}: {error}", self.place.written()))
     }
 
     /// The answer to a GET outside `/v1`, with any status. `Err` describes why there is none.

@@ -18,6 +18,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "key",
             "app",
             "event-type",
+            "import",
             "org",
             "audit",
             "backup",

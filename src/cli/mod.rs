@@ -17,6 +17,7 @@ mod event_type;
 mod exit;
 mod follow;
 mod help;
+mod import;
 mod in_force;
 mod input;
 mod key;
@@ -96,6 +97,7 @@ pub enum Verb {
     Key(key::Key),
     Org(org::Org),
     App(app::App),
+    Import(import::Import),
     Audit(audit::Audit),
     Config(config::Config),
     Verify(verify::Verify),

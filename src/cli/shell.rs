@@ -12,7 +12,7 @@ const NAME: &str = "postrider";
 /// The title of the manual, in the head of every page.
 const MANUAL: &str = "Postrider Manual";
 /// The date of the pages: the day of the last change of the command line.
-const MANUAL_DATE: &str = "2026-11-28";
+const MANUAL_DATE: &str = "2026-11-29";
 
 /// Print a completion script for a shell
 #[derive(Args, Debug)]
@@ -94,7 +94,7 @@ mod tests {
             let page = format!("{}.1", name.replace(' ', "-"));
             let text = std::fs::read_to_string(dir.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
             assert!(text.contains(".SH NAME"), "{page}");
-            let head = concat!(" 1 2026-11-28 \"postrider ", env!("CARGO_PKG_VERSION"), "\" \"Postrider Manual\"\n");
+            let head = concat!(" 1 2026-11-29 \"postrider ", env!("CARGO_PKG_VERSION"), "\" \"Postrider Manual\"\n");
             assert!(text.contains(head), "{page}: {}", text.lines().nth(2).unwrap_or_default());
             assert!(!text.contains(".br\n\n"), "{page}");
         }

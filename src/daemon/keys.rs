@@ -218,6 +218,7 @@ fn installation_key(name: &str, text: &str) -> NewKey {
         installation: true,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     }
 }
 

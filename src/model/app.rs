@@ -22,4 +22,10 @@ pub struct App {
     /// Requests per second to all webhooks of the app together. `None` for no limit.
     #[serde(default)]
     pub throttle_rate_per_s: Option<f64>,
+    /// Its id in the system that it was imported from, unique within the organization. Paths of the Svix shape take it.
+    #[serde(default)]
+    pub alias: Option<String>,
+    /// Portal links that were made up to this time have ended. `None` if none was ended so.
+    #[serde(default)]
+    pub portal_ended_at: Option<Time>,
 }

@@ -28,6 +28,9 @@ pub struct JobSpec {
     /// Makes open deliveries due now in place of making new ones.
     #[serde(default)]
     pub waiting: bool,
+    /// Also makes due the open deliveries of the events that had a failed attempt.
+    #[serde(default)]
+    pub retrying: bool,
 }
 
 /// How far a job over waiting deliveries has come within its partition.
@@ -96,7 +99,7 @@ pub struct Job {
 impl Job {
     /// Number of deliveries that were made, or made due.
     pub const fn moved(&self) -> u64 {
-        if self.spec.waiting { self.matched } else { self.created }
+        if self.spec.waiting || self.spec.retrying { self.matched } else { self.created }
     }
 }
 

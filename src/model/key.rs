@@ -29,6 +29,9 @@ pub struct ApiKey {
     /// The feature flags of the key's holder. With a key of one app they choose the event types that it is shown.
     #[serde(default)]
     pub feature_flags: Vec<String>,
+    /// Whether it is a token of an app's portal, which goes once it has expired.
+    #[serde(default)]
+    pub portal: bool,
 }
 
 /// The rate of a key that made another.

@@ -73,6 +73,9 @@ pub struct Webhook {
     /// The caller's own data. Postrider reads none of it.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Its id in the system that it was imported from, unique within its app. Paths of the Svix shape take it.
+    #[serde(default)]
+    pub alias: Option<String>,
 }
 
 impl Webhook {
@@ -116,6 +119,7 @@ impl Webhook {
             status_since: None,
             uid: None,
             metadata: BTreeMap::new(),
+            alias: None,
         }
     }
 

@@ -37,7 +37,7 @@ use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
 
 /// Maximum calls of a handler because the data that it read has changed.
-const STALE_TRIES: usize = 5;
+const STALE_TRIES: usize = 100;
 /// `Retry-After` seconds when too many requests wait for the writer.
 const BUSY_RETRY_S: u32 = 1;
 /// `Retry-After` seconds when a quota is used up for a time that is not known.

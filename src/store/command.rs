@@ -117,10 +117,14 @@ pub enum StateCommand {
     CreateOrganization { name: String, key: NewKey },
     /// Receipt: `App`. A taken `uid`: `Conflict`.
     CreateApp { app: AppSettings },
+    /// The app that has the `uid` already, as it is, or else a new one. Receipt: `App`.
+    EnsureApp { app: AppSettings },
     /// Receipt: `App`. A taken `uid`: `Conflict`.
     UpdateApp { id: AppId, change: AppChange },
     /// Removes the app, its webhooks and its keys. The default app is refused. Receipt: `Done`.
     RemoveApp { id: AppId },
+    /// Ends all portal tokens of the app, and all portal links that exist. Receipt: `Done`.
+    EndPortal { id: AppId },
     /// Receipt: `Key`.
     CreateKey { key: NewKey },
     /// Receipt: `Done`.
@@ -263,6 +267,8 @@ pub struct NewKey {
     pub installation: bool,
     pub makers: Vec<MakerRate>,
     pub feature_flags: Vec<String>,
+    /// Whether it is a token of an app's portal.
+    pub portal: bool,
 }
 
 /// An app as a caller describes it.
@@ -272,6 +278,7 @@ pub struct AppSettings {
     pub uid: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub throttle_rate_per_s: Option<f64>,
+    pub alias: Option<String>,
 }
 
 /// A change of an app. `None` leaves a field as it is.
@@ -281,6 +288,7 @@ pub struct AppChange {
     pub uid: Option<Option<String>>,
     pub metadata: Option<BTreeMap<String, String>>,
     pub throttle_rate_per_s: Option<Option<f64>>,
+    pub alias: Option<Option<String>>,
 }
 
 /// A finished attempt of a delivery. Its consequences are decided while applying.

@@ -56,7 +56,7 @@ pub use read::named::NamedPage;
 pub use read::query::{
     AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, Page, Search, TimeSpan,
 };
-pub use read::two_way::{TwoWayPage, TwoWayWindow};
+pub use read::two_way::{PAGE_BYTES_MAX, TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use recent::RecentAttempts;
 pub use registry::Registry;

@@ -22,6 +22,8 @@ pub struct Registry {
     webhooks_by_app: HashMap<AppId, Vec<WebhookId>>,
     apps_by_uid: Uids<Organization, App>,
     webhooks_by_uid: Uids<App, Webhook>,
+    apps_by_alias: Uids<Organization, App>,
+    webhooks_by_alias: Uids<App, Webhook>,
     event_types: Arc<HashMap<OrganizationId, BTreeMap<String, Arc<EventType>>>>,
 }
 
@@ -95,6 +97,16 @@ impl Registry {
         self.apps.get(self.apps_by_uid.get(&org)?.get(uid)?)
     }
 
+    /// The app of an organization by its id in the system that it was imported from.
+    pub fn app_by_alias(&self, org: OrganizationId, alias: &str) -> Option<&Arc<App>> {
+        self.apps.get(self.apps_by_alias.get(&org)?.get(alias)?)
+    }
+
+    /// The webhook of an app by its id in the system that it was imported from.
+    pub fn webhook_by_alias(&self, app: AppId, alias: &str) -> Option<&Arc<Webhook>> {
+        self.webhooks.get(self.webhooks_by_alias.get(&app)?.get(alias)?)
+    }
+
     /// The webhook of an app by its `uid`.
     pub fn webhook_by_uid(&self, app: AppId, uid: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.get(self.webhooks_by_uid.get(&app)?.get(uid)?)
@@ -150,15 +162,21 @@ impl Registry {
     pub fn put_app(&mut self, app: App) {
         let app = Arc::new(app);
         let before = self.apps.insert(app.id, app.clone());
-        let before = before.as_deref().and_then(|before| before.uid.as_deref());
-        if before != app.uid.as_deref() {
-            rename(&mut self.apps_by_uid, app.org_id, before, app.uid.as_deref(), app.id);
+        let before = before.as_deref();
+        let uid = before.and_then(|before| before.uid.as_deref());
+        if uid != app.uid.as_deref() {
+            rename(&mut self.apps_by_uid, app.org_id, uid, app.uid.as_deref(), app.id);
+        }
+        let alias = before.and_then(|before| before.alias.as_deref());
+        if alias != app.alias.as_deref() {
+            rename(&mut self.apps_by_alias, app.org_id, alias, app.alias.as_deref(), app.id);
         }
     }
 
     pub fn remove_app(&mut self, id: AppId) {
         if let Some(app) = self.apps.remove(&id) {
             rename(&mut self.apps_by_uid, app.org_id, app.uid.as_deref(), None, id);
+            rename(&mut self.apps_by_alias, app.org_id, app.alias.as_deref(), None, id);
         }
     }
 
@@ -191,6 +209,10 @@ impl Registry {
         if uid != webhook.uid.as_deref() {
             rename(&mut self.webhooks_by_uid, app, uid, webhook.uid.as_deref(), id);
         }
+        let alias = before.as_deref().and_then(|before| before.alias.as_deref());
+        if alias != webhook.alias.as_deref() {
+            rename(&mut self.webhooks_by_alias, app, alias, webhook.alias.as_deref(), id);
+        }
         if before.is_none() {
             let of_app = self.webhooks_by_app.entry(app).or_default();
             of_app.push(id);
@@ -201,6 +223,7 @@ impl Registry {
     pub fn remove_webhook(&mut self, id: WebhookId) {
         let Some(webhook) = self.webhooks.remove(&id) else { return };
         rename(&mut self.webhooks_by_uid, webhook.app_id, webhook.uid.as_deref(), None, id);
+        rename(&mut self.webhooks_by_alias, webhook.app_id, webhook.alias.as_deref(), None, id);
         if let Some(of_app) = self.webhooks_by_app.get_mut(&webhook.app_id) {
             of_app.retain(|other| *other != id);
         }

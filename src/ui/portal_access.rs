@@ -41,7 +41,8 @@ pub fn key_of(link: &PortalLink, registry: &Registry, now: Time) -> Option<ApiKe
     let app = registry.app_by_id(link.app_id).filter(|app| app.org_id == key.org_id)?;
     let organization = registry.organization(key.org_id)?;
     let is_revoked = organization.revoked_links.iter().any(|revoked| revoked.id == link.id);
-    let is_within = now < link.expires_at && key.app_id.is_none_or(|own| own == app.id);
+    let is_ended = app.portal_ended_at.is_some_and(|at| link.id.time() <= at);
+    let is_within = !is_ended && now < link.expires_at && key.app_id.is_none_or(|own| own == app.id);
     let scopes = link.scopes.iter().copied().filter(|scope| key.may(*scope)).collect();
     (!is_revoked && is_within).then(|| ApiKey {
         app_id: Some(app.id),

@@ -219,6 +219,7 @@ mod tests {
             installation: false,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         }
     }
 

@@ -36,6 +36,8 @@ mod secrets;
 mod send_waiting;
 mod svix;
 mod svix_acting;
+mod svix_edges;
+mod svix_import;
 mod system;
 mod times;
 mod waiting;

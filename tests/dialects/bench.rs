@@ -375,6 +375,7 @@ fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewK
         installation: false,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     }
 }
 

@@ -94,8 +94,10 @@ fn a_sixth_dialect_is_one_folder_and_one_line() {
 /// The setting of the vendor's header names.
 const WHITELABEL: &str = "the setting that gives the headers of the vendor's scheme their standard names";
 
+const IMPORT: &str = "the import from the vendor's server";
+
 /// Modules that name a vendor, and the reason besides its dialect.
-const EXCEPTIONS: [(&str, &str); 17] = [
+const EXCEPTIONS: [(&str, &str); 20] = [
     ("src/model/webhook.rs", "the vendor's body field set and signature scheme are settings of a native webhook"),
     ("src/rules/body.rs", "the vendor's body field set"),
     ("src/rules/mod.rs", "the module of the ids in the vendor's body field set"),
@@ -105,6 +107,9 @@ const EXCEPTIONS: [(&str, &str); 17] = [
     ("src/api/native/webhook_form.rs", "the names of schemes and schedules in the native API"),
     ("src/api/request.rs", "the header by which the vendor's clients name a request"),
     ("src/cli/key.rs", "the flag that gives a key the scopes of the vendor's clients"),
+    ("src/cli/import/mod.rs", IMPORT),
+    ("src/cli/import/svix.rs", IMPORT),
+    ("src/cli/import/svix_api.rs", IMPORT),
     ("src/api/native/webhook_schema.rs", "the names of schemes in the native API"),
     ("src/engine/compiled_webhook.rs", WHITELABEL),
     ("src/engine/mod.rs", WHITELABEL),

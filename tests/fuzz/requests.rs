@@ -99,6 +99,7 @@ fn world() -> World {
         installation: true,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     };
     let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");

@@ -362,6 +362,7 @@ impl History {
             rate_per_s: Some(self.next_number() as f64),
             last: self.last_filter(now),
             waiting: self.rng.chance(30),
+            retrying: false,
         })
     }
 
@@ -443,6 +444,7 @@ fn key(number: u64) -> NewKey {
         installation: false,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     }
 }
 

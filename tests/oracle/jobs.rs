@@ -222,8 +222,10 @@ impl Oracle {
             );
             return !reached && decision == Decision::Wanted;
         }
-        let Some(last) = own.last() else { return false };
-        last.status.is_final() && spec.status.is_none_or(|status| last.status == status) && is_like(spec, last)
+        let delivered = own.iter().rev().find(|row| row.status == DeliveryStatus::Delivered);
+        let Some(says) = delivered.or(own.last()) else { return false };
+        let is_over = own.iter().all(|row| row.status.is_final());
+        is_over && spec.status.is_none_or(|status| says.status == status) && is_like(spec, says)
     }
 
     /// Number of deliveries that a job with `spec` would make.

@@ -79,7 +79,8 @@ impl Oracle {
         let row = self.deliveries[&id].row.clone();
         if let Some(webhook) = webhook {
             self.judge_webhook(&webhook, finished);
-            if row.status == DeliveryStatus::Failed && !was.status.is_final() && !patterns::is_system(&row.event_type) {
+            let is_exhausted = row.status == DeliveryStatus::Failed && !was.status.is_final() && !row.resend;
+            if is_exhausted && !patterns::is_system(&row.event_type) {
                 self.follow.push(format!("publish delivery.exhausted:{id}"));
             }
         }

@@ -92,6 +92,8 @@ impl Oracle {
             updated_at: now,
             metadata: Default::default(),
             throttle_rate_per_s: None,
+            alias: None,
+            portal_ended_at: None,
         };
         let key = self.put_key(id, new, now, found)?;
         self.organizations.insert(id, organization.clone());
@@ -119,6 +121,7 @@ impl Oracle {
             installation: new.installation,
             makers: new.makers.clone(),
             feature_flags: new.feature_flags.clone(),
+            portal: new.portal,
         };
         self.keys.insert(key.id, key.clone());
         Ok(key)
@@ -144,6 +147,8 @@ impl Oracle {
             updated_at: asked.now,
             metadata: Default::default(),
             throttle_rate_per_s: None,
+            alias: None,
+            portal_ended_at: None,
         };
         self.apps.insert(app.id, app.clone());
         self.note(asked, app.org_id, "app.create", app.id.to_string());

@@ -3,7 +3,7 @@
 use postrider::model::id::{DeliveryId, EventId, WebhookId};
 use postrider::model::job::{Job, JobMark, JobSpec};
 use postrider::model::webhook::WebhookStatus;
-use postrider::model::{Delivery, Time};
+use postrider::model::{Delivery, DeliveryStatus, LastDeliveryFilter, Time};
 use postrider::store::Receipt;
 
 use super::Check;
@@ -98,6 +98,9 @@ impl Oracle {
         if !looks_at(&job.spec, &self.events[&row.event_id].event) || !is_like(&job.spec, row) {
             return Ok(false);
         }
+        if self.is_delivered(row) {
+            return Ok(false);
+        }
         let Some(planned) = row.next_attempt_at.filter(|at| *at > now) else { return Ok(true) };
         if let Some(made) = self.deliveries.get_mut(&id) {
             made.row.manual = true;
@@ -105,6 +108,12 @@ impl Oracle {
         }
         self.reschedule(id, now)?;
         Ok(true)
+    }
+
+    /// Whether another delivery of the event to the webhook has succeeded.
+    fn is_delivered(&self, row: &Delivery) -> bool {
+        let mut own = self.deliveries_of(row.event_id).filter(|made| made.row.webhook_id == row.webhook_id);
+        own.any(|made| made.row.status == DeliveryStatus::Delivered)
     }
 
     /// Number of open deliveries that a job would be for.
@@ -116,9 +125,15 @@ impl Oracle {
                 && self.is_kept(row.event_id, now)
                 && looks_at(spec, &self.events[&row.event_id].event)
                 && is_like(spec, row)
+                && (is_plain(spec) || !self.is_delivered(row))
         });
         wanted.count() as u64
     }
+}
+
+/// Whether a job has no condition. Its dry run reads the count from the figures, which know no other deliveries.
+fn is_plain(spec: &JobSpec) -> bool {
+    spec.from.is_none() && spec.to.is_none() && spec.types.is_empty() && spec.last == LastDeliveryFilter::default()
 }
 
 /// The hash of the key of a delivery's queue. `None` if it stands in no queue.

@@ -74,6 +74,7 @@ impl Bench {
             installation: true,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);

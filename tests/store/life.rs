@@ -160,6 +160,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         rate_per_s: None,
         last: Default::default(),
         waiting: false,
+        retrying: false,
     };
     let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));

@@ -1,9 +1,11 @@
 """Walks the surface of the Svix shape with Svix's Python SDK, 1.x or 2.x. Called by svix_sdks.sh with the daemon's URL and a
 token of an organization."""
 
+import concurrent.futures
 import datetime
 import http.server
 import json
+import os
 import queue
 import sys
 import threading
@@ -27,6 +29,9 @@ from svix.exceptions import HttpError, HTTPValidationError
 URL, TOKEN = sys.argv[1:3]
 IS_SECOND = svix.__version__.startswith("2.")
 ARRIVAL_S = 30
+# Messages of the list that is walked while more arrive.
+LISTED = int(os.environ.get("POSTRIDER_LISTED_MESSAGES", 10_000))
+SENDERS = 8
 
 
 def equal(found, expected):
@@ -217,6 +222,37 @@ class Walk:
         api.expunge_content(self.uid, "e-1")
         equal(api.list(self.uid, MessageListOptions(with_content=True, channel="eu")).data[0].payload, {"expired": True})
 
+    def long_list(self):
+        """A list of many pages has no gap and no repetition in either direction while messages arrive."""
+        uid = f"{self.uid}-long"
+        self.svix.application.create(models.ApplicationIn(name=uid, uid=uid))
+
+        def send(count):
+            api = Svix(TOKEN, SvixOptions(server_url=URL)).message
+            sent = models.MessageIn(event_type=self.type, payload={})
+            return [api.create(uid, sent).id for _ in range(count)]
+
+        def walk(iterator, member):
+            while True:
+                page = self.svix.message.list(uid, MessageListOptions(limit=250, iterator=iterator))
+                yield [message.id for message in page.data]
+                if page.done:
+                    return
+                iterator = getattr(page, member)
+
+        with concurrent.futures.ThreadPoolExecutor(SENDERS) as pool:
+            made = [one for part in pool.map(send, [LISTED // SENDERS] * SENDERS) for one in part]
+            arriving = pool.submit(send, LISTED // 20)
+            forward = [one for page in walk(None, "iterator") for one in page]
+            back = [one for page in walk("-" + forward[-1], "prev_iterator") for one in reversed(page)]
+            arriving = arriving.result()
+        equal(forward, sorted(set(forward), reverse=True))
+        equal(set(made) - set(forward), set())
+        equal(back, sorted(set(back)))
+        equal(back[: len(forward) - 1], forward[-2::-1])
+        equal(set(back) - set(made) - set(arriving), set())
+        self.svix.application.delete(uid)
+
     def attempts(self):
         api = self.svix.message_attempt
         self.receiver.statuses.put(500)
@@ -289,7 +325,7 @@ class Walk:
 
 
 walk, failed = Walk(), False
-for step in ["applications", "event_types", "endpoints", "messages", "attempts", "acting", "portal", "end"]:
+for step in ["applications", "event_types", "endpoints", "messages", "long_list", "attempts", "acting", "portal", "end"]:
     try:
         getattr(walk, step)()
         print(f"ok      {step}")

@@ -95,6 +95,7 @@ pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
         uid: object.optional("uid", &mut field_errors, read_uid::<App>),
         metadata: object.optional("metadata", &mut field_errors, read_metadata).unwrap_or_default(),
         throttle_rate_per_s: object.optional("throttle_rate_per_s", &mut field_errors, webhook_form::read_rate),
+        alias: None,
     };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
@@ -144,6 +145,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         uid: patched(&mut object, "uid", &mut field_errors, read_uid::<App>),
         metadata: patched(&mut object, "metadata", &mut field_errors, read_metadata).map(Option::unwrap_or_default),
         throttle_rate_per_s: patched(&mut object, "throttle_rate_per_s", &mut field_errors, webhook_form::read_rate),
+        alias: None,
     };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;

@@ -133,6 +133,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         installation: false,
         makers: limits.makers,
         feature_flags,
+        portal: false,
     };
     let write_request = request.write_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {

@@ -74,6 +74,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         installation: false,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     };
     let command = StateCommand::CreateOrganization { name: name.unwrap_or_default(), key };
     let write_request = request.write_secret(command, Some(text.clone().into()))?;

@@ -168,7 +168,7 @@ fn read_spec(
         field_errors.push(FieldError::new("/waiting", detail));
     }
     let types = types.unwrap_or_default();
-    Ok(JobSpec { webhook, app, from, to, types, status, missing, rate_per_s, last, waiting })
+    Ok(JobSpec { webhook, app, from, to, types, status, missing, rate_per_s, last, waiting, retrying: false })
 }
 
 /// The conditions for an event's last delivery, beside its status.

@@ -58,6 +58,7 @@ fn registry() -> Registry {
             installation: false,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         });
     }
     registry

@@ -1,9 +1,11 @@
 //! Creates, changes and removes apps. An app is removed with its webhooks and its keys.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::model::App;
 use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
+use crate::model::{ApiKey, App};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
@@ -16,6 +18,7 @@ impl StateBatch<'_> {
     pub(super) fn create_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         self.check_uid(by.tenant.org, new.uid.as_deref(), None)?;
+        self.check_alias(by.tenant.org, new.alias.as_deref(), None)?;
         let now = self.inputs.now;
         let app = App {
             id: self.inputs.id(),
@@ -26,6 +29,8 @@ impl StateBatch<'_> {
             updated_at: now,
             metadata: new.metadata.clone(),
             throttle_rate_per_s: new.throttle_rate_per_s,
+            alias: new.alias.clone(),
+            portal_ended_at: None,
         };
         self.put_app(&app);
         self.note(
@@ -38,12 +43,44 @@ impl StateBatch<'_> {
         Ok(Receipt::App(app))
     }
 
+    pub(super) fn ensure_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
+        let tenant = by.ok_or(Rejection::NotFound("organization"))?.tenant;
+        let found = new.uid.as_deref().and_then(|uid| self.registry.app_by_uid(tenant.org, uid));
+        match found.filter(|app| tenant.covers(app.org_id, app.id)) {
+            Some(app) => Ok(Receipt::App(App::clone(app))),
+            None => self.create_app(by, new),
+        }
+    }
+
     fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
         let holder = uid.and_then(|uid| self.registry.app_by_uid(org, uid));
         if holder.is_some_and(|app| Some(app.id) != own) {
             return Err(conflict("uid_taken", "another app has this uid"));
         }
         Ok(())
+    }
+
+    fn check_alias(&self, org: OrganizationId, alias: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
+        let holder = alias.and_then(|alias| self.registry.app_by_alias(org, alias));
+        if holder.is_some_and(|app| Some(app.id) != own) {
+            return Err(conflict("alias_taken", "another app has this alias"));
+        }
+        Ok(())
+    }
+
+    /// Ends all portal tokens of an app, and all portal links that exist.
+    pub(super) fn end_portal(&mut self, by: Option<&Caller>, id: AppId) -> ApplyResult<Receipt> {
+        let mut app = self.app_within(by, id)?;
+        let is_token = |key: &&Arc<ApiKey>| key.portal && key.app_id == Some(id);
+        let tokens: Vec<KeyId> = self.registry.keys().filter(is_token).map(|key| key.id).collect();
+        for key in tokens {
+            self.write_batch.remove(Table::Keys, tables::one(key));
+            self.registry.remove_key(key);
+        }
+        app.portal_ended_at = Some(self.inputs.now);
+        self.put_app(&app);
+        self.note(by, AuditSubject::app(&app), "app.end_portal", &id.to_string(), json!({}));
+        Ok(Receipt::Done)
     }
 
     fn put_app(&mut self, app: &App) {
@@ -57,6 +94,13 @@ impl StateBatch<'_> {
         if let Some(uid) = &change.uid {
             self.check_uid(app.org_id, uid.as_deref(), Some(id))?;
             app.uid.clone_from(uid);
+        }
+        if let Some(alias) = &change.alias {
+            self.check_alias(app.org_id, alias.as_deref(), Some(id))?;
+            if is_another(app.alias.as_deref(), alias.as_deref()) {
+                return Err(conflict("alias_taken", "the app has another alias already"));
+            }
+            app.alias.clone_from(alias);
         }
         if let Some(name) = &change.name {
             app.name.clone_from(name);
@@ -103,11 +147,19 @@ impl StateBatch<'_> {
     }
 }
 
+/// Whether an alias would take the place of another one, under which a client may know the object.
+pub(super) fn is_another(old: Option<&str>, new: Option<&str>) -> bool {
+    old.zip(new).is_some_and(|(old, new)| old != new)
+}
+
 /// The members that a change of an app sets, for the audit. Metadata may be personal, so only its being set is told.
 fn change_of(change: &AppChange) -> Value {
     let mut told = json!({ "name": change.name, "uid": change.uid });
     if change.metadata.is_some() {
         told["metadata"] = json!("set");
+    }
+    if let Some(alias) = &change.alias {
+        told["alias"] = json!(alias);
     }
     if let Some(rate) = change.throttle_rate_per_s {
         told["throttle_rate_per_s"] = json!(rate);

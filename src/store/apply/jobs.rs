@@ -13,7 +13,7 @@ use crate::kv::tables::{self, Key, Table};
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
-use crate::model::{Delivery, Event};
+use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::{REPLAYS_MAX, conflict};
 use crate::store::apply::publish::NewDelivery;
@@ -21,6 +21,9 @@ use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Caller, Receipt, Rejection, StateCommand, WriteRequest};
 use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, replayed_webhook, targets};
+
+/// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
+const REPLAYS_EXAMINED_MAX: usize = 1_000;
 
 /// Events that a job examines in one commit.
 struct JobSlice {
@@ -218,6 +221,9 @@ impl PartitionBatch<'_> {
         for webhook in targets {
             let own: Vec<&Delivery> = before.iter().filter(|d| d.webhook_id == webhook.id).collect();
             let made = own.iter().any(|d| d.job_id == Some(job.id));
+            if job.spec.retrying && !made {
+                self.hurry(job, &own)?;
+            }
             if !made && !chosen(&job.spec, &webhook, &event, &own, || self.data_once(&event, &mut data))? {
                 continue;
             }
@@ -236,6 +242,24 @@ impl PartitionBatch<'_> {
         Ok(())
     }
 
+    /// Makes due the open deliveries of an event that had a failed attempt before the job began.
+    fn hurry(&mut self, job: &mut Job, own: &[&Delivery]) -> ApplyResult<()> {
+        if own.iter().any(|one| one.status == DeliveryStatus::Delivered) {
+            return Ok(());
+        }
+        let is_older = |one: &&&Delivery| one.last_attempt_id.is_some_and(|last| last.as_u128() < job.id.as_u128());
+        let open: Vec<Delivery> =
+            own.iter().filter(|one| !one.status.is_final()).filter(is_older).map(|one| (*one).clone()).collect();
+        for delivery in open {
+            job.matched += 1;
+            self.effects.probe_now.push(delivery.webhook_id);
+            if delivery.next_attempt_at.is_some_and(|at| at > self.inputs.now) {
+                self.pull_forward(delivery)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The payload of an event, which is read at the first call.
     fn data_once(&self, event: &Event, data: &mut Option<Bytes>) -> ApplyResult<Bytes> {
         match data {
@@ -246,13 +270,7 @@ impl PartitionBatch<'_> {
 
     /// The deliveries of an event to one webhook, oldest first: the published one, and replays.
     fn deliveries_to(&self, webhook: WebhookId, event: &Event) -> ApplyResult<Vec<Delivery>> {
-        let from = tables::pair(webhook, event.id);
-        let first = self.keys_within(Table::DeliveriesByWebhook, &from, &tables::pair(webhook, DeliveryId::MAX), 1)?;
-        let mut deliveries = Vec::new();
-        for id in first.iter().filter_map(|key| tables::last_id::<Delivery>(key)) {
-            let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
-            deliveries.extend(found.filter(|delivery| delivery.event_id == event.id && !delivery.is_replay()));
-        }
+        let mut deliveries: Vec<Delivery> = self.published_to(webhook, event)?.into_iter().collect();
         for key in self.write_batch.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)? {
             let Some(id) = tables::last_id::<Delivery>(&key) else { continue };
             if self.write_batch.has(Table::DeliveriesByWebhook, &tables::pair(webhook, id))? {
@@ -260,5 +278,45 @@ impl PartitionBatch<'_> {
             }
         }
         Ok(deliveries)
+    }
+
+    /// The delivery to a webhook that publishing made.
+    fn published_to(&self, webhook: WebhookId, event: &Event) -> ApplyResult<Option<Delivery>> {
+        let (from, to) = (tables::pair(webhook, event.id), tables::pair(webhook, DeliveryId::MAX));
+        let keys = self.keys_within(Table::DeliveriesByWebhook, &from, &to, 1)?;
+        let Some(id) = keys.first().and_then(|key| tables::last_id::<Delivery>(key)) else { return Ok(None) };
+        let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+        Ok(found.filter(|delivery| delivery.event_id == event.id && !delivery.is_replay()))
+    }
+
+    /// The newest delivery of an event to a webhook that `wanted` accepts: one of the newest replays, or the published one.
+    fn newest_to(
+        &self,
+        webhook: WebhookId,
+        event: &Event,
+        wanted: impl Fn(&Delivery) -> bool,
+    ) -> ApplyResult<Option<DeliveryId>> {
+        let replays = self.write_batch.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)?;
+        for key in replays.iter().rev().take(REPLAYS_EXAMINED_MAX) {
+            let Some(id) = tables::last_id::<Delivery>(key) else { continue };
+            if !self.write_batch.has(Table::DeliveriesByWebhook, &tables::pair(webhook, id))? {
+                continue;
+            }
+            if self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?.is_some_and(|one| wanted(&one)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(self.published_to(webhook, event)?.filter(wanted).map(|delivery| delivery.id))
+    }
+
+    /// The newest final delivery of an event to a webhook.
+    pub(super) fn newest_final_to(&self, webhook: WebhookId, event: &Event) -> ApplyResult<Option<DeliveryId>> {
+        self.newest_to(webhook, event, |delivery| delivery.status.is_final())
+    }
+
+    /// Whether a delivery of an event to a webhook has succeeded.
+    pub(super) fn is_delivered_to(&self, webhook: WebhookId, event: &Event) -> ApplyResult<bool> {
+        let found = self.newest_to(webhook, event, |delivery| delivery.status == DeliveryStatus::Delivered)?;
+        Ok(found.is_some())
     }
 }

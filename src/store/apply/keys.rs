@@ -14,6 +14,9 @@ use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{Caller, NewKey, Receipt, Rejection};
 
+/// Expired portal tokens that one new token removes.
+const EXPIRED_TOKENS_MAX: usize = 100;
+
 impl StateBatch<'_> {
     pub(super) fn create_key(&mut self, by: Option<&Caller>, new: &NewKey) -> ApplyResult<Receipt> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
@@ -23,6 +26,9 @@ impl StateBatch<'_> {
         if let Some(app) = new.app {
             self.app_within(Some(by), app)
                 .map_err(|_| Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() })?;
+        }
+        if new.portal {
+            self.drop_expired_tokens(by.tenant.org);
         }
         let key = self.write_key(by.tenant.org, new);
         let scopes: Vec<&str> = key.scopes.iter().map(|s| s.as_str()).collect();
@@ -34,6 +40,18 @@ impl StateBatch<'_> {
             json!({ "name": key.name, "scopes": scopes }),
         );
         Ok(Receipt::Key(key))
+    }
+
+    /// Removes expired portal tokens of an organization. Each new token removes several, so they do not accumulate.
+    fn drop_expired_tokens(&mut self, org: OrganizationId) {
+        let now = self.inputs.now;
+        let is_over = |key: &&Arc<ApiKey>| key.portal && key.org_id == org && key.expired(now);
+        let over: Vec<KeyId> =
+            self.registry.keys().filter(is_over).take(EXPIRED_TOKENS_MAX).map(|key| key.id).collect();
+        for id in over {
+            self.write_batch.remove(Table::Keys, tables::one(id));
+            self.registry.remove_key(id);
+        }
     }
 
     pub(super) fn write_key(&mut self, org_id: OrganizationId, new: &NewKey) -> ApiKey {
@@ -50,6 +68,7 @@ impl StateBatch<'_> {
             installation: new.installation,
             makers: new.makers.clone(),
             feature_flags: new.feature_flags.clone(),
+            portal: new.portal,
         };
         self.write_batch.put(Table::Keys, tables::one(key.id), &key);
         self.registry.put_key(key.clone());

@@ -35,6 +35,8 @@ impl StateBatch<'_> {
             updated_at: now,
             metadata: Default::default(),
             throttle_rate_per_s: None,
+            alias: None,
+            portal_ended_at: None,
         };
         let key = self.write_key(org_id, key);
         self.write_batch.put(Table::Organizations, tables::one(org_id), &organization);

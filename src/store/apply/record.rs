@@ -71,7 +71,8 @@ impl PartitionBatch<'_> {
             if made.success || report.cause == FailureCause::Receiver {
                 self.update_webhook_state(&webhook, &delivery, report, gone)?;
             }
-            if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
+            // A resend has no schedule that could be used up.
+            if delivery.status == DeliveryStatus::Failed && !was.status.is_final() && !delivery.resend {
                 self.publish_exhausted(&webhook, &delivery);
             }
         }

@@ -28,8 +28,7 @@ impl PartitionBatch<'_> {
         if event.erased_at.is_some() {
             return Err(conflict("event_erased", "the data of this event was erased"));
         }
-        let own = self.deliveries_of(&event)?.into_iter().filter(|own| own.webhook_id == webhook.id);
-        let replay_of = own.filter(|own| own.status.is_final()).map(|own| own.id).max();
+        let replay_of = self.newest_final_to(webhook.id, &event)?;
         let data = self.data_of(&event)?;
         let deed = AuditEntry::on_event("event.resend", &event);
         let mut fresh: Event = event;

@@ -50,8 +50,10 @@ impl StateBatch<'_> {
         match command {
             StateCommand::CreateOrganization { name, key } => self.create_organization(by, name, key),
             StateCommand::CreateApp { app } => self.create_app(by, app),
+            StateCommand::EnsureApp { app } => self.ensure_app(by, app),
             StateCommand::UpdateApp { id, change } => self.update_app(by, *id, change),
             StateCommand::RemoveApp { id } => self.remove_app(by, *id),
+            StateCommand::EndPortal { id } => self.end_portal(by, *id),
             StateCommand::CreateKey { key } => self.create_key(by, key),
             StateCommand::RevokeKey { id } => self.revoke_key(by, *id),
             StateCommand::RevokePortalLink { id, app, until } => self.revoke_portal_link(by, *id, *app, *until),

@@ -111,7 +111,10 @@ impl PartitionBatch<'_> {
             return Ok(false);
         }
         let event = self.write_batch.get::<Event>(Table::Events, delivery.event_id.as_bytes())?;
-        if !event.is_some_and(|event| covers(&job.spec, &event)) || !job.spec.last.passes(&delivery) {
+        let covered = event.filter(|event| covers(&job.spec, event) && job.spec.last.passes(&delivery));
+        let Some(event) = covered else { return Ok(false) };
+        // A resend may have delivered the event meanwhile.
+        if self.is_delivered_to(delivery.webhook_id, &event)? {
             return Ok(false);
         }
         if delivery.next_attempt_at.is_some_and(|at| at > self.inputs.now) {

@@ -12,6 +12,7 @@ use crate::model::webhook::{DeliveryOrder, DisabledReason, SigningSecret, Webhoo
 use crate::rules::circuit;
 
 use crate::kv::tables::{self, Table};
+use crate::store::apply::apps::is_another;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
@@ -33,7 +34,7 @@ impl StateBatch<'_> {
         if self.registry.app(by.tenant, webhook.app_id).is_none() {
             return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
         }
-        self.check_webhook_uid(&webhook)?;
+        self.check_webhook_names(&webhook)?;
         webhook.id = self.inputs.id();
         webhook.org_id = by.tenant.org;
         webhook.created_at = self.inputs.now;
@@ -59,7 +60,10 @@ impl StateBatch<'_> {
         if old.version != new.version {
             return Err(Rejection::Stale.into());
         }
-        self.check_webhook_uid(new)?;
+        self.check_webhook_names(new)?;
+        if is_another(old.alias.as_deref(), new.alias.as_deref()) {
+            return Err(conflict("alias_taken", "the webhook has another alias already"));
+        }
         let mut webhook = Webhook { version: old.version + 1, updated_at: self.inputs.now, ..new.clone() };
         webhook.disabled_reason = match webhook.status {
             WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
@@ -87,10 +91,14 @@ impl StateBatch<'_> {
         Ok(Receipt::Webhook(webhook))
     }
 
-    fn check_webhook_uid(&self, webhook: &Webhook) -> ApplyResult<()> {
+    fn check_webhook_names(&self, webhook: &Webhook) -> ApplyResult<()> {
         let holder = webhook.uid.as_deref().and_then(|uid| self.registry.webhook_by_uid(webhook.app_id, uid));
+        if holder.is_some_and(|holder| holder.id != webhook.id) {
+            return Err(conflict("uid_taken", "another webhook of the app has this uid"));
+        }
+        let holder = webhook.alias.as_deref().and_then(|alias| self.registry.webhook_by_alias(webhook.app_id, alias));
         match holder.is_some_and(|holder| holder.id != webhook.id) {
-            true => Err(conflict("uid_taken", "another webhook of the app has this uid")),
+            true => Err(conflict("alias_taken", "another webhook of the app has this alias")),
             false => Ok(()),
         }
     }

@@ -170,15 +170,8 @@ impl Store {
     }
 
     pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
-        let of_one = match (query.delivery, query.event) {
-            (Some(id), _) => {
-                Some(delivery_anywhere(&self.partition_set, id)?.map(|d| self.shown(d)).into_iter().collect())
-            }
-            (None, Some(event)) => Some(self.deliveries_of(event, now)?),
-            (None, None) => None,
-        };
-        if let Some(deliveries) = of_one {
-            return self.attempts_of_all(&deliveries, query, now);
+        if let Some(page) = self.attempts_of_one(query, now)? {
+            return Ok(page);
         }
         let (table, prefix) = match &query.webhook {
             Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
@@ -194,15 +187,6 @@ impl Store {
             let delivery = decoded::<Delivery>(listed.snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
             Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| status.has(&d.status)).then_some(attempt))
         })
-    }
-
-    fn attempts_of_all(&self, deliveries: &[Delivery], query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
-        let mut rows = Vec::new();
-        for delivery in deliveries.iter().filter(|d| query.status.as_ref().is_none_or(|status| status.has(&d.status))) {
-            rows.extend(self.attempts_of(delivery, now)?);
-        }
-        rows.sort_by_key(|a| a.id);
-        Ok(page_of(rows, query.window, |a| a.id.as_u128(), |a| wanted_attempt(query, a)))
     }
 
     /// All attempts of a delivery, oldest first.

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::model::id::{DeliveryId, Id, WebhookId};
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
 use crate::model::{Delivery, Event, Time, Webhook};
 
 use crate::kv::codec;
@@ -135,16 +135,57 @@ pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Res
             Ok(ScanStep::Go)
         },
     )?;
-    let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
+    for id in replays_in(snapshot, event.id)? {
+        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
+    }
+    Ok(deliveries)
+}
+
+/// The deliveries of an event to one webhook, oldest first. A caller that has the published one hands it in.
+pub(in crate::store) fn deliveries_to_in(
+    snapshot: &Snapshot,
+    webhook: WebhookId,
+    event: EventId,
+    published: Option<Delivery>,
+) -> Result<Vec<Delivery>> {
+    let mut deliveries: Vec<Delivery> = match published {
+        Some(published) => vec![published],
+        None => published_to_in(snapshot, webhook, event)?.into_iter().collect(),
+    };
+    for id in replays_in(snapshot, event)? {
+        if snapshot.get(Table::DeliveriesByWebhook, &tables::pair(webhook, id), |_| ())?.is_some() {
+            deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
+        }
+    }
+    Ok(deliveries)
+}
+
+fn published_to_in(snapshot: &Snapshot, webhook: WebhookId, event: EventId) -> Result<Option<Delivery>> {
+    let (from, to) = (tables::pair(webhook, event), tables::pair(webhook, DeliveryId::MAX));
+    let mut first = None;
+    snapshot.scan(
+        Table::DeliveriesByWebhook,
+        (Bound::Excluded(&from), Bound::Included(&to)),
+        Direction::Up,
+        |key, _| {
+            first = tables::last_id::<Delivery>(key);
+            Ok(ScanStep::Stop)
+        },
+    )?;
+    let Some(id) = first else { return Ok(None) };
+    let found = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?;
+    Ok(found.filter(|delivery| delivery.event_id == event && !delivery.is_replay()))
+}
+
+/// The ids of the replays of an event, oldest first.
+pub(in crate::store) fn replays_in(snapshot: &Snapshot, event: EventId) -> Result<Vec<DeliveryId>> {
+    let (from, to) = (tables::pair(event, DeliveryId::MIN), tables::pair(event, DeliveryId::MAX));
     let mut replays = Vec::new();
     snapshot.scan(Table::ReplaysByEvent, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, _| {
         replays.extend(tables::last_id::<Delivery>(key));
         Ok(if replays.len() < REPLAYS_MAX { ScanStep::Go } else { ScanStep::Stop })
     })?;
-    for id in replays {
-        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
-    }
-    Ok(deliveries)
+    Ok(replays)
 }
 
 /// The first due entry of a webhook in one partition.

@@ -3,21 +3,19 @@
 //! Invariant: a count examines at most `COUNTED_ROWS_MAX` rows, and says whether there may be more.
 
 use std::collections::HashSet;
-use std::ops::Bound;
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::{Delivery, DeliveryStatus, Event, Time};
 
 use crate::kv::error::Result;
-use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
-use crate::kv::tables::{self, Table};
+use crate::kv::tables::Table;
 use crate::model::job::{JobSpec, LastDeliveryFilter};
 use crate::store::command::TenantScope;
 use crate::store::partitions::index_start;
 use crate::store::read::failed::LatestEndFirst;
 use crate::store::read::lists::Store;
-use crate::store::read::lookup::{data_in, decoded, deliveries_in};
+use crate::store::read::lookup::{data_in, decoded, deliveries_in, deliveries_to_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{COUNTED_ROWS_MAX, INDEXED_ROWS_MAX};
 use crate::store::read::replay_scope::{self, waiting_webhooks};
@@ -123,7 +121,10 @@ impl Store {
             }
             for webhook in replay_scope::targets(&registry, spec, &event) {
                 let read = || data_in(snapshot, &event);
-                count.matched += u64::from(replay_scope::chosen(spec, &webhook, &event, &[&delivery], read)?);
+                let own = own_deliveries(snapshot, &delivery)?;
+                left = left.saturating_sub(own.len() - 1);
+                let own: Vec<&Delivery> = own.iter().collect();
+                count.matched += u64::from(replay_scope::chosen(spec, &webhook, &event, &own, read)?);
             }
         }
         Ok(count)
@@ -159,11 +160,18 @@ impl Store {
                 && tenant.covers(event.org_id, event.app_id)
                 && replay_scope::covers(spec, &event)
                 && spec.last.passes(&delivery);
-            if !is_covered || is_replayed_again(snapshot, &delivery)? {
+            if !is_covered {
                 continue;
             }
+            let own = own_deliveries(snapshot, &delivery)?;
+            left = left.saturating_sub(own.len() - 1);
+            let is_last = own.last().is_some_and(|last| last.id == delivery.id);
+            let own: Vec<&Delivery> = own.iter().collect();
             let targets = replay_scope::targets(&registry, spec, &event);
-            count.matched += u64::from(targets.iter().any(|webhook| webhook.id == delivery.webhook_id));
+            for webhook in targets.iter().filter(|webhook| is_last && webhook.id == delivery.webhook_id) {
+                let read = || data_in(snapshot, &event);
+                count.matched += u64::from(replay_scope::chosen(spec, webhook, &event, &own, read)?);
+            }
         }
         Ok(count)
     }
@@ -210,28 +218,20 @@ impl Store {
         let Some(home) = self.partition_set.partition_of(delivery.event_id.as_u128()) else { return Ok(false) };
         let snapshot = self.partition_set.snapshot(&home)?;
         let event = decoded::<Event>(&snapshot, Table::Events, delivery.event_id.as_bytes())?;
-        Ok(event.is_some_and(|event| replay_scope::covers(spec, &event)))
+        if !event.is_some_and(|event| replay_scope::covers(spec, &event)) {
+            return Ok(false);
+        }
+        let own = own_deliveries(&snapshot, delivery)?;
+        Ok(!own.iter().any(|one| one.status == DeliveryStatus::Delivered))
     }
 }
 
-/// Whether a later replay of the same event went to the same webhook.
-fn is_replayed_again(snapshot: &Snapshot, delivery: &Delivery) -> Result<bool> {
-    let event = delivery.event_id;
-    let (from, to) = (tables::pair(event, delivery.id), tables::pair(event, DeliveryId::MAX));
-    let mut later = Vec::new();
-    snapshot.scan(
-        Table::ReplaysByEvent,
-        (Bound::Excluded(&from), Bound::Included(&to)),
-        Direction::Down,
-        |key, _| {
-            later.extend(tables::last_id::<Delivery>(key));
-            Ok(if later.len() < COUNTED_ROWS_MAX { ScanStep::Go } else { ScanStep::Stop })
-        },
-    )?;
-    for id in later {
-        if snapshot.get(Table::DeliveriesByWebhook, &tables::pair(delivery.webhook_id, id), |_| ())?.is_some() {
-            return Ok(true);
-        }
+/// The deliveries of the event of `delivery` to the same webhook, oldest first. At least one.
+fn own_deliveries(snapshot: &Snapshot, delivery: &Delivery) -> Result<Vec<Delivery>> {
+    let published = (!delivery.is_replay()).then(|| delivery.clone());
+    let mut own = deliveries_to_in(snapshot, delivery.webhook_id, delivery.event_id, published)?;
+    if own.is_empty() {
+        own.push(delivery.clone());
     }
-    Ok(false)
+    Ok(own)
 }

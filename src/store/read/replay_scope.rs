@@ -79,6 +79,13 @@ pub(in crate::store) fn chosen<E>(
         return Ok(!delivered && is_wanted(&data()?));
     }
     // Jobs of an older version may name a status that is not final.
-    let has_status = |last: &Delivery| spec.status.is_none_or(|status| last.status == status);
-    Ok(own.last().is_some_and(|last| last.status.is_final() && has_status(last) && spec.last.passes(last)))
+    let has_status = |one: &Delivery| spec.status.is_none_or(|status| one.status == status);
+    let is_over = own.iter().all(|one| one.status.is_final());
+    Ok(is_over && deciding(own).is_some_and(|one| has_status(one) && spec.last.passes(one)))
+}
+
+/// The delivery of an event that says how the event ended at a webhook: the last one that succeeded, or else the last
+/// one. So an event is delivered if any delivery of it is.
+pub(in crate::store) fn deciding<'a>(own: &[&'a Delivery]) -> Option<&'a Delivery> {
+    own.iter().rev().find(|one| one.status == DeliveryStatus::Delivered).or(own.last()).copied()
 }

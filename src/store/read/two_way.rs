@@ -1,6 +1,7 @@
 //! Reads pages of events, attempts and deliveries in both directions.
 //!
-//! Invariant: a page examines at most `EXAMINED_ROWS_MAX` rows. Rows whose retention has ended are hidden, as in `lists`.
+//! Invariant: a page examines at most `EXAMINED_ROWS_MAX` rows, and ends once its rows have `PAGE_BYTES_MAX` bytes of
+//! payloads and responses. Rows whose retention has ended are hidden, as in `lists`.
 
 use bytes::Bytes;
 
@@ -11,10 +12,13 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::read::lists::Store;
-use crate::store::read::lookup::{data_in, decoded};
+use crate::store::read::lookup::{data_in, decoded, deliveries_to_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::oldest_first::OldestFirst;
 use crate::store::read::query::EXAMINED_ROWS_MAX;
+
+/// Bytes of payloads and responses after which a page ends.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The range, direction and size of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,28 @@ pub struct TwoWayPage<T> {
     pub is_end: bool,
 }
 
+/// The rows that a page may still examine, and the bytes that it may still show.
+pub(in crate::store) struct TwoWayBudget {
+    rows: usize,
+    bytes: usize,
+}
+
+impl TwoWayBudget {
+    pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: EXAMINED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
+
+    pub fn examine(&mut self, rows: usize) {
+        self.rows = self.rows.saturating_sub(rows);
+    }
+
+    pub fn show(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    pub const fn is_spent(&self) -> bool {
+        self.rows == 0 || self.bytes == 0
+    }
+}
+
 impl Store {
     /// The events of an app that `wanted` accepts, each with its data if that is asked for.
     pub fn events_two_way(
@@ -48,10 +74,10 @@ impl Store {
         now: Time,
         mut wanted: impl FnMut(&Event) -> bool,
     ) -> Result<TwoWayPage<(Event, Option<Bytes>)>> {
-        self.two_way(Table::Events, &[], window, now, |snapshot, id| {
+        self.two_way(Table::Events, &[], window, now, |snapshot, id, budget| {
             let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
             let event = event.filter(|event| event.app_id == app && self.is_retained(event.id, now) && wanted(event));
-            event.map(|event| with_data_of(snapshot, event, with_data)).transpose()
+            event.map(|event| with_data_of(snapshot, event, with_data, budget)).transpose()
         })
     }
 
@@ -64,7 +90,7 @@ impl Store {
         now: Time,
         mut wanted: impl FnMut(&Attempt, &Event) -> bool,
     ) -> Result<TwoWayPage<(Attempt, Event, Option<Bytes>)>> {
-        self.two_way(Table::AttemptsByWebhook, webhook.as_bytes(), window, now, |snapshot, id| {
+        self.two_way(Table::AttemptsByWebhook, webhook.as_bytes(), window, now, |snapshot, id, budget| {
             let Some(attempt) = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())? else {
                 return Ok(None);
             };
@@ -73,29 +99,34 @@ impl Store {
             }
             let event = decoded::<Event>(snapshot, Table::Events, attempt.event_id.as_bytes())?;
             let Some(event) = event.filter(|event| wanted(&attempt, event)) else { return Ok(None) };
-            let (event, data) = with_data_of(snapshot, event, with_data)?;
+            let (event, data) = with_data_of(snapshot, event, with_data, budget)?;
+            budget.show(attempt.made.response_body.as_ref().map_or(0, String::len));
             Ok(Some((attempt, event, data)))
         })
     }
 
-    /// The deliveries of a webhook that publishing made and that `wanted` accepts, as `row` makes rows of them, each with its
-    /// event, and its data if that is asked for.
+    /// The events of which publishing made a delivery to a webhook and that `wanted` accepts. `row` makes a row of all
+    /// deliveries of an event to the webhook, oldest first. Each row has its event, and its data if that is asked for.
     pub fn published_two_way<T>(
         &self,
         webhook: WebhookId,
         window: TwoWayWindow,
         with_data: bool,
         now: Time,
-        mut row: impl FnMut(&Delivery, &Event) -> Result<Option<T>>,
+        mut wanted: impl FnMut(&Event) -> bool,
+        mut row: impl FnMut(&[Delivery]) -> Option<T>,
     ) -> Result<TwoWayPage<(T, Event, Option<Bytes>)>> {
-        self.two_way(Table::DeliveriesByWebhook, webhook.as_bytes(), window, now, |snapshot, id| {
+        self.two_way(Table::DeliveriesByWebhook, webhook.as_bytes(), window, now, |snapshot, id, budget| {
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
             let delivery = delivery.filter(|d| !d.is_replay() && self.is_retained(d.event_id, now));
             let Some(delivery) = delivery else { return Ok(None) };
             let event = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())?;
-            let Some(event) = event else { return Ok(None) };
-            let Some(row) = row(&self.shown(delivery), &event)? else { return Ok(None) };
-            let (event, data) = with_data_of(snapshot, event, with_data)?;
+            let Some(event) = event.filter(|event| wanted(event)) else { return Ok(None) };
+            let own = deliveries_to_in(snapshot, webhook, event.id, Some(delivery))?;
+            budget.examine(own.len() - 1);
+            let own: Vec<Delivery> = own.into_iter().map(|one| self.shown(one)).collect();
+            let Some(row) = row(&own) else { return Ok(None) };
+            let (event, data) = with_data_of(snapshot, event, with_data, budget)?;
             Ok(Some((row, event, data)))
         })
     }
@@ -106,20 +137,22 @@ impl Store {
         prefix: &[u8],
         window: TwoWayWindow,
         now: Time,
-        mut read: impl FnMut(&Snapshot, u128) -> Result<Option<T>>,
+        mut read: impl FnMut(&Snapshot, u128, &mut TwoWayBudget) -> Result<Option<T>>,
     ) -> Result<TwoWayPage<T>> {
         let oldest = Id::<T>::floor(now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1)).as_u128();
         let from = window.from.max(oldest);
         let mut ids = Ids::new(self, table, prefix, (from, window.to), window.is_rising);
         let (mut rows, mut last) = (Vec::new(), None);
-        for _ in 0..EXAMINED_ROWS_MAX {
+        let mut budget = TwoWayBudget::WHOLE;
+        while !budget.is_spent() {
+            budget.examine(1);
             let Some((id, snapshot)) = ids.next_id()? else {
                 return Ok(TwoWayPage { rows, examined: None, is_end: true });
             };
             if id < from || id >= window.to {
                 return Ok(TwoWayPage { rows, examined: None, is_end: true });
             }
-            let Some(row) = read(snapshot, id)? else {
+            let Some(row) = read(snapshot, id, &mut budget)? else {
                 last = Some(id);
                 continue;
             };
@@ -135,9 +168,15 @@ impl Store {
 }
 
 /// The event with its data, which is `None` if it was erased or not asked for.
-fn with_data_of(snapshot: &Snapshot, event: Event, with_data: bool) -> Result<(Event, Option<Bytes>)> {
+fn with_data_of(
+    snapshot: &Snapshot,
+    event: Event,
+    with_data: bool,
+    budget: &mut TwoWayBudget,
+) -> Result<(Event, Option<Bytes>)> {
     let has_data = with_data && event.erased_at.is_none();
     let data = if has_data { Some(data_in(snapshot, &event)?) } else { None };
+    budget.show(data.as_ref().map_or(0, Bytes::len));
     Ok((event, data))
 }
 

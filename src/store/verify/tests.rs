@@ -46,6 +46,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         installation: true,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     };
     let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };

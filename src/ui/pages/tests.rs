@@ -45,6 +45,7 @@ pub fn key(scopes: &[Scope]) -> ApiKey {
         installation: true,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     }
 }
 
@@ -325,6 +326,7 @@ fn replays_and_the_installation() {
         rate_per_s: Some(20.0),
         last: Default::default(),
         waiting: false,
+        retrying: false,
     };
     let job = Job {
         id: Id::from_u128(9),

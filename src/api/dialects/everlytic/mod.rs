@@ -277,6 +277,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
         rate_per_s: None,
         last: Default::default(),
         waiting: false,
+        retrying: false,
     };
     let write_request =
         WriteRequest { caller: Some(by.clone()), idempotency: None, command: StateCommand::CreateJob { spec }.into() };

@@ -17,9 +17,9 @@ use crate::api::step::Step;
 use crate::model::event::EventAttributes;
 use crate::model::job::JobSpec;
 use crate::model::webhook::WebhookStatus;
-use crate::model::{AttemptOutcome, DeliveryStatus, LastDeliveryFilter, StatusCodes, Time, WebhookId};
+use crate::model::{DeliveryStatus, LastDeliveryFilter, StatusCodes, Time, WebhookId};
 use crate::rules::patterns;
-use crate::store::{Applied, EventInput, PartitionCommand, Receipt, Rejection, StateCommand, WriteRequest};
+use crate::store::{Applied, EventInput, PartitionCommand, Receipt, StateCommand};
 
 use super::errors::{absent, refused};
 use super::ids;
@@ -89,7 +89,7 @@ fn example(context: &ApiContext<'_>, request: &RequestContext<'_>, name: &str) -
     example.filter(|text| text.starts_with('{')).ok_or_else(missing)
 }
 
-/// `POST …/endpoint/{endpoint_id}/recover`.
+/// `POST …/endpoint/{endpoint_id}/recover`: one job, so that an `Idempotency-Key` begins it once.
 pub fn recover(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = ids::endpoint(context, request)?.1;
     let mut object = request.object()?;
@@ -103,24 +103,8 @@ pub fn recover(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
         field_errors.push(FieldError::new("/since", "must lie before until, and at most 14 days"));
     }
     fields::into_result(field_errors)?;
-    let failed = spec(webhook.id, since, until);
-    let retrying = JobSpec {
-        status: None,
-        waiting: true,
-        last: LastDeliveryFilter { outcomes: failures(), ..LastDeliveryFilter::default() },
-        ..failed.clone()
-    };
-    let last = request.write(StateCommand::CreateJob { spec: failed })?;
-    let first = WriteRequest {
-        caller: last.caller.clone(),
-        idempotency: None,
-        command: StateCommand::CreateJob { spec: retrying }.into(),
-    };
-    let then = move |applied: Result<Applied, Rejection>| {
-        applied?;
-        Ok(Step::apply(last, begun))
-    };
-    Ok(Step::Apply { write_request: Box::new(first), then: Box::new(then) })
+    let spec = JobSpec { retrying: true, ..spec(webhook.id, since, until) };
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, begun))
 }
 
 fn begun(applied: Applied) -> Result<HttpResponse, ApiError> {
@@ -204,10 +188,6 @@ fn spec(webhook: WebhookId, from: Option<Time>, to: Option<Time>) -> JobSpec {
         rate_per_s: None,
         last: LastDeliveryFilter::default(),
         waiting: false,
+        retrying: false,
     }
-}
-
-/// The outcomes of a failed attempt.
-fn failures() -> Vec<AttemptOutcome> {
-    AttemptOutcome::ALL.into_iter().filter(|outcome| *outcome != AttemptOutcome::Success).collect()
 }

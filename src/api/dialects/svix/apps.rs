@@ -66,10 +66,14 @@ pub struct AppInput {
     uid: Option<Option<String>>,
     metadata: Option<Metadata>,
     rate: Option<Option<f64>>,
+    /// The id of an imported application. Svix has no such member.
+    alias: Option<Option<String>>,
 }
 
 type Metadata = BTreeMap<String, String>;
 
+/// The member with the id that an imported object had. Svix ignores it.
+pub const ALIAS: &str = "alias";
 /// Bytes of `metadata` as JSON.
 const METADATA_BYTES_MAX: usize = crate::api::limits::METADATA_BYTES_MAX;
 /// Requests per second.
@@ -111,7 +115,8 @@ impl AppInput {
         };
         let uid = nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::App));
         let metadata = read_metadata(object, field_errors);
-        AppInput { name, uid, metadata, rate: read_rate(object, field_errors) }
+        let alias = nullable(object, ALIAS, field_errors, |raw| read_alias(raw, Noun::App));
+        AppInput { name, uid, metadata, rate: read_rate(object, field_errors), alias }
     }
 
     pub fn uid(&self) -> Option<&str> {
@@ -119,13 +124,21 @@ impl AppInput {
     }
 
     pub fn create(self) -> StateCommand {
-        StateCommand::CreateApp {
-            app: AppSettings {
-                name: self.name.unwrap_or_default(),
-                uid: self.uid.flatten(),
-                metadata: self.metadata.unwrap_or_default(),
-                throttle_rate_per_s: self.rate.flatten(),
-            },
+        StateCommand::CreateApp { app: self.settings() }
+    }
+
+    /// The command that makes it unless an app has its `uid`. So of two requests that make it at once both are served.
+    pub fn ensure(self) -> StateCommand {
+        StateCommand::EnsureApp { app: self.settings() }
+    }
+
+    fn settings(self) -> AppSettings {
+        AppSettings {
+            name: self.name.unwrap_or_default(),
+            uid: self.uid.flatten(),
+            metadata: self.metadata.unwrap_or_default(),
+            throttle_rate_per_s: self.rate.flatten(),
+            alias: self.alias.flatten(),
         }
     }
 }
@@ -159,6 +172,18 @@ pub fn read_uid(raw: &RawValue, noun: Noun) -> FieldResult<String> {
         true => Ok(text),
         false => Err(format!(
             "must be 1 to {NAME_CHARS_MAX} of a-z, A-Z, 0-9, '_', '.', '-', and not begin with {}",
+            noun.prefix()
+        )),
+    }
+}
+
+/// The id of an imported object, which begins as the ids of its noun do.
+pub fn read_alias(raw: &RawValue, noun: Noun) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match is_name(&text) && text.starts_with(noun.prefix()) {
+        true => Ok(text),
+        false => Err(format!(
+            "must be 1 to {NAME_CHARS_MAX} of a-z, A-Z, 0-9, '_', '.', '-', and begin with {}",
             noun.prefix()
         )),
     }
@@ -199,7 +224,14 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     if let Some(app) = input.uid().filter(|_| gets).and_then(|uid| ids::find_app(context, request, uid)) {
         return ok(&SvixApplication::new(&app));
     }
-    Ok(Step::apply(request.write(input.create())?, |applied| received(StatusCode::CREATED, applied)))
+    let now = context.now;
+    let command = if gets { input.ensure() } else { input.create() };
+    Ok(Step::apply(request.write(command)?, move |applied| {
+        // An app that another request made since then is older than this one.
+        let is_new =
+            !gets || applied.replayed || matches!(&applied.receipt, Receipt::App(app) if app.created_at >= now);
+        received(if is_new { StatusCode::CREATED } else { StatusCode::OK }, applied)
+    }))
 }
 
 /// `GET /api/v1/app/{app_id}`.
@@ -237,8 +269,13 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Opt
 }
 
 fn change(request: &RequestContext<'_>, app: &App, input: AppInput) -> Result<Step, ApiError> {
-    let change =
-        AppChange { name: input.name, uid: input.uid, metadata: input.metadata, throttle_rate_per_s: input.rate };
+    let change = AppChange {
+        name: input.name,
+        uid: input.uid,
+        metadata: input.metadata,
+        throttle_rate_per_s: input.rate,
+        alias: input.alias,
+    };
     let command = StateCommand::UpdateApp { id: app.id, change };
     Ok(Step::apply(request.write(command)?, |applied| received(StatusCode::OK, applied)))
 }

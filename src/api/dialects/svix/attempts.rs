@@ -12,7 +12,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::attempt::Trigger;
 use crate::model::{Attempt, AttemptId, Event, Time, WebhookId};
-use crate::store::{PartitionCommand, TwoWayPage, TwoWayWindow};
+use crate::store::{PAGE_BYTES_MAX, PartitionCommand, TwoWayPage, TwoWayWindow};
 
 use super::errors::absent;
 use super::ids::{self, Noun, is_name, message_text};
@@ -179,7 +179,7 @@ pub fn of_message_and_endpoint(context: &mut ApiContext<'_>, request: &RequestCo
     of_one(context, request, &SvixQuery::read(request)?, Some(webhook))
 }
 
-/// The attempts of one message over all its deliveries, which are few.
+/// The attempts of one message over all its deliveries.
 fn of_one(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
@@ -189,21 +189,17 @@ fn of_one(
     let (_, event) = ids::message(context, request)?;
     let (window, parts) = (list::window(query, Noun::Attempt)?, AttemptParts::read(query)?);
     let conditions = AttemptConditions { webhook, ..AttemptConditions::read(query)? };
-    let mut attempts = Vec::new();
-    for delivery in context.store.deliveries_of(event.id, context.now)? {
-        attempts.extend(context.store.attempts_of(&delivery, context.now)?);
-    }
-    let within = |attempt: &Attempt| (window.from..window.to).contains(&attempt.id.as_u128());
-    attempts.retain(|attempt| within(attempt) && conditions.passes(attempt, &event));
-    attempts.sort_unstable_by_key(|attempt| attempt.id);
-    if !window.is_rising {
-        attempts.reverse();
-    }
-    let is_end = attempts.len() <= window.limit;
-    attempts.truncate(window.limit);
+    let accepts = |attempt: &Attempt| conditions.passes(attempt, &event);
+    let mut page = context.store.attempts_of_event(event.id, window, context.now, accepts)?;
     let data = if parts.has_data() { context.store.data(event.id, context.now)? } else { None };
-    let rows = attempts.into_iter().map(|attempt| (attempt, event.clone(), data.clone())).collect();
-    shown(window, &TwoWayPage { rows, examined: None, is_end }, parts)
+    // Each row repeats the payload, so fewer rows of a large one fit into a page.
+    let fitting = PAGE_BYTES_MAX / data.as_ref().map_or(0, Bytes::len).max(1);
+    if page.rows.len() > fitting.max(1) {
+        page.rows.truncate(fitting.max(1));
+        (page.examined, page.is_end) = (None, false);
+    }
+    let rows = page.rows.into_iter().map(|attempt| (attempt, event.clone(), data.clone())).collect();
+    shown(window, &TwoWayPage { rows, examined: page.examined, is_end: page.is_end }, parts)
 }
 
 /// `GET /api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}`.

@@ -21,6 +21,8 @@ use super::list;
 use super::messages::{MessageFilter, SvixMessage};
 use super::query::{EXPANDED_STATUSES, SvixQuery, WITH_CONTENT};
 
+/// No attempt was made yet.
+const PENDING: u8 = 1;
 /// An attempt failed, and another is planned.
 const SENDING: u8 = 3;
 const CANCELED: u8 = 4;
@@ -40,6 +42,7 @@ impl DestinationState {
     fn new(status: u8, next_attempt: Option<Time>) -> Self {
         let status_text = match status {
             SUCCESS => "success",
+            PENDING => "pending",
             SENDING => "sending",
             CANCELED => "canceled",
             _ => "fail",
@@ -93,6 +96,7 @@ fn state_of_latest(deliveries: &[&Delivery]) -> DestinationState {
     let tried = deliveries.iter().filter(|delivery| delivery.last_attempt_id.is_some());
     let status = match tried.max_by_key(|delivery| delivery.last_attempt_id) {
         Some(latest) if latest.status == DeliveryStatus::Delivered => SUCCESS,
+        None if deliveries.iter().any(|delivery| !delivery.status.is_final()) => PENDING,
         _ => FAIL,
     };
     DestinationState::new(status, next_attempt(deliveries))
@@ -112,17 +116,12 @@ pub fn messages(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
         Some(Travel::Previous(id)) => Some(id),
         _ => None,
     };
-    let (store, now) = (context.store, context.now);
-    let row = |_: &Delivery, event: &Event| {
-        if !filter.passes(event) || skipped.is_some_and(|id| event.id.as_u128() <= id) {
-            return Ok(None);
-        }
-        let all = store.deliveries_of(event.id, now)?;
-        let own: Vec<&Delivery> = all.iter().filter(|delivery| delivery.webhook_id == webhook.id).collect();
-        let state = state_over(&own, expanded);
-        Ok(state.filter(|state| status.is_none_or(|status| status == state.status)))
+    let wanted = |event: &Event| filter.passes(event) && skipped.is_none_or(|id| event.id.as_u128() > id);
+    let row = |own: &[Delivery]| {
+        let state = state_over(&own.iter().collect::<Vec<_>>(), expanded);
+        state.filter(|state| status.is_none_or(|status| status == state.status))
     };
-    let page = store.published_two_way(webhook.id, window, with_content, now, row)?;
+    let page = context.store.published_two_way(webhook.id, window, with_content, context.now, wanted, row)?;
     list::found(
         Noun::Message,
         window,
@@ -210,5 +209,8 @@ mod tests {
         let latest = |all: &[&Delivery]| state_of_latest(all).status;
         assert_eq!(latest(&[&delivered, &retrying]), FAIL, "the latest attempt failed");
         assert_eq!(latest(&[&delivered]), SUCCESS);
+        assert_eq!(latest(&[&pending]), PENDING, "no attempt was made yet");
+        assert_eq!(latest(&[&failed, &pending]), FAIL);
+        assert_eq!(latest(&[&delivery(Failed, 0, None)]), FAIL, "it expired before its first attempt");
     }
 }

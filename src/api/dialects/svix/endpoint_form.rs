@@ -13,7 +13,7 @@ use crate::model::Webhook;
 use crate::model::webhook::{FieldSet, SignatureScheme, WebhookStatus};
 use crate::rules::target::{self, TargetPolicy};
 
-use super::apps::{nullable, read_metadata, read_rate, read_uid};
+use super::apps::{ALIAS, nullable, read_alias, read_metadata, read_rate, read_uid};
 use super::ids::{Noun, is_name};
 use super::query::CHANNEL_CHARS_MAX;
 
@@ -36,6 +36,7 @@ pub struct EndpointInput {
     rate: Option<Option<f64>>,
     uid: Option<Option<String>>,
     metadata: Option<BTreeMap<String, String>>,
+    alias: Option<Option<String>>,
 }
 
 impl EndpointInput {
@@ -60,6 +61,7 @@ impl EndpointInput {
             rate: read_rate(object, field_errors),
             uid: nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::Endpoint)),
             metadata: read_metadata(object, field_errors),
+            alias: nullable(object, ALIAS, field_errors, |raw| read_alias(raw, Noun::Endpoint)),
         }
     }
 
@@ -94,6 +96,10 @@ impl EndpointInput {
         }
         if !keeps(self.metadata.is_none()) {
             webhook.metadata = self.metadata.unwrap_or_default();
+        }
+        // A client of Svix does not know it, so its absence changes nothing.
+        if let Some(alias) = self.alias {
+            webhook.alias = alias;
         }
     }
 }

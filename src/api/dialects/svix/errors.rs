@@ -67,7 +67,7 @@ pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         (StatusCode::FORBIDDEN, _) => ("insufficient access", detail),
         (StatusCode::NOT_FOUND, "not_served") => ("not_found", detail),
         (StatusCode::NOT_FOUND, _) => ("not_found", "Entity not found"),
-        (StatusCode::CONFLICT, "uid_taken" | "event_id_conflict") => ("conflict", detail),
+        (StatusCode::CONFLICT, "uid_taken" | "alias_taken" | "event_id_conflict") => ("conflict", detail),
         (StatusCode::CONFLICT, "webhook_disabled") => ("endpoint_disabled", detail),
         (StatusCode::PAYLOAD_TOO_LARGE, _) => ("payload_too_large", detail),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => ("server_error", "Internal Server Error"),

@@ -1,5 +1,7 @@
 //! Event types of the organization.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,7 +23,7 @@ use super::errors::absent;
 use super::ids::{self, is_name};
 use super::iterator::turn;
 use super::list;
-use super::query::{EXPUNGE, INCLUDE_ARCHIVED, SvixQuery, WITH_CONTENT};
+use super::query::{EXPUNGE, INCLUDE_ARCHIVED, SvixQuery, WITH_CONTENT, named_iterator};
 use crate::api::dialects::derived::ok;
 
 /// Bytes of all schemas together.
@@ -104,7 +106,11 @@ impl EventTypeInput {
             archived: object.optional("archived", field_errors, fields::boolean),
             deprecated: object.optional("deprecated", field_errors, fields::boolean),
             schemas: nullable(object, "schemas", field_errors, read_schemas),
-            feature_flags: several.filter(|list| !list.is_empty()).or(single),
+            feature_flags: match (several, single) {
+                (Some(several), Some(single)) if several.is_empty() => Some(single),
+                (Some(several), _) => Some(several),
+                (None, single) => single,
+            },
             group_name: nullable(object, "groupName", field_errors, |raw| fields::line(raw, 0..=256)),
         })
     }
@@ -165,7 +171,9 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let all = context.registry.event_types(request.tenant().org, None);
     let shown = all.filter(|one| (shows_archived || !one.definition.archived) && is_shown(request, one));
     let turn = turn(shown, travel.as_ref(), limit, |one, name| one.definition.name.as_str().cmp(name));
-    list::shown(&turn, |one| one.definition.name.clone(), |one| SvixEventType::new(one, with_content))
+    let name = |one: &&Arc<EventType>| one.definition.name.clone();
+    let next = |one: &&Arc<EventType>| named_iterator(&one.definition.name);
+    list::shown_from(&turn, next, name, |one| SvixEventType::new(one, with_content))
 }
 
 /// `POST /api/v1/event-type`.
@@ -222,7 +230,8 @@ pub fn remove(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     Ok(Step::apply(write_request, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
-/// Adds a mistake for event types that the organization does not have, and for archived ones that are named anew.
+/// Adds a mistake for event types that the organization does not have or the caller is not shown, and for archived ones
+/// that are named anew.
 pub fn judge(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
@@ -232,7 +241,7 @@ pub fn judge(
 ) {
     let is_live = |name: &str| {
         let found = context.registry.event_type(request.tenant().org, name);
-        found.is_some_and(|one| !one.definition.archived)
+        found.is_some_and(|one| !one.definition.archived && is_shown(request, one))
     };
     let missing: Vec<&str> =
         named.iter().filter(|name| !kept.contains(name) && !is_live(name)).map(String::as_str).collect();

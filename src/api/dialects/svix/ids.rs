@@ -81,16 +81,19 @@ pub fn app(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc
     find_app(context, request, name).ok_or_else(absent)
 }
 
-/// The app by id or `uid`, if the caller may see it.
+/// The app by id, alias or `uid`, if the caller may see it.
 pub fn find_app(context: &ApiContext<'_>, request: &RequestContext<'_>, name: &str) -> Option<Arc<App>> {
     let tenant = request.tenant();
-    match Noun::App.read::<App>(name) {
-        Some(id) => context.registry.app(tenant, id).cloned(),
-        None => {
-            let found = context.registry.app_by_uid(tenant.org, name);
-            found.filter(|app| tenant.covers(app.org_id, app.id)).cloned()
-        }
+    if let Some(id) = Noun::App.read::<App>(name)
+        && let Some(app) = context.registry.app(tenant, id)
+    {
+        return Some(app.clone());
     }
+    let by_alias = context.registry.app_by_alias(tenant.org, name);
+    by_alias
+        .or_else(|| context.registry.app_by_uid(tenant.org, name))
+        .filter(|app| tenant.covers(app.org_id, app.id))
+        .cloned()
 }
 
 /// The app in the path and the endpoint of it.
@@ -101,13 +104,12 @@ pub fn endpoint(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok((app, webhook))
 }
 
-/// The endpoint of an app by id or `uid`.
+/// The endpoint of an app by id, alias or `uid`.
 pub fn find_endpoint(context: &ApiContext<'_>, app: AppId, name: &str) -> Option<Arc<Webhook>> {
-    let found = match Noun::Endpoint.read::<Webhook>(name) {
-        Some(id) => context.registry.webhook_by_id(id).filter(|webhook| webhook.app_id == app),
-        None => context.registry.webhook_by_uid(app, name),
-    };
-    found.cloned()
+    let by_id = Noun::Endpoint.read::<Webhook>(name).and_then(|id| context.registry.webhook_by_id(id));
+    let by_other =
+        || context.registry.webhook_by_alias(app, name).or_else(|| context.registry.webhook_by_uid(app, name));
+    by_id.filter(|webhook| webhook.app_id == app).or_else(by_other).cloned()
 }
 
 /// The scope of one app.

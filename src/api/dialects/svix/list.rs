@@ -34,9 +34,19 @@ pub fn shown<'a, T, V: Serialize>(
     id: impl Fn(&T) -> String,
     view: impl Fn(&'a T) -> Result<V, ApiError>,
 ) -> Result<Step, ApiError> {
+    shown_from(turn, &id, &id, view)
+}
+
+/// The same, with iterators of their own: `next` writes the one that leads on.
+pub fn shown_from<'a, T, V: Serialize>(
+    turn: &'a Turn<T>,
+    next: impl Fn(&T) -> String,
+    id: impl Fn(&T) -> String,
+    view: impl Fn(&'a T) -> Result<V, ApiError>,
+) -> Result<Step, ApiError> {
     ok(&SvixList {
         data: turn.rows.iter().map(view).collect::<Result<_, _>>()?,
-        iterator: turn.rows.last().map(&id),
+        iterator: turn.rows.last().map(next),
         prev_iterator: turn.rows.first().map(|first| format!("-{}", id(first))),
         done: turn.done,
     })

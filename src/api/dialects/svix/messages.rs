@@ -240,7 +240,7 @@ fn publish_in_new(request: &RequestContext<'_>, mut input: MessageInput, with_co
         return Err(ApiError::invalid(vec![FieldError::new("/application/uid", detail)]));
     }
     let data = input.data.clone();
-    let mut write_request = request.write(application.create())?;
+    let mut write_request = request.write(application.ensure())?;
     let idempotency = write_request.idempotency.take();
     let caller = write_request.caller.clone();
     let then = move |applied: Result<Applied, _>| {

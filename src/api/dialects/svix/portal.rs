@@ -12,8 +12,8 @@ use crate::api::native::keys;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::{AppId, KeyId, Scope};
-use crate::store::{Caller, NewKey, Receipt, Rejection, StateCommand, WriteRequest};
+use crate::model::{AppId, Scope};
+use crate::store::{NewKey, Receipt, StateCommand, WriteRequest};
 
 use super::apps::AppInput;
 use super::errors::{absent, generic};
@@ -108,7 +108,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
                 let detail = "must be there, and be the one in the path";
                 return Err(ApiError::invalid(vec![FieldError::new("/application/uid", detail)]));
             }
-            let mut write_request = request.write_secret(application.create(), Some(text.clone().into()))?;
+            let mut write_request = request.write_secret(application.ensure(), Some(text.clone().into()))?;
             let (idempotency, caller) = (write_request.idempotency.take(), write_request.caller.clone());
             let then = Box::new(move |applied: Result<crate::store::Applied, _>| {
                 let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
@@ -148,6 +148,7 @@ fn new_key(
         installation: false,
         makers: limits.makers,
         feature_flags: input.feature_flags.clone(),
+        portal: true,
     };
     Ok((text, key))
 }
@@ -173,23 +174,13 @@ pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
     token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
 }
 
-/// `POST /api/v1/auth/app/{app_id}/expire-all`: ends all tokens of an app's portal at once.
+/// `POST /api/v1/auth/app/{app_id}/expire-all`: ends all tokens and links of an app's portal at once. Other keys of
+/// the app stay.
 pub fn expire_all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
-    let keys = context.registry.keys().filter(|key| key.app_id == Some(app.id)).map(|key| key.id).collect();
-    Ok(revoke_all(request.principal.caller(), keys))
-}
-
-/// Revokes one key after another. One that is gone meanwhile is revoked too.
-fn revoke_all(caller: Caller, mut keys: Vec<KeyId>) -> Step {
-    let Some(id) = keys.pop() else { return Step::Reply(HttpResponse::empty(StatusCode::NO_CONTENT)) };
-    let command = StateCommand::RevokeKey { id }.into();
-    let write_request = WriteRequest { caller: Some(caller.clone()), idempotency: None, command };
-    let then = move |applied| match applied {
-        Ok(_) | Err(Rejection::NotFound(_)) => Ok(revoke_all(caller, keys)),
-        Err(rejection) => Err(rejection.into()),
-    };
-    Step::Apply { write_request: Box::new(write_request), then: Box::new(then) }
+    Ok(Step::apply(request.write(StateCommand::EndPortal { id: app.id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
 }
 
 /// `POST /api/v1/auth/logout`: ends the token that calls.

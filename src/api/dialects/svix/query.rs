@@ -53,6 +53,14 @@ pub const TASK_STATUS: Param =
 pub const SINCE: Param = Param::new("since", ParamValues::Time, "The begin of the span.");
 pub const UNTIL: Param = Param::new("until", ParamValues::Time, "The end of the span.");
 
+/// Stands in an iterator before a name that begins with a hyphen, which would lead back.
+const NAME_MARK: char = '~';
+
+/// The iterator that leads on from a name.
+pub fn named_iterator(name: &str) -> String {
+    if name.starts_with('-') { format!("{NAME_MARK}{name}") } else { name.to_owned() }
+}
+
 /// A request's parameters in their order.
 pub struct SvixQuery(Vec<(String, String)>);
 
@@ -120,7 +128,11 @@ impl SvixQuery {
     pub fn named_travel(&self) -> Result<Option<Travel<String>>, ApiError> {
         let wrong = || wrong_query(ITERATOR.name, "must be a name");
         let read = |name: &str| is_name(name).then(|| name.to_owned());
-        self.text(&ITERATOR).map(|text| Travel::read(text, read).ok_or_else(wrong)).transpose()
+        let travel = |text: &str| match text.strip_prefix(NAME_MARK) {
+            Some(name) => read(name).map(Travel::Next),
+            None => Travel::read(text, read),
+        };
+        self.text(&ITERATOR).map(|text| travel(text).ok_or_else(wrong)).transpose()
     }
 
     /// `status`.
@@ -243,6 +255,9 @@ mod tests {
             let api_error = query(&format!("iterator={text}")).travel(Noun::Message).unwrap_err();
             assert_eq!(api_error.status, 422, "{text}");
         }
-        assert_eq!(query("iterator=-a.b").named_travel().unwrap(), Some(Travel::Previous("a.b".to_owned())));
+        let named = |text: &str| query(&format!("iterator={text}")).named_travel().unwrap();
+        assert_eq!(named("-a.b"), Some(Travel::Previous("a.b".to_owned())));
+        assert_eq!(named(&named_iterator("-a")), Some(Travel::Next("-a".to_owned())));
+        assert_eq!(named("--a"), Some(Travel::Previous("-a".to_owned())));
     }
 }

@@ -44,7 +44,7 @@ impl SvixTask {
             },
             task: match () {
                 () if job.spec.missing => "endpoint.replay",
-                () if job.spec.waiting || job.spec.status.is_some() && job.spec.types.is_empty() => "endpoint.recover",
+                () if job.spec.retrying => "endpoint.recover",
                 () => "endpoint.bulk-replay",
             },
             updated_at: job.finished_at.unwrap_or(job.created_at),

@@ -31,6 +31,7 @@ fn caller(scope: Scope) -> Principal {
         installation: false,
         makers: Vec::new(),
         feature_flags: Vec::new(),
+        portal: false,
     };
     let http_request = HttpRequest {
         method: http::Method::GET,

@@ -54,6 +54,7 @@ impl CountsBench {
             installation: false,
             makers: Vec::new(),
             feature_flags: Vec::new(),
+            portal: false,
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };

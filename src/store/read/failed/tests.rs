@@ -192,6 +192,7 @@ fn job(hook: WebhookId, status: DeliveryStatus) -> JobSpec {
         rate_per_s: None,
         last: LastDeliveryFilter::default(),
         waiting: false,
+        retrying: false,
     }
 }
 
