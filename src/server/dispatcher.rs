@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 
+use crate::api::auth::RequestOwner;
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
 use crate::api::problem;
@@ -31,7 +32,7 @@ use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
-use super::rates::KeyRates;
+use super::rates::RequestRates;
 use super::shared_origins::{self, SharedOrigins};
 use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
@@ -51,7 +52,7 @@ const PAGES_BELOW: &str = "/ui/";
 pub struct Dispatcher {
     engine: Arc<Engine>,
     rules: ArcSwap<ApiRules>,
-    rates: KeyRates,
+    rates: RequestRates,
     read_turns: Arc<ReadTurns>,
     running_tests: RunningTests,
     quotas: Quotas,
@@ -98,7 +99,7 @@ impl Dispatcher {
         Dispatcher {
             engine,
             rules: ArcSwap::from_pointee(rules),
-            rates: KeyRates::default(),
+            rates: RequestRates::default(),
             read_turns: ReadTurns::new(processors),
             running_tests: RunningTests::default(),
             quotas: Quotas::default(),
@@ -132,7 +133,7 @@ impl Dispatcher {
         OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
-            self.rates.take(&principal.key, now).map_err(rate_limited)?;
+            self.rates.take(principal, now).map_err(|wait_s| rate_limited(principal, wait_s))?;
         }
         Ok((principal, bytes_max))
     }
@@ -147,12 +148,12 @@ impl Dispatcher {
         if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, wait);
         }
-        let key = pass.principal.as_ref().map(|principal| principal.key.id);
+        let owner = pass.principal.as_ref().map(Principal::owner);
         let turn = self
             .read_turns
-            .wait(key)
+            .wait(owner)
             .await
-            .ok_or_else(|| too_many("too_many_reads", "this key has too many reads waiting", BUSY_RETRY_S))?;
+            .ok_or_else(|| too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S))?;
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || {
@@ -428,8 +429,12 @@ fn is_navigation(http_request: &HttpRequest) -> bool {
     http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
 }
 
-fn rate_limited(wait_s: u32) -> ApiError {
-    too_many("rate_limited", "this key makes more requests than it may", wait_s)
+fn rate_limited(principal: &Principal, wait_s: u32) -> ApiError {
+    let detail = match principal.owner() {
+        RequestOwner::Key(_) => "this key makes more requests than it may",
+        RequestOwner::Portal(_) => "these pages are asked for too often: wait a moment",
+    };
+    too_many("rate_limited", detail, wait_s)
 }
 
 fn too_many(code: &'static str, detail: &str, wait_s: u32) -> ApiError {

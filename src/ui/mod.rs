@@ -15,6 +15,7 @@ mod mood;
 mod pages;
 mod portal;
 mod portal_access;
+mod portal_words;
 mod relay;
 mod respond;
 mod routes;

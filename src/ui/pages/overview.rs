@@ -85,7 +85,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     }
     webhook_rows::sort(&mut rows, RowOrder::Worst);
     for row in rows.iter_mut().take(TROUBLES_SHOWN) {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let ids: Vec<WebhookId> = rows.iter().map(|row| row.webhook.id).collect();
     let mut all = WebhookFigures::default();

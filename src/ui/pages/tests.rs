@@ -113,7 +113,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
     let failed = made(Some(500), AttemptOutcome::HttpStatus, "Internal Server Error");
     WebhookRow {
         mood: WebhookMood::of(&webhook, state),
-        reason: mood::reason(&webhook, state, Some(&failed)),
+        reason: mood::reason(&webhook, state, Some(&failed), mood::PageReader::Operator),
         hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
         p95_ms: Some(64),
         waiting,
@@ -304,6 +304,7 @@ fn a_form_with_mistakes() {
     let view = webhook_form::WebhookFormView {
         webhook: None,
         form: PostedForm::parse(b"url=ftp%3A%2F%2Fx&filter=%7B"),
+        loaded: String::new(),
         errors: vec![FieldError::new("/url", "must be http or https"), FieldError::new("/filter/path", "is required")],
         apps: vec![("1".to_owned(), "halden".to_owned()), ("2".to_owned(), "<acme>".to_owned())],
     };

@@ -58,7 +58,7 @@ fn view(
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
     let mut row = webhook_rows::read(context, webhook)?;
-    webhook_rows::explain(context, tenant, &mut row)?;
+    webhook_rows::explain(context, request, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
         true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
         false => Vec::new(),
@@ -172,10 +172,11 @@ fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
 fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (row, state) = (&view.row, &view.state);
     let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
-    let error = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
+    let shown = failed.filter(|made| !mood::is_hidden(made.outcome, frame.reader()));
+    let error = shown.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
     // The explanation of a failure begins with its error, which is often the reason.
-    let (reason, meaning) = (mood::sentence(&row.reason), failed.map(mood::meaning).unwrap_or_default());
+    let (reason, meaning) = (mood::sentence(&row.reason), failed.map(|made| mood::meaning(made, frame.reader())).unwrap_or_default());
     html! {
         @if row.mood.is_trouble() {
             div class=(class) role="status" {

@@ -100,7 +100,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
         rows.truncate(ROWS_MAX);
     }
     for row in &mut rows {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
     Ok(WebhooksView { rows, ask, counts, apps, skipped, total })

@@ -43,7 +43,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Portal
     }
     webhook_rows::sort(&mut webhooks, RowOrder::Worst);
     for row in &mut webhooks {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let deliveries = match request.may(Scope::EventsRead) {
         true => newest(context, tenant, tab)?,
