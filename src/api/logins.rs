@@ -32,6 +32,8 @@ const LINKS_MAX: usize = 16;
 pub struct PageSettings {
     /// The key of session cookies and form tokens, derived from the store's data key.
     pub key: [u8; 32],
+    /// The address of the daemon for browsers, without `/ui/`.
+    pub url: String,
     /// Time from a login to the end of its session.
     pub session_ms: i64,
     /// Time without a request after which a session ends.
@@ -77,6 +79,7 @@ impl PageSettings {
         let hour_ms = 60 * MINUTE_MS;
         PageSettings {
             key,
+            url: String::new(),
             session_ms: 12 * hour_ms,
             idle_ms: hour_ms,
             require_tls: false,

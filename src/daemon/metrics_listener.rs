@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 
+use crate::api::ApiError;
 use crate::api::auth::key_hash;
 use crate::api::context::MetricsAccess;
-use crate::api::ApiError;
 use crate::api::native::meta;
 use crate::api::origin::ListenerKind;
 use crate::api::problem;

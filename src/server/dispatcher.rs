@@ -61,6 +61,8 @@ pub struct Dispatcher {
 /// The rules of the API from the settings. A reload replaces them together.
 pub struct ApiRules {
     pub api: Api,
+    /// The pages alone, for a listener of their own.
+    pub pages: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
     /// The origins whose pages may call the mounts that share themselves.
@@ -149,11 +151,10 @@ impl Dispatcher {
             return self.handle_here(http_request, pass, wait);
         }
         let owner = pass.principal.as_ref().map(Principal::owner);
-        let turn = self
-            .read_turns
-            .wait(owner)
-            .await
-            .ok_or_else(|| too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S))?;
+        let turn =
+            self.read_turns.wait(owner).await.ok_or_else(|| {
+                too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S)
+            })?;
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || {
@@ -318,27 +319,43 @@ impl HealthSource for Dispatcher {
 }
 
 /// The dispatcher as the server's service.
-pub struct ApiService(pub Arc<Dispatcher>);
+pub struct ApiService {
+    pub dispatcher: Arc<Dispatcher>,
+    pub part: ServedPart,
+}
+
+/// The part of the routes that a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedPart {
+    /// The API, and the pages unless they have a listener of their own.
+    Api,
+    /// The pages for browsers alone.
+    Pages,
+}
 
 impl Service for ApiService {
     type Pass = Pass;
 
     fn critical_task(&self) -> Option<CriticalTask> {
-        Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
+        Some(CriticalTask::new("what takes connections", &self.dispatcher.engine.crashed))
     }
 
     fn client_connections(&self) -> Arc<ClientConnections> {
-        self.0.engine.client_connections.clone()
+        self.dispatcher.engine.client_connections.clone()
     }
 
     fn request_id(&self) -> String {
-        let engine = &self.0.engine;
+        let engine = &self.dispatcher.engine;
         Id::<HttpRequest>::from_u128(passing_id(engine.clock.now(), &*engine.random)).to_string()
     }
 
     fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {
-        let rules = self.0.rules.load_full();
-        let found = rules.api.find(http_request);
+        let rules = self.dispatcher.rules.load_full();
+        let api = match self.part {
+            ServedPart::Api => &rules.api,
+            ServedPart::Pages => &rules.pages,
+        };
+        let found = api.find(http_request);
         let origin = rules.listed_origin(&found, http_request);
         if let Some(origin) = origin.filter(|_| shared_origins::is_preflight(http_request)) {
             let mut response = shared_origins::preflight(http_request);
@@ -347,15 +364,19 @@ impl Service for ApiService {
         }
         if found.shares_origins() && shared_origins::is_preflight(http_request) {
             let api_error = foreign(ForeignName::Origin);
-            return Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())));
+            return Err(Box::new(found.render(
+                &api_error,
+                &http_request.request_id,
+                self.dispatcher.engine.clock.now(),
+            )));
         }
-        match self.0.judge(&rules, http_request, listener, &found) {
+        match self.dispatcher.judge(&rules, http_request, listener, &found) {
             Ok((principal, body_bytes_max)) => {
                 let is_known = principal.is_some();
                 Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })
             }
             Err(api_error) => {
-                let now = self.0.engine.clock.now();
+                let now = self.dispatcher.engine.clock.now();
                 let mut response = found.render(&api_error, &http_request.request_id, now);
                 if let Some(origin) = origin {
                     shared_origins::share(&mut response, origin);
@@ -367,14 +388,14 @@ impl Service for ApiService {
 
     fn refused(&self, pass: &Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
         match pass.found.shares_origins() {
-            true => pass.found.render(api_error, request_id, self.0.engine.clock.now()),
+            true => pass.found.render(api_error, request_id, self.dispatcher.engine.clock.now()),
             false => problem::render(api_error, request_id),
         }
     }
 
     async fn call(&self, http_request: HttpRequest, pass: Pass) -> HttpResponse {
         let (http_request, pass) = (Arc::new(http_request), Arc::new(pass));
-        let mut response = match self.0.answer(http_request.clone(), &pass).await {
+        let mut response = match self.dispatcher.answer(http_request.clone(), &pass).await {
             Ok(response) => response,
             Err(api_error) => {
                 // The engine logs a full disk once, so rejected requests do not.
@@ -387,7 +408,7 @@ impl Service for ApiService {
                         "request failed"
                     );
                 }
-                pass.found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())
+                pass.found.render(&api_error, &http_request.request_id, self.dispatcher.engine.clock.now())
             }
         };
         if let Some(origin) = pass.rules.listed_origin(&pass.found, &http_request) {

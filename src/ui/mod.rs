@@ -19,6 +19,7 @@ mod portal_words;
 mod relay;
 mod respond;
 mod routes;
+mod series;
 mod session;
 mod write;
 

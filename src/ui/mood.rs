@@ -93,12 +93,7 @@ impl WebhookMood {
 }
 
 /// Why a webhook is in trouble, in a few words. Empty if it is not. `last` is its newest attempt.
-pub fn reason(
-    webhook: &Webhook,
-    shown: &WebhookState,
-    last: Option<&AttemptMade>,
-    reader: PageReader,
-) -> String {
+pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade>, reader: PageReader) -> String {
     let last_words = last.filter(|made| !made.success).map(|made| answer(made, reader)).unwrap_or_default();
     match WebhookMood::of(webhook, shown) {
         WebhookMood::Enabled => String::new(),
@@ -131,12 +126,7 @@ pub fn is_hidden(outcome: AttemptOutcome, reader: PageReader) -> bool {
 }
 
 /// The same of a status code, an outcome and an error.
-pub fn answer_of(
-    status_code: Option<u16>,
-    outcome: Option<AttemptOutcome>,
-    error: &str,
-    reader: PageReader,
-) -> String {
+pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, error: &str, reader: PageReader) -> String {
     match (status_code, outcome) {
         (_, Some(AttemptOutcome::ProxyError)) if reader == PageReader::Tenant => "Not sent".to_owned(),
         (_, Some(outcome)) if is_hidden(outcome, reader) => outcome.phrase().to_owned(),

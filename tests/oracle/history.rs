@@ -138,9 +138,10 @@ impl History {
     fn change(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let number = self.next_number();
         Some(match self.rng.below(15) {
-            0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => {
-                Command::State(StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)), of_app_max: None })
-            }
+            0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => Command::State(StateCommand::CreateWebhook {
+                webhook: Box::new(self.webhook(oracle, now)),
+                of_app_max: None,
+            }),
             0..6 => Command::State(StateCommand::UpdateWebhook { webhook: Box::new(self.changed(oracle)?) }),
             6 => Command::State(StateCommand::RemoveWebhook { id: self.webhook_id(oracle)? }),
             7 => Command::State(StateCommand::RotateSecret {

@@ -21,7 +21,16 @@ fn every_outcome_has_a_fix_of_its_own() {
 #[test]
 fn a_tenant_reads_nothing_of_the_operator() {
     let of_operator = [
-        "delivery.", "postrider", "/etc", "setting", "daemon", "prox", "ca_pem", "timeout_ms", "rate_limit", "10.0.0.7",
+        "delivery.",
+        "postrider",
+        "/etc",
+        "setting",
+        "daemon",
+        "prox",
+        "ca_pem",
+        "timeout_ms",
+        "rate_limit",
+        "10.0.0.7",
     ];
     for outcome in AttemptOutcome::ALL {
         for status in [200, 302, 401, 404, 410, 429, 500] {

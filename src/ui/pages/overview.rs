@@ -3,15 +3,16 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::native::stats_series::SeriesOwner;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Scope, Time, WebhookId};
 use crate::rules::histogram;
 use crate::store::WebhookFigures;
 use crate::ui::ask::Ask;
-use crate::ui::chart::{self, Bin};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
+use crate::ui::series::{self, ChartSeries};
 use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RowOrder, WebhookRow};
@@ -20,20 +21,11 @@ use super::webhook_rows::{self, RowOrder, WebhookRow};
 const WEBHOOKS_SHOWN: usize = 7;
 /// Rows of the list of trouble.
 const TROUBLES_SHOWN: usize = 20;
-/// Steps of the chart.
-const BINS: usize = 90;
-
-/// The spans that the charts can show: the value in the address, words, milliseconds.
-const SPANS: [(&str, &str, i64); 3] = [("1h", "1 h", HOUR_MS), ("3h", "3 h", 3 * HOUR_MS), ("24h", "24 h", DAY_MS)];
 
 pub struct OverviewView {
     /// All webhooks, worst first.
     pub rows: Vec<WebhookRow>,
-    pub bins: Vec<Bin>,
-    pub from: Time,
-    pub step_ms: i64,
-    /// The value of the shown span.
-    pub span: &'static str,
+    pub series: ChartSeries,
     pub figures: OverviewFigures,
     pub machine: Option<MachineFacts>,
     pub public_url: String,
@@ -76,9 +68,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<OverviewView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
     let ask = Ask::of(request.http);
-    let (span, _, ms) = SPANS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)).unwrap_or(SPANS[1]);
-    let step_ms = ms / BINS as i64;
-    let from = now.minus_ms(ms);
+    let series = series::read(context, SeriesOwner::Tenant(tenant), &ask)?;
     let mut rows = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         rows.push(webhook_rows::read(context, webhook)?);
@@ -113,9 +103,8 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
         partitions: context.store.partition_count(),
         retention_days: context.store.retention_ms() / DAY_MS,
     });
-    let bins = chart::bins(&all.minutes, from, step_ms, BINS);
     let public_url = context.settings.public_url.clone();
-    Ok(OverviewView { rows, bins, from, step_ms, span, figures, machine, public_url })
+    Ok(OverviewView { rows, series, figures, machine, public_url })
 }
 
 /// The state of everything in one or two sentences.
@@ -148,16 +137,12 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
         .head {
             div { h1 { "Overview" } p.lead { (sentence(&view.rows)) } }
             .acts {
-                nav.seg aria-label="Time span" {
-                    @for (value, words, _) in SPANS {
-                        a href={ "?last=" (value) } aria-current=[(value == view.span).then_some("true")] { (words) }
-                    }
-                }
+                (series::links(&view.series))
             }
         }
         (needs(view, frame))
         (figures(&view.figures, frame))
-        .panel { (chart::attempts("Attempts", &view.bins, view.from, view.step_ms)) }
+        (series::charts(&view.series))
         section.panel aria-labelledby="wh" {
             header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.rows.len()) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))

@@ -69,7 +69,8 @@ pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut
     if row.mood.is_trouble() {
         let shown = circuit::shown(context.store.state(row.webhook.id), context.now);
         let last = newest_attempt(context, request.tenant(), row.webhook.id)?;
-        row.reason = mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made), PageReader::of(request));
+        row.reason =
+            mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made), PageReader::of(request));
     }
     Ok(())
 }
