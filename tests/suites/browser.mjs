@@ -17,7 +17,7 @@ const answers = { status: 200, headers: {} };
 const receiver = http.createServer((request, response) => {
   request.resume();
   request.on("end", () => {
-    response.writeHead(answers.status, { "content-type": "application/json", ...answers.headers });
+    response.writeHead(request.url === "/broken" ? 503 : answers.status, { "content-type": "application/json", ...answers.headers });
     response.end(JSON.stringify({ said: `</pre><script>alert(${answers.status})</script>` }));
   });
 }).listen(0, "127.0.0.1");
@@ -406,8 +406,28 @@ const flows = {
     const [event] = (await api("GET", "/v1/events")).data;
     const paths = ["", "webhooks", "webhooks/new", `webhooks/${rows[0].id}`, `webhooks/${rows[0].id}/edit`,
       `webhooks/${rows[0].id}/delete`, "deliveries", "deliveries?status=failed", `deliveries/${delivery.id}`, "events",
-      "events/new", `events/${event.id}`, "live", "replays", "replays/new", "find?q=a", "apps", "keys", "audit", "system"];
+      "events/new", `events/${event.id}`, "live", "replays", "replays/new", "find?q=a", "apps",
+      `apps/${rows[0].app_id}`, "keys", "audit", "system", "?last=1h", "?last=31d", `webhooks/${rows[0].id}?last=7d`];
     await checked(paths, logIn);
+  },
+  async "pictures of the readme"() {
+    const folder = process.env.PICTURES_OF_README;
+    if (!folder) return;
+    const types = ["order.paid", "order.shipped", "invoice.created", "customer.updated"];
+    for (const name of ["crm", "billing", "warehouse-eu"]) await webhook(name, { event_types: ["order.*", "invoice.*"] });
+    const more = { url: `${receiverUrl}broken`, event_types: ["order.*"], retry_schedule_s: [60, 300, 1800] };
+    const erp = await webhook("erp-invoices", more);
+    for (let n = 0; n < 40; n += 1) await publish(types[n % types.length], `order-${4711 + n}`);
+    await until("failures", async () => (await deliveries(`webhook_id=${erp.id}&status=retrying`)).length >= 5);
+    await until("the others", async () => (await deliveries("status=delivered&limit=50")).length >= 50);
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await newPage({ colorScheme, viewport: { width: 1280, height: 800 }, timezoneId: "UTC" });
+      await logIn(page);
+      for (const [name, path] of [["overview", "?last=1h"], ["webhook", `webhooks/${erp.id}?last=1h`]]) {
+        await page.goto(base + path);
+        await page.screenshot({ path: `${folder}/pages-${name}-${colorScheme}.png` });
+      }
+    }
   },
 };
 
