@@ -232,11 +232,8 @@ pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis) -> Markup
         _ => format!("p50 {}, p95 {} at last", last(0), last(1)),
     };
     let label = format!("Response times: {words}");
-    lines("Response time", &html! { (words) }, &label, &shown(most), (axis_steps(percentiles), &drawing), axis)
-}
-
-fn axis_steps(percentiles: &[Vec<Option<u64>>; 2]) -> usize {
-    percentiles[0].len()
+    let top = if most == 0 { String::new() } else { shown(most) };
+    lines("Response time", &html! { (words) }, &label, &top, (percentiles[0].len(), &drawing), axis)
 }
 
 /// A square of a colour with its word.
