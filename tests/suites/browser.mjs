@@ -233,7 +233,7 @@ const flows = {
     answers.status = 422;
     const { id } = await webhook("again", { event_types: ["again.*"], retry_schedule_s: [] });
     for (let n = 0; n < 3; n += 1) await publish("again.work", `again-${n}`);
-    await until("failures", async () => (await deliveries("type=again.work&status=failed")).length === 3);
+    await until("failures", async () => (await deliveries(`webhook_id=${id}&status=failed`)).length === 3);
     answers.status = 200;
     const page = await newPage();
     await logIn(page);
@@ -241,14 +241,14 @@ const flows = {
     await page.check("tbody tr:first-child input[type=checkbox]");
     await press(page, "Send the chosen again");
     await shows(page, "The chosen deliveries are sent again.");
-    await until("one arrives", async () => (await deliveries("type=again.work&status=delivered")).length === 1);
+    await until("one arrives", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 1);
     await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
     await press(page, "Send all again…");
     await press(page, "Count first");
     await shows(page, "Nothing has been sent yet");
     await page.click("main button:has-text('Send ')");
     await page.waitForURL(/replays\/[0-9a-f-]{36}/);
-    await until("all arrive", async () => (await deliveries("type=again.work&status=delivered")).length >= 3);
+    await until("all arrive", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length >= 3);
   },
   async "a webhook is made with mistakes, then right; its secret is rotated and revealed"() {
     const page = await newPage({ allowed: ["422 (Unprocessable"] });
@@ -256,7 +256,7 @@ const flows = {
     await page.goto(`${base}webhooks/new`);
     await page.fill("#url", "ftp://nowhere");
     await press(page, "Save");
-    await shows(page, "Nothing was saved: 1 field is wrong.");
+    await shows(page, "Nothing was saved: 1 value is wrong.");
     await page.fill("#url", receiverUrl);
     await page.fill("#name", "made-here");
     await press(page, "Save");
@@ -352,7 +352,7 @@ const flows = {
     await page.click("text=Add a webhook");
     await page.fill("#url", "ftp://nowhere");
     await press(page, "Save");
-    await shows(page, "Nothing was saved: 1 field is wrong.");
+    await shows(page, "Nothing was saved: 1 value is wrong.");
     await page.fill("#url", receiverUrl);
     await page.fill("#name", "of-tenant");
     await press(page, "Save");
