@@ -394,9 +394,9 @@ const flows = {
     });
     const paths = ["", "webhooks", "webhooks/new", `webhooks/${hook.id}`, `webhooks/${hook.id}/edit`, "deliveries",
       `deliveries/${own.id}`, "event-types", "help", "replays", `replays/new?webhook=${hook.id}&status=waiting`];
-    const { url } = await portalLink(uid);
     await checked(paths.map((path) => `portal/${path}`), async (page) => {
-      await page.goto(url);
+      // A link opens the portal for five minutes only, and a busy machine needs longer for the first colours.
+      await page.goto((await portalLink(uid)).url);
       await page.waitForURL(`${base}portal/`);
     });
   },
