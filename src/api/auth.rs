@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use ring::digest;
 
-use crate::model::id::PortalLinkId;
+use crate::model::id::{AppId, KeyId, PortalLinkId};
 use crate::model::{ApiKey, Scope, Time};
 use crate::store::{Caller, Registry, TenantScope};
 
@@ -33,7 +33,22 @@ pub struct Principal {
     pub portal_link: Option<PortalLinkId>,
 }
 
+/// The owner of the turns and the rates that a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestOwner {
+    Key(KeyId),
+    /// All visitors of one app's portal. They act for the key that made their link and take nothing from it.
+    Portal(AppId),
+}
+
 impl Principal {
+    pub fn owner(&self) -> RequestOwner {
+        match (self.portal_link, self.tenant.app) {
+            (Some(_), Some(app)) => RequestOwner::Portal(app),
+            _ => RequestOwner::Key(self.key.id),
+        }
+    }
+
     pub fn new(key: Arc<ApiKey>, http_request: &HttpRequest) -> Principal {
         let tenant = TenantScope { org: key.org_id, app: key.app_id };
         let (remote, request_id) = (http_request.remote, http_request.request_id.clone());

@@ -1,6 +1,7 @@
 //! Logins of browsers: the rules of their sessions, the tries that are left, and one-time links.
 //!
-//! Invariant: a link logs in once, and a text that was tried too often is not compared any more.
+//! Invariant: a link logs in once, an address that tried too often waits for the next minute, and no address uses up the
+//! tries of another.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,10 +16,10 @@ use ring::hmac;
 
 use super::auth::sha256;
 
-/// Maximum tries to log in of one address in a minute.
+/// Maximum tries to log in of one address in a minute. The addresses of one IPv6 network of 64 bits count as one.
 pub const TRIES_OF_ADDRESS_MAX: u32 = 10;
-/// Maximum tries to log in in a minute.
-pub const TRIES_MAX: u32 = 60;
+/// Maximum addresses whose tries are counted. A further one takes the place of the address with the fewest tries.
+const ADDRESSES_MAX: usize = 1_024;
 /// The purpose that the key of portal links is derived for.
 const PORTAL_KEY_PURPOSE: &[u8] = b"postrider ui portal v1";
 /// Webhooks of an app in the portal, unless the settings say otherwise.
@@ -31,6 +32,8 @@ const LINKS_MAX: usize = 16;
 pub struct PageSettings {
     /// The key of session cookies and form tokens, derived from the store's data key.
     pub key: [u8; 32],
+    /// The address of the daemon for browsers, without `/ui/`.
+    pub url: String,
     /// Time from a login to the end of its session.
     pub session_ms: i64,
     /// Time without a request after which a session ends.
@@ -76,6 +79,7 @@ impl PageSettings {
         let hour_ms = 60 * MINUTE_MS;
         PageSettings {
             key,
+            url: String::new(),
             session_ms: 12 * hour_ms,
             idle_ms: hour_ms,
             require_tls: false,
@@ -102,7 +106,6 @@ pub struct Logins(Mutex<LoginCounts>);
 #[derive(Default)]
 struct LoginCounts {
     minute: u32,
-    tries: u32,
     by_address: HashMap<Option<IpAddr>, u32>,
     links: Vec<LoginLink>,
 }
@@ -111,6 +114,14 @@ struct LoginLink {
     hash: [u8; 32],
     key: KeyId,
     expires_at: Time,
+}
+
+/// The address that tries are counted under: a client has all of an IPv6 network of 64 bits (RFC 6177).
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
+    }
 }
 
 impl Logins {
@@ -123,16 +134,18 @@ impl Logins {
         let mut counts = self.counts();
         if counts.minute != now.minute() {
             counts.minute = now.minute();
-            counts.tries = 0;
             counts.by_address.clear();
         }
-        // At most `TRIES_MAX` addresses are in the map, because only counted tries enter it.
+        let from = from.map(network_of);
         let of_address = counts.by_address.get(&from).copied().unwrap_or(0);
-        if counts.tries >= TRIES_MAX || of_address >= TRIES_OF_ADDRESS_MAX {
+        if of_address >= TRIES_OF_ADDRESS_MAX {
             let left_ms = MINUTE_MS - now.0.rem_euclid(MINUTE_MS);
             return Err((left_ms as u64).div_ceil(1_000) as u32);
         }
-        counts.tries += 1;
+        if of_address == 0 && counts.by_address.len() >= ADDRESSES_MAX {
+            let fewest = counts.by_address.iter().min_by_key(|(_, tries)| **tries).map(|(address, _)| *address);
+            fewest.map(|address| counts.by_address.remove(&address));
+        }
         counts.by_address.insert(from, of_address + 1);
         Ok(())
     }
@@ -166,17 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_ten_tries_a_minute_and_all_have_sixty() {
+    fn an_address_has_ten_tries_a_minute_and_takes_none_of_others() {
         let (logins, now) = (Logins::default(), Time(10 * MINUTE_MS + 15_000));
-        for _ in 0..TRIES_OF_ADDRESS_MAX {
-            assert_eq!(logins.count_try(address(1), now), Ok(()));
+        for from in 1..=20 {
+            for _ in 0..TRIES_OF_ADDRESS_MAX {
+                assert_eq!(logins.count_try(address(from), now), Ok(()), "{from}");
+            }
+            assert_eq!(logins.count_try(address(from), now), Err(45));
         }
-        assert_eq!(logins.count_try(address(1), now), Err(45));
-        for n in 0..TRIES_MAX - TRIES_OF_ADDRESS_MAX {
-            assert_eq!(logins.count_try(address(2 + n as u8 / 10), now), Ok(()), "{n}");
-        }
-        assert_eq!(logins.count_try(address(99), now), Err(45));
         assert_eq!(logins.count_try(address(1), now.plus_ms(45_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_the_counted_addresses_are_bounded() {
+        let (logins, now) = (Logins::default(), Time(10 * MINUTE_MS));
+        let of = |network: u128, host: u128| Some(IpAddr::V6((0x2001_0db8 << 96 | network << 64 | host).into()));
+        for host in 0..10 {
+            assert_eq!(logins.count_try(of(0, host), now), Ok(()));
+        }
+        for network in 1..3 * ADDRESSES_MAX as u128 {
+            assert_eq!(logins.count_try(of(network, 0), now), Ok(()));
+        }
+        assert_eq!(logins.counts().by_address.len(), ADDRESSES_MAX);
+        assert_eq!(logins.count_try(of(0, 99), now), Err(60), "an address that tried too often is not forgotten");
     }
 
     #[test]

@@ -45,11 +45,14 @@ pub struct OriginRules {
 }
 
 impl OriginRules {
-    /// `allowed_hosts` are names, with a port if only that port is meant. `public_url` is an absolute URL. The error is
+    /// `allowed_hosts` are names, with a port if only that port is meant. `public_urls` are absolute URLs. The error is
     /// the entry that names no host.
-    pub fn new<'a>(allowed_hosts: &'a [String], public_url: Option<&'a str>) -> Result<Self, &'a str> {
+    pub fn new<'a>(
+        allowed_hosts: &'a [String],
+        public_urls: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, &'a str> {
         let mut rules = Self::default();
-        for entry in allowed_hosts.iter().map(String::as_str).chain(public_url) {
+        for entry in allowed_hosts.iter().map(String::as_str).chain(public_urls) {
             let (scheme, authority) = split_scheme(entry);
             let authority = authority.split('/').next().unwrap_or_default();
             let place = HostPort::parse(authority).ok_or(entry)?;

@@ -257,6 +257,12 @@ impl ApiMount {
         }
     }
 
+    /// The same mount, in which no path is found.
+    #[must_use]
+    pub fn without_routes(self) -> ApiMount {
+        ApiMount { has_routes_outside: false, routes: &[], router: matchit::Router::new(), pages: None, ..self }
+    }
+
     /// The same mount, in which a query parameter without a value is absent.
     #[must_use]
     pub fn without_empty_values(self) -> ApiMount {

@@ -208,6 +208,11 @@ fn level(raw: &RawSetting) -> Result<String, String> {
     }
 }
 
+/// The address of a listener besides the API's.
+fn listen_or_none(raw: &RawSetting) -> Result<Option<ListenSetting>, String> {
+    raw.text_or_none("an address with a port, or unix:/path")?.map(|text| text.parse::<ListenSetting>()).transpose()
+}
+
 fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
     const WHAT: &str = "an http or https URL without user, query and fragment";
     let Some(written) = raw.text_or_none(WHAT)? else {
@@ -423,11 +428,7 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
     key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),
     key(
         "metrics.listen",
-        |s, raw| {
-            let written = raw.text_or_none("an address with a port, or unix:/path")?;
-            s.metrics.listen = written.map(|text| text.parse::<ListenSetting>()).transpose()?;
-            Ok(())
-        },
+        |s, raw| listen_or_none(raw).map(|at| s.metrics.listen = at),
         |s| text(s.metrics.listen.as_ref().map(ListenSetting::to_string).unwrap_or_default()),
     ),
     key(
@@ -441,6 +442,16 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
     .live()
     .masked_by(|_| MASK.to_owned()),
     key("ui.enabled", |s, raw| raw.switch().map(|on| s.ui.enabled = on), |s| RawSetting::Switch(s.ui.enabled)).live(),
+    key(
+        "ui.listen",
+        |s, raw| listen_or_none(raw).map(|at| s.ui.listen = at),
+        |s| text(s.ui.listen.as_ref().map(ListenSetting::to_string).unwrap_or_default()),
+    ),
+    key(
+        "ui.public_url",
+        |s, raw| public_url(raw).map(|url| s.ui.public_url = url),
+        |s| text(s.ui.public_url.clone().unwrap_or_default()),
+    ),
     key(
         "ui.session",
         |s, raw| raw.duration_ms(MINUTE_MS, DAY_MS).map(|ms| s.ui.session_ms = ms),

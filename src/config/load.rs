@@ -288,6 +288,15 @@ impl Loader {
             );
             self.problem(&self.origin("metrics.listen"), "metrics.listen", text);
         }
+        let pages = self.settings.ui.listen.clone();
+        let others =
+            [("listen", Some(&self.settings.listen)), ("metrics.listen", self.settings.metrics.listen.as_ref())];
+        let taken = others.into_iter().find(|(_, other)| other.zip(pages.as_ref()).is_some_and(|(a, b)| a.overlaps(b)));
+        if let Some((name, _)) = taken {
+            let text =
+                format!("is the address of {name} too (from {}): give the pages another port", self.origin(name));
+            self.problem(&self.origin("ui.listen"), "ui.listen", text);
+        }
         if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
             let alone = "server.tls_client_ca";
             self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());

@@ -176,6 +176,10 @@ pub struct MetricsSettings {
 pub struct UiSettings {
     /// Whether the pages are served.
     pub enabled: bool,
+    /// The pages' own listener. `None` if the listener of the API serves them.
+    pub listen: Option<ListenSetting>,
+    /// The pages' address for browsers. `None` if it is `server.public_url`.
+    pub public_url: Option<String>,
     /// Time from a login to the end of its session.
     pub session_ms: i64,
     /// Time without a request after which a session ends.

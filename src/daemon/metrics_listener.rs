@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 
+use crate::api::ApiError;
 use crate::api::auth::key_hash;
 use crate::api::context::MetricsAccess;
 use crate::api::native::meta;
@@ -54,6 +55,9 @@ impl Service for MetricsService {
     }
 
     async fn call(&self, http_request: HttpRequest, (): ()) -> HttpResponse {
-        meta::exposition(&http_request, |format| self.engine.metrics_text(format))
+        // Off the runtime's threads: a scrape reads figures of every webhook, and examines rows that are about to expire.
+        let (engine, request_id) = (self.engine.clone(), http_request.request_id.clone());
+        let text = self.engine.work.run(move || meta::exposition(&http_request, |format| engine.metrics_text(format)));
+        text.await.unwrap_or_else(|| problem::render(&ApiError::internal("a scrape panicked"), &request_id))
     }
 }

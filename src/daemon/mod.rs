@@ -36,7 +36,7 @@ use crate::model::{Scope, Time};
 use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
 use crate::rules::target::TargetPolicy;
-use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
+use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher, ServedPart};
 use crate::server::shared_origins::SharedOrigins;
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
@@ -142,6 +142,10 @@ pub struct Daemon {
     pub first_key: Option<FirstKey>,
     running: RunningTasks,
     server: Server,
+    /// The server of `ui.listen`.
+    pages_server: Option<Server>,
+    /// The address of the listener that serves the pages.
+    pages_address: ListenAddr,
     tls: Option<Arc<ServerTls>>,
     dispatcher: Arc<Dispatcher>,
     guard: Arc<PolicyGuard>,
@@ -168,7 +172,8 @@ impl Daemon {
         let listeners =
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
-        let own = addresses(&listeners);
+        let pages_listener = pages_listener(settings, &*network).await?;
+        let own = [addresses(&listeners), addresses(pages_listener.as_slice())].concat();
         let policy = policy(settings, &own)?;
         let guard = Arc::new(PolicyGuard::new(policy.clone(), network.clone()));
         let parts = engine::EngineParts {
@@ -188,25 +193,24 @@ impl Daemon {
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
         let metrics_access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
-        let scrape = match &settings.metrics.listen {
-            Some(at) => Some(Server::start(
-                Arc::new(metrics_listener::MetricsService { engine: engine.clone(), access: metrics_access.clone() }),
-                vec![listen(&*network, at, mode).await?],
-                limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0),
-            )),
-            None => None,
-        };
-        let pages = PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE));
+        let scrape = scrape_server(settings, &engine, &metrics_access, (&*network, limits)).await?;
+        let pages_address = pages_listener.as_ref().map_or_else(|| address.clone(), |listener| listener.local_addr());
         let own_url = url(&address, tls.is_some());
+        let pages = page_settings(&engine, url(&pages_address, tls.is_some()));
         let dispatcher = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &own_url, &pages)?));
         warn_of_clear_text(settings, &own);
-        let server = Server::start_with(Arc::new(ApiService(dispatcher.clone())), listeners, limits, tls.clone());
+        let serve = |part, listeners| {
+            let service = ApiService { dispatcher: dispatcher.clone(), part };
+            Server::start_with(Arc::new(service), listeners, limits, tls.clone())
+        };
         Ok(Daemon {
+            server: serve(ServedPart::Api, listeners),
+            pages_server: pages_listener.map(|listener| serve(ServedPart::Pages, vec![listener])),
             address,
             engine,
             first_key,
             running,
-            server,
+            pages_address,
             tls,
             dispatcher,
             guard,
@@ -240,7 +244,7 @@ impl Daemon {
 
     /// The address of the pages for a browser on this machine. `None` if the daemon listens on a unix socket.
     pub fn pages_url(&self) -> Option<String> {
-        let ListenAddr::Tcp(address) = &self.address else { return None };
+        let ListenAddr::Tcp(address) = &self.pages_address else { return None };
         let host = match address.ip().is_unspecified() {
             true => format!("localhost:{}", address.port()),
             false => address.to_string(),
@@ -273,10 +277,13 @@ impl Daemon {
     /// Stops the daemon: rejects new requests and lets running ones finish until `timeout`. Requests in flight after
     /// that are sent again after the next start. Then everything is committed and closed.
     pub async fn stop(self, timeout: Duration) {
-        let Daemon { engine, running, server, scrape, .. } = self;
+        let Daemon { engine, running, server, pages_server, scrape, .. } = self;
         let by = tokio::time::Instant::now() + timeout;
         engine.quiesce();
-        let cut = server.drain(by).await;
+        let mut cut = server.drain(by).await;
+        if let Some(pages_server) = pages_server {
+            cut += pages_server.drain(by).await;
+        }
         if cut > 0 {
             tracing::warn!(cut, "requests were cut");
         }
@@ -290,6 +297,33 @@ impl Daemon {
         }
         running.end(engine).await;
     }
+}
+
+/// The listener of `ui.listen`. `None` if the pages are off, or on the listener of the API.
+async fn pages_listener(settings: &Settings, network: &dyn Network) -> Result<Option<Box<dyn Listener>>, DaemonError> {
+    match settings.ui.listen.as_ref().filter(|_| settings.ui.enabled) {
+        Some(at) => listen(network, at, settings.server.socket_mode).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The settings of pages at this address, which the settings file may change.
+fn page_settings(engine: &Engine, url: String) -> PageSettings {
+    PageSettings { url, ..PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE)) }
+}
+
+/// The server of `metrics.listen`.
+async fn scrape_server(
+    settings: &Settings,
+    engine: &Arc<Engine>,
+    access: &Arc<ArcSwap<MetricsAccess>>,
+    (network, limits): (&dyn Network, ServerLimits),
+) -> Result<Option<Server>, DaemonError> {
+    let Some(at) = &settings.metrics.listen else { return Ok(None) };
+    let service = metrics_listener::MetricsService { engine: engine.clone(), access: access.clone() };
+    let listeners = vec![listen(network, at, settings.server.socket_mode).await?];
+    let limits = limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0);
+    Ok(Some(Server::start(Arc::new(service), listeners, limits)))
 }
 
 async fn listen(
@@ -370,13 +404,17 @@ fn rules(
     own_url: &str,
     pages: &PageSettings,
 ) -> Result<ApiRules, DaemonError> {
-    let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
+    let public_urls = settings.server.public_url.as_deref().into_iter().chain(settings.ui.public_url.as_deref());
+    let origins = OriginRules::new(&settings.server.allowed_hosts, public_urls)
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
     let description = openapi::Description::of(|name| settings.dialects.contains(name));
     let mut mounts = surfaces(settings);
-    mounts.extend(settings.ui.enabled.then(ui::mount));
+    let has_own = settings.ui.listen.is_some();
+    mounts.extend((settings.ui.enabled && !has_own).then(ui::mount));
+    let pages_mount = if settings.ui.enabled { ui::mount() } else { ui::mount().without_routes() };
     Ok(ApiRules {
         api: Api::new(native::mount(), mounts),
+        pages: Api::new(pages_mount, Vec::new()),
         settings: api_settings(settings, policy, own_url, pages),
         origins,
         shared_origins: SharedOrigins::new(&settings.server.allowed_origins),
@@ -405,6 +443,8 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
         (None, None) => MetricsAccess::Everybody,
     };
     let public_url = settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned());
+    let public = settings.ui.public_url.clone().or_else(|| settings.server.public_url.clone());
+    let pages_url = public.unwrap_or_else(|| pages.url.clone());
     ApiSettings {
         max_event_bytes: settings.max_event_bytes as usize,
         retention_ms: settings.retention_ms,
@@ -415,7 +455,8 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
             session_ms: settings.ui.session_ms,
             idle_ms: settings.ui.idle_ms,
             require_tls: settings.ui.require_tls,
-            is_secure: public_url.starts_with("https:"),
+            is_secure: pages_url.starts_with("https:"),
+            url: pages_url,
             portal: portal_logo::settings(settings, &pages.portal),
             ..pages.clone()
         },

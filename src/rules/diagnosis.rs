@@ -2,6 +2,10 @@
 //!
 //! The command line, the API and the pages share these words.
 
+mod tenant;
+
+pub use tenant::for_tenant;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -190,13 +194,18 @@ fn of_tls(failure: &Failure, host: &str) -> Diagnosis {
         ),
         ("certificate_revoked", "have the receiver replace its certificate, which its authority revoked"),
     ];
-    let code = failure.error.rsplit_once('[').and_then(|(_, code)| code.strip_suffix(']'));
+    let code = tls_code(&failure.error);
     if let Some((_, fix)) = KNOWN.iter().find(|(known, _)| code == Some(known)) {
         return Diagnosis { words: format!("{}, at {host}", failure.error), fix: (*fix).to_owned() };
     }
     let fix = "look whether TLS is spoken at that port, and at the receiver's versions and certificate; for an authority \
                of your own set tls.ca_pem of the webhook";
     Diagnosis { words: failure.error_and(&format!("TLS cannot be spoken with {host}")), fix: fix.to_owned() }
+}
+
+/// The stable code in brackets at the end of a TLS error.
+fn tls_code(error: &str) -> Option<&str> {
+    error.rsplit_once('[').and_then(|(_, code)| code.strip_suffix(']'))
 }
 
 fn of_status(failure: &Failure) -> Diagnosis {

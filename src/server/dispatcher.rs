@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 
+use crate::api::auth::RequestOwner;
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
 use crate::api::problem;
@@ -31,7 +32,7 @@ use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
-use super::rates::KeyRates;
+use super::rates::RequestRates;
 use super::shared_origins::{self, SharedOrigins};
 use super::turns::{ReadTurns, RunningTests};
 use super::{Admitted, Service};
@@ -51,7 +52,7 @@ const PAGES_BELOW: &str = "/ui/";
 pub struct Dispatcher {
     engine: Arc<Engine>,
     rules: ArcSwap<ApiRules>,
-    rates: KeyRates,
+    rates: RequestRates,
     read_turns: Arc<ReadTurns>,
     running_tests: RunningTests,
     quotas: Quotas,
@@ -60,6 +61,8 @@ pub struct Dispatcher {
 /// The rules of the API from the settings. A reload replaces them together.
 pub struct ApiRules {
     pub api: Api,
+    /// The pages alone, for a listener of their own.
+    pub pages: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
     /// The origins whose pages may call the mounts that share themselves.
@@ -98,7 +101,7 @@ impl Dispatcher {
         Dispatcher {
             engine,
             rules: ArcSwap::from_pointee(rules),
-            rates: KeyRates::default(),
+            rates: RequestRates::default(),
             read_turns: ReadTurns::new(processors),
             running_tests: RunningTests::default(),
             quotas: Quotas::default(),
@@ -132,7 +135,7 @@ impl Dispatcher {
         OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
-            self.rates.take(&principal.key, now).map_err(rate_limited)?;
+            self.rates.take(principal, now).map_err(|wait_s| rate_limited(principal, wait_s))?;
         }
         Ok((principal, bytes_max))
     }
@@ -147,12 +150,11 @@ impl Dispatcher {
         if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, wait);
         }
-        let key = pass.principal.as_ref().map(|principal| principal.key.id);
-        let turn = self
-            .read_turns
-            .wait(key)
-            .await
-            .ok_or_else(|| too_many("too_many_reads", "this key has too many reads waiting", BUSY_RETRY_S))?;
+        let owner = pass.principal.as_ref().map(Principal::owner);
+        let turn =
+            self.read_turns.wait(owner).await.ok_or_else(|| {
+                too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S)
+            })?;
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || {
@@ -317,27 +319,43 @@ impl HealthSource for Dispatcher {
 }
 
 /// The dispatcher as the server's service.
-pub struct ApiService(pub Arc<Dispatcher>);
+pub struct ApiService {
+    pub dispatcher: Arc<Dispatcher>,
+    pub part: ServedPart,
+}
+
+/// The part of the routes that a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedPart {
+    /// The API, and the pages unless they have a listener of their own.
+    Api,
+    /// The pages for browsers alone.
+    Pages,
+}
 
 impl Service for ApiService {
     type Pass = Pass;
 
     fn critical_task(&self) -> Option<CriticalTask> {
-        Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
+        Some(CriticalTask::new("what takes connections", &self.dispatcher.engine.crashed))
     }
 
     fn client_connections(&self) -> Arc<ClientConnections> {
-        self.0.engine.client_connections.clone()
+        self.dispatcher.engine.client_connections.clone()
     }
 
     fn request_id(&self) -> String {
-        let engine = &self.0.engine;
+        let engine = &self.dispatcher.engine;
         Id::<HttpRequest>::from_u128(passing_id(engine.clock.now(), &*engine.random)).to_string()
     }
 
     fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {
-        let rules = self.0.rules.load_full();
-        let found = rules.api.find(http_request);
+        let rules = self.dispatcher.rules.load_full();
+        let api = match self.part {
+            ServedPart::Api => &rules.api,
+            ServedPart::Pages => &rules.pages,
+        };
+        let found = api.find(http_request);
         let origin = rules.listed_origin(&found, http_request);
         if let Some(origin) = origin.filter(|_| shared_origins::is_preflight(http_request)) {
             let mut response = shared_origins::preflight(http_request);
@@ -346,15 +364,19 @@ impl Service for ApiService {
         }
         if found.shares_origins() && shared_origins::is_preflight(http_request) {
             let api_error = foreign(ForeignName::Origin);
-            return Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())));
+            return Err(Box::new(found.render(
+                &api_error,
+                &http_request.request_id,
+                self.dispatcher.engine.clock.now(),
+            )));
         }
-        match self.0.judge(&rules, http_request, listener, &found) {
+        match self.dispatcher.judge(&rules, http_request, listener, &found) {
             Ok((principal, body_bytes_max)) => {
                 let is_known = principal.is_some();
                 Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })
             }
             Err(api_error) => {
-                let now = self.0.engine.clock.now();
+                let now = self.dispatcher.engine.clock.now();
                 let mut response = found.render(&api_error, &http_request.request_id, now);
                 if let Some(origin) = origin {
                     shared_origins::share(&mut response, origin);
@@ -366,14 +388,14 @@ impl Service for ApiService {
 
     fn refused(&self, pass: &Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
         match pass.found.shares_origins() {
-            true => pass.found.render(api_error, request_id, self.0.engine.clock.now()),
+            true => pass.found.render(api_error, request_id, self.dispatcher.engine.clock.now()),
             false => problem::render(api_error, request_id),
         }
     }
 
     async fn call(&self, http_request: HttpRequest, pass: Pass) -> HttpResponse {
         let (http_request, pass) = (Arc::new(http_request), Arc::new(pass));
-        let mut response = match self.0.answer(http_request.clone(), &pass).await {
+        let mut response = match self.dispatcher.answer(http_request.clone(), &pass).await {
             Ok(response) => response,
             Err(api_error) => {
                 // The engine logs a full disk once, so rejected requests do not.
@@ -386,7 +408,7 @@ impl Service for ApiService {
                         "request failed"
                     );
                 }
-                pass.found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())
+                pass.found.render(&api_error, &http_request.request_id, self.dispatcher.engine.clock.now())
             }
         };
         if let Some(origin) = pass.rules.listed_origin(&pass.found, &http_request) {
@@ -428,8 +450,12 @@ fn is_navigation(http_request: &HttpRequest) -> bool {
     http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
 }
 
-fn rate_limited(wait_s: u32) -> ApiError {
-    too_many("rate_limited", "this key makes more requests than it may", wait_s)
+fn rate_limited(principal: &Principal, wait_s: u32) -> ApiError {
+    let detail = match principal.owner() {
+        RequestOwner::Key(_) => "this key makes more requests than it may",
+        RequestOwner::Portal(_) => "these pages are asked for too often: wait a moment",
+    };
+    too_many("rate_limited", detail, wait_s)
 }
 
 fn too_many(code: &'static str, detail: &str, wait_s: u32) -> ApiError {

@@ -103,7 +103,7 @@ impl Quotas {
             return Ok(QuotaShare { events: Some(self.admit_events(context, sizes)?), ..none });
         }
         match &write_request.command {
-            Command::State(StateCommand::CreateWebhook { webhook }) => {
+            Command::State(StateCommand::CreateWebhook { webhook, .. }) => {
                 let asked = Some(webhook.app_id).filter(|app| *app != AppId::MIN);
                 let Some(app) = context.app_of(tenant, asked) else { return Ok(none) };
                 Ok(QuotaShare { _making: Some(self.admit_webhook(context, tenant.org, app)?), ..none })

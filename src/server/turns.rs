@@ -1,16 +1,17 @@
 //! The turns of clients: of reads that take long, and of tests of webhooks.
 //!
-//! Invariants: at most `reads_max` reads run at once, and a key with many waiting reads has no more turns than one with
-//! a single read. Tests are bounded for each webhook and in all.
+//! Invariants: at most `reads_max` reads run at once, and a caller with many waiting reads has no more turns than one
+//! with a single read. Tests are bounded for each webhook and in all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::model::id::{KeyId, WebhookId};
+use crate::api::auth::RequestOwner;
+use crate::model::id::WebhookId;
 
-/// Maximum reads of one key that wait for their turn.
+/// Maximum reads of one caller that wait for their turn.
 const WAITING_READS_MAX: usize = 256;
 /// Reads run on this part of the processors, and two at least.
 const PROCESSORS_PER_READ: usize = 2;
@@ -29,9 +30,9 @@ pub(super) struct ReadTurns {
 #[derive(Default)]
 struct ReadTurnsState {
     running: usize,
-    /// Keys with waiting reads, in the order of their turns.
-    ring: VecDeque<Option<KeyId>>,
-    waiting: HashMap<Option<KeyId>, VecDeque<oneshot::Sender<ReadTurn>>>,
+    /// Callers with waiting reads, in the order of their turns.
+    ring: VecDeque<Option<RequestOwner>>,
+    waiting: HashMap<Option<RequestOwner>, VecDeque<oneshot::Sender<ReadTurn>>>,
 }
 
 /// The turn of a read. Dropping it gives it to the next.
@@ -44,8 +45,8 @@ impl ReadTurns {
         Arc::new(ReadTurns { reads_max, state: Mutex::default() })
     }
 
-    /// Waits for the turn of a read of this key. `None` if too many of the key's reads wait.
-    pub async fn wait(self: &Arc<Self>, key: Option<KeyId>) -> Option<ReadTurn> {
+    /// Waits for the turn of a read of this caller. `None` if too many of the caller's reads wait.
+    pub async fn wait(self: &Arc<Self>, key: Option<RequestOwner>) -> Option<ReadTurn> {
         let turn = {
             let mut state = self.lock();
             if state.running < self.reads_max {
@@ -161,8 +162,8 @@ mod tests {
     use super::*;
     use crate::model::id::Id;
 
-    fn key(nth: u128) -> Option<KeyId> {
-        Some(Id::from_u128(nth))
+    fn key(nth: u128) -> Option<RequestOwner> {
+        Some(RequestOwner::Key(Id::from_u128(nth)))
     }
 
     #[tokio::test]

@@ -131,8 +131,9 @@ pub enum StateCommand {
     RevokeKey { id: KeyId },
     /// Ends a portal link of `app`, which expires at `until` at the latest. Receipt: `Done`.
     RevokePortalLink { id: PortalLinkId, app: AppId, until: Time },
-    /// `id`, `org_id`, times and version are set while applying. A taken `uid`: `Conflict`. Receipt: `Webhook`.
-    CreateWebhook { webhook: Box<Webhook> },
+    /// `id`, `org_id`, times and version are set while applying. A taken `uid`, or `of_app_max` webhooks of the app:
+    /// `Conflict`. Receipt: `Webhook`.
+    CreateWebhook { webhook: Box<Webhook>, of_app_max: Option<usize> },
     /// Replaces a webhook that was derived from version `webhook.version`. Another version now: `Stale`. Receipt:
     /// `Webhook`.
     UpdateWebhook { webhook: Box<Webhook> },
@@ -159,6 +160,8 @@ pub enum StateCommand {
     AcceptClock,
     /// Stores an answer for an `Idempotency-Key` whose request needed no other command. Receipt: `Kept`.
     StoreAnswer { body: Bytes },
+    /// Notes that the stored answer `receipt` was repeated, which is a read of its secret. Receipt: `Done`.
+    NoteShownAgain { receipt: Receipt },
     /// Registers an event type. An archived one of the name is replaced and live again; a live one: `Conflict`. Receipt:
     /// `EventType`.
     CreateEventType { definition: EventTypeDefinition },

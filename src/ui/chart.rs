@@ -5,7 +5,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::model::figures::Minute;
-use crate::model::time::MINUTE_MS;
+use crate::model::time::{HOUR_MS, MINUTE_MS};
 use crate::model::{Time, Timings};
 
 use super::write;
@@ -14,6 +14,33 @@ use super::write;
 const HEIGHT: u64 = 100;
 /// The smallest height of a value that is not zero.
 const SEEN_MIN: u64 = 2;
+
+/// The hours and minutes in an RFC 3339 time.
+const CLOCK: std::ops::Range<usize> = 11..16;
+
+/// The time axis of a chart: equal steps from a time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChartAxis {
+    pub from: Time,
+    pub step_ms: i64,
+}
+
+impl ChartAxis {
+    /// The start of a step. Steps of more than an hour belong to spans of days, so that their times have a date.
+    pub fn time(&self, step: usize) -> Markup {
+        let at = self.from.plus_ms(self.step_ms.saturating_mul(step as i64));
+        if self.step_ms > HOUR_MS {
+            return write::dated(at);
+        }
+        let stamp = at.to_string();
+        html! { time datetime=(stamp) data-precision="min" { (stamp.get(CLOCK).unwrap_or_default()) } }
+    }
+
+    /// Four times below a chart of this many steps.
+    fn below(&self, steps: usize) -> Markup {
+        html! { .x aria-hidden="true" { @for part in 0..4 { span { (self.time(steps * part / 3)) } } } }
+    }
+}
 
 /// Attempts of one step of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,8 +109,8 @@ fn totals(bins: &[Bin]) -> String {
     format!("{} succeeded and {} failed", write::counted(ok, "attempt", "attempts"), write::count(failed))
 }
 
-/// A chart of attempts with its words, and the same numbers as a table.
-pub fn attempts(title: &str, bins: &[Bin], from: Time, step_ms: i64) -> Markup {
+/// A chart of attempts with its words, above the same numbers as a table.
+pub fn attempts(title: &str, bins: &[Bin], axis: ChartAxis, table: &Markup) -> Markup {
     let (ok, bad) = bars(bins, 82, 17);
     let width = bins.len() * 4;
     let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
@@ -103,55 +130,115 @@ pub fn attempts(title: &str, bins: &[Bin], from: Time, step_ms: i64) -> Markup {
                 }
                 span.y.top aria-hidden="true" { (write::short(most)) }
             }
-            (axis(from, step_ms, bins.len()))
-            (as_table(bins, from, step_ms))
+            (axis.below(bins.len()))
+            (table)
         }
     }
+}
+
+/// The pieces of a line, each of values that follow each other: a value that is not known is a gap.
+fn pieces(values: &[Option<u64>], most: u64) -> Vec<Vec<(usize, u64)>> {
+    let mut pieces: Vec<Vec<(usize, u64)>> = vec![Vec::new()];
+    for (x, value) in values.iter().enumerate() {
+        match (value, pieces.last_mut()) {
+            (Some(value), Some(piece)) => piece.push((x * 4 + 2, HEIGHT - scaled(*value, most, HEIGHT))),
+            (None, Some(piece)) if !piece.is_empty() => pieces.push(Vec::new()),
+            _ => {}
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
+/// A line through the pieces. A piece of one value is as wide as its step.
+fn line(pieces: &[Vec<(usize, u64)>]) -> String {
+    let mut path = String::new();
+    for piece in pieces {
+        for (at, (x, y)) in piece.iter().enumerate() {
+            match (at, piece.len()) {
+                (0, 1) => path.push_str(&format!("M{} {y}h4", x - 2)),
+                (0, _) => path.push_str(&format!("M{x} {y}")),
+                _ => path.push_str(&format!("L{x} {y}")),
+            }
+        }
+    }
+    path
+}
+
+/// The area below the pieces.
+fn area(pieces: &[Vec<(usize, u64)>]) -> String {
+    let below = |piece: &Vec<(usize, u64)>| {
+        let (first, last) = (piece.first()?.0, piece.last()?.0);
+        let tops: String = piece.iter().map(|(x, y)| format!("L{x} {y}")).collect();
+        Some(format!("M{first} {HEIGHT}{tops}L{last} {HEIGHT}z"))
+    };
+    pieces.iter().filter_map(below).collect()
+}
+
+/// A chart of lines, whose highest value is `most` in words.
+fn lines(
+    title: &str,
+    legend: &Markup,
+    label: &str,
+    most: &str,
+    (steps, drawing): (usize, &Markup),
+    axis: ChartAxis,
+) -> Markup {
+    let width = steps * 4;
+    html! {
+        figure.chart {
+            figcaption { b { (title) } span.legend { (legend) } }
+            .plot {
+                svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(label) {
+                    path.grid d={ "M0 1H" (width) "M0 50H" (width) } {}
+                    (drawing)
+                    path.base d={ "M0 99.5H" (width) } {}
+                }
+                span.y.top aria-hidden="true" { (most) }
+            }
+            (axis.below(steps))
+        }
+    }
+}
+
+/// A chart of the deliveries that waited at the end of each step.
+pub fn waiting(values: &[Option<u64>], axis: ChartAxis) -> Markup {
+    let most = values.iter().flatten().copied().max().unwrap_or(0);
+    let now = values.last().copied().flatten().unwrap_or(0);
+    let pieces = pieces(values, most);
+    let drawing = html! {
+        path.area d=(PreEscaped(area(&pieces))) {}
+        path.line.edge d=(PreEscaped(line(&pieces))) {}
+    };
+    let label =
+        format!("{} now, at most {}", write::counted(now, "delivery waits", "deliveries wait"), write::count(most));
+    let legend = html! { "now " (write::count(now)) };
+    lines("Waiting", &legend, &label, &write::short(most), (values.len(), &drawing), axis)
+}
+
+/// A chart of response times at 50 and 95 percent, in milliseconds.
+pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis) -> Markup {
+    let most = percentiles.iter().flatten().flatten().copied().max().unwrap_or(0);
+    let shown = |ms: u64| write::millis(u32::try_from(ms).unwrap_or(u32::MAX));
+    let drawing = html! {
+        @for (values, class) in percentiles.iter().zip(["line c-p50", "line c-p95"]).rev() {
+            path class=(class) d=(PreEscaped(line(&pieces(values, most)))) {}
+        }
+    };
+    let last =
+        |at: usize| percentiles[at].iter().rev().flatten().next().map_or_else(|| "–".to_owned(), |ms| shown(*ms));
+    let words = match most {
+        0 => "kept by the hour, and none here".to_owned(),
+        _ => format!("p50 {}, p95 {} at last", last(0), last(1)),
+    };
+    let label = format!("Response times: {words}");
+    let top = if most == 0 { String::new() } else { shown(most) };
+    lines("Response time", &html! { (words) }, &label, &top, (percentiles[0].len(), &drawing), axis)
 }
 
 /// A square of a colour with its word.
 pub fn key(class: &str, word: &str) -> Markup {
     html! { span { svg viewBox="0 0 9 9" aria-hidden="true" { path class=(class) d="M0 0h9v9H0z" {} } (word) } }
-}
-
-/// Four times below a chart.
-fn axis(from: Time, step_ms: i64, count: usize) -> Markup {
-    let span = step_ms.saturating_mul(count as i64);
-    html! {
-        .x aria-hidden="true" {
-            @for part in 0..4 {
-                @let at = from.plus_ms(span / 3 * part);
-                span { time datetime=(at) data-precision="min" { (clock(at)) } }
-            }
-        }
-    }
-}
-
-fn clock(at: Time) -> String {
-    at.to_string().get(11..16).unwrap_or_default().to_owned()
-}
-
-fn as_table(bins: &[Bin], from: Time, step_ms: i64) -> Markup {
-    html! {
-        details.as-table {
-            summary { "as a table" }
-            table {
-                thead {
-                    tr { th scope="col" { "From" } th.num scope="col" { "Succeeded" } th.num scope="col" { "Failed" } }
-                }
-                tbody {
-                    @for (at, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.ok + bin.failed > 0) {
-                        @let start = from.plus_ms(step_ms.saturating_mul(at as i64));
-                        tr {
-                            td { time datetime=(start) data-precision="min" { (clock(start)) } }
-                            td.num { (write::count(bin.ok)) }
-                            td.num { (write::count(bin.failed)) }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// The time split of an attempt: name of the phase, colour, milliseconds.
@@ -211,6 +298,22 @@ mod tests {
             [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];
         let bins = bins(&minutes, from, 2 * MINUTE_MS, 3);
         assert_eq!(bins, [Bin { ok: 4, failed: 2 }, Bin { ok: 0, failed: 9 }, Bin::default()]);
+    }
+
+    #[test]
+    fn a_line_stays_in_its_box_and_has_gaps() {
+        let values = [Some(0), Some(u64::MAX), None, None, Some(7), None, Some(1), Some(2)];
+        let pieces = pieces(&values, u64::MAX);
+        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2]);
+        assert!(pieces.iter().flatten().all(|(x, y)| *x < values.len() * 4 && *y <= HEIGHT));
+        assert_eq!((pieces[0][0].1, pieces[0][1].1, pieces[1][0].1), (HEIGHT, 0, HEIGHT - SEEN_MIN));
+        assert_eq!(line(&pieces[..2]), "M2 100L6 0M16 98h4");
+        assert_eq!(area(&pieces[..1]), "M2 100L2 100L6 0L6 100z");
+        let axis = ChartAxis { from: Time(0), step_ms: HOUR_MS };
+        for empty in [vec![], vec![None; 3]] {
+            let shown = waiting(&empty, axis).into_string() + &responses(&[empty.clone(), empty], axis).into_string();
+            assert!(shown.contains("0 deliveries wait now") && shown.contains("none here"), "{shown}");
+        }
     }
 
     #[test]

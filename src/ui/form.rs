@@ -11,6 +11,9 @@ pub const TOKEN_FIELD: &str = "token";
 /// The name of the field whose value becomes the `Idempotency-Key`.
 pub const ONCE_FIELD: &str = "once";
 
+/// Mistakes that a page lists.
+pub const MISTAKES_LISTED: usize = 20;
+
 /// The fields of a posted form, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct PostedForm(Vec<(String, String)>);
@@ -47,6 +50,11 @@ impl PostedForm {
     /// The first value of a field. Empty if it is absent.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// All fields, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// All values of a field.

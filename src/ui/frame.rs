@@ -11,7 +11,7 @@ use crate::model::{ApiKey, Scope, Time};
 
 use super::ask::Ask;
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
-use super::mood::WebhookMood;
+use super::mood::{PageReader, WebhookMood};
 use super::portal_access as access;
 use super::session::{SESSION_COOKIE, Session, cookies};
 use super::{assets, login, respond, write};
@@ -187,6 +187,10 @@ impl Frame {
             is_at_top: true,
             portal: None,
         }
+    }
+
+    pub fn reader(&self) -> PageReader {
+        if self.portal.is_some() { PageReader::Tenant } else { PageReader::Operator }
     }
 
     pub fn may(&self, scope: Scope) -> bool {

@@ -15,9 +15,11 @@ mod mood;
 mod pages;
 mod portal;
 mod portal_access;
+mod portal_words;
 mod relay;
 mod respond;
 mod routes;
+mod series;
 mod session;
 mod write;
 

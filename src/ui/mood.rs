@@ -2,7 +2,7 @@
 
 use maud::Markup;
 
-use crate::api::ApiContext;
+use crate::api::{ApiContext, RequestContext};
 use crate::model::webhook::{DisabledReason, Webhook, WebhookState, WebhookStatus};
 use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
 use crate::rules::circuit;
@@ -10,6 +10,19 @@ use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::hold::{self, HoldReason};
 
 use super::{frame, write};
+
+/// The reader of a page. A tenant learns nothing of the operator's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageReader {
+    Operator,
+    Tenant,
+}
+
+impl PageReader {
+    pub fn of(request: &RequestContext<'_>) -> PageReader {
+        if request.principal.portal_link.is_some() { PageReader::Tenant } else { PageReader::Operator }
+    }
+}
 
 /// Failed attempts in a row from which a webhook counts as failing.
 const FAILURES_IN_A_ROW_MIN: u32 = 2;
@@ -80,13 +93,14 @@ impl WebhookMood {
 }
 
 /// Why a webhook is in trouble, in a few words. Empty if it is not. `last` is its newest attempt.
-pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade>) -> String {
-    let last_words = last.filter(|made| !made.success).map(answer).unwrap_or_default();
+pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade>, reader: PageReader) -> String {
+    let last_words = last.filter(|made| !made.success).map(|made| answer(made, reader)).unwrap_or_default();
     match WebhookMood::of(webhook, shown) {
         WebhookMood::Enabled => String::new(),
         WebhookMood::Disabled => "switched off by hand: what is published makes no delivery".to_owned(),
         WebhookMood::SwitchedOff => match webhook.disabled_reason {
             Some(DisabledReason::Gone) => "the receiver answered 410: it wants no deliveries any more".to_owned(),
+            _ if reader == PageReader::Tenant => "no attempt succeeded for too long".to_owned(),
             _ => "no attempt succeeded for as long as disable_after_s allows".to_owned(),
         },
         WebhookMood::Paused => "paused by hand: what is published waits".to_owned(),
@@ -99,14 +113,23 @@ pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade
 }
 
 /// The answer of an attempt in a few words: `500 Internal Server Error`, `connection refused`.
-pub fn answer(made: &AttemptMade) -> String {
+pub fn answer(made: &AttemptMade, reader: PageReader) -> String {
     let error = made.error.as_deref().unwrap_or_default();
-    answer_of(made.status_code, Some(made.outcome), error)
+    answer_of(made.status_code, Some(made.outcome), error, reader)
+}
+
+/// Whether a failure lies in the operator's network, whose errors name its parts.
+pub fn is_hidden(outcome: AttemptOutcome, reader: PageReader) -> bool {
+    let of_operator =
+        matches!(outcome, AttemptOutcome::BlockedAddress | AttemptOutcome::DnsError | AttemptOutcome::ProxyError);
+    reader == PageReader::Tenant && of_operator
 }
 
 /// The same of a status code, an outcome and an error.
-pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, error: &str) -> String {
+pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, error: &str, reader: PageReader) -> String {
     match (status_code, outcome) {
+        (_, Some(AttemptOutcome::ProxyError)) if reader == PageReader::Tenant => "Not sent".to_owned(),
+        (_, Some(outcome)) if is_hidden(outcome, reader) => outcome.phrase().to_owned(),
         (Some(code), _) => {
             let phrase = http::StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
             format!("{code} {}", phrase.unwrap_or_default()).trim_end().to_owned()
@@ -117,11 +140,14 @@ pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, erro
 }
 
 /// The cause of a failed attempt and its cure, as two sentences.
-pub fn meaning(made: &AttemptMade) -> String {
+pub fn meaning(made: &AttemptMade, reader: PageReader) -> String {
     let Some(failure) = Failure::of_attempt(made) else {
         return "Delivered: the receiver has taken it.".to_owned();
     };
-    let Diagnosis { words, fix } = diagnosis::of_failure(&failure);
+    let Diagnosis { words, fix } = match reader {
+        PageReader::Operator => diagnosis::of_failure(&failure),
+        PageReader::Tenant => diagnosis::for_tenant(&failure),
+    };
     format!("{}. {}.", sentence(&words), sentence(&fix))
 }
 

@@ -95,6 +95,7 @@ static ROUTES: &[Route] = &[
     post("/ui/replays/{id}/stop", Scope::EventsWrite, replays::stop),
     get("/ui/apps", Scope::AppsRead, apps::show),
     post("/ui/apps/new", Scope::AppsWrite, apps::create),
+    get("/ui/apps/{id}", Scope::AppsRead, apps::one),
     post("/ui/apps/{id}/portal-link", Scope::AppsWrite, apps::portal_link),
     get("/ui/keys", Scope::KeysRead, keys::show),
     post("/ui/keys/new", Scope::KeysWrite, keys::create),

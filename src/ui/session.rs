@@ -144,6 +144,10 @@ pub fn identify(
     if access::is_portal(http_request) {
         return access::identify(http_request, registry, settings, now);
     }
+    // A listener of the pages alone gets paths of the API too, whose login would be at another folder.
+    if !http_request.path.starts_with("/ui/") {
+        return Err(ApiError::no_route());
+    }
     if http_request.method == Method::POST && !is_own_form(http_request) {
         return Err(ApiError::forbidden("form_of_another_site", "this form was sent by another site"));
     }

@@ -128,6 +128,13 @@ fn at_precision(at: Time, now: Time, is_exact: bool) -> Markup {
     }
 }
 
+/// A time with its date and without seconds, for spans of days.
+pub fn dated(at: Time) -> Markup {
+    let full = at.to_string();
+    let stamp = format!("{}Z", full.get(..16).unwrap_or_default());
+    html! { time datetime=(stamp) data-precision="day" { (date(&full)) " " (full.get(11..16).unwrap_or_default()) } }
+}
+
 /// `28 Nov`.
 fn date(full: &str) -> String {
     let month = full.get(5..7).and_then(|month| month.parse::<usize>().ok()).unwrap_or(1);

@@ -234,7 +234,8 @@ impl Bench {
     pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
         let mut webhook = webhook();
         change(&mut webhook);
-        match self.apply(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook) })).0 {
+        match self.apply(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None })).0
+        {
             Ok(Receipt::Webhook(webhook)) => webhook,
             other => panic!("{other:?}"),
         }

@@ -48,7 +48,7 @@ impl Bench {
         let tenant = TenantScope { org: organization.id, app: None };
         let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
         let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
-        let command = StateCommand::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
+        let command = StateCommand::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)), of_app_max: None };
         let (Receipt::Webhook(webhook), _) = bench.apply(Command::State(command)) else { panic!("no webhook") };
         bench.webhook = webhook.id;
         bench

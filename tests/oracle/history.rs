@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings, Trigger};
 use postrider::model::event::EventAttributes;
-use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
+use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, PortalLinkId, WebhookId};
 use postrider::model::job::{JobSpec, JobStatus};
 use postrider::model::webhook::{DeliveryOrder, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{DeliveryStatus, LastDeliveryFilter, Scope, StatusCodes, Time};
@@ -102,7 +102,7 @@ impl History {
         let lacks_webhooks = self.is_calm && oracle.webhooks.len() < WEBHOOKS_MAX / 2;
         let command: Command = match choice {
             _ if lacks_webhooks && self.rng.chance(30) => {
-                StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) }.into()
+                StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)), of_app_max: None }.into()
             }
             0..20 => PartitionCommand::Publish(vec![self.event(oracle, now)]).into(),
             20..26 => {
@@ -138,9 +138,10 @@ impl History {
     fn change(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let number = self.next_number();
         Some(match self.rng.below(15) {
-            0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => {
-                Command::State(StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) })
-            }
+            0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => Command::State(StateCommand::CreateWebhook {
+                webhook: Box::new(self.webhook(oracle, now)),
+                of_app_max: None,
+            }),
             0..6 => Command::State(StateCommand::UpdateWebhook { webhook: Box::new(self.changed(oracle)?) }),
             6 => Command::State(StateCommand::RemoveWebhook { id: self.webhook_id(oracle)? }),
             7 => Command::State(StateCommand::RotateSecret {
@@ -172,6 +173,13 @@ impl History {
             13 => {
                 let running: Vec<_> = oracle.jobs.keys().copied().collect();
                 Command::State(StateCommand::CancelJob { id: self.rng.pick(&running)? })
+            }
+            14 if self.rng.chance(60) => {
+                // Now and then a link that was revoked before.
+                let made = now.minus_ms(self.rng.below(4) as i64 * 1_000);
+                let id = PortalLinkId::from_u128(u128::from(made.0 as u64) << 80 | u128::from(self.rng.below(3)));
+                let until = made.plus_ms(1 + self.rng.below(86_400_000) as i64);
+                Command::State(StateCommand::RevokePortalLink { id, app: self.app(oracle)?, until })
             }
             _ => Command::State(StateCommand::StoreAnswer { body: Bytes::from(format!("answer {number}")) }),
         })

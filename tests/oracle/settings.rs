@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use postrider::model::id::{AppId, KeyId, OrganizationId, WebhookId};
+use postrider::model::id::{AppId, KeyId, OrganizationId, PortalLinkId, WebhookId};
+use postrider::model::portal::RevokedPortalLink;
 use postrider::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{ApiKey, App, Organization, Time};
 use postrider::rules::circuit;
@@ -32,7 +33,7 @@ impl Oracle {
             Command::State(StateCommand::RemoveApp { id }) => self.remove_app(*id, asked),
             Command::State(StateCommand::CreateKey { key }) => self.create_key(key, asked, found),
             Command::State(StateCommand::RevokeKey { id }) => self.revoke_key(*id, asked),
-            Command::State(StateCommand::CreateWebhook { webhook }) => self.create_webhook(webhook, asked, found),
+            Command::State(StateCommand::CreateWebhook { webhook, .. }) => self.create_webhook(webhook, asked, found),
             Command::State(StateCommand::UpdateWebhook { webhook }) => self.update_webhook(webhook, asked),
             Command::State(StateCommand::RemoveWebhook { id }) => self.remove_webhook(*id, asked),
             Command::State(StateCommand::SetStatus { id, status }) => self.set_status(*id, *status, asked),
@@ -46,6 +47,11 @@ impl Oracle {
             Command::State(StateCommand::CreateJob { spec }) => self.create_job(spec, asked, found),
             Command::State(StateCommand::CancelJob { id }) => self.cancel_job(*id, asked),
             Command::State(StateCommand::SaveJob(job)) => self.save_job(job),
+            Command::State(StateCommand::RevokePortalLink { id, until, .. }) => self.revoke_link(*id, *until, asked),
+            Command::State(StateCommand::NoteShownAgain { receipt }) => {
+                self.note_shown_again(asked, receipt);
+                Ok(Ok(Receipt::Done))
+            }
             Command::State(StateCommand::StoreAnswer { body }) => Ok(Ok(Receipt::Kept(body.to_vec()))),
             other => Err(format!("{other:?} does not belong to the state file")),
         }
@@ -104,6 +110,18 @@ impl Oracle {
         self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
         let (organization, app, key) = (Box::new(organization), Box::new(app), Box::new(key));
         Ok(Ok(Receipt::Organization { organization, app, key }))
+    }
+
+    fn revoke_link(&mut self, id: PortalLinkId, until: Time, asked: &Asked<'_>) -> Answered {
+        let org = asked.order.caller.as_ref().map(|by| by.tenant.org);
+        let Some(organization) = org.and_then(|org| self.organizations.get_mut(&org)) else {
+            return Ok(Err("not_found organization".into()));
+        };
+        organization.revoked_links.retain(|link| link.until > asked.now && link.id != id);
+        organization.revoked_links.push(RevokedPortalLink { id, until });
+        let org = organization.id;
+        self.note(asked, org, "portal_link.revoke", id.to_string());
+        Ok(Ok(Receipt::Done))
     }
 
     fn put_key(&mut self, org_id: OrganizationId, new: &NewKey, now: Time, found: &mut Found) -> Check<ApiKey> {

@@ -210,6 +210,37 @@ async fn a_session_ends_with_its_key_and_with_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_of_their_own_has_the_pages_and_the_api_has_none() {
+    let house = House::with(|settings| settings.ui.listen = Some("127.0.0.1:0".parse().expect("an address"))).await;
+    let url = house.daemon.pages_url().expect("pages");
+    let authority = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/ui/")).expect("an address");
+    let pages = Client::new(authority.parse().expect("an address"), "");
+    assert_ne!(pages.address, house.address);
+    let mut browser = Browser { client: pages.clone(), cookie: String::new() };
+    assert_eq!(browser.log_in(&house.first.key).await.status, 303);
+    for path in ["/ui/", "/ui/webhooks", "/ui/system"] {
+        assert_eq!(browser.get(path).await.status, 200, "{path}");
+    }
+    let front = pages.call(Method::GET, "/", &[("accept", "text/html")], "").await;
+    assert_eq!((front.status.as_u16(), front.headers["location"].to_str().expect("text")), (303, "ui/"));
+    let with_key = Client::new(pages.address, &house.first.key);
+    for path in ["/v1/events", "/v1/webhooks", "/metrics", "/healthz", "/openapi.json"] {
+        assert_eq!(with_key.get(path).await.status, 404, "{path} on the listener of the pages");
+        assert_eq!(browser.get(path).await.status, 404, "{path} on the listener of the pages");
+    }
+    for path in ["/ui/", "/ui/login", "/ui/portal/", "/ui/enter?t=x"] {
+        assert_eq!(house.first.get(path).await.status, 404, "{path} on the listener of the API");
+    }
+    house.first.get("/v1/webhooks").await.expect(200);
+    house.first.post("/v1/apps", serde_json::json!({ "name": "acme", "uid": "acme" })).await.expect(201);
+    let link = house.first.post("/v1/portal-links", serde_json::json!({ "app_id": "acme" })).await.expect(201);
+    let path = text(&link, "url").strip_prefix(&format!("http://{authority}")).expect("the pages' address").to_owned();
+    assert_eq!(pages.call(Method::GET, &path, &[], "").await.status, 200);
+    let own = serde_json::json!({ "url": format!("http://{authority}/"), "name": "own" });
+    house.first.post("/v1/webhooks", own).await.expect(422);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tries_to_log_in_are_few_and_a_link_works_once() {
     let house = House::start().await;
     let mut browser = Browser::new(&house);

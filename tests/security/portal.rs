@@ -141,6 +141,70 @@ async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_form_gets_its_first_answer_and_forms_at_once_keep_to_the_limit() {
+    let house = House::with(|settings| settings.portal.webhooks_max = 2).await;
+    make_app(&house, "acme").await;
+    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let token = token_of(&browser.get("/ui/portal/webhooks/new").await.body, "webhooks/new");
+    let url = format!("http%3A%2F%2F{}%2F", echo().await);
+    let post = async |once: &str| {
+        let form = format!("token={token}&once={once}&url={url}&name={once}");
+        browser.post("/ui/portal/webhooks/new", &form).await
+    };
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let (a, b, c, d, e, f) = tokio::join!(post("a"), post("b"), post("c"), post("d"), post("e"), post("f"));
+    let answers = [a, b, c, d, e, f];
+    let made: Vec<_> = names.iter().zip(&answers).filter(|(_, answer)| answer.status == 201).collect();
+    assert_eq!(made.len(), 2, "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+    for (once, first) in made {
+        let again = post(once).await;
+        assert_eq!(again.status, 201, "the limit is reached, and nothing is made: {}", again.body);
+        let secret = |answer: &Answer| answer.body.split("whsec_").nth(1).map(|rest| rest[..32].to_owned());
+        assert_eq!(secret(&again), secret(first));
+    }
+    let refused = post("g").await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.body.contains("which is the most"), "{}", refused.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_of_the_portal_have_a_rate_of_their_own() {
+    let house = House::start().await;
+    make_app(&house, "acme").await;
+    let fields = json!({ "name": "maker", "scopes": ["apps:write", "webhooks:read"], "rate_per_s": 2.0 });
+    let key = house.first.post("/v1/keys", fields).await.expect(201);
+    let maker = house.client(text(&key, "key"));
+    let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
+    let browser = enter(&house, &link).await;
+    let mut pages = 0;
+    let refused = loop {
+        let answer = browser.get("/ui/portal/").await;
+        match answer.status.as_u16() {
+            200 => pages += 1,
+            _ => break answer,
+        }
+    };
+    assert_eq!((refused.status.as_u16(), pages), (429, 50));
+    assert!(refused.body.contains("wait a moment") && !refused.body.contains("this key"), "{}", refused.body);
+    maker.get("/v1/webhooks").await.expect(200);
+    assert_eq!(maker.get("/v1/webhooks").await.status, 429, "the rate of the key");
+    house.clock.advance_ms(1_000);
+    assert_eq!(browser.get("/ui/portal/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_reads_causes_and_cures_in_words_of_its_own() {
+    let house = House::with(|settings| settings.delivery.allow.clear()).await;
+    make_app(&house, "acme").await;
+    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let token = token_of(&browser.get("/ui/portal/webhooks/new").await.body, "webhooks/new");
+    let refused = browser.post("/ui/portal/webhooks/new", &format!("token={token}&url=http%3A%2F%2F10.0.0.7%2F")).await;
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.body.contains("this address is not allowed"), "{}", refused.body);
+    assert!(!refused.body.contains("delivery.allow"), "{}", refused.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its_token() {
     let house = House::start().await;
     make_app(&house, "acme").await;
@@ -158,6 +222,8 @@ async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its
     let own = Browser::with_key(&house, &house.first.key).await;
     assert_eq!(own.get("/ui/portal/").await.status, 401, "a session of the dashboard is none of the portal");
     for scope in ["events:read", "webhooks:read", "webhooks:write", "events:write", "webhooks:secret"] {
+        // The visitors of an app share a rate.
+        house.clock.advance_ms(1_000);
         let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme", "scopes": [scope] })).await).await;
         for (verb, path, needed) in paths() {
             let is_allowed = needed.is_none_or(|needed| needed.as_str() == scope);

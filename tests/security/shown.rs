@@ -51,7 +51,7 @@ fn no_debug_text_holds_a_secret() {
         metrics: postrider::config::MetricsSettings { listen: None, key: Some(Setting::new(SECRET)) },
         ..Settings::default()
     };
-    let created = StateCommand::CreateWebhook { webhook: Box::new(webhook()) };
+    let created = StateCommand::CreateWebhook { webhook: Box::new(webhook()), of_app_max: None };
     let rotated = StateCommand::RotateSecret { id: Id::MIN, secret: secret(), overlap_s: 1 };
     let receipt = Receipt::Webhook(webhook().into());
     let key = signing::parse_secret(&signing::make_secret(|| [7; 24])).expect("a secret");

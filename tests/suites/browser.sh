@@ -4,7 +4,8 @@
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, installs
 # it as root if it is missing, and is skipped where there is none. Installs playwright-core, axe-core and html-validate into a
-# temporary directory. A word as argument runs the flows whose names contain it.
+# temporary directory. A word as argument runs the flows whose names contain it. PICTURES_OF_README=docs
+# tests/suites/browser.sh pictures makes the pictures of the pages in README.md anew.
 source "$(dirname "$0")/support/suite.bash"
 
 if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

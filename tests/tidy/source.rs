@@ -217,7 +217,9 @@ pub fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
 pub fn read(path: &Path) -> Source {
     let below = path.strip_prefix(root()).expect("below the root");
     let path_text = below.to_string_lossy().replace('\\', "/");
-    Source { path: path_text, text: fs::read_to_string(path).expect("text") }
+    // A picture may name a path too.
+    let text = String::from_utf8_lossy(&fs::read(path).expect("a file")).into_owned();
+    Source { path: path_text, text }
 }
 
 pub fn all_rust() -> Vec<Source> {

@@ -75,7 +75,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }
     let link = read(context, request)?;
     let pages = &context.settings.pages;
-    let url = format!("{}/ui/portal/enter?t={}", context.settings.public_url, portal_token::text(&link, pages));
+    let url = format!("{}/ui/portal/enter?t={}", pages.url, portal_token::text(&link, pages));
     let body = serde_json::to_vec(&PortalLinkView {
         id: link.id,
         url: &url,

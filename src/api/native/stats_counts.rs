@@ -38,6 +38,11 @@ impl CountsView {
         }
     }
 
+    /// Succeeded and failed attempts.
+    pub const fn attempts(&self) -> (u64, u64) {
+        (self.attempts.saturating_sub(self.failures), self.failures)
+    }
+
     /// Deliveries that were made and did not end within the span. Negative if more ended.
     pub const fn growth(&self) -> i64 {
         self.made as i64 - self.ended as i64
@@ -125,6 +130,11 @@ pub struct ResponseTimesView {
 }
 
 impl ResponseTimesView {
+    /// At 50 and 95 percent.
+    pub const fn percentiles_ms(&self) -> [Option<u32>; 2] {
+        [self.p50_response_time_ms, self.p95_response_time_ms]
+    }
+
     pub fn of_sums(sums: &Sums) -> ResponseTimesView {
         ResponseTimesView {
             average_response_time_ms: health::average(sums.response_ms, sums.responses),

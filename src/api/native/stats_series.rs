@@ -16,7 +16,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Time, WebhookId};
-use crate::store::HourSpan;
+use crate::store::{HourSpan, TenantScope, WebhookFigures};
 
 use super::deliveries::WEBHOOK_ID;
 use super::stats::{self, LAST};
@@ -197,22 +197,66 @@ fn rows(steps: Steps, hours: &HourSpan, waiting_now: u64) -> Vec<SeriesRowView> 
     rows
 }
 
+/// The owner of the figures of a series.
+#[derive(Debug, Clone, Copy)]
+pub enum SeriesOwner {
+    Webhook(WebhookId),
+    Tenant(TenantScope),
+}
+
+/// The rows of the last `span_ms`, in steps of `step_ms`, and the start of the first. The last one contains now.
+pub fn recent(
+    context: &ApiContext<'_>,
+    owner: SeriesOwner,
+    span_ms: i64,
+    step_ms: i64,
+) -> Result<(Time, Vec<SeriesRowView>), ApiError> {
+    let to = Time(context.now.0.div_euclid(step_ms) * step_ms + step_ms);
+    let steps = Steps { from: to.minus_ms(span_ms), to, step_ms };
+    let (hours, figures) = figures_of(context, owner, steps.from)?;
+    Ok((steps.from, rows(steps, &hours, figures.sums.open())))
+}
+
+/// The hours from `from` on, and the figures of all time.
+fn figures_of(
+    context: &ApiContext<'_>,
+    owner: SeriesOwner,
+    from: Time,
+) -> Result<(HourSpan, WebhookFigures), ApiError> {
+    let (store, now) = (context.store, context.now);
+    Ok(match owner {
+        SeriesOwner::Webhook(id) => (store.webhook_hours(id, from)?, store.figures(id, now)?),
+        SeriesOwner::Tenant(tenant) => (store.tenant_hours(tenant, from, now)?, store.tenant_figures(tenant, now)?),
+    })
+}
+
+impl SeriesRowView {
+    /// Succeeded and failed attempts.
+    pub const fn attempts(&self) -> (u64, u64) {
+        self.counts.attempts()
+    }
+
+    pub const fn waiting(&self) -> Option<u64> {
+        self.waiting
+    }
+
+    /// Response times at 50 and 95 percent.
+    pub const fn percentiles_ms(&self) -> [Option<u32>; 2] {
+        self.responses.percentiles_ms()
+    }
+}
+
 /// `GET /v1/stats/series`.
 pub fn series(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let tenant = stats::narrowed(context, request)?;
     let steps = Steps::read(&request.query, context.now)?;
     let webhook: Option<WebhookId> = request.query.id(&WEBHOOK_ID)?;
-    let (hours, figures) = match webhook {
-        Some(id) => {
-            let webhook = context.registry.webhook(tenant, id).ok_or_else(|| ApiError::not_found("webhook"))?;
-            let hours = context.store.webhook_hours(webhook.id, steps.from)?;
-            (hours, context.store.figures(webhook.id, context.now)?)
-        }
-        None => {
-            let hours = context.store.tenant_hours(tenant, steps.from, context.now)?;
-            (hours, context.store.tenant_figures(tenant, context.now)?)
-        }
+    let owner = match webhook {
+        Some(id) => context.registry.webhook(tenant, id).map(|webhook| SeriesOwner::Webhook(webhook.id)),
+        None => Some(SeriesOwner::Tenant(tenant)),
     };
+    let owner = owner.ok_or_else(|| ApiError::not_found("webhook"))?;
+    let (hours, figures) = figures_of(context, owner, steps.from)?;
     let view = SeriesView {
         from: steps.from,
         to: steps.to,

@@ -67,7 +67,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     judge_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    // The writer counts, so that a repeated request gets its first answer and requests at once cannot pass the limit.
+    let of_app_max = request.principal.portal_link.map(|_| context.settings.pages.portal.webhooks_max);
+    let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max };
+    let write_request = request.write_secret(command, None)?;
     Ok(Step::apply(write_request, |applied| {
         Ok(HttpResponse::json(StatusCode::CREATED, &NewWebhookView::new(&*received(applied)?)))
     }))

@@ -28,7 +28,21 @@ pub(super) fn look(settings: &Settings) -> Vec<Finding> {
         }
         false => Finding::ok(CHECK, format!("metrics.listen is {listen}, {}", reach(listen, false))),
     });
-    std::iter::once(api).chain(metrics).collect()
+    let pages = settings.ui.listen.as_ref().filter(|_| settings.ui.enabled).map(|listen| {
+        match listen.is_open_to_others() && !has_tls {
+            true => Finding::warn(
+                CHECK,
+                format!(
+                    "ui.listen is {listen}, in plain HTTP: other machines may reach it, and sessions and keys cross the \
+                     network in clear"
+                ),
+                "set server.tls_cert and server.tls_key, which hold for the pages too; or listen on 127.0.0.1, behind a \
+                 proxy that speaks TLS",
+            ),
+            false => Finding::ok(CHECK, format!("ui.listen is {listen}, {}", reach(listen, has_tls))),
+        }
+    });
+    std::iter::once(api).chain(metrics).chain(pages).collect()
 }
 
 fn reach(listen: &ListenSetting, has_tls: bool) -> &'static str {
@@ -50,6 +64,23 @@ mod tests {
         let mut settings = Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
         change(&mut settings);
         look(&settings).iter().map(|finding| finding.grade).collect()
+    }
+
+    #[test]
+    fn the_pages_own_listener_is_judged_as_the_api_is() {
+        let pages = |listen: &'static str| {
+            move |settings: &mut Settings| {
+                settings.ui.enabled = true;
+                settings.ui.listen = Some(listen.parse().expect("an address"));
+            }
+        };
+        assert_eq!(grades("127.0.0.1:8080", pages("0.0.0.0:8081")), [Grade::Ok, Grade::Warn]);
+        assert_eq!(grades("127.0.0.1:8080", pages("127.0.0.1:8081")), [Grade::Ok, Grade::Ok]);
+        let secured = |settings: &mut Settings| {
+            pages("0.0.0.0:8081")(settings);
+            settings.server.tls_cert = Some("/cert.pem".into());
+        };
+        assert_eq!(grades("127.0.0.1:8080", secured), [Grade::Ok, Grade::Ok]);
     }
 
     #[test]

@@ -19,6 +19,35 @@ fn every_outcome_has_a_fix_of_its_own() {
 }
 
 #[test]
+fn a_tenant_reads_nothing_of_the_operator() {
+    let of_operator = [
+        "delivery.",
+        "postrider",
+        "/etc",
+        "setting",
+        "daemon",
+        "prox",
+        "ca_pem",
+        "timeout_ms",
+        "rate_limit",
+        "10.0.0.7",
+    ];
+    for outcome in AttemptOutcome::ALL {
+        for status in [200, 302, 401, 404, 410, 429, 500] {
+            for error in ["", "it is bad [certificate_unknown_authority]"] {
+                let addresses = Some("10.0.0.7".to_owned());
+                let failure = Failure { status_code: Some(status), addresses, ..failure(outcome, error) };
+                let Diagnosis { words, fix } = for_tenant(&failure);
+                let said = format!("{words}. {fix}").to_lowercase();
+                assert!(!fix.is_empty() && !of_operator.iter().any(|word| said.contains(word)), "{said}");
+            }
+        }
+    }
+    let hidden = failure(AttemptOutcome::ProxyError, "10.0.0.7:3128 refused");
+    assert!(!format!("{:?}", for_tenant(&hidden)).contains("3128"));
+}
+
+#[test]
 fn a_refused_address_is_named_where_it_is_known() {
     let at = |url: &str, addresses: Option<&str>| {
         let url = Some(url.to_owned());

@@ -13,7 +13,7 @@ use crate::store::apply::state::StateBatch;
 use crate::store::command::{Caller, Receipt, Rejection};
 
 /// Revoked links of an organization that have not expired.
-const REVOKED_LINKS_MAX: usize = 1_000;
+const REVOKED_LINKS_MAX: usize = 10_000;
 
 impl StateBatch<'_> {
     pub(super) fn revoke_portal_link(

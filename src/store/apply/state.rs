@@ -57,7 +57,7 @@ impl StateBatch<'_> {
             StateCommand::CreateKey { key } => self.create_key(by, key),
             StateCommand::RevokeKey { id } => self.revoke_key(by, *id),
             StateCommand::RevokePortalLink { id, app, until } => self.revoke_portal_link(by, *id, *app, *until),
-            StateCommand::CreateWebhook { webhook } => self.create_webhook(by, webhook),
+            StateCommand::CreateWebhook { webhook, of_app_max } => self.create_webhook(by, webhook, *of_app_max),
             StateCommand::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
             StateCommand::RemoveWebhook { id } => self.remove_webhook(by, *id),
             StateCommand::SetStatus { id, status } => self.set_status(by, *id, *status),
@@ -70,6 +70,10 @@ impl StateBatch<'_> {
             StateCommand::Audit(deed) => self.audit_entry(by, deed),
             StateCommand::AcceptClock => self.accept_clock(by),
             StateCommand::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
+            StateCommand::NoteShownAgain { receipt } => {
+                self.audit_shown_again(by, receipt);
+                Ok(Receipt::Done)
+            }
             StateCommand::CreateEventType { definition } => self.create_event_type(by, definition),
             StateCommand::PutEventType { definition } => self.put_event_type(by, definition),
             StateCommand::UpdateEventType { name, change } => self.update_event_type(by, name, change),

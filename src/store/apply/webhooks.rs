@@ -23,7 +23,12 @@ use crate::store::command::{Caller, Receipt, Rejection};
 const LIVE_SECRETS_MAX: usize = 10;
 
 impl StateBatch<'_> {
-    pub(super) fn create_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> ApplyResult<Receipt> {
+    pub(super) fn create_webhook(
+        &mut self,
+        by: Option<&Caller>,
+        new: &Webhook,
+        of_app_max: Option<usize>,
+    ) -> ApplyResult<Receipt> {
         let mut webhook = new.clone();
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         let organization =
@@ -33,6 +38,12 @@ impl StateBatch<'_> {
         }
         if self.registry.app(by.tenant, webhook.app_id).is_none() {
             return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
+        }
+        if let Some(max) = of_app_max
+            && self.registry.webhooks_of(webhook.app_id).count() >= max
+        {
+            let detail = format!("the app has {max} webhooks, which is the most: delete one first");
+            return Err(conflict("too_many_webhooks", &detail));
         }
         self.check_webhook_names(&webhook)?;
         webhook.id = self.inputs.id();

@@ -57,7 +57,10 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency, command })
     };
     for ordered in [DeliveryOrder::No, DeliveryOrder::Webhook] {
-        ask(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook(ordered)) }), None);
+        ask(
+            Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook(ordered)), of_app_max: None }),
+            None,
+        );
     }
     let event = |name: &str| {
         let mut event = EventInput::new("a", "x".repeat(9_000));

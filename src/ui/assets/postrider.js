@@ -12,9 +12,9 @@ function local(root) {
     time.title = `${time.dateTime.slice(0, 10)} ${time.dateTime.slice(11, 23)} UTC`;
     if (time.dataset.age !== undefined) continue;
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
-    const seconds = time.dataset.precision === "min" ? "" : `:${two(at.getSeconds())}`;
+    const seconds = /min|day/.test(time.dataset.precision) ? "" : `:${two(at.getSeconds())}`;
     const ms = time.dataset.precision === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
-    const isToday = at.toDateString() === today || time.dataset.precision === "min";
+    const isToday = time.dataset.precision !== "day" && (at.toDateString() === today || time.dataset.precision === "min");
     const date = isToday ? "" : `${at.getDate()} ${at.toLocaleString("en", { month: "short" })} `;
     time.textContent = date + clock + seconds + ms;
   }

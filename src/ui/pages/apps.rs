@@ -1,4 +1,4 @@
-//! Apps: the list, and a new one.
+//! Apps: the list, one with its figures, and a new one.
 
 use std::sync::Arc;
 
@@ -6,13 +6,17 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
+use crate::api::native::stats_series::SeriesOwner;
 use crate::api::native::{apps, portal_links};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{App, Scope};
+use crate::store::TenantScope;
+use crate::ui::ask::Ask;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
+use crate::ui::series::{self, ChartSeries};
 use crate::ui::write::{self, foreign};
 
 /// `GET /ui/apps`.
@@ -54,7 +58,10 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
                 tbody {
                     @for (app, webhooks) in rows {
                         tr {
-                            td { b { (foreign(&app.name)) } span.sub.mono { (app.id) } }
+                            td {
+                                a.key href=(frame.link(&format!("apps/{}", app.id))) { (foreign(&app.name)) }
+                                span.sub.mono { (app.id) }
+                            }
                             td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
                             td.num { a href=(frame.link(&format!("webhooks?app={}", app.id))) { (webhooks) } }
                             td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
@@ -69,6 +76,45 @@ pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
         @if frame.may(Scope::AppsWrite) && frame.key.app_id.is_none() {
             section.panel { header { h2 { "New app" } } (frame.form("pad fields", "apps/new", &fields)) }
         }
+    }
+}
+
+/// `GET /ui/apps/{id}`.
+pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = context.registry.app_named(request.tenant(), request.path.get("id")).cloned();
+    let app = app.ok_or_else(|| ApiError::not_found("app"))?;
+    let frame = Frame::new(context, request, Section::Apps);
+    let within = TenantScope { org: app.org_id, app: Some(app.id) };
+    let series = series::read(context, SeriesOwner::Tenant(within), &Ask::of(request.http))?;
+    let webhooks = context.registry.webhooks_of(app.id).count();
+    Ok(Step::Reply(frame.reply(StatusCode::OK, &app.name, &one_page(&app, webhooks, &series, &frame))))
+}
+
+/// The page of one app with the number of its webhooks.
+pub fn one_page(app: &App, webhooks: usize, series: &ChartSeries, frame: &Frame) -> Markup {
+    html! {
+        .head {
+            div {
+                p.crumb { a href=(frame.link("apps")) { "Apps" } }
+                h1 { (foreign(&app.name)) }
+                p.lead {
+                    @if frame.may(Scope::WebhooksRead) {
+                        a href=(frame.link(&format!("webhooks?app={}", app.id))) {
+                            (write::counted(webhooks as u64, "webhook", "webhooks"))
+                        }
+                        " · "
+                    }
+                    code { (app.id) }
+                }
+            }
+            .acts {
+                (series::links(series))
+                @if frame.may(Scope::AppsWrite) && frame.pages.portal.enabled {
+                    (frame.button(&format!("apps/{}/portal-link", app.id), "btn", "Portal link"))
+                }
+            }
+        }
+        (series::charts(series))
     }
 }
 

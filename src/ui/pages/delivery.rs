@@ -269,7 +269,7 @@ fn attempt_row(attempt: &Attempt, is_chosen: bool, longest_ms: u32, frame: &Fram
     html! {
         tr class=[is_chosen.then_some("sel")] aria-current=[is_chosen.then_some("true")] {
             td.w-no { a.key href={ "?attempt=" (made.number) "#at" } { "#" (made.number) } }
-            td { (crate::ui::frame::state(class, icon_name, &mood::answer(made))) }
+            td { (crate::ui::frame::state(class, icon_name, &mood::answer(made, frame.reader()))) }
             td.big { (trigger(made.trigger)) }
             td.big { (chart::split(&made.timings, longest_ms)) }
             td.num.w-ms { (write::millis(made.timings.total)) }

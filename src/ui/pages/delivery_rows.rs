@@ -6,7 +6,7 @@ use crate::api::{ApiContext, ApiError};
 use crate::model::{Delivery, Time};
 use crate::store::TenantScope;
 use crate::ui::frame::Frame;
-use crate::ui::mood;
+use crate::ui::mood::{self, PageReader};
 use crate::ui::write::{self, foreign};
 
 /// Characters of an answer's first line in a row.
@@ -90,7 +90,7 @@ pub fn table(rows: &[DeliveryRow], columns: RowColumns, caption: &str, frame: &F
 
 fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
     let delivery = &row.delivery;
-    let answer = last_answer(delivery);
+    let answer = last_answer(delivery, frame.reader());
     let at: Time = delivery.completed_at.filter(|_| columns.ended).unwrap_or(delivery.created_at);
     let name = row.event_id.clone().unwrap_or_else(|| delivery.event_id.to_string());
     html! {
@@ -130,7 +130,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
 }
 
 /// The last answer of a delivery in a few words.
-pub fn last_answer(delivery: &Delivery) -> String {
+pub fn last_answer(delivery: &Delivery, reader: PageReader) -> String {
     let error = delivery.last_error.as_deref().unwrap_or_default();
-    mood::answer_of(delivery.last_status_code, delivery.last_outcome, error)
+    mood::answer_of(delivery.last_status_code, delivery.last_outcome, error, reader)
 }

@@ -5,8 +5,10 @@ use http::header::LOCATION;
 use maud::{Markup, html};
 
 use crate::api::{ApiError, ErrorContext, HttpResponse};
+use crate::ui::form::MISTAKES_LISTED;
 use crate::ui::frame::{alone, icon, portal_alone};
 use crate::ui::login::again;
+use crate::ui::portal_words as words;
 use crate::ui::respond;
 use crate::ui::session::CROSS_SITE_CODE;
 use crate::ui::write::foreign;
@@ -33,7 +35,7 @@ fn portal_card(api_error: &ApiError, request_id: &str, home: &str) -> Markup {
     html! {
         .card {
             h1 { (api_error.title()) }
-            p { (foreign(&api_error.detail)) "." }
+            p { (foreign(words::refusal(api_error))) "." }
             @if api_error.status != StatusCode::UNAUTHORIZED {
                 a.btn href=(if home.is_empty() { "./" } else { home }) { "Webhooks" }
             }
@@ -49,7 +51,7 @@ fn card(api_error: &ApiError, request_id: &str, up: &str) -> Markup {
             span.brand { (icon("horn")) "Postrider" }
             h1 { (api_error.title()) }
             p { (foreign(&api_error.detail)) "." }
-            @for field_error in &api_error.errors {
+            @for field_error in api_error.errors.iter().take(MISTAKES_LISTED) {
                 p { code { (foreign(&field_error.pointer)) } " " (foreign(&field_error.detail)) }
             }
             @if api_error.status == StatusCode::NOT_FOUND {

@@ -189,7 +189,7 @@ pub fn table_rows(rows: &[(Attempt, String)], frame: &Frame) -> Markup {
         @for (attempt, webhook) in rows {
             @let made = &attempt.made;
             @let (class, icon) = mood::attempt_parts(made);
-            @let answer = made.status_code.map_or_else(|| mood::answer(made), |code| code.to_string());
+            @let answer = made.status_code.map_or_else(|| mood::answer(made, frame.reader()), |code| code.to_string());
             tr {
                 td.nowrap.w-when { (write::exact_moment(made.started_at, frame.now)) }
                 td.w-ans { (frame::state(&format!("{class} fold"), icon, &answer)) }

@@ -3,15 +3,16 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::native::stats_series::SeriesOwner;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Scope, Time};
 use crate::rules::histogram;
 use crate::store::{Backlog, WebhookFigures};
 use crate::ui::ask::Ask;
-use crate::ui::chart::{self, Bin};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
+use crate::ui::series::{self, ChartSeries};
 use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RowOrder, WebhookRow};
@@ -20,22 +21,13 @@ use super::webhook_rows::{self, RowOrder, WebhookRow};
 const WEBHOOKS_SHOWN: usize = 7;
 /// Rows of the list of trouble.
 const TROUBLES_SHOWN: usize = 20;
-/// Steps of the chart.
-const BINS: usize = 90;
-
-/// The spans that the charts can show: the value in the address, words, milliseconds.
-const SPANS: [(&str, &str, i64); 3] = [("1h", "1 h", HOUR_MS), ("3h", "3 h", 3 * HOUR_MS), ("24h", "24 h", DAY_MS)];
 
 pub struct OverviewView {
     /// The worst webhooks, worst first.
     pub rows: Vec<WebhookRow>,
     /// The moods of all webhooks.
     pub moods: Vec<WebhookMood>,
-    pub bins: Vec<Bin>,
-    pub from: Time,
-    pub step_ms: i64,
-    /// The value of the shown span.
-    pub span: &'static str,
+    pub series: ChartSeries,
     pub figures: OverviewFigures,
     pub machine: Option<MachineFacts>,
     pub public_url: String,
@@ -78,9 +70,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<OverviewView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
     let ask = Ask::of(request.http);
-    let (span, _, ms) = SPANS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)).unwrap_or(SPANS[1]);
-    let step_ms = ms / BINS as i64;
-    let from = now.minus_ms(ms);
+    let series = series::read(context, SeriesOwner::Tenant(tenant), &ask)?;
     let mut all = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         all.push(webhook_rows::rank(context, webhook)?);
@@ -88,7 +78,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     webhook_rows::sort(&mut all, RowOrder::Worst);
     let mut rows = webhook_rows::read(context, all.iter().take(TROUBLES_SHOWN).map(|ranked| &ranked.webhook))?;
     for row in &mut rows {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let moods = all.iter().map(|ranked| ranked.mood).collect();
     let tenant_figures = context.store.tenant_figures(tenant, now)?;
@@ -98,9 +88,8 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
         partitions: context.store.partition_count(),
         retention_days: context.store.retention_ms() / DAY_MS,
     });
-    let bins = chart::bins(&tenant_figures.minutes, from, step_ms, BINS);
     let public_url = context.settings.public_url.clone();
-    Ok(OverviewView { rows, moods, bins, from, step_ms, span, figures, machine, public_url })
+    Ok(OverviewView { rows, moods, series, figures, machine, public_url })
 }
 
 fn sum_up(tenant: &WebhookFigures, backlog: Backlog, now: Time) -> OverviewFigures {
@@ -154,16 +143,12 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
         .head {
             div { h1 { "Overview" } p.lead { (sentence(&view.moods)) } }
             .acts {
-                nav.seg aria-label="Time span" {
-                    @for (value, words, _) in SPANS {
-                        a href={ "?last=" (value) } aria-current=[(value == view.span).then_some("true")] { (words) }
-                    }
-                }
+                (series::links(&view.series))
             }
         }
         (needs(view, frame))
         (figures(&view.figures, frame))
-        .panel { (chart::attempts("Attempts", &view.bins, view.from, view.step_ms)) }
+        (series::charts(&view.series))
         section.panel aria-labelledby="wh" {
             header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.moods.len()) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))

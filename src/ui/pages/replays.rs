@@ -12,7 +12,7 @@ use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{Scope, StatusCodes};
 use crate::store::{ListWindow, Registry, TenantScope};
 use crate::ui::ask::{Ask, LASTS, Span};
-use crate::ui::form::PostedForm;
+use crate::ui::form::{MISTAKES_LISTED, PostedForm};
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
@@ -228,7 +228,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         label for="rate" { "At most, a second" }
         input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal"
             placeholder="as fast as the webhook takes them";
-        @for said in errors { p.wrong role="alert" { (foreign(said)) } }
+        @for said in errors.iter().take(MISTAKES_LISTED) { p.wrong role="alert" { (foreign(said)) } }
         .acts { button.btn.main type="submit" { "Count first" } a.btn href=(frame.link("replays")) { "Leave it" } }
     };
     html! {

@@ -45,7 +45,9 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
                 }
                 h1 { (verdict) }
                 p.lead role="status" {
-                    (frame::tag(class, icon, &mood::answer(made))) " " (foreign(&mood::meaning(made)))
+                    (frame::tag(class, icon, &mood::answer(made, frame.reader())))
+                    " "
+                    (foreign(&mood::meaning(made, frame.reader())))
                 }
             }
             .acts {
@@ -81,9 +83,10 @@ fn pair(made: &AttemptMade, frame: &Frame) -> Markup {
 pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
     let (class, icon) = mood::attempt_parts(made);
     let body = made.response_body.as_deref().unwrap_or_default();
+    let error = made.error.as_ref().filter(|_| !mood::is_hidden(made.outcome, frame.reader()));
     html! {
         section aria-labelledby="rs" {
-            h3 #rs { (frame::state(class, icon, &mood::answer(made))) }
+            h3 #rs { (frame::state(class, icon, &mood::answer(made, frame.reader()))) }
             p.start.muted {
                 // A tenant learns no addresses of the operator's network.
                 @if let Some(from) = made.remote_addr.as_ref().filter(|_| frame.portal.is_none()) { "from " (foreign(from)) ", " }
@@ -94,11 +97,11 @@ pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
                 (bodies::headers(&made.response_headers))
                 h4 { "Body" }
                 (bodies::block(body))
-            } @else if let Some(error) = &made.error {
+            } @else if let Some(error) = error {
                 p { code { (foreign(error)) } }
             }
             h4 { "What it means" }
-            p.muted { (foreign(&mood::meaning(made))) }
+            p.muted { (foreign(&mood::meaning(made, frame.reader()))) }
         }
     }
 }

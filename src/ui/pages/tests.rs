@@ -10,15 +10,15 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
+    apps, deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
     webhooks,
 };
 use crate::api::{FieldError, HealthIssue};
 use crate::model::job::{Job, JobSpec, JobStatus};
-use crate::model::time::{DAY_MS, MINUTE_MS};
+use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{
-    ApiKey, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
+    ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
 use crate::store::WebhookFigures;
 use crate::ui::ask::{Ask, Span};
@@ -26,6 +26,7 @@ use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::{self, WebhookMood};
+use crate::ui::series::{ChartRow, ChartSeries, SPANS};
 
 pub const NOW: Time = Time(1_795_832_047_118);
 /// Bytes of a full page.
@@ -114,7 +115,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
     let failed = made(Some(500), AttemptOutcome::HttpStatus, "Internal Server Error");
     WebhookRow {
         mood: WebhookMood::of(&webhook, state),
-        reason: mood::reason(&webhook, state, Some(&failed)),
+        reason: mood::reason(&webhook, state, Some(&failed), mood::PageReader::Operator),
         hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
         p95_ms: Some(64),
         waiting,
@@ -135,14 +136,48 @@ pub fn rows() -> Vec<WebhookRow> {
     ]
 }
 
+/// A span of so many steps, in the first of which nothing is known.
+fn chart_series(last: &'static str, step_ms: i64, steps: u64) -> ChartSeries {
+    let row = |at: u64| ChartRow {
+        attempts: Bin { ok: at * 3, failed: at % 7 },
+        waiting: (at > 0).then_some(at * 50),
+        percentiles_ms: [30, 110].map(|ms| (at > 0 && step_ms >= HOUR_MS).then_some(ms + at as u32)),
+    };
+    ChartSeries { last, from: NOW.minus_ms(steps as i64 * step_ms), step_ms, rows: (0..steps).map(row).collect() }
+}
+
+#[test]
+fn charts_of_every_span_have_their_table_and_stay_small() {
+    let frame = frame(Section::Apps);
+    let app = App {
+        id: Id::from_u128(5),
+        org_id: Id::MIN,
+        name: "Acme <GmbH>".to_owned(),
+        uid: None,
+        created_at: NOW,
+        updated_at: NOW,
+        metadata: Default::default(),
+        throttle_rate_per_s: None,
+    };
+    for (last, _, span_ms, step_ms) in SPANS {
+        let series = chart_series(last, step_ms, (span_ms / step_ms) as u64);
+        let page = frame.page("app", &apps::one_page(&app, 3, &series, &frame)).into_string();
+        assert_eq!(page.matches("role=\"img\"").count(), 3, "{last}");
+        assert_eq!(
+            page.matches("<tr>").count() as i64,
+            span_ms / step_ms,
+            "{last}: a head, and all rows but the first"
+        );
+        assert!(page.len() <= 30_000 && !page.contains("style="), "{last}: {} bytes", page.len());
+    }
+    same("app", &frame, &apps::one_page(&app, 3, &chart_series("31d", 12 * HOUR_MS, 62), &frame));
+}
+
 fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
     OverviewView {
         moods: rows.iter().map(|row| row.mood).collect(),
         rows,
-        bins: (0..90).map(|at| Bin { ok: at * 3, failed: at % 7 }).collect(),
-        from: NOW.minus_ms(90 * 2 * MINUTE_MS),
-        step_ms: 2 * MINUTE_MS,
-        span: "3h",
+        series: chart_series("24h", HOUR_MS, 24),
         figures: OverviewFigures {
             started_last_hour: 16_871,
             ok_last_hour: 989,
@@ -306,6 +341,7 @@ fn a_form_with_mistakes() {
     let view = webhook_form::WebhookFormView {
         webhook: None,
         form: PostedForm::parse(b"url=ftp%3A%2F%2Fx&filter=%7B"),
+        loaded: String::new(),
         errors: vec![FieldError::new("/url", "must be http or https"), FieldError::new("/filter/path", "is required")],
         apps: vec![("1".to_owned(), "halden".to_owned()), ("2".to_owned(), "<acme>".to_owned())],
     };

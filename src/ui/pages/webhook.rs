@@ -5,17 +5,17 @@ use std::sync::Arc;
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::native::stats_series::SeriesOwner;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::time::HOUR_MS;
 use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::{circuit, histogram, hold};
 use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
 use crate::ui::ask::Ask;
-use crate::ui::chart;
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood::{self, WebhookMood};
+use crate::ui::series::{self, ChartSeries};
 use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
@@ -39,6 +39,7 @@ pub struct WebhookPageView {
     pub tab: &'static str,
     pub changes: Vec<AuditRow>,
     pub disable_at: Option<Time>,
+    pub series: ChartSeries,
 }
 
 /// `GET /ui/webhooks/{id}`.
@@ -58,7 +59,7 @@ fn view(
     let ask = Ask::of(request.http);
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
     let mut row = webhook_rows::read(context, std::iter::once(webhook))?.swap_remove(0);
-    webhook_rows::explain(context, tenant, &mut row)?;
+    webhook_rows::explain(context, request, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
         true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
         false => Vec::new(),
@@ -80,6 +81,7 @@ fn view(
         tab,
         changes,
         disable_at: hold::disable_at(webhook, &state),
+        series: series::read(context, SeriesOwner::Webhook(webhook.id), &ask)?,
         row,
     })
 }
@@ -133,8 +135,9 @@ pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
         .cols.main {
             div {
                 (figures(view, frame))
-                .panel {
-                    (chart::attempts("Attempts an hour", &view.row.hours, webhook_rows::day_start(frame.now), HOUR_MS))
+                section aria-labelledby="fi" {
+                    .head { h2 #fi { "Figures" } .acts { (series::links(&view.series)) } }
+                    (series::charts(&view.series))
                 }
                 @if frame.may(Scope::EventsRead) { (deliveries(view, frame)) }
             }
@@ -172,10 +175,12 @@ fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
 fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (row, state) = (&view.row, &view.state);
     let failed = view.last.as_ref().map(|attempt| &attempt.made).filter(|made| !made.success);
-    let error = failed.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
+    let shown = failed.filter(|made| !mood::is_hidden(made.outcome, frame.reader()));
+    let error = shown.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
     // The explanation of a failure begins with its error, which is often the reason.
-    let (reason, meaning) = (mood::sentence(&row.reason), failed.map(mood::meaning).unwrap_or_default());
+    let (reason, meaning) =
+        (mood::sentence(&row.reason), failed.map(|made| mood::meaning(made, frame.reader())).unwrap_or_default());
     html! {
         @if row.mood.is_trouble() {
             div class=(class) role="status" {

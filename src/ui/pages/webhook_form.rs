@@ -4,25 +4,36 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
+use crate::api::auth::sha256;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::Webhook;
 use crate::model::webhook::{DeliveryOrder, SignatureScheme};
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
+use crate::ui::portal_words as words;
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::write::foreign;
+use crate::ui::write::{counted, foreign};
 
 /// Choices of `field_set`, beside the one that the webhook has.
 const FIELD_SETS: [&str; 4] = ["standard", "raw", "flat", "legacy"];
 const METHODS: [&str; 5] = ["post", "put", "patch", "get", "delete"];
+
+/// The name of the field that says which values the form was loaded with.
+const LOADED_FIELD: &str = "loaded";
+/// Letters of a digest in it.
+const DIGEST_CHARS: usize = 16;
+/// Mistakes of one field that the form shows.
+const MISTAKES_SHOWN: usize = 5;
 
 /// The form with its values and mistakes.
 pub struct WebhookFormView {
     /// `None` for a new webhook.
     pub webhook: Option<std::sync::Arc<Webhook>>,
     pub form: PostedForm,
+    /// A digest of every value that the form was loaded with, by field. Empty for a new webhook.
+    pub loaded: String,
     pub errors: Vec<FieldError>,
     /// Ids and names of the apps that a new webhook can belong to.
     pub apps: Vec<(String, String)>,
@@ -38,7 +49,8 @@ fn apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, 
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Webhooks);
     let apps = apps(context, request);
-    let view = WebhookFormView { webhook: None, form: PostedForm::default(), errors: Vec::new(), apps };
+    let view =
+        WebhookFormView { webhook: None, form: PostedForm::default(), loaded: String::new(), errors: Vec::new(), apps };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New webhook", &page(&view, &frame))))
 }
 
@@ -47,7 +59,8 @@ pub fn edit(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let webhook = webhooks::in_path(context, request)?;
     let frame = Frame::new(context, request, Section::Webhooks);
     let form = fields_of(&webhook);
-    let view = WebhookFormView { webhook: Some(webhook), form, errors: Vec::new(), apps: Vec::new() };
+    let loaded = digests(&form);
+    let view = WebhookFormView { webhook: Some(webhook), form, loaded, errors: Vec::new(), apps: Vec::new() };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Edit", &page(&view, &frame))))
 }
 
@@ -85,17 +98,42 @@ fn fields_of(webhook: &Webhook) -> PostedForm {
     ])
 }
 
-/// The JSON of the form. A new webhook leaves out empty fields, and a changed one sets them to their empty value.
+/// `name:digest` of every field, for `is_untouched`.
+fn digests(form: &PostedForm) -> String {
+    let digests: Vec<String> = form.fields().map(|(name, value)| format!("{name}:{}", digest(value))).collect();
+    digests.join(" ")
+}
+
+/// A digest of a field's value as a browser sends it: with lines that end in CR LF.
+fn digest(value: &str) -> String {
+    let mut hex: String =
+        sha256(&[value.replace("\r\n", "\n").trim().as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.truncate(DIGEST_CHARS);
+    hex
+}
+
+/// Whether the field has the value that the form was loaded with. It is then not sent, so that the form never rewrites a
+/// value that it cannot show exactly, or that has changed since.
+fn is_untouched(form: &PostedForm, name: &str) -> bool {
+    let pairs = form.get(LOADED_FIELD).split(' ').filter_map(|pair| pair.split_once(':'));
+    pairs.into_iter().any(|(loaded, hash)| loaded == name && hash == digest(form.get(name)))
+}
+
+/// The JSON of the form. A new webhook leaves out empty fields. A changed one leaves out untouched fields, and sets
+/// empty ones to their empty value.
 fn json_of(form: &PostedForm, is_new: bool) -> String {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value, empty: Option<Value>| match (form.get(name).trim().is_empty(), empty) {
+        _ if !is_new && is_untouched(form, name) => {}
         (false, _) => drop(body.insert(name.to_owned(), value)),
         (true, Some(empty)) if !is_new && form.has(name) => drop(body.insert(name.to_owned(), empty)),
         _ => {}
     };
     let text = |name: &str| Value::from(form.get(name).trim());
+    // A channel may contain spaces and commas, which a type cannot.
     let list = |name: &str| {
-        let items = form.get(name).split(|c: char| c == ',' || c.is_whitespace());
+        let is_end = |c: char| c == '\n' || name == "event_types" && (c == ',' || c.is_whitespace());
+        let items = form.get(name).split(is_end).map(str::trim);
         json!(items.filter(|item| !item.is_empty()).collect::<Vec<_>>())
     };
     // A number that cannot be read goes on as text, so that the API says where it is wrong.
@@ -154,13 +192,6 @@ fn seconds(step: &str) -> Value {
 /// `POST /ui/webhooks/new`: makes it, and shows its secret once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let webhooks_max = context.settings.pages.portal.webhooks_max;
-    if request.principal.portal_link.is_some()
-        && context.registry.webhooks_within(request.tenant()).count() >= webhooks_max
-    {
-        let detail = format!("you have {webhooks_max} webhooks, which is the most: delete one first");
-        return Err(ApiError::conflict("too_many_webhooks", detail));
-    }
     let call = ApiCall { handler: webhooks::create, body: json_of(&form, true), form: Some(&form) };
     let frame = Frame::new(context, request, Section::Webhooks);
     let made = relay(context, request, &call, move |response| {
@@ -195,7 +226,12 @@ fn corrected(
         Err(api_error) if !api_error.errors.is_empty() => {
             let frame = Frame::new(context, request, Section::Webhooks);
             let apps = apps(context, request);
-            let view = WebhookFormView { webhook, form, errors: api_error.errors, apps };
+            let loaded = form.get(LOADED_FIELD).to_owned();
+            let errors = match frame.portal {
+                Some(_) => api_error.errors.into_iter().map(words::mistake).collect(),
+                None => api_error.errors,
+            };
+            let view = WebhookFormView { webhook, form, loaded, errors, apps };
             Ok(Step::Reply(frame.reply(api_error.status, "Webhook", &page(&view, &frame))))
         }
         other => other,
@@ -227,8 +263,16 @@ impl WebhookFormView {
     }
 
     fn wrong(&self, name: &str) -> Markup {
+        let mistakes = self.errors_of(name).count();
         html! {
-            @for error in self.errors_of(name) { p.wrong id={ "wrong-" (name) } { (foreign(&error.detail)) } }
+            @if mistakes > 0 {
+                div id={ "wrong-" (name) } {
+                    @for error in self.errors_of(name).take(MISTAKES_SHOWN) { p.wrong { (foreign(&error.detail)) } }
+                    @if mistakes > MISTAKES_SHOWN {
+                        p.wrong { (counted((mistakes - MISTAKES_SHOWN) as u64, "further mistake", "further mistakes")) }
+                    }
+                }
+            }
         }
     }
 
@@ -275,8 +319,9 @@ pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
     let fields = html! {
         @if !view.errors.is_empty() {
             div.note.bad role="alert" { p { "Nothing was saved: "
-                (crate::ui::write::counted(view.errors.len() as u64, "field is wrong.", "fields are wrong.")) } }
+                (counted(view.errors.len() as u64, "value is wrong.", "values are wrong.")) } }
         }
+        @if !view.loaded.is_empty() { input type="hidden" name=(LOADED_FIELD) value=(view.loaded); }
         (receiver_fields(view))
         (event_fields(view))
         (request_fields(view))
@@ -397,6 +442,48 @@ mod tests {
         let changed: Value = serde_json::from_str(&json_of(&form, false)).unwrap();
         assert_eq!(changed["description"], Value::Null);
         assert!(changed.get("filter").is_none(), "a field that the form lacks stays as it is");
+    }
+
+    #[test]
+    fn a_changed_webhook_sends_touched_fields_only() {
+        let mut webhook = Webhook::new(crate::model::Id::MIN, crate::model::Id::MIN);
+        webhook.name = "erp, invoices".to_owned();
+        webhook.url = "https://a.example".to_owned();
+        webhook.channels = vec!["north sea".to_owned(), "a, b".to_owned()];
+        webhook.event_types = vec!["a.*".to_owned(), "b.c".to_owned()];
+        webhook.filter = Some("{ \"path\": \"/total\",  \"gte\": 1e2 }".to_owned());
+        let form = fields_of(&webhook);
+        let loaded = digests(&form);
+        let posted = |name: &str, value: &str| {
+            let mut body = url::form_urlencoded::Serializer::new(String::new());
+            body.append_pair(LOADED_FIELD, &loaded);
+            for (field, old) in form.fields() {
+                body.append_pair(field, &if field == name { value } else { old }.replace('\n', "\r\n"));
+            }
+            serde_json::from_str::<Value>(&json_of(&PostedForm::parse(body.finish().as_bytes()), false)).unwrap()
+        };
+        assert_eq!(posted("none", ""), json!({}));
+        assert_eq!(posted("name", "erp"), json!({ "name": "erp" }));
+        assert_eq!(posted("description", "new"), json!({ "description": "new" }));
+        assert_eq!(posted("channels", "north sea\na, b\nc"), json!({ "channels": ["north sea", "a, b", "c"] }));
+        assert_eq!(posted("channels", ""), json!({ "channels": [] }));
+        assert_eq!(posted("filter", " "), json!({ "filter": null }));
+    }
+
+    #[test]
+    fn mistakes_of_a_field_are_shown_up_to_a_bound() {
+        let mistake = |n: usize| FieldError::new(format!("/event_types/{n}"), "must be a pattern");
+        let view = WebhookFormView {
+            webhook: None,
+            form: PostedForm::default(),
+            loaded: String::new(),
+            errors: (0..1_000).map(mistake).collect(),
+            apps: Vec::new(),
+        };
+        let shown = event_fields(&view).into_string();
+        assert_eq!(shown.matches("must be a pattern").count(), MISTAKES_SHOWN);
+        assert!(shown.contains("995 further mistakes"), "{shown}");
+        assert_eq!(shown.matches("id=\"wrong-event_types\"").count(), 1);
     }
 
     #[test]

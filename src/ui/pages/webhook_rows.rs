@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use crate::api::{ApiContext, ApiError};
+use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::rules::{circuit, histogram};
 use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, WebhookFigures};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
-use crate::ui::mood::{self, WebhookMood};
+use crate::ui::mood::{self, PageReader, WebhookMood};
 use crate::ui::write::{self, foreign};
 
 /// Hours of the small chart in a row.
@@ -85,14 +85,15 @@ pub fn read<'w>(
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.
-pub fn explain(context: &ApiContext<'_>, tenant: TenantScope, row: &mut WebhookRow) -> Result<(), ApiError> {
+pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut WebhookRow) -> Result<(), ApiError> {
     if row.waiting > 0 {
         row.oldest_waiting = context.store.waiting_since(&row.webhook, context.now)?;
     }
     if row.mood.is_trouble() {
         let shown = circuit::shown(context.store.state(row.webhook.id), context.now);
-        let last = newest_attempt(context, tenant, row.webhook.id)?;
-        row.reason = mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made));
+        let last = newest_attempt(context, request.tenant(), row.webhook.id)?;
+        row.reason =
+            mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made), PageReader::of(request));
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     let shown = wanted.iter().skip(skipped).take(ROWS_MAX).map(|ranked| &ranked.webhook);
     let mut rows = webhook_rows::read(context, shown)?;
     for row in &mut rows {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
     Ok(WebhooksView { rows, ask, counts, apps, skipped, total })

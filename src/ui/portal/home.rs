@@ -44,7 +44,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Portal
     webhook_rows::sort(&mut ranked, RowOrder::Worst);
     let mut webhooks = webhook_rows::read(context, ranked.iter().take(WEBHOOKS_SHOWN).map(|own| &own.webhook))?;
     for row in &mut webhooks {
-        webhook_rows::explain(context, tenant, row)?;
+        webhook_rows::explain(context, request, row)?;
     }
     let deliveries = match request.may(Scope::EventsRead) {
         true => newest(context, tenant, tab)?,

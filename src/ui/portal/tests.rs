@@ -57,3 +57,22 @@ fn a_tenant_learns_no_addresses() {
     assert!(!shown(&tenant).contains("203.0.113.40"));
     assert!(shown(&frame(Section::Webhooks)).contains("203.0.113.40"));
 }
+
+#[test]
+fn a_tenant_reads_no_cure_of_the_operator() {
+    let tenant = tenant(Section::Webhooks, &PortalLink::SCOPES);
+    let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
+    for (outcome, error) in [
+        (AttemptOutcome::BlockedAddress, "10.0.0.7 is private"),
+        (AttemptOutcome::ProxyError, "10.0.0.7:3128 refused"),
+        (AttemptOutcome::DnsError, "10.0.0.53 answered SERVFAIL"),
+    ] {
+        let failed = made(None, outcome, error);
+        let shown = |frame: &Frame| test_result::page(&webhook, &failed, 3, frame).into_string();
+        let of_tenant = shown(&tenant);
+        for hidden in ["10.0.0.", "delivery.", "/etc/", "proxy"] {
+            assert!(!of_tenant.contains(hidden), "{outcome:?} shows {hidden}: {of_tenant}");
+        }
+        assert!(shown(&frame(Section::Webhooks)).contains("10.0.0."));
+    }
+}

@@ -274,7 +274,8 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let app = context.registry.app_by_id(app).cloned();
-    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request =
+        request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None }, None)?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         let facts = WebhookActivity { figures: WebhookFigures::default(), app, recent: None };

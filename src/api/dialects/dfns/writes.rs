@@ -41,7 +41,8 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     form.set("success_rule", "200");
     form.set("retry_schedule_s", "dfns");
     let webhook = writes::new_webhook(context, request.tenant(), &form, NAMES, field_errors)?;
-    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request =
+        request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None }, None)?;
     Ok(Step::apply(write_request, |applied| {
         let webhook = received(applied)?;
         let secret = webhook.secrets.first().map_or("", |secret| secret.text.as_str());

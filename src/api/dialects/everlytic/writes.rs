@@ -39,7 +39,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     form.set("signature", ["standard"]);
     form.set("retry_schedule_s", "everlytic");
     let webhook = writes::new_webhook(context, request.tenant(), &form, NAMES, field_errors)?;
-    let write_request = request.write(StateCommand::CreateWebhook { webhook: Box::new(webhook) })?;
+    let write_request = request.write(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None })?;
     Ok(Step::apply(write_request, |applied| Ok(shown(&*received(applied)?))))
 }
 

@@ -193,7 +193,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     form.set("signature", "none");
     form.set("retry_schedule_s", RETRY_WAITS_S);
     let webhook = writes::new_webhook(context, request.tenant(), &form, NAMES, field_errors)?;
-    Ok(Step::apply(request.write(StateCommand::CreateWebhook { webhook: Box::new(webhook) })?, answer_of))
+    Ok(Step::apply(
+        request.write(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None })?,
+        answer_of,
+    ))
 }
 
 /// `PATCH /api/v2/webhooks/{id}`. A field that is left out stays, and null clears it.

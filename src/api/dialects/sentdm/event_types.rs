@@ -19,6 +19,8 @@ pub struct EventFamilies {
     pub types: Vec<String>,
     /// Sub-types by family, in the order of the families.
     pub filters: Map<String, Value>,
+    /// Names that look like families and stand for themselves only, because the webhook was made natively.
+    pub exact: Vec<String>,
 }
 
 impl EventFamilies {
@@ -27,10 +29,11 @@ impl EventFamilies {
     pub fn of(webhook: &Webhook) -> EventFamilies {
         let own = &webhook.event_types;
         if own.is_empty() {
-            return EventFamilies { types: vec![ALL.to_owned()], filters: Map::new() };
+            return EventFamilies { types: vec![ALL.to_owned()], ..EventFamilies::default() };
         }
         if webhook.field_set != FieldSet::Sent {
-            return EventFamilies { types: own.clone(), filters: Map::new() };
+            let exact = own.iter().filter(|name| !name.contains(['.', '*'])).cloned().collect();
+            return EventFamilies { types: own.clone(), filters: Map::new(), exact };
         }
         let has = |pattern: &str| own.iter().any(|own| own == pattern);
         let is_whole = |family: &str| has(family) && has(&format!("{family}.**"));
@@ -41,10 +44,15 @@ impl EventFamilies {
                 _ if !stem.contains('.') && is_whole(stem) => shown.name(stem),
                 Some((family, sub)) if patterns::is_type(pattern) && !family.is_empty() && !has(family) => {
                     shown.name(family);
+                    // A sub-type that begins with the name of its family is shown in full, as it is read.
+                    let sub = if full_name(family, sub) == *pattern { sub } else { pattern };
                     let subs = shown.filters.entry(family).or_insert_with(|| json!([]));
                     subs.as_array_mut().into_iter().for_each(|subs| subs.push(sub.into()));
                 }
-                _ => shown.name(pattern),
+                _ => {
+                    shown.exact.extend((!pattern.contains(['.', '*'])).then(|| pattern.clone()));
+                    shown.name(pattern);
+                }
             }
         }
         shown
@@ -82,6 +90,8 @@ impl EventFamilies {
             let subs: Vec<&str> = self.filters.get(name).into_iter().flat_map(strings).collect();
             match name.contains(['.', '*']) {
                 true => patterns.push(name.clone()),
+                // A name that is sent back as it is shown is not widened to a family.
+                false if subs.is_empty() && self.exact.contains(name) => patterns.push(name.clone()),
                 false if subs.is_empty() => patterns.extend([name.clone(), format!("{name}.**")]),
                 false => patterns.extend(subs.iter().map(|sub| full_name(name, sub))),
             }
@@ -115,7 +125,7 @@ mod tests {
 
     fn families(types: Value, filters: Value) -> EventFamilies {
         let types = types.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
-        EventFamilies { types, filters: filters.as_object().cloned().unwrap_or_default() }
+        EventFamilies { types, filters: filters.as_object().cloned().unwrap_or_default(), exact: Vec::new() }
     }
 
     fn webhook(types: &[&str], field_set: FieldSet) -> Webhook {
@@ -162,6 +172,25 @@ mod tests {
         assert_eq!(shown.patterns(&mut Vec::new()), ["message.read"]);
         let full = families(json!(["message"]), json!({"message": ["message.read"]}));
         assert_eq!(full.patterns(&mut Vec::new()), ["message.read"]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_family_stays_exact_when_it_is_sent_back_beside_others() {
+        for field_set in [FieldSet::Sent, FieldSet::Standard] {
+            let mut shown = EventFamilies::of(&webhook(&["message", "message.read"], field_set));
+            shown.types.push("template".to_owned());
+            let expected = ["message", "message.read", "template", "template.**"];
+            assert_eq!(shown.patterns(&mut Vec::new()), expected, "{field_set:?}");
+        }
+    }
+
+    #[test]
+    fn a_sub_type_that_begins_with_its_family_is_read_back() {
+        for pattern in ["message.message.read", "message.messages", "message.message"] {
+            let shown = EventFamilies::of(&webhook(&[pattern], FieldSet::Sent));
+            assert_eq!(shown.types, ["message"], "{pattern}");
+            assert_eq!(shown.patterns(&mut Vec::new()), [pattern], "{shown:?}");
+        }
     }
 
     #[test]

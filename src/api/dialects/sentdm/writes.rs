@@ -97,7 +97,7 @@ fn rotated(head: &ReplyHead, webhook: &Webhook, _: &WebhookState) -> HttpRespons
 
 /// `POST /v3/webhooks`.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    if let Some(first) = first_answer(context, request, created)? {
+    if let Some(first) = first_secret_answer(context, request, created)? {
         return Ok(first);
     }
     let tenant = scope(context, request)?;
@@ -114,7 +114,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         (webhook.created_at, webhook.updated_at) = (now, now);
         return Ok(Step::Reply(created(&head, &webhook, &WebhookState::default())));
     }
-    let command = StateCommand::CreateWebhook { webhook: Box::new(webhook) };
+    let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None };
     let extra = first_parts(&head, WebhookState::default());
     let write_request = request.write_secret(command, Some(extra))?;
     Ok(apply(context.store.clone(), head, write_request, created))
@@ -175,7 +175,7 @@ pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 
 /// `POST /v3/webhooks/{id}/rotate-secret`. The old secret is void at once, as the vendor's page says.
 pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    if let Some(first) = first_answer(context, request, rotated)? {
+    if let Some(first) = first_secret_answer(context, request, rotated)? {
         return Ok(first);
     }
     let webhook = in_path(context, request)?;
@@ -298,6 +298,7 @@ fn read_types(
     let mut wanted = EventFamilies {
         types: types.unwrap_or(before.types),
         filters: if has_filters { filters.unwrap_or_default() } else { before.filters },
+        exact: before.exact,
     };
     if !has_filters {
         wanted.drop_unnamed();
@@ -357,6 +358,21 @@ fn first_answer(
     check_key(request)?;
     let Some(applied) = writes::earlier(context, request)? else { return Ok(None) };
     shown(context.store, &ReplyHead::new(context, request), applied, show).map(Step::Reply).map(Some)
+}
+
+/// The same for an answer with a secret. The audit notes that the secret was read again.
+fn first_secret_answer(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    show: ShowWebhook,
+) -> Result<Option<Step>, ApiError> {
+    check_key(request)?;
+    let Some(applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let command = StateCommand::NoteShownAgain { receipt: applied.receipt.clone() };
+    let response = shown(context.store, &ReplyHead::new(context, request), applied, show)?;
+    let write_request =
+        WriteRequest { caller: Some(request.principal.caller()), idempotency: None, command: command.into() };
+    Ok(Some(Step::apply(write_request, move |_| Ok(response))))
 }
 
 /// Applies a change of a webhook and shows it.

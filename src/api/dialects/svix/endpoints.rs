@@ -140,7 +140,8 @@ fn make(
     webhooks::judge_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request =
+        request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None }, None)?;
     Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied)))
 }
 

@@ -98,7 +98,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let mut input = PortalInput::read(object)?;
     let application = input.application.take();
     let (text, key) = new_key(context, request, &input)?;
-    let (url, named) = (context.settings.public_url.clone(), request.path.get("app_id"));
+    let (url, named) = (context.settings.pages.url.clone(), request.path.get("app_id"));
     match found {
         Some(app) => token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url),
         None => {
@@ -170,7 +170,7 @@ pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
         application: None,
     };
     let (text, key) = new_key(context, request, &input)?;
-    let url = context.settings.public_url.clone();
+    let url = context.settings.pages.url.clone();
     token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
 }
 

@@ -60,7 +60,7 @@ impl CountsBench {
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
         let tenant = TenantScope { org: organization.id, app: None };
         let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
-        let create = StateCommand::CreateWebhook { webhook: Box::new(webhook()) };
+        let create = StateCommand::CreateWebhook { webhook: Box::new(webhook()), of_app_max: None };
         let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: Command::State(create) };
         let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };
         CountsBench { _folder: folder, opened, caller, webhook: made.id }

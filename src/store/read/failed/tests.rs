@@ -32,7 +32,7 @@ pub(in crate::store) fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookI
         request_id: "r".into(),
         portal_link: None,
     };
-    let command = StateCommand::CreateWebhook { webhook: Box::new(hook) }.into();
+    let command = StateCommand::CreateWebhook { webhook: Box::new(hook), of_app_max: None }.into();
     let made = apply(&mut opened, WriteRequest { caller: Some(by), idempotency: None, command }).0;
     let crate::store::Receipt::Webhook(made) = made else { panic!("{made:?}") };
     (opened, made.id)

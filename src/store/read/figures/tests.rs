@@ -48,7 +48,7 @@ fn the_figures_of_an_organization_cost_the_same_with_many_webhooks() {
     let (org, app) = (tenant(&opened).org, *opened.store.registry().apps.keys().next().unwrap());
     for _ in 0..300 {
         let other = Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..webhook(DeliveryOrder::No) };
-        state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other) });
+        state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other), of_app_max: None });
     }
     let events = vec![crate::store::EventInput { app: Some(app), ..crate::store::EventInput::new("ill", "1") }];
     let fresh = apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(events))).1;

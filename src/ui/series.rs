@@ -1,0 +1,116 @@
+//! The charts of one span: attempts, waiting deliveries and response times, with the same numbers as a table.
+
+use maud::{Markup, html};
+
+use crate::api::native::stats_series::{self, SeriesOwner};
+use crate::api::{ApiContext, ApiError};
+use crate::model::Time;
+use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+
+use super::ask::Ask;
+use super::chart::{self, Bin};
+use super::write;
+
+/// The spans that pages offer: the value of `last`, its words, its length and the length of a step.
+pub const SPANS: [(&str, &str, i64, i64); 4] = [
+    ("1h", "1 h", HOUR_MS, MINUTE_MS),
+    ("24h", "24 h", DAY_MS, HOUR_MS),
+    ("7d", "7 d", 7 * DAY_MS, 3 * HOUR_MS),
+    ("31d", "31 d", 31 * DAY_MS, 12 * HOUR_MS),
+];
+/// The index of the span that is shown unless the address names another.
+const USUAL: usize = 1;
+
+/// The figures of one span, oldest step first.
+pub struct ChartSeries {
+    /// The value of `last`.
+    pub last: &'static str,
+    pub from: Time,
+    pub step_ms: i64,
+    pub rows: Vec<ChartRow>,
+}
+
+/// The figures of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChartRow {
+    pub attempts: Bin,
+    /// Deliveries that waited at the end of the step. `None` if it is not known.
+    pub waiting: Option<u64>,
+    /// Response times at 50 and 95 percent. `None` without a response, or if the step is shorter than an hour.
+    pub percentiles_ms: [Option<u32>; 2],
+}
+
+/// The figures of the span that the address names.
+pub fn read(context: &ApiContext<'_>, owner: SeriesOwner, ask: &Ask) -> Result<ChartSeries, ApiError> {
+    let (last, _, span_ms, step_ms) =
+        SPANS.into_iter().find(|(last, ..)| ask.get("last") == Some(last)).unwrap_or(SPANS[USUAL]);
+    let (from, rows) = stats_series::recent(context, owner, span_ms, step_ms)?;
+    let rows = rows.iter().map(|row| {
+        let (ok, failed) = row.attempts();
+        ChartRow { attempts: Bin { ok, failed }, waiting: row.waiting(), percentiles_ms: row.percentiles_ms() }
+    });
+    Ok(ChartSeries { last, from, step_ms, rows: rows.collect() })
+}
+
+/// Links to the spans.
+pub fn links(series: &ChartSeries) -> Markup {
+    html! {
+        nav.seg aria-label="Time span" {
+            @for (value, words, ..) in SPANS {
+                a href={ "?last=" (value) } aria-current=[(value == series.last).then_some("true")] { (words) }
+            }
+        }
+    }
+}
+
+/// The charts.
+pub fn charts(series: &ChartSeries) -> Markup {
+    let bins: Vec<Bin> = series.rows.iter().map(|row| row.attempts).collect();
+    let waiting: Vec<Option<u64>> = series.rows.iter().map(|row| row.waiting).collect();
+    let percentiles: [Vec<Option<u64>>; 2] =
+        [0, 1].map(|at| series.rows.iter().map(|row| row.percentiles_ms[at].map(u64::from)).collect());
+    let axis = chart::ChartAxis { from: series.from, step_ms: series.step_ms };
+    let title = format!("Attempts, {} each", write::age(series.step_ms));
+    html! {
+        .panel { (chart::attempts(&title, &bins, axis, &as_table(series))) }
+        .cols.half {
+            .panel { (chart::waiting(&waiting, axis)) }
+            .panel { (chart::responses(&percentiles, axis)) }
+        }
+    }
+}
+
+/// The numbers of the charts. Steps without any are left out.
+fn as_table(series: &ChartSeries) -> Markup {
+    let shown = |row: &ChartRow| *row != ChartRow { waiting: row.waiting.filter(|n| *n == 0), ..ChartRow::default() };
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+    let axis = chart::ChartAxis { from: series.from, step_ms: series.step_ms };
+    html! {
+        details.as-table {
+            summary { "as a table" }
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "From" }
+                        th.num scope="col" { "Succeeded" }
+                        th.num scope="col" { "Failed" }
+                        th.num scope="col" { "Waiting" }
+                        th.num scope="col" { "p50" }
+                        th.num scope="col" { "p95" }
+                    }
+                }
+                tbody {
+                    @for (at, row) in series.rows.iter().enumerate().filter(|(_, row)| shown(row)) {
+                        tr {
+                            td { (axis.time(at)) }
+                            td.num { (write::count(row.attempts.ok)) }
+                            td.num { (write::count(row.attempts.failed)) }
+                            td.num { (or_dash(row.waiting.map(write::count))) }
+                            @for ms in row.percentiles_ms { td.num { (or_dash(ms.map(write::millis))) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
