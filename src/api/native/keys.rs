@@ -13,7 +13,7 @@ use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::doc::schema::extends;
 use crate::api::error::{ApiError, FieldError};
-use crate::api::fields::{self, FieldErrors, FieldResult};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -94,19 +94,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let app = app(&mut object, &place, &mut field_errors)?.or(request.tenant().app);
     let name = object.required("name", &mut field_errors, apps::read_name);
-    if !object.has("scopes") {
-        field_errors.push(FieldError::new("/scopes", "is required"));
-    }
-    let scopes = object.strings("scopes", &mut field_errors, Scope::ALL.len(), |raw| {
-        let text = fields::text(raw)?;
-        match Scope::parse(&text) {
-            Some(_) => Ok(text),
-            None => Err(format!("must be one of {}", Scope::ALL.map(Scope::as_str).join(", "))),
-        }
-    });
-    let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
+    let scopes = read_scopes(&mut object, &mut field_errors);
     let expires_at = object.optional("expires_at", &mut field_errors, fields::time);
     let rate_per_s = object.optional("rate_per_s", &mut field_errors, webhook_form::read_rate);
     let feature_flags = object.strings("feature_flags", &mut field_errors, FEATURE_FLAGS_MAX, read_flag);
@@ -145,6 +133,24 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             _ => Err(super::unexpected()),
         }
     }))
+}
+
+/// The scopes in order, each once.
+fn read_scopes(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Vec<Scope> {
+    if !object.has("scopes") {
+        field_errors.push(FieldError::new("/scopes", "is required"));
+    }
+    let scopes = object.strings("scopes", field_errors, Scope::ALL.len(), |raw| {
+        let text = fields::text(raw)?;
+        match Scope::parse(&text) {
+            Some(_) => Ok(text),
+            None => Err(format!("must be one of {}", Scope::ALL.map(Scope::as_str).join(", "))),
+        }
+    });
+    let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
 }
 
 /// 403 if a key of one app gives a feature flag that it does not have.

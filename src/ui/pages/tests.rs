@@ -151,13 +151,10 @@ fn charts_of_every_span_have_their_table_and_stay_small() {
     let frame = frame(Section::Apps);
     let app = App {
         id: Id::from_u128(5),
-        org_id: Id::MIN,
         name: "Acme <GmbH>".to_owned(),
-        uid: None,
         created_at: NOW,
         updated_at: NOW,
-        metadata: Default::default(),
-        throttle_rate_per_s: None,
+        ..App::default()
     };
     for (last, _, span_ms, step_ms) in SPANS {
         let series = chart_series(last, step_ms, (span_ms / step_ms) as u64);

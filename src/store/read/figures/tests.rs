@@ -150,7 +150,7 @@ fn figures_that_are_read_together_are_those_that_are_read_alone() {
     let (mut opened, hook) = failing(&folder);
     let (org, app) = (tenant(&opened).org, *opened.store.registry().apps.keys().next().unwrap());
     let other = Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..webhook(DeliveryOrder::No) };
-    state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other) });
+    state(&mut opened, StateCommand::CreateWebhook { webhook: Box::new(other), of_app_max: None });
     for dispatch in publish(&mut opened, hook, 3) {
         fail(&mut opened, &dispatch, 1);
     }
