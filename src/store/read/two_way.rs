@@ -1,6 +1,6 @@
 //! Reads pages of events, attempts and deliveries in both directions.
 //!
-//! Invariant: a page examines at most `EXAMINED_ROWS_MAX` rows, and ends once its rows have `PAGE_BYTES_MAX` bytes of
+//! Invariant: a page examines at most `COUNTED_ROWS_MAX` rows, and ends once its rows have `PAGE_BYTES_MAX` bytes of
 //! payloads and responses. Rows whose retention has ended are hidden, as in `lists`.
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::store::read::lists::Store;
 use crate::store::read::lookup::{data_in, decoded, deliveries_to_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::oldest_first::OldestFirst;
-use crate::store::read::query::EXAMINED_ROWS_MAX;
+use crate::store::read::query::COUNTED_ROWS_MAX;
 
 /// Bytes of payloads and responses after which a page ends.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
@@ -49,7 +49,7 @@ pub(in crate::store) struct TwoWayBudget {
 }
 
 impl TwoWayBudget {
-    pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: EXAMINED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
+    pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: COUNTED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
 
     pub fn examine(&mut self, rows: usize) {
         self.rows = self.rows.saturating_sub(rows);
