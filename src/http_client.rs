@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -26,6 +27,8 @@ use tokio_rustls::TlsConnector;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// More than the longest wait of the API, the 30 s of a long poll.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum time until a request with `Upgrade` is answered.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// The endpoint of a URL.
@@ -105,6 +108,32 @@ impl HttpEndpoint {
         Ok(Self { transport, ..self })
     }
 
+    /// The same endpoint, whose TLS trusts the certificates of a PEM file alone.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no usable certificate.
+    pub fn trusting_only(self, ca: &Path) -> Result<Self, String> {
+        let transport = match self.transport {
+            Transport::Tls { host, port, name, .. } => {
+                let mut roots = rustls::RootCertStore::empty();
+                let certificates =
+                    CertificateDer::pem_file_iter(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+                for certificate in certificates {
+                    let added = certificate.map_err(|error| error.to_string());
+                    added
+                        .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()))
+                        .map_err(|error| format!("{}: {error}", ca.display()))?;
+                }
+                if roots.is_empty() {
+                    return Err(format!("{}: holds no certificate", ca.display()));
+                }
+                Transport::Tls { host, port, name, connector: trusting(roots, None)? }
+            }
+            transport => transport,
+        };
+        Ok(Self { transport, ..self })
+    }
+
     /// The URL as the user wrote it.
     pub fn written(&self) -> &str {
         &self.written
@@ -140,6 +169,30 @@ impl HttpEndpoint {
             .unwrap_or_else(|_| Err(format!("no answer within {} s", EXCHANGE_TIMEOUT.as_secs())))
     }
 
+    /// Sends `request` with `Upgrade`. Returns the response, and the connection if the status is 101.
+    ///
+    /// # Errors
+    /// A sentence that says why there is no response.
+    pub async fn upgrade(&self, mut request: Request<Full<Bytes>>) -> Result<UpgradeAnswer, String> {
+        let path = format!("{}{}", self.prefix, request.uri());
+        let path = PathAndQuery::try_from(path).map_err(|error| format!("not a path: {error}"))?;
+        *request.uri_mut() = Uri::from(path);
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        let upgrading = async {
+            match &self.transport {
+                Transport::Unix(path) => upgraded(in_time(UnixStream::connect(path)).await?, request).await,
+                Transport::Tcp { host, port } => upgraded(tcp(host, *port).await?, request).await,
+                Transport::Tls { host, port, name, connector } => {
+                    let stream = tcp(host, *port).await?;
+                    let stream = in_time(connector.connect(name.clone(), stream)).await;
+                    upgraded(stream.map_err(|error| format!("TLS: {error}"))?, request).await
+                }
+            }
+        };
+        let words = || format!("no answer within {} s", UPGRADE_TIMEOUT.as_secs());
+        timeout(UPGRADE_TIMEOUT, upgrading).await.unwrap_or_else(|_| Err(words()))
+    }
+
     async fn connected(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
         match &self.transport {
             Transport::Unix(path) => {
@@ -154,6 +207,38 @@ impl HttpEndpoint {
             }
         }
     }
+}
+
+/// The answer to a request with `Upgrade`.
+pub struct UpgradeAnswer {
+    pub response: Response<Bytes>,
+    /// `None` unless the status is 101.
+    pub stream: Option<TokioIo<Upgraded>>,
+}
+
+async fn upgraded<S>(stream: S, request: Request<Full<Bytes>>) -> Result<UpgradeAnswer, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let words = |error: hyper::Error| format!("the connection broke: {error}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+    tokio::spawn(connection.with_upgrades());
+    let mut answer = sender.send_request(request).await.map_err(words)?;
+    let stream = match answer.status() {
+        http::StatusCode::SWITCHING_PROTOCOLS => {
+            Some(TokioIo::new(hyper::upgrade::on(&mut answer).await.map_err(words)?))
+        }
+        _ => None,
+    };
+    let (parts, body) = answer.into_parts();
+    let body = match stream {
+        Some(_) => Bytes::new(),
+        None => {
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            body.map_err(|error| format!("the answer is not whole: {error}"))?.to_bytes()
+        }
+    };
+    Ok(UpgradeAnswer { response: Response::from_parts(parts, body), stream })
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {

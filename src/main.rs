@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Compact(verb) => verb.run(),
+        Verb::Promote(verb) => verb.run(),
         Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

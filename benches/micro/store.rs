@@ -12,7 +12,8 @@ use postrider::model::id::WebhookId;
 use postrider::model::{AppId, Scope, Time};
 use postrider::store::{
     Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, FINGERPRINTS_MAX, NewKey, Opened,
-    PartitionCommand, RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+    PartitionCommand, ROW_PAYLOAD_BYTES_MAX, RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest,
+    open,
 };
 use tempfile::TempDir;
 
@@ -213,6 +214,7 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 40,
         min_free_bytes: 0,
+        row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: FINGERPRINTS_MAX,
     };
     (open(Arc::new(disk), options, &[7; 32], now, Box::new(random)).expect("a store"), traffic)

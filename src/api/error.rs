@@ -12,6 +12,8 @@ use crate::store::{self, Rejection};
 const STORAGE_RETRY_S: u32 = 5;
 /// `Retry-After` seconds while the disk is full, because an operator has to free space.
 const DISK_RETRY_S: u32 = 30;
+/// `Retry-After` seconds while no standby confirms.
+const STANDBY_RETRY_S: u32 = 2;
 
 /// An error in a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -180,6 +182,11 @@ impl From<Rejection> for ApiError {
             Rejection::DiskFull => {
                 ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing new is taken")
                     .retry_after(DISK_RETRY_S)
+            }
+            Rejection::Unconfirmed => {
+                let detail = "standby.required is set and no standby has confirmed it; it may be kept all the same, so repeat \
+                              it with the same event_id or Idempotency-Key";
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby_missing", detail).retry_after(STANDBY_RETRY_S)
             }
             Rejection::Failed(_) => {
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage failed: nothing was kept")

@@ -13,7 +13,7 @@ use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
 use crate::model::Time;
-use crate::rules::json::escape_token;
+use crate::rules::json::{JsonMember, escape_token, walk};
 
 use super::error::{ApiError, FieldError};
 
@@ -38,7 +38,7 @@ pub fn into_result(mut field_errors: FieldErrors) -> Result<(), ApiError> {
 /// An object whose members are removed one by one. Members that remain at the end are unknown.
 pub struct JsonObject<'a> {
     at: String,
-    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 impl<'a> JsonObject<'a> {
@@ -48,6 +48,25 @@ impl<'a> JsonObject<'a> {
             Ok(RawMembers(members)) => Ok(JsonObject { at, members }),
             Err(_) => Err(FieldError::new(at, "must be an object")),
         }
+    }
+
+    /// The object with these members, as `rules::json::members` found them.
+    pub fn of(members: Option<Vec<JsonMember<'a>>>, at: String) -> Result<JsonObject<'a>, FieldError> {
+        let Some(members) = members else { return Err(FieldError::new(at, "must be an object")) };
+        let named = |member: JsonMember<'a>| (walk::unescaped(member.name.as_bytes()), member.value);
+        Ok(JsonObject { at, members: members.into_iter().map(named).collect() })
+    }
+
+    /// Reads the object in `text` as `read` does, in less time. `text` has passed `rules::json::check`.
+    pub fn walked(text: &'a str, at: String) -> Result<JsonObject<'a>, FieldError> {
+        let mut members = Vec::new();
+        let end = walk::each_member(text.as_bytes(), walk::start(text.as_bytes(), 0), |name, start| {
+            let end = walk::skip(text.as_bytes(), start)?;
+            let name = std::str::from_utf8(name).ok()?;
+            members.push(JsonMember { name, value: text.get(start..end)? });
+            Some(end)
+        });
+        JsonObject::of(end.map(|_| members), at)
     }
 
     /// The pointer of the object itself.
@@ -62,11 +81,16 @@ impl<'a> JsonObject<'a> {
 
     /// Takes a member. `null` counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'a RawValue> {
-        self.take_any(name).filter(|raw| raw.get() != "null")
+        self.take_text(name).filter(|text| *text != "null").and_then(raw_value)
     }
 
     /// Takes a member, even if it is `null`.
     pub fn take_any(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.take_text(name).and_then(raw_value)
+    }
+
+    /// Takes the text of a member, even if it is `null`.
+    pub fn take_text(&mut self, name: &str) -> Option<&'a str> {
         let found = self.members.iter().position(|(given, _)| given == name)?;
         Some(self.members.swap_remove(found).1)
     }
@@ -94,8 +118,8 @@ impl<'a> JsonObject<'a> {
         field_errors: &mut FieldErrors,
         read: impl FnOnce(&'a RawValue) -> FieldResult<T>,
     ) -> Option<T> {
-        if !self.members.iter().any(|(given, raw)| given == name && raw.get() != "null") {
-            self.take_any(name);
+        if !self.members.iter().any(|(given, text)| given == name && *text != "null") {
+            self.take_text(name);
             field_errors.push(FieldError::new(self.at(name), "is required"));
             return None;
         }
@@ -141,7 +165,7 @@ impl<'a> JsonObject<'a> {
 
     /// The remaining members in order, for maps whose names the caller chooses.
     pub fn rest(self) -> Vec<(Cow<'a, str>, &'a RawValue)> {
-        self.members
+        self.members.into_iter().filter_map(|(name, text)| Some((name, raw_value(text)?))).collect()
     }
 
     /// Adds a mistake for every remaining member.
@@ -152,7 +176,12 @@ impl<'a> JsonObject<'a> {
     }
 }
 
-struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// A checked text as a value of serde_json.
+fn raw_value(text: &str) -> Option<&RawValue> {
+    serde_json::from_str(text).ok()
+}
+
+struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
 #[derive(Deserialize)]
 #[serde(transparent)]
@@ -169,7 +198,7 @@ impl<'de> Deserialize<'de> for RawMembers<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
                 while let Some((MemberName(name), raw)) = map.next_entry::<MemberName<'de>, &'de RawValue>()? {
-                    members.push((name, raw));
+                    members.push((name, raw.get()));
                 }
                 Ok(RawMembers(members))
             }
@@ -189,6 +218,10 @@ pub fn elements(raw: &RawValue, items_max: usize) -> FieldResult<Vec<&RawValue>>
 
 /// Any string.
 pub fn text(raw: &RawValue) -> FieldResult<String> {
+    let inner = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    if let Some(plain) = inner.filter(|text| !text.contains('\\')) {
+        return Ok(plain.to_owned());
+    }
     serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())
 }
 
@@ -243,6 +276,7 @@ pub fn choice<T: DeserializeOwned>(raw: &RawValue, names: &str) -> FieldResult<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::json;
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()
@@ -258,6 +292,26 @@ mod tests {
         object.finish(&mut field_errors);
         let pointers: Vec<_> = field_errors.iter().map(|field_error| field_error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/e", "/b~1~0c"]);
+    }
+
+    #[test]
+    fn each_way_of_reading_finds_the_same_members() {
+        for text in [
+            r#" {"a": null ,"b/~c":{"d":[1, {"e":"}"}]}, "\u0061\"" : "x\\" ,"n":-0.0e1} "#,
+            "{}",
+            "[]",
+            r#""{""#,
+            "null",
+        ] {
+            let members = json::members(text.as_bytes(), json::JsonLimits::default()).unwrap();
+            let ways = [
+                JsonObject::read(text, "/x".to_owned()),
+                JsonObject::walked(text, "/x".to_owned()),
+                JsonObject::of(members, "/x".to_owned()),
+            ];
+            let found = ways.map(|object| object.map(|object| object.members));
+            assert_eq!((&found[0], &found[0]), (&found[1], &found[2]), "{text}");
+        }
     }
 
     #[test]

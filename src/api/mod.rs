@@ -14,6 +14,7 @@ pub mod error;
 pub mod fields;
 pub mod idempotency;
 pub mod limits;
+pub mod link;
 pub mod logins;
 pub mod media;
 pub mod native;

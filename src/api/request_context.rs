@@ -49,8 +49,7 @@ impl<'a> RequestContext<'a> {
 
     /// The body as an object: 400 if it is not strict JSON, 422 if it is something else than an object.
     pub fn object(&self) -> Result<JsonObject<'a>, ApiError> {
-        JsonObject::read(strict(&self.http.body)?, String::new())
-            .map_err(|field_error| ApiError::invalid(vec![field_error]))
+        strict_object(&self.http.body)
     }
 
     /// The same, with an absent body read as `{}`.
@@ -97,6 +96,11 @@ impl<'a> RequestContext<'a> {
 
 /// The text of a body that is strict JSON (`rules::json`).
 pub fn strict(body: &[u8]) -> Result<&str, ApiError> {
-    json::check(body, json::JsonLimits::default())?;
-    std::str::from_utf8(body).map_err(|_| ApiError::bad_request("invalid_utf8", "not valid UTF-8"))
+    Ok(json::checked(body, json::JsonLimits::default())?)
+}
+
+/// The object that a body is: 400 if it is not strict JSON, 422 if it is something else than an object.
+pub fn strict_object(body: &[u8]) -> Result<JsonObject<'_>, ApiError> {
+    let members = json::members(body, json::JsonLimits::default())?;
+    JsonObject::of(members, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))
 }

@@ -7,6 +7,8 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::link::LinkRequest;
+
 /// Initial capacity of a JSON body. Most responses fit, so the buffer rarely grows.
 const JSON_BYTES: usize = 512;
 
@@ -16,6 +18,8 @@ pub struct HttpResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The link that takes the connection over after a `101`. `None` for every other response.
+    pub link: Option<LinkRequest>,
 }
 
 impl fmt::Debug for HttpResponse {
@@ -30,14 +34,14 @@ impl fmt::Debug for HttpResponse {
 impl HttpResponse {
     /// A response without headers and body.
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new(), link: None }
     }
 
     /// A response with a body.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self { status, headers, body: body.into() }
+        Self { status, headers, body: body.into(), link: None }
     }
 
     /// A response with `value` as its JSON body. The views of this API always serialise: they have string keys and no failing parts.

@@ -12,6 +12,7 @@ use crate::model::{AttemptMade, Time, Webhook};
 use crate::store::{Applied, Rejection, WriteRequest};
 
 use super::error::ApiError;
+use super::link::LinkRequest;
 use super::response::HttpResponse;
 
 /// The continuation once `T` is available.
@@ -39,6 +40,8 @@ pub enum Step {
         /// The position behind all that was examined, so that the next run does not examine it again.
         reached: Option<u128>,
     },
+    /// Answer a standby, and give it the connection if it asked for a stream.
+    Link(LinkRequest),
 }
 
 /// A test request. The engine invents an event for it, with ids that refer to no row.

@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "restore",
             "verify",
             "compact",
+            "promote",
             "openapi",
             "completions",
             "man",

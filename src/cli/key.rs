@@ -32,6 +32,7 @@ const SCOPES: &str = "\
 Scopes: events:read events:write (has the next) deliveries:retry webhooks:read
         webhooks:write webhooks:secret apps:read apps:write
         keys:read keys:write admin (has all)
+        replicate (for a standby; only the installation's own key gives it)
 
 Examples:
   postrider key create billing --scope events:write

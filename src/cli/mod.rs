@@ -31,6 +31,7 @@ mod org;
 mod paint;
 mod problem;
 mod program;
+mod promote;
 mod ready;
 mod reconnect;
 mod replay;
@@ -67,7 +68,7 @@ Examples:
   postrider tail
 
 Client commands find a daemon of this machine and its key by themselves. POSTRIDER_URL and POSTRIDER_TOKEN name another.
-Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 78 bad configuration.";
+Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 76 overtaken by another owner, 78 bad configuration.";
 
 /// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept
 #[derive(Debug, Parser)]
@@ -105,6 +106,7 @@ pub enum Verb {
     Backup(backup::Backup),
     Restore(backup::Restore),
     Compact(compact::Compact),
+    Promote(promote::Promote),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

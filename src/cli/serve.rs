@@ -1,11 +1,12 @@
 //! `postrider serve`: runs the daemon until it is told to stop.
 
+use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demo::scratch::Scratch;
 use super::running::{Record, RunningDaemon};
@@ -15,6 +16,8 @@ use super::{
 };
 use crate::config::{ConfigError, Environment, Flags, ListenSetting, Loaded, SettingChange, Settings, ValueSource};
 use crate::daemon::control::{ControlSocket, ShownSettings};
+use crate::daemon::link::OtherMachine;
+use crate::daemon::standby::running::{RunningStandby, StandbyEnd};
 use crate::daemon::{self, Daemon, Platform};
 use crate::engine::network::ListenAddr;
 use crate::store;
@@ -74,11 +77,19 @@ impl Serve {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
-        let world = Platform::real(&loaded.settings)?;
-        let daemon = Daemon::start(&loaded.settings, world).await?;
-        // A backup can be taken without the daemon as well, so it serves without this.
+        let mut world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
+        if let Some(owner) = daemon::standby::owner_of(&loaded.settings, &*world.disk)? {
+            let told = told(&mut term, &mut interrupt);
+            match stand_by(&loaded.settings, world, owner, shown.clone(), told).await? {
+                StandbyEnd::Stopped => return Ok(()),
+                StandbyEnd::Promoted { term } => tracing::info!(term, "this store is the owner's now"),
+            }
+            world = Platform::real(&loaded.settings)?;
+        }
+        let daemon = Daemon::start(&loaded.settings, world).await?;
+        // A backup can be taken without the daemon as well, so it serves without this.
         let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
@@ -102,14 +113,13 @@ impl Serve {
                     shown.set(SettingsInForce::of(&loaded).json().to_string());
                     tell_supervisor(&[NotifyState::Ready]);
                 }
-                () = daemon.engine.broken.notified() => {
-                    let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
-                    return Err(Exit::storage(words).hint("look at the disk, then start again"));
+                tenure = daemon.overtaken() => {
+                    drop(control);
+                    daemon.stop(Duration::ZERO).await;
+                    return Err(daemon::set_overtaken(&loaded.settings, tenure)?.into());
                 }
-                () = daemon.engine.crashed.notified() => {
-                    let words = "a part of the daemon panicked; nothing acknowledged is lost, and a start finds it again";
-                    return Err(Exit::software(words).hint("the log says where: please report it"));
-                }
+                () = daemon.engine.broken.notified() => return Err(broken()),
+                () = daemon.engine.crashed.notified() => return Err(crashed()),
             }
         }
         tell_supervisor(&[NotifyState::Stopping]);
@@ -150,6 +160,43 @@ impl Serve {
             tracing::info!("the settings were read again; nothing has changed");
         }
     }
+}
+
+fn broken() -> Exit {
+    let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
+    Exit::storage(words).hint("look at the disk, then start again")
+}
+
+fn crashed() -> Exit {
+    let words = "a part of the daemon panicked; nothing acknowledged is lost, and a start finds it again";
+    Exit::software(words).hint("the log says where: please report it")
+}
+
+/// Waits for a signal to stop.
+async fn told(term: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Runs the standby of another machine until `told` ends or it is promoted.
+async fn stand_by(
+    settings: &Settings,
+    world: Platform,
+    owner: OtherMachine,
+    shown: ShownSettings,
+    told: impl Future<Output = ()>,
+) -> Result<StandbyEnd, Exit> {
+    let url = owner.url().to_owned();
+    let standby = RunningStandby::start(settings, world, owner, shown).await?;
+    screen::write(format!("postrider: the standby of {url}\npostrider: listening on {}\n", standby.url()))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = url, "standing by");
+    tell_supervisor(&[NotifyState::Ready]);
+    let watchdog = tokio::spawn(watchdog());
+    let ended = standby.run(told).await;
+    watchdog.abort();
+    Ok(ended?)
 }
 
 /// Tells client verbs of this user where the daemon is. They can be told by hand as well, so it serves without.
@@ -256,6 +303,9 @@ impl From<daemon::DaemonError> for Exit {
             daemon::DaemonError::Store(store::Error::MasterKey(_)) => {
                 Exit::configuration(text).hint("put the key back, or set POSTRIDER_MASTER_KEY or master_key_file")
             }
+            daemon::DaemonError::Overtaken { .. } => Exit::overtaken(text).hint(
+                "move the data directory away, set standby.of to the owner, and start again: it copies the owner's store",
+            ),
             daemon::DaemonError::Store(store::Error::InUse(_)) => {
                 Exit::failed(text).hint("stop the other one, or choose another --data-dir")
             }

@@ -493,6 +493,27 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),
         |s| text(s.traces.endpoint.clone().unwrap_or_default()),
     ),
+    key(
+        "standby.of",
+        |s, raw| public_url(raw).map(|url| s.standby.of = url),
+        |s| text(s.standby.of.clone().unwrap_or_default()),
+    ),
+    key(
+        "standby.key_file",
+        |s, raw| raw.path_or_none().map(|path| s.standby.key_file = path),
+        |s| path_or_empty(s.standby.key_file.as_ref()),
+    ),
+    key(
+        "standby.ca_file",
+        |s, raw| raw.path_or_none().map(|path| s.standby.ca_file = path),
+        |s| path_or_empty(s.standby.ca_file.as_ref()),
+    ),
+    key(
+        "standby.required",
+        |s, raw| raw.switch().map(|on| s.standby.required = on),
+        |s| RawSetting::Switch(s.standby.required),
+    )
+    .live(),
 ];
 
 /// All settings, in the order of `packaging/postrider.toml`. Every dialect of `DIALECTS` has one.

@@ -17,8 +17,8 @@ use crate::rules::quotas::QuotaLimits;
 
 use super::{
     ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, PortalPages,
-    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, UiSettings,
-    ValueSource,
+    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings, TraceSettings,
+    UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -114,6 +114,7 @@ impl Settings {
             ui: UiSettings::default(),
             portal: PortalPages::default(),
             traces: TraceSettings::default(),
+            standby: StandbySettings::default(),
         }
     }
 }

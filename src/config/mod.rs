@@ -72,6 +72,7 @@ pub struct Settings {
     pub ui: UiSettings,
     pub portal: PortalPages,
     pub traces: TraceSettings,
+    pub standby: StandbySettings,
 }
 
 impl Settings {
@@ -197,6 +198,19 @@ pub struct PortalPages {
     pub name: String,
     /// Webhooks of an app from which on a tenant makes no further ones.
     pub webhooks_max: usize,
+}
+
+/// The second machine that has every commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StandbySettings {
+    /// The URL of the other machine's API. A store that is a standby follows it. `None` if there is no other machine.
+    pub of: Option<String>,
+    /// The file of the API key with the scope `replicate`.
+    pub key_file: Option<PathBuf>,
+    /// PEM file of the authorities that the other machine's certificate must come from. `None` for those of this machine.
+    pub ca_file: Option<PathBuf>,
+    /// Whether an owner answers a change only once a standby has it.
+    pub required: bool,
 }
 
 /// Export of traces.

@@ -37,7 +37,7 @@ impl ShownSettings {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = json;
     }
 
-    fn get(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -56,12 +56,7 @@ impl ControlSocket {
     /// The socket cannot be made: its path is too long (about a hundred bytes), for example.
     pub fn open(data_dir: &Path, engine: Arc<Engine>, settings: ShownSettings) -> io::Result<ControlSocket> {
         let file = data_dir.join(CONTROL_FILE);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&file)?;
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        let listener = bind(data_dir)?;
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -77,6 +72,21 @@ impl ControlSocket {
     }
 }
 
+/// Binds the socket in a data directory that this process has locked.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(super) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+    let file = data_dir.join(CONTROL_FILE);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&file)?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
@@ -90,16 +100,12 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSett
     let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
     if is_read && said == FOLLOW_GREETING.as_bytes() {
-        match tell_follower(stream, engine).await {
-            Ok(DisconnectReason::Stopped) => {}
-            Ok(DisconnectReason::Cancelled) => tracing::info!("a follower has gone"),
-            Ok(cut) => tracing::warn!(why = cut.as_str(), "a follower was cut off; it begins anew"),
-            Err(error) => tracing::info!(error, "a follower has gone"),
-        }
-        return;
+        let follower = engine.replication.follow(engine.clock.now(), ReplicationMode::Sync);
+        drop(engine);
+        return tell_follower(stream, follower, false).await;
     }
     if is_read && said == CONFIG_GREETING.as_bytes() {
-        let text = settings.get();
+        let text = settings.text();
         if let Err(error) =
             on_thread(stream, move |stream| PatientWriter::plain(stream).write_all(text.as_bytes())).await
         {
@@ -108,15 +114,24 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSett
         return;
     }
     let is_ours = is_read && said == GREETING.as_bytes();
-    match backup(stream, engine, is_ours).await {
+    match backup(stream, engine, is_ours, false).await {
         Ok(()) => tracing::info!("a backup was taken"),
         Err(error) => tracing::warn!(error, "a backup was not taken"),
     }
 }
 
-async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Result<(), String> {
+/// Streams a backup.
+///
+/// # Errors
+/// A description: another backup is running, the disk fails, or the client is gone.
+pub(super) async fn backup(
+    stream: UnixStream,
+    engine: Arc<Engine>,
+    is_ours: bool,
+    is_for_standby: bool,
+) -> Result<(), String> {
     let backup_snapshot = match is_ours {
-        true => engine.backup_snapshot().await,
+        true => engine.backup_snapshot().await.map(|own| if is_for_standby { own.for_standby() } else { own }),
         false => Err("the command is of another version than the daemon".to_owned()),
     };
     drop(engine);
@@ -133,10 +148,22 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
     .await
 }
 
-/// Streams every commit to a follower, until it or the writer ends.
-async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<DisconnectReason, String> {
-    let follower = engine.replication.follow(engine.clock.now(), ReplicationMode::Sync);
-    drop(engine);
+/// Streams every commit to a follower, until it or the writer ends. `None` for one too many. `is_resumed` says whether
+/// they follow the last commit that it has.
+pub(super) async fn tell_follower(stream: UnixStream, follower: Option<Follower>, is_resumed: bool) {
+    match streamed(stream, follower, is_resumed).await {
+        Ok(DisconnectReason::Stopped) => {}
+        Ok(DisconnectReason::Cancelled) => tracing::info!("a follower has gone"),
+        Ok(cut) => tracing::warn!(why = cut.as_str(), "a follower was cut off"),
+        Err(error) => tracing::info!(error, "a follower has gone"),
+    }
+}
+
+async fn streamed(
+    stream: UnixStream,
+    follower: Option<Follower>,
+    is_resumed: bool,
+) -> Result<DisconnectReason, String> {
     on_thread(stream, move |stream| {
         let Some(follower) = follower.map(Arc::new) else {
             refuse(&mut PatientWriter::plain(stream), "as many follow already as may")?;
@@ -148,7 +175,7 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
         tracing::info!("a follower connected");
         std::thread::scope(|scope| {
             scope.spawn(|| hear(&follower, mailbox));
-            let sent = send(&follower, &mut out);
+            let sent = send(&follower, is_resumed, &mut out);
             // This ends the reading thread.
             let _ = stream.shutdown(std::net::Shutdown::Both);
             sent

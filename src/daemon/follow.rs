@@ -84,12 +84,12 @@ impl StopSignal {
         self.told.notify_all();
     }
 
-    fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         *self.is_told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a time, or until the signal.
-    fn wait(&self, time: Duration) {
+    pub(super) fn wait(&self, time: Duration) {
         let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.told.wait_timeout_while(is_told, time, |is_told| !*is_told));
     }
@@ -289,7 +289,7 @@ impl<'a> ReplicaSession<'a> {
                     self.last = point;
                     records.push(record);
                 }
-                (StreamFrame::Alive, Some(_)) => {}
+                (StreamFrame::Alive(_), Some(_)) => {}
                 (StreamFrame::Over(words), None) => return Err(DaemonError::Engine(format!("the daemon: {words}"))),
                 (StreamFrame::Over(words), Some(_)) => over = Some(words),
                 _ => over = Some("what the daemon says makes no sense".to_owned()),

@@ -16,9 +16,16 @@ use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::api::route::metrics_access;
-use crate::config::MetricsSettings;
+use crate::config::{MetricsSettings, Settings};
 use crate::engine::Engine;
-use crate::server::{Admitted, Service};
+use crate::engine::network::Network;
+use crate::server::{Admitted, Server, ServerLimits, Service};
+
+use super::DaemonError;
+use super::listeners::listen;
+
+/// Maximum connections of the listener for metrics.
+const SCRAPERS_MAX: usize = 128;
 
 pub struct MetricsService {
     pub engine: Arc<Engine>,
@@ -29,6 +36,20 @@ pub struct MetricsService {
 /// Who may read on this listener: everybody, or the bearers of `metrics.key`.
 pub fn access(settings: &MetricsSettings) -> MetricsAccess {
     settings.key.as_ref().map_or(MetricsAccess::Everybody, |key| MetricsAccess::Key(key_hash(key.expose())))
+}
+
+/// The server of `metrics.listen`.
+pub async fn server(
+    settings: &Settings,
+    engine: &Arc<Engine>,
+    access: &Arc<ArcSwap<MetricsAccess>>,
+    (network, limits): (&dyn Network, ServerLimits),
+) -> Result<Option<Server>, DaemonError> {
+    let Some(at) = &settings.metrics.listen else { return Ok(None) };
+    let service = MetricsService { engine: engine.clone(), access: access.clone() };
+    let listeners = vec![listen(network, at, settings.server.socket_mode).await?];
+    let limits = limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0);
+    Ok(Some(Server::start(Arc::new(service), listeners, limits)))
 }
 
 impl Service for MetricsService {

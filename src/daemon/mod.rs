@@ -7,14 +7,17 @@ pub mod control;
 mod descriptors;
 pub mod follow;
 mod keys;
+pub mod link;
+mod listeners;
 mod metrics_listener;
 mod offline;
 mod otlp;
 mod policy_guard;
 mod portal_logo;
+pub mod promote;
 pub mod protocol;
+pub mod standby;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +25,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::api::auth::{KEY_PREFIX, key_hash, key_text};
+use crate::api::link::{LinkRequest, LinkStream};
 use crate::api::logins::PageSettings;
 use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
@@ -39,17 +43,20 @@ use crate::rules::target::TargetPolicy;
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher, ServedPart};
 use crate::server::shared_origins::SharedOrigins;
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
-use crate::store::{self, Disk, RealDisk, StoreOptions};
+use crate::store::admin::{self, Role, Tenure};
+use crate::store::{self, Disk, RealDisk, Store, StoreOptions};
 use crate::ui;
 
+use self::link::{OtherMachine, OvertakenSignal, OwnerLinks};
+use self::listeners::{addresses, listen, listen_all};
 use self::policy_guard::PolicyGuard;
 
 pub use keys::{FirstKey, KeyRotation};
 pub use offline::{accept_loss, compact, rotate_master_key, verify, wal_damage};
 pub use protocol::CONTROL_FILE;
 
-/// Maximum connections of the listener for metrics.
-const SCRAPERS_MAX: usize = 128;
+/// Interval at which an owner asks the other machine for its term.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// Time for which a printed login link can be used.
 const LOGIN_LINK_MS: i64 = 15 * MINUTE_MS;
@@ -71,6 +78,11 @@ pub enum DaemonError {
     /// A daemon has the store open and does not answer.
     #[error("{0}")]
     Unreachable(String),
+    /// The store has an owner of a higher term elsewhere.
+    #[error(
+        "{dir}: this store is of term {own}, and it has an owner of term {term} elsewhere: this one takes nothing any more"
+    )]
+    Overtaken { dir: String, own: u64, term: u64 },
 }
 
 /// The daemon's platform: clock, randomness, network and disk.
@@ -130,6 +142,7 @@ pub fn options(settings: &Settings) -> StoreOptions {
         idempotency_window_ms: settings.idempotency_window_ms,
         partition_max_bytes: settings.partition_max_bytes,
         min_free_bytes: settings.min_free_bytes,
+        row_payload_bytes_max: store::ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: store::FINGERPRINTS_MAX,
     }
 }
@@ -156,6 +169,11 @@ pub struct Daemon {
     pages: PageSettings,
     /// Who may read on the listener of `metrics.listen`.
     metrics_access: Arc<ArcSwap<MetricsAccess>>,
+    /// The higher term that this owner has met.
+    overtaken: Arc<OvertakenSignal>,
+    term: u64,
+    /// The task that asks the other machine for its term. `None` if the settings name none.
+    asking: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -166,13 +184,10 @@ impl Daemon {
             engine::sender::read_roots_ahead();
         }
         let tls = certificate(settings)?;
-        let master_key = keys::master_key(settings, &*disk, &*random)?;
-        let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
-        let (is_new, mode) = (opened.is_new, settings.server.socket_mode);
-        let listeners =
-            if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
+        let (opened, tenure) = open_as_owner(settings, disk, &*clock, &random)?;
+        let is_new = opened.is_new;
+        let (listeners, pages_listener) = listen_all(settings, &*network, listeners).await?;
         let address = listeners[0].local_addr();
-        let pages_listener = pages_listener(settings, &*network).await?;
         let own = [addresses(&listeners), addresses(pages_listener.as_slice())].concat();
         let policy = policy(settings, &own)?;
         let guard = Arc::new(PolicyGuard::new(policy.clone(), network.clone()));
@@ -193,11 +208,12 @@ impl Daemon {
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
         let metrics_access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
-        let scrape = scrape_server(settings, &engine, &metrics_access, (&*network, limits)).await?;
+        let scrape = metrics_listener::server(settings, &engine, &metrics_access, (&*network, limits)).await?;
         let pages_address = pages_listener.as_ref().map_or_else(|| address.clone(), |listener| listener.local_addr());
         let own_url = url(&address, tls.is_some());
         let pages = page_settings(&engine, url(&pages_address, tls.is_some()));
         let dispatcher = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &own_url, &pages)?));
+        let (overtaken, asking) = serve_links(settings, &dispatcher, &engine, tenure.term)?;
         warn_of_clear_text(settings, &own);
         let serve = |part, listeners| {
             let service = ApiService { dispatcher: dispatcher.clone(), part };
@@ -218,7 +234,16 @@ impl Daemon {
             scrape,
             pages,
             metrics_access,
+            overtaken,
+            term: tenure.term,
+            asking,
         })
+    }
+
+    /// Waits until this owner meets a higher term of its store.
+    pub async fn overtaken(&self) -> Tenure {
+        let term = self.overtaken.wait().await;
+        Tenure { term: self.term, role: Role::Owner, overtaken_by: term }
     }
 
     /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old
@@ -234,6 +259,7 @@ impl Daemon {
         }
         self.metrics_access.store(Arc::new(metrics_listener::access(&settings.metrics)));
         self.engine.set_proxy(proxy);
+        self.engine.replication.require_standby(settings.standby.required);
         Ok(())
     }
 
@@ -277,7 +303,10 @@ impl Daemon {
     /// Stops the daemon: rejects new requests and lets running ones finish until `timeout`. Requests in flight after
     /// that are sent again after the next start. Then everything is committed and closed.
     pub async fn stop(self, timeout: Duration) {
-        let Daemon { engine, running, server, pages_server, scrape, .. } = self;
+        let Daemon { engine, running, server, pages_server, scrape, asking, .. } = self;
+        if let Some(asking) = asking {
+            asking.abort();
+        }
         let by = tokio::time::Instant::now() + timeout;
         engine.quiesce();
         let mut cut = server.drain(by).await;
@@ -299,12 +328,21 @@ impl Daemon {
     }
 }
 
-/// The listener of `ui.listen`. `None` if the pages are off, or on the listener of the API.
-async fn pages_listener(settings: &Settings, network: &dyn Network) -> Result<Option<Box<dyn Listener>>, DaemonError> {
-    match settings.ui.listen.as_ref().filter(|_| settings.ui.enabled) {
-        Some(at) => listen(network, at, settings.server.socket_mode).await.map(Some),
-        None => Ok(None),
-    }
+/// Opens the store of an owner.
+///
+/// # Errors
+/// The store cannot be opened, is a standby's, or has met a higher term.
+fn open_as_owner(
+    settings: &Settings,
+    disk: Arc<dyn Disk>,
+    clock: &dyn Clock,
+    random: &Arc<dyn Random>,
+) -> Result<(store::Opened, Tenure), DaemonError> {
+    let master_key = keys::master_key(settings, &*disk, &**random)?;
+    let ids = Box::new(numbers(random.clone()));
+    let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;
+    let tenure = owner_tenure(settings, &opened.store)?;
+    Ok((opened, tenure))
 }
 
 /// The settings of pages at this address, which the settings file may change.
@@ -312,35 +350,73 @@ fn page_settings(engine: &Engine, url: String) -> PageSettings {
     PageSettings { url, ..PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE)) }
 }
 
-/// The server of `metrics.listen`.
-async fn scrape_server(
-    settings: &Settings,
-    engine: &Arc<Engine>,
-    access: &Arc<ArcSwap<MetricsAccess>>,
-    (network, limits): (&dyn Network, ServerLimits),
-) -> Result<Option<Server>, DaemonError> {
-    let Some(at) = &settings.metrics.listen else { return Ok(None) };
-    let service = metrics_listener::MetricsService { engine: engine.clone(), access: access.clone() };
-    let listeners = vec![listen(network, at, settings.server.socket_mode).await?];
-    let limits = limits.with_connections(SCRAPERS_MAX.min(limits.connections_max), 0);
-    Ok(Some(Server::start(Arc::new(service), listeners, limits)))
+/// The tenure of an opened store.
+///
+/// # Errors
+/// The store is a standby's, or has met a higher term.
+fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonError> {
+    let (tenure, dir) = (store.tenure()?, settings.data_dir.display());
+    match tenure {
+        Tenure { overtaken_by: 0, role: Role::Owner, .. } => Ok(tenure),
+        Tenure { overtaken_by: 0, .. } => {
+            let words =
+                format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
+            Err(DaemonError::Settings(words))
+        }
+        Tenure { term, overtaken_by, .. } => {
+            Err(DaemonError::Overtaken { dir: dir.to_string(), own: term, term: overtaken_by })
+        }
+    }
 }
 
-async fn listen(
-    network: &dyn Network,
-    at: &config::ListenSetting,
-    mode: u32,
-) -> Result<Box<dyn Listener>, DaemonError> {
-    let at = match at {
-        config::ListenSetting::Tcp(addr) => ListenAddr::Tcp(*addr),
-        config::ListenSetting::Unix(path) => ListenAddr::Unix(path.clone()),
-    };
-    let failed = |source| DaemonError::Io { what: format!("cannot listen on {at}"), source };
-    let listener = network.listen(&at).await.map_err(failed)?;
-    if let ListenAddr::Unix(path) = &at {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    }
-    Ok(listener)
+/// Stores that a closed store has met a higher term.
+///
+/// # Errors
+/// The disk fails.
+pub fn set_overtaken(settings: &Settings, tenure: Tenure) -> Result<DaemonError, DaemonError> {
+    // The process still holds the lock where a task has not ended yet, but its writer has.
+    let disk = RealDisk::folder(&settings.data_dir);
+    let disk = disk.map_err(|source| DaemonError::Io { what: settings.data_dir.display().to_string(), source })?;
+    admin::set_tenure(&disk, tenure)?;
+    let dir = settings.data_dir.display().to_string();
+    Ok(DaemonError::Overtaken { dir, own: tenure.term, term: tenure.overtaken_by })
+}
+
+/// Serves the links of standbys. Returns the signal of a higher term, and the task that asks the other machine for its own.
+fn serve_links(
+    settings: &Settings,
+    dispatcher: &Dispatcher,
+    engine: &Arc<Engine>,
+    term: u64,
+) -> Result<(Arc<OvertakenSignal>, Option<tokio::task::JoinHandle<()>>), DaemonError> {
+    engine.replication.require_standby(settings.standby.required);
+    let overtaken = Arc::<OvertakenSignal>::default();
+    let links = OwnerLinks::new(engine.clone(), term, overtaken.clone());
+    let asking = ask_other(settings, &links)?;
+    dispatcher.serve_links(Arc::new(links));
+    Ok((overtaken, asking))
+}
+
+/// Asks the other machine of the settings for its term, again and again: each of two owners hears of the other, wherever
+/// producers go. `None` if the settings name no other machine.
+///
+/// # Errors
+/// The settings cannot be used.
+fn ask_other(settings: &Settings, links: &OwnerLinks) -> Result<Option<tokio::task::JoinHandle<()>>, DaemonError> {
+    let Some(other) = OtherMachine::of(&settings.standby)? else { return Ok(None) };
+    let (name, term, overtaken) = (links.name.clone(), links.term, links.overtaken.clone());
+    Ok(Some(tokio::spawn(async move {
+        loop {
+            let link_request = LinkRequest { stream: LinkStream::Status, store: Some(name.clone()), term };
+            if let Ok(answer) = other.ask(&link_request).await
+                && answer.store == name
+                && answer.term > term
+            {
+                overtaken.set(answer.term);
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    })))
 }
 
 /// The observer of attempts that the settings ask for: an exporter of spans. `None` if they ask for none.
@@ -349,14 +425,6 @@ fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::deliverer::Atte
     let exporter =
         otlp::SpanExporter::start(endpoint).map_err(|why| DaemonError::Settings(format!("traces.endpoint: {why}")))?;
     Ok(Some(Arc::new(exporter)))
-}
-
-fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
-    let tcp = listeners.iter().filter_map(|listener| match listener.local_addr() {
-        ListenAddr::Tcp(addr) => Some(addr),
-        ListenAddr::Unix(_) => None,
-    });
-    tcp.collect()
 }
 
 /// Logs each listener that takes plain HTTP from other machines.

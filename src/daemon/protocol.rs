@@ -16,6 +16,12 @@ pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"
 
 /// First bytes of a client that asks for the settings in force. It has the length of `GREETING`.
 pub const CONFIG_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " config\n");
+/// First bytes of a client that makes a standby the owner. It has the length of `GREETING`.
+pub const PROMOTE_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " assume\n");
+/// First word of the answer to it, before term and commit.
+pub(super) const PROMOTED: &str = "promoted";
+/// First word of a refusal, before the reason.
+pub(super) const REFUSED: &str = "refused";
 /// Maximum length of the settings in JSON.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);

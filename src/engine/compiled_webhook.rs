@@ -9,27 +9,30 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
+use crate::model::Time;
 use crate::model::id::AttemptId;
 use crate::model::webhook::{self, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
-use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
 
-use crate::engine::redact::Redactor;
-use crate::engine::sender::{OutboundRequest, SendTarget, TARGET_BYTES_MAX, TlsIdentity};
+use crate::engine::redact::{MASK, Redactor};
+use crate::engine::sender::{HeaderLines, OutboundRequest, SendTarget, TARGET_BYTES_MAX, TlsIdentity};
 
 /// The `User-Agent` of deliveries.
 const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 /// Headers of every request. Firewalls of receivers suspect a request without `Accept`.
-const DEFAULT_HEADERS: [(HeaderName, &str); 2] = [(header::USER_AGENT, USER_AGENT), (header::ACCEPT, "*/*")];
-const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
-const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+const DEFAULT_HEADERS: [(&str, &str); 2] = [("user-agent", USER_AGENT), ("accept", "*/*")];
+const CONTENT_TYPE: &str = "content-type";
+const DELIVERY_ID: &str = "postrider-delivery-id";
+const ATTEMPT: &str = "postrider-attempt";
 /// sent.dm's headers for the delivery, by which its receivers tell a retry, and for the event's type.
-const SENT_EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
-const SENT_EVENT_TYPE: HeaderName = HeaderName::from_static("x-webhook-event-type");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const SENT_EVENT_ID: &str = "x-webhook-event-id";
+const SENT_EVENT_TYPE: &str = "x-webhook-event-type";
+const TRACEPARENT: &str = "traceparent";
+/// Approximate bytes of the header lines besides the webhook's own.
+const OUR_LINES_BYTES: usize = 512;
 
 pub struct CompiledWebhook {
     pub webhook: Arc<Webhook>,
@@ -38,20 +41,19 @@ pub struct CompiledWebhook {
     signer: Signer,
     /// The key that encrypts bodies. `None` if they are sent in clear.
     sealing: Option<signing::SecretKey>,
-    /// Headers of `auth` and the webhook's own headers.
-    fixed: Vec<(HeaderName, HeaderValue)>,
-    /// The names of the webhook's own headers as they were given, where they are not in lower case.
-    spellings: Arc<[(HeaderName, String)]>,
+    /// The header of `auth` and the webhook's own headers. In their stored form credentials are masked.
+    fixed: HeaderLines,
+    /// The names of `fixed`.
+    fixed_names: Vec<HeaderName>,
     /// Redacts the webhook's credentials from stored attempts.
     redactor: Redactor,
     /// When the first of the secrets stops signing.
     until: Option<Time>,
 }
 
-/// One rendered request, and its headers as they are stored.
+/// One rendered request.
 pub struct RenderedRequest {
     pub request: OutboundRequest,
-    pub stored_headers: Headers,
     pub signed_at: i64,
 }
 
@@ -76,31 +78,30 @@ impl CompiledWebhook {
             (true, Some(secret)) => Some(signing::parse_any_secret(secret).map_err(|error| error.to_string())?),
             (true, None) => return Err("the webhook has no secret to encrypt with".into()),
         };
-        let (mut fixed, mut spellings) = (Vec::new(), Vec::new());
+        let (mut fixed, mut fixed_names) = (HeaderLines::default(), Vec::new());
         let mut redactor = Redactor::default();
         if let Some(auth) = &webhook.auth {
             let (name, value) = credential(auth, &mut redactor)?;
-            redactor.header(name.clone());
-            fixed.push((name, value));
+            fixed.push_spelled(name.as_str(), name.as_str(), value.as_bytes(), MASK.as_bytes());
+            fixed_names.push(name);
         }
         for (given, value) in &webhook.headers {
             let name =
                 HeaderName::try_from(given.as_str()).map_err(|_| format!("header name {given:?} cannot be sent"))?;
             // `auth` sets the one, and the handshake the other.
-            if fixed.iter().any(|(taken, _)| *taken == name) || webhook.handshake && name == header::ORIGIN {
+            if fixed_names.contains(&name) || webhook.handshake && name == header::ORIGIN {
                 continue;
             }
-            if secrecy::is_secret_header(webhook, name.as_str()) {
-                redactor.header(name.clone());
+            let is_secret = secrecy::is_secret_header(webhook, name.as_str());
+            if is_secret {
                 redactor.secret(value.rsplit(' ').next().unwrap_or(value));
                 redactor.secret(value);
             }
             let value = HeaderValue::try_from(value.as_str())
                 .map_err(|_| format!("the value of header {name} cannot be sent"))?;
-            if name.as_str() != given {
-                spellings.push((name.clone(), given.clone()));
-            }
-            fixed.push((name, value));
+            let stored = if is_secret { MASK.as_bytes() } else { value.as_bytes() };
+            fixed.push_spelled(name.as_str(), given, value.as_bytes(), stored);
+            fixed_names.push(name);
         }
         let mut target = SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?;
         target.bypasses_proxy = webhook.proxy == WebhookProxy::None;
@@ -110,7 +111,7 @@ impl CompiledWebhook {
             signer,
             sealing,
             fixed,
-            spellings: spellings.into(),
+            fixed_names,
             redactor,
             until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
             webhook: webhook.clone(),
@@ -165,12 +166,10 @@ impl CompiledWebhook {
         };
         let timeout = std::time::Duration::from_millis(u64::from(webhook.timeout_ms));
         Ok(RenderedRequest {
-            stored_headers: self.redactor.redact_request(&headers),
             request: OutboundRequest {
                 method: self.method.clone(),
                 target,
                 headers,
-                spellings: self.spellings.clone(),
                 body: Bytes::from(rendered.body),
                 timeout,
                 connect_timeout: OutboundRequest::connect_timeout_of(timeout),
@@ -181,13 +180,17 @@ impl CompiledWebhook {
 
     /// An `OPTIONS` request to the same target, for the handshake. It delivers nothing.
     pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
-        let ours = DEFAULT_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let mut lines = HeaderLines::default();
+        DEFAULT_HEADERS.iter().for_each(|(name, value)| self.put(&mut lines, name, value));
+        for (name, value) in headers.iter().filter(|(name, _)| !self.fixed_names.contains(name)) {
+            lines.push(name.as_str(), value.as_bytes());
+        }
+        lines.append(&self.fixed);
         let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
         OutboundRequest {
             method: Method::OPTIONS,
             target: self.target.clone(),
-            headers: self.with_fixed(ours.into_iter().chain(headers).collect()),
-            spellings: self.spellings.clone(),
+            headers: lines,
             body: Bytes::new(),
             timeout,
             connect_timeout: OutboundRequest::connect_timeout_of(timeout),
@@ -200,26 +203,30 @@ impl CompiledWebhook {
         content_type: Option<&'static str>,
         signed_at: i64,
         body: &[u8],
-    ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-        let unsendable = |_| "a header cannot be sent".to_owned();
-        let mut headers = Vec::with_capacity(9 + self.fixed.len());
-        headers.extend(DEFAULT_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
-        headers.extend(content_type.map(|text| (header::CONTENT_TYPE, HeaderValue::from_static(text))));
+    ) -> Result<HeaderLines, String> {
+        let mut lines = HeaderLines::with_capacity(OUR_LINES_BYTES + self.fixed.sent().len());
+        let attributes = &dispatch.event.attributes;
+        DEFAULT_HEADERS.iter().for_each(|(name, value)| self.put(&mut lines, name, value));
+        content_type.iter().for_each(|text| self.put(&mut lines, CONTENT_TYPE, text));
         let ids = signing::SignedIds { event_id: dispatch.event.id, webhook_id: self.webhook.id };
         for (name, value) in self.signer.headers(ids, signed_at, body) {
-            headers.push((HeaderName::from_static(name), HeaderValue::try_from(value).map_err(unsendable)?));
+            self.put(&mut lines, name, &value);
         }
+        let delivery_id = dispatch.delivery_id.to_string();
         if self.is_sent() {
-            let (id, kind) = (dispatch.delivery_id.to_string(), &dispatch.event.attributes.event_type);
-            headers.push((SENT_EVENT_ID, HeaderValue::try_from(id).map_err(unsendable)?));
-            headers.push((SENT_EVENT_TYPE, HeaderValue::try_from(kind).map_err(unsendable)?));
+            if !is_field_value(&attributes.event_type) {
+                return Err("a header cannot be sent".to_owned());
+            }
+            self.put(&mut lines, SENT_EVENT_ID, &delivery_id);
+            self.put(&mut lines, SENT_EVENT_TYPE, &attributes.event_type);
         }
-        headers.push((DELIVERY_ID, HeaderValue::try_from(dispatch.delivery_id.to_string()).map_err(unsendable)?));
-        headers.push((ATTEMPT, HeaderValue::from(dispatch.number)));
-        if let Some(parent) = trace_of(&dispatch.event) {
-            headers.push((TRACEPARENT, parent));
+        self.put(&mut lines, DELIVERY_ID, &delivery_id);
+        self.put(&mut lines, ATTEMPT, &dispatch.number.to_string());
+        if let Some(parent) = attributes.traceparent.as_deref().filter(|parent| is_field_value(parent)) {
+            self.put(&mut lines, TRACEPARENT, parent);
         }
-        Ok(self.with_fixed(headers))
+        lines.append(&self.fixed);
+        Ok(lines)
     }
 
     /// Whether the receiver is one of sent.dm's, by its signature or its bodies.
@@ -227,12 +234,12 @@ impl CompiledWebhook {
         self.webhook.field_set == FieldSet::Sent || self.webhook.signature.contains(&SignatureScheme::Sent)
     }
 
-    /// `ours` with the webhook's fixed headers, which take the place of ours: no name is sent twice, because most are
+    /// Appends a header of ours, unless the webhook has one of that name: no name is sent twice, because most are
     /// singletons (RFC 9110 section 5.3).
-    fn with_fixed(&self, mut ours: Vec<(HeaderName, HeaderValue)>) -> Vec<(HeaderName, HeaderValue)> {
-        ours.retain(|(name, _)| !self.fixed.iter().any(|(own, _)| own == name));
-        ours.extend(self.fixed.iter().cloned());
-        ours
+    fn put(&self, lines: &mut HeaderLines, name: &'static str, value: &str) {
+        if !self.fixed_names.iter().any(|own| own.as_str() == name) {
+            lines.push(name, value.as_bytes());
+        }
     }
 
     pub fn target(&self) -> &SendTarget {
@@ -254,8 +261,9 @@ fn too_long(query: &str) -> String {
     )
 }
 
-fn trace_of(event: &Event) -> Option<HeaderValue> {
-    event.attributes.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
+/// Whether a text can be sent as the value of a header: visible ASCII, spaces and tabs.
+fn is_field_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic())
 }
 
 fn credential(auth: &WebhookAuth, redactor: &mut Redactor) -> Result<(HeaderName, HeaderValue), String> {
@@ -289,5 +297,58 @@ fn method_of(method: webhook::WebhookMethod) -> Method {
         webhook::WebhookMethod::Post => Method::POST,
         webhook::WebhookMethod::Patch => Method::PATCH,
         webhook::WebhookMethod::Delete => Method::DELETE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Event;
+    use crate::model::attempt::Trigger;
+    use crate::model::webhook::WebhookMethod;
+
+    /// The header lines of a delivery to `webhook`, as they are sent and as they are stored.
+    fn lines(webhook: Webhook) -> (String, Vec<(String, String)>) {
+        let compiled = CompiledWebhook::new(&Arc::new(webhook), Time::ZERO, false).unwrap();
+        let dispatch = Dispatch {
+            webhook_id: compiled.webhook.id,
+            delivery_id: crate::model::Id::from_u128(1),
+            event: Arc::new(Event::default()),
+            data: Bytes::from_static(b"{}"),
+            number: 2,
+            due: Time::ZERO,
+            retry_of: None,
+            trigger: Trigger::Event,
+            end: Time::MAX,
+        };
+        let rendered = compiled.render(&dispatch, AttemptId::MIN, Time::ZERO, [0; 12]).unwrap();
+        let headers = rendered.request.headers;
+        let sent = String::from_utf8(headers.sent().to_vec()).unwrap();
+        (sent, headers.into_stored().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    #[test]
+    fn credentials_are_sent_and_stored_masked_and_own_headers_replace_ours() {
+        let own = [("X-Api-Key", "sesame-open"), ("Accept", "text/plain"), ("x-plain", "sesame-open")];
+        let (sent, stored) = lines(Webhook {
+            url: "http://receiver.example/".to_owned(),
+            method: WebhookMethod::Post,
+            auth: Some(WebhookAuth::Bearer { token: "sesame".to_owned() }),
+            signature: Vec::new(),
+            headers: own.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect(),
+            ..Webhook::new(crate::model::Id::from_u128(3), crate::model::Id::from_u128(4))
+        });
+        for line in ["authorization: Bearer sesame", "X-Api-Key: sesame-open", "Accept: text/plain"] {
+            assert!(sent.contains(&format!("{line}\r\n")), "{line} in {sent}");
+        }
+        assert_eq!(sent.matches("ccept: ").count(), 1, "{sent}");
+        let value = |wanted: &str| {
+            let values: Vec<&str> =
+                stored.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).collect();
+            values.join(" and ")
+        };
+        assert_eq!((value("authorization"), value("x-api-key")), (MASK.to_owned(), MASK.to_owned()));
+        assert_eq!((value("accept"), value("x-plain")), ("text/plain".to_owned(), "sesame-open".to_owned()));
+        assert_eq!((value("postrider-attempt"), stored.len()), ("2".to_owned(), sent.lines().count()));
     }
 }

@@ -6,8 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::ORIGIN;
-
 use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use crate::model::event::EventAttributes;
 use crate::model::id::{AttemptId, DeliveryId};
@@ -102,7 +100,7 @@ impl Deliverer {
         compiled: Result<Arc<CompiledWebhook>, String>,
     ) -> Result<(AttemptReport, ProxyContact), Shortage> {
         let began = self.clock.now();
-        let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
+        let mut carrying = pin!(self.attempt(dispatch, webhook, compiled, began));
         let carried = poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| carrying.as_mut().poll(context)));
             polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
@@ -124,7 +122,7 @@ impl Deliverer {
     }
 
     /// Makes one attempt and returns its record, and the state in which it found the proxy. `compiled` is the webhook, or
-    /// the reason that it cannot be sent to.
+    /// the reason that it cannot be sent to. `asked_at` is the current time.
     ///
     /// # Errors
     /// A shortage of this machine, so no attempt was made.
@@ -133,8 +131,8 @@ impl Deliverer {
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
+        asked_at: Time,
     ) -> Result<(AttemptReport, ProxyContact), Shortage> {
-        let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
             if let Some(shortage) = refused.shortage {
                 return Err(shortage);
@@ -142,7 +140,8 @@ impl Deliverer {
             let (now, proxy) = (self.clock.now(), refused.proxy);
             return Ok((refused_attempt(unanswered(dispatch, webhook, None, asked_at), refused, now), proxy));
         }
-        let started_at = self.clock.now();
+        // Every reading of the clock takes its lock, and only a handshake takes time.
+        let started_at = if webhook.handshake { self.clock.now() } else { asked_at };
         // Only a body that contains the attempt's id needs that id before the attempt.
         let draws = webhook.field_set.has_attempt_id();
         let attempt_id = draws.then(|| self.drawn_ids.begin(dispatch.delivery_id, &*self.clock, &*self.random));
@@ -156,11 +155,11 @@ impl Deliverer {
             Err((why, cause)) => {
                 report.cause = cause;
                 report.made.error = Some(why);
+                report.made.finished_at = self.clock.now().max(started_at);
                 ProxyContact::None
             }
             Ok((compiled, out)) => self.exchange(&mut report, (dispatch, webhook), &compiled, out).await?,
         };
-        report.made.finished_at = self.clock.now().max(started_at);
         Ok((report, contact))
     }
 
@@ -174,9 +173,7 @@ impl Deliverer {
     ) -> Result<ProxyContact, Shortage> {
         if webhook.handshake {
             // A sender that a handshake allowed names itself on every delivery.
-            let origin = self.handshakes.origin();
-            out.stored_headers.push_bytes("origin", origin.as_bytes());
-            out.request.headers.push((ORIGIN, origin.clone()));
+            out.request.headers.push("origin", self.handshakes.origin().as_bytes());
         }
         let exchange = self.sender.send(&out.request).await;
         if let Some(shortage) = exchange.shortage {
@@ -194,9 +191,9 @@ impl Deliverer {
         );
         let contact = exchange.proxy;
         report.made.signed_at = out.signed_at;
-        report.made.request_headers = out.stored_headers;
+        report.made.request_headers = out.request.headers.into_stored();
         report.made.finished_at = self.clock.now().max(report.made.started_at);
-        note(report, exchange, compiled, self.clock.wall());
+        note(report, exchange, compiled, || self.clock.wall());
         Ok(contact)
     }
 
@@ -242,7 +239,7 @@ impl Deliverer {
         };
         let compiled = self.compile(webhook, now);
         let _passing = self.drawn_ids.end_on_drop(dispatch.delivery_id);
-        self.attempt(&dispatch, webhook, compiled).await.map_or_else(
+        self.attempt(&dispatch, webhook, compiled, now).await.map_or_else(
             |shortage| {
                 let mut made = unanswered(&dispatch, webhook, None, now).made;
                 made.error = Some(format!("Nothing was sent: {}", shortage.words()));
@@ -306,7 +303,7 @@ fn refused_attempt(mut report: AttemptReport, refused: HandshakeRefused, now: Ti
     report
 }
 
-fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook, wall: Time) {
+fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook, wall: impl FnOnce() -> Time) {
     let made = &mut report.made;
     let whole = exchange.outcome == AttemptOutcome::HttpStatus;
     made.success = whole && exchange.status_code.is_some_and(|status| compiled.succeeds(status));
@@ -317,6 +314,7 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
+        let wall = wall();
         // A date in the header means the wall clock, and the hold ends by the believed time.
         let until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, wall));
         report.hold_until = until.map(|until| made.finished_at.plus_ms(until.since(wall)));

@@ -3,7 +3,7 @@
 //! It applies them in one batch and answers all of them after the commit. It runs on a thread in the daemon and in a
 //! task of the one runtime in a simulation. `Writer::tick` decides which timed work is due.
 //!
-//! Invariant: an answer is sent after the commit of its change.
+//! Invariant: an answer is sent after the commit of its change, and after a standby has the commit if that is required.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::mutants::mutant;
-use crate::store::{Effects, Maintained, RequestBatch, Retention, WriteRequest, Writer};
+use crate::store::{Effects, Maintained, Rejection, RequestBatch, Retention, WriteRequest, Writer};
 
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
@@ -56,6 +56,8 @@ pub(super) struct WriterLoop {
     next_tick: Option<Instant>,
     /// Bytes written up to the last commit.
     written_bytes: u64,
+    /// Whether the last wait for a standby ended without its confirmation.
+    is_standby_lost: bool,
     ended: bool,
 }
 
@@ -78,6 +80,7 @@ impl WriterLoop {
             started: Instant::now(),
             next_tick: None,
             written_bytes: 0,
+            is_standby_lost: false,
             ended: false,
         })
     }
@@ -205,8 +208,42 @@ impl WriterLoop {
         self.apply(outcomes.into());
     }
 
+    /// Rejects requests that a caller waits for while no standby would confirm them.
+    fn reject_unconfirmable(&mut self, batch: RequestBatch<Responder>) -> RequestBatch<Responder> {
+        let replication = self.parts.writer.replication();
+        self.is_standby_lost &= replication.is_standby_required() && !replication.has_standby();
+        if !self.is_standby_lost {
+            return batch;
+        }
+        let mut rest = RequestBatch::default();
+        for (request, responder) in batch.requests.into_iter().zip(batch.responders) {
+            match responder {
+                Some(responder) => drop(responder.send(Err(Rejection::Unconfirmed))),
+                None => {
+                    rest.requests.push(request);
+                    rest.responders.push(None);
+                }
+            }
+        }
+        rest
+    }
+
+    /// Waits until a standby has the last commit, if answers require one. Returns whether the results may be sent.
+    fn is_confirmed(&mut self, responders: &[Option<Responder>]) -> bool {
+        let replication = self.parts.writer.replication();
+        if !replication.is_standby_required() || responders.iter().all(Option::is_none) {
+            return true;
+        }
+        let is_confirmed = replication.wait_for_standby();
+        if !is_confirmed && !self.is_standby_lost {
+            tracing::error!("no standby confirms what is written, and standby.required is set: changes are refused");
+        }
+        self.is_standby_lost = !is_confirmed;
+        is_confirmed
+    }
+
     fn apply(&mut self, batch: RequestBatch<Responder>) {
-        let RequestBatch { mut requests, mut responders } = batch;
+        let RequestBatch { mut requests, mut responders } = self.reject_unconfirmable(batch);
         if requests.is_empty() {
             return;
         }
@@ -226,8 +263,10 @@ impl WriterLoop {
             let mut effects = done.effects;
             effects.unrecorded = self.retry_buffer.add_failed(&requests, &done.results, health.is_disk_full);
             (self.parts.effects)(effects);
+            let is_confirmed = self.is_confirmed(&responders);
             for (responder, result) in responders.drain(..).zip(done.results) {
                 if let Some(responder) = responder {
+                    let result = if is_confirmed { result } else { result.and(Err(Rejection::Unconfirmed)) };
                     // The caller may be gone. The change is committed all the same.
                     let _ = responder.send(result);
                 }

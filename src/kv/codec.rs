@@ -1,4 +1,4 @@
-//! The row codec: a format byte, MessagePack, and a CRC-32 of both.
+//! The row codec: a format byte, MessagePack or the place of a payload, and a CRC-32 of both.
 //!
 //! Invariant: a row that fails its check is an error for that row and never altered data. Fields are positional, which
 //! takes a third of the bytes of named fields. A stored struct only gains fields at its end, with `#[serde(default)]`.
@@ -7,16 +7,29 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::kv::blob_place::BlobPlace;
+
 /// The first format: MessagePack arrays.
 const FORMAT: u8 = 1;
+/// The format of a payload's place in the blob file: offset, length and CRC-32 in little-endian order.
+const FORMAT_PLACE: u8 = 2;
+const PLACE_BYTES: usize = 8 + 4 + 4;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Encodes `value` as a row.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(192);
-    bytes.push(FORMAT);
-    rmp_serde::encode::write(&mut bytes, value).expect("a model value always encodes");
-    seal(bytes)
+    encode_with(&mut Vec::new(), value)
+}
+
+/// Encodes `value` as a row. `scratch` is a buffer that the caller keeps, so that the row is allocated once, in its exact
+/// length.
+pub fn encode_with<T: Serialize>(scratch: &mut Vec<u8>, value: &T) -> Vec<u8> {
+    scratch.clear();
+    scratch.push(FORMAT);
+    rmp_serde::encode::write(scratch, value).expect("a model value always encodes");
+    let mut row = Vec::with_capacity(scratch.len() + CHECKSUM_BYTES);
+    row.extend_from_slice(scratch);
+    seal(row)
 }
 
 /// Encodes plain bytes (payload chunks, sealed rows) with format and checksum.
@@ -37,6 +50,41 @@ pub fn decode_bytes(row: &[u8]) -> Option<&[u8]> {
     open(row)
 }
 
+/// A row of `data`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PayloadRow<'a> {
+    /// A part of the payload, at most `payload::CHUNK_BYTES` long.
+    Part(&'a [u8]),
+    /// The place of the whole payload in the blob file.
+    Place(BlobPlace),
+}
+
+/// Encodes the place of a payload.
+pub fn encode_place(place: BlobPlace) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + PLACE_BYTES + CHECKSUM_BYTES);
+    bytes.push(FORMAT_PLACE);
+    bytes.extend_from_slice(&place.offset.to_le_bytes());
+    bytes.extend_from_slice(&place.bytes.to_le_bytes());
+    bytes.extend_from_slice(&place.crc.to_le_bytes());
+    seal(bytes)
+}
+
+/// Decodes a row of `data` of either format. `None` if it is damaged.
+pub fn decode_payload(row: &[u8]) -> Option<PayloadRow<'_>> {
+    let (format, value) = split(row)?;
+    match format {
+        FORMAT => Some(PayloadRow::Part(value)),
+        FORMAT_PLACE => {
+            let (offset, rest) = value.split_first_chunk::<8>()?;
+            let (bytes, crc) = rest.split_first_chunk::<4>()?;
+            let (offset, bytes) = (u64::from_le_bytes(*offset), u32::from_le_bytes(*bytes));
+            let crc = u32::from_le_bytes(crc.try_into().ok()?);
+            offset.checked_add(u64::from(bytes)).map(|_| PayloadRow::Place(BlobPlace { offset, bytes, crc }))
+        }
+        _ => None,
+    }
+}
+
 fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
@@ -44,12 +92,14 @@ fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn open(row: &[u8]) -> Option<&[u8]> {
+    split(row).filter(|(format, _)| *format == FORMAT).map(|(_, value)| value)
+}
+
+/// The format and the value of a row whose checksum holds.
+fn split(row: &[u8]) -> Option<(u8, &[u8])> {
     let (body, sum) = row.split_last_chunk::<CHECKSUM_BYTES>()?;
-    let whole = crc32fast::hash(body) == u32::from_le_bytes(*sum);
-    match body.split_first() {
-        Some((&FORMAT, value)) if whole => Some(value),
-        _ => None,
-    }
+    let is_whole = crc32fast::hash(body) == u32::from_le_bytes(*sum);
+    body.split_first().filter(|_| is_whole).map(|(format, value)| (*format, value))
 }
 
 #[cfg(test)]
@@ -65,6 +115,20 @@ mod tests {
             assert_eq!(decode::<(String, u32, Vec<u8>)>(&bad), None, "bit {bit}");
         }
         assert!(decode::<(String, u32, Vec<u8>)>(&row).is_some());
+    }
+
+    #[test]
+    fn the_place_of_a_payload_reads_back_and_no_other_format_passes_for_it() {
+        let place = BlobPlace { offset: 1 << 40, bytes: 70_000, crc: 0x1234_5678 };
+        let row = encode_place(place);
+        assert_eq!(decode_payload(&row), Some(PayloadRow::Place(place)));
+        assert_eq!(decode_bytes(&row), None, "a program that knows no places calls the row damaged");
+        assert_eq!(decode_payload(&encode_bytes(b"{}")), Some(PayloadRow::Part(b"{}")));
+        for bit in 0..row.len() * 8 {
+            let mut bad = row.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_payload(&bad), None, "bit {bit}");
+        }
     }
 
     #[test]

@@ -3,19 +3,23 @@
 
 use std::fmt::Debug;
 use std::fs;
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use redb::StorageBackend;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 /// A directory of redb files. Names are relative and use `/`.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens a file for redb. With `create`, a missing file is made empty.
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>>;
+    /// Opens an existing file of payloads.
+    fn open_blobs(&self, name: &str) -> io::Result<Box<dyn BlobStorage>> {
+        self.open(name, false).map(|file| Box::new(PlainBlobs(file)) as Box<dyn BlobStorage>)
+    }
     fn exists(&self, name: &str) -> io::Result<bool>;
     /// Names of the files in a folder, without the folder. Empty if the folder does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
@@ -43,6 +47,56 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
+/// An open file of payloads, written in pieces behind each other.
+pub trait BlobStorage: Debug + Send + Sync {
+    fn length(&self) -> io::Result<u64>;
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+    /// Writes pieces one behind the other, from `offset` on.
+    fn write_pieces(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
+    /// Lengthens the file from `len` to `longer` bytes and takes their space, so that later writes find it.
+    fn take_room(&self, len: u64, longer: u64) -> io::Result<()>;
+    /// Gives the space of bytes back, which read as zeros then, if the file system can do that.
+    fn release(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// A file of a disk without calls of its own for pieces and room.
+#[derive(Debug)]
+struct PlainBlobs(Box<dyn StorageBackend>);
+
+impl BlobStorage for PlainBlobs {
+    fn length(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn write_pieces(&self, mut offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        for piece in pieces {
+            self.0.write(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn take_room(&self, _len: u64, longer: u64) -> io::Result<()> {
+        self.0.set_len(longer)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
 /// Writes and syncs since the start.
 #[derive(Debug, Default)]
 pub struct DiskTraffic {
@@ -56,6 +110,8 @@ const STAT_BLOCK_BYTES: u64 = 512;
 /// Bytes that are fetched around a page that is not in memory. Rows of a list lie near each other and are read
 /// backwards, and operating systems read ahead forwards only. docs/performance.md has the measurements.
 const AROUND_BYTES: u64 = 64 << 10;
+/// Pieces that one system call writes: the least limit of the supported systems.
+const PIECES_MAX: usize = 1_024;
 
 /// A directory of the file system. One lock on the directory keeps two daemons apart.
 #[derive(Debug)]
@@ -127,6 +183,13 @@ impl RealDisk {
     pub fn traffic(&self) -> Arc<DiskTraffic> {
         self.traffic.clone()
     }
+
+    fn open_file(&self, name: &str, create: bool) -> io::Result<RealFile> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(!self.is_read_only).create(create).truncate(false).mode(0o600);
+        Ok(RealFile { file: options.open(self.root.join(name))?, traffic: self.traffic.clone() })
+    }
 }
 
 fn make_private_dir(path: &Path) -> io::Result<()> {
@@ -136,11 +199,11 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = fs::OpenOptions::new();
-        options.read(true).write(!self.is_read_only).create(create).truncate(false).mode(0o600);
-        let file = options.open(self.root.join(name))?;
-        Ok(Box::new(RealFile { file, traffic: self.traffic.clone() }))
+        Ok(Box::new(self.open_file(name, create)?))
+    }
+
+    fn open_blobs(&self, name: &str) -> io::Result<Box<dyn BlobStorage>> {
+        Ok(Box::new(self.open_file(name, false)?))
     }
 
     fn exists(&self, name: &str) -> io::Result<bool> {
@@ -234,6 +297,55 @@ impl StorageBackend for RealFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.traffic.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         std::os::unix::fs::FileExt::write_all_at(&self.file, data, offset)
+    }
+}
+
+impl BlobStorage for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        StorageBackend::len(self)
+    }
+
+    /// Reads exactly the bytes asked for: a payload lies alone, and its neighbours are seldom wanted.
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
+    }
+
+    fn write_pieces(&self, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let written = match rustix::io::pwritev(&self.file, &pieces[..pieces.len().min(PIECES_MAX)], offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(rustix::io::Errno::INTR) => continue,
+                written => written?,
+            };
+            self.traffic.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
+            offset += written as u64;
+            IoSlice::advance_slices(&mut pieces, written);
+        }
+        Ok(())
+    }
+
+    fn take_room(&self, len: u64, longer: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::empty(), len, longer - len) {
+            // Some file systems cannot take room. Then a write finds out whether there is space.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.file.set_len(longer),
+            taken => Ok(taken?),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            released => Ok(released?),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        StorageBackend::sync_data(self)
     }
 }
 

@@ -17,6 +17,9 @@ pub enum Error {
          `postrider serve --accept-loss`"
     )]
     WalDamaged { file: String, what: String },
+    /// A file of large payloads that lacks acknowledged ones, or is missing.
+    #[error("{file}: the file of large payloads is damaged: {what}; put it back, or restore a backup")]
+    BlobsDamaged { file: String, what: String },
     /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to
     /// another key.
     #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]

@@ -12,13 +12,19 @@
 //!    number.
 //! 6. After a crash `Segment::replay_wal` reads the epochs that redb does not contain back into the memtable.
 //!
+//! A payload above the limit of a row goes into the partition's `blobs` before step 2, and only its place into the
+//! batch. `payload` reads both formats.
+//!
 //! A file that is not the active one has no log: `Segment::commit` makes a batch durable in redb directly. Below all of
 //! this `checksums` verifies every page, and `disk` is the directory that a simulation replaces.
+pub mod blob_place;
+pub mod blobs;
 pub mod checksums;
 pub mod codec;
 pub mod disk;
 pub mod error;
 pub mod memtable;
+pub mod payload;
 pub mod read_only;
 pub mod scan;
 pub mod segment;

@@ -4,24 +4,32 @@
 //! temporary one.
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
 
+use crate::kv::blob_place::BLOBS_END_KEY;
+use crate::kv::blobs::BlobFile;
 use crate::kv::checksums::ChecksummedFile;
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::{Layer, MemTable, MemTableView};
+use crate::kv::payload;
 use crate::kv::scan::Direction;
 use crate::kv::snapshot::{ReadFile, Snapshot};
 use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::wal::{EPOCH_KEY, LostRecords, NEEDED_KEY, Wal, WalPosition, WalRecord};
 use crate::kv::write_batch::WriteBatch;
 
-/// The schema that this program reads and writes.
-pub const SCHEMA: u32 = 1;
+/// The newest schema that this program reads.
+pub const SCHEMA: u32 = 2;
+/// The schema of a new file.
+pub const FIRST_SCHEMA: u32 = 1;
+/// The schema of `state.redb` from the first payload in a blob file on. An earlier program would remove blob files as
+/// unlisted, so it must refuse the store before.
+pub const BLOBS_SCHEMA: u32 = 2;
 /// Rows that a redb cursor takes before it is closed: it holds copies of them until then.
 const RUN_ROWS_MAX: usize = 256;
 /// Length of the webhook id that a key begins with.
@@ -30,13 +38,16 @@ const ID_BYTES: usize = 16;
 pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
 pub const READ_CACHE_BYTES: usize = 1 << 20;
-const SCHEMA_KEY: &[u8] = b"schema";
+pub const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One open redb file.
 #[derive(Debug)]
 pub struct Segment {
     name: Arc<str>,
     database: DatabaseHandle,
+    schema: AtomicU32,
+    /// Large payloads of the rows in this file.
+    blobs: BlobFile,
     /// Set when an operation fails. redb answers nothing more until the file is opened again.
     failed: AtomicBool,
     /// Changes that are durable in the write-ahead log and not in redb yet.
@@ -100,7 +111,7 @@ impl Segment {
         }
         {
             let mut meta = transaction.open_table(Table::Meta.definition()).map_err(|e| failed(e.into()))?;
-            meta.insert(SCHEMA_KEY, codec::encode(&SCHEMA).as_slice()).map_err(|e| failed(e.into()))?;
+            meta.insert(SCHEMA_KEY, codec::encode(&FIRST_SCHEMA).as_slice()).map_err(|e| failed(e.into()))?;
         }
         for (table, key, value) in first {
             let mut table = transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
@@ -127,11 +138,14 @@ impl Segment {
         let file = Segment {
             name: name.into(),
             database,
+            schema: AtomicU32::default(),
+            blobs: BlobFile::open(disk, name)?,
             failed: AtomicBool::default(),
             memtable: Mutex::default(),
             flush_lock: Mutex::default(),
         };
         file.check_schema()?;
+        file.blobs.resume(file.stored(BLOBS_END_KEY, codec::decode::<u64>)?.unwrap_or(0))?;
         Ok(file)
     }
 
@@ -149,7 +163,10 @@ impl Segment {
             .get(Table::Meta, SCHEMA_KEY, codec::decode::<u32>)?
             .flatten();
         match found {
-            Some(SCHEMA) => Ok(()),
+            Some(found @ FIRST_SCHEMA..=SCHEMA) => {
+                self.schema.store(found, Ordering::Relaxed);
+                Ok(())
+            }
             Some(found) => Err(Error::Newer { file: self.name.to_string(), found, known: SCHEMA }),
             None => Err(Error::Damaged { file: self.name.to_string(), table: "meta", key: "schema".into() }),
         }
@@ -157,6 +174,42 @@ impl Segment {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The blob file beside the segment.
+    pub fn blobs(&self) -> &BlobFile {
+        &self.blobs
+    }
+
+    /// The schema of the file.
+    pub fn schema(&self) -> u32 {
+        self.schema.load(Ordering::Relaxed)
+    }
+
+    /// Raises the schema to `schema` in a durable commit, unless it is as high already.
+    pub fn raise_schema(self: &Arc<Segment>, schema: u32) -> Result<()> {
+        if self.schema() >= schema {
+            return Ok(());
+        }
+        let mut write_batch = WriteBatch::on(self.snapshot()?);
+        write_batch.put(Table::Meta, Key::from_slice(SCHEMA_KEY), &schema);
+        self.commit(write_batch)?;
+        self.schema.store(schema, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Continues the blob file behind the last payload that the replayed records name.
+    ///
+    /// # Errors
+    /// `BlobsDamaged` if acknowledged payloads are missing.
+    pub fn resume_blobs(self: &Arc<Segment>) -> Result<()> {
+        let end = self.snapshot()?.get(Table::Meta, BLOBS_END_KEY, codec::decode::<u64>)?.flatten();
+        self.blobs.resume(end.unwrap_or(0))
+    }
+
+    /// Overwrites erased payloads that a crash or a failure may have left. The rows that say so must be durable.
+    pub fn finish_erasures(self: &Arc<Segment>) -> Result<()> {
+        self.blobs.erase(payload::erased_in(&self.snapshot()?)?)
     }
 
     pub fn has_failed(&self) -> bool {
@@ -446,6 +499,10 @@ pub(crate) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> 
 impl ReadFile for Segment {
     fn set_failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    fn blobs(&self) -> &BlobFile {
+        &self.blobs
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableError};
 
+use crate::kv::blob_place::BlobPlace;
+use crate::kv::blobs::BlobFile;
 use crate::kv::error::{Error, Result};
 use crate::kv::memtable::MemTableView;
 use crate::kv::scan::{Direction, ScanStep};
@@ -31,6 +33,8 @@ pub struct Snapshot {
 pub trait ReadFile: Send + Sync {
     /// Remembers that a read failed, so that the file is opened again.
     fn set_failed(&self);
+    /// The blob file beside it.
+    fn blobs(&self) -> &BlobFile;
 }
 
 impl fmt::Debug for Snapshot {
@@ -122,6 +126,24 @@ impl Snapshot {
             }
             if order != Ordering::Greater {
                 stored = step()?;
+            }
+        }
+    }
+
+    /// The payload at a place that the row of `data` at `key` names.
+    ///
+    /// # Errors
+    /// The bytes do not have their checksum, or the disk fails.
+    pub fn blob(&self, key: &[u8], place: BlobPlace) -> Result<Vec<u8>> {
+        let Some(file) = &self.file else { return Err(self.damaged(Table::Data, key)) };
+        match file.blobs().read(place) {
+            Ok(Some(payload)) => Ok(payload),
+            Ok(None) => Err(self.damaged(Table::Data, key)),
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    file.set_failed();
+                }
+                Err(file.blobs().failed(error))
             }
         }
     }

@@ -17,7 +17,7 @@
 //!
 //! partitions/<first id>.redb   all rows of the events of one span of time
 //!   events          event                              -> Event                     appended
-//!   data            event, chunk number                -> bytes of `data`           appended
+//!   data            event, chunk number                -> bytes of `data`, or their place in the blob file  appended
 //!   deliveries      delivery                           -> Delivery                  appended, later changed in place
 //!   of_webhook      webhook, delivery                  -> nothing                   in runs
 //!   of_event        event, delivery                    -> nothing: replays only, since published deliveries follow their event
@@ -33,9 +33,10 @@
 //!   names           run, hash, event                   -> nothing: events by `event_id` and by `subject`  in runs of time
 //!   failed          owner, completed_at ms, delivery   -> nothing: failed deliveries, by webhook, app and organization
 //!   types           owner, event type, hour            -> events of that hour by the minute, by app and organization
-//! meta              name                               -> schema, data key, epoch of the write-ahead log
+//! meta              name                               -> schema, data key, epoch of the write-ahead log, end of the blob file
 //!
 //! journal           the write-ahead log of the active partition: see `wal.rs`
+//! partitions/<first id>.blobs   payloads above 8 KiB: see `blobs.rs`
 //! partitions/<first id>-<last id>.fingerprints   a copy of the fingerprints of `event_keys`: see `store/idempotency/run_file.rs`
 //! ```
 

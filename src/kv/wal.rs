@@ -346,7 +346,7 @@ impl Wal {
     /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset. Each record is
     /// synced before the next is written, so such a record proves that the one at `at` was whole. Older records lie
     /// behind the last one, of other epochs. The payload of a torn record cannot pass for a record: it would have to
-    /// name the partition, whose id has 42 random bits that no producer knows.
+    /// name the partition, whose id has 34 random bits that no producer knows.
     fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
         let name: [u8; NAME_BYTES] =
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();

@@ -6,25 +6,43 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kv::codec;
+use crate::kv::blob_place::{self, BLOBS_END_KEY, BlobPlace};
+use crate::kv::blobs::BlobFile;
+use crate::kv::codec::{self, PayloadRow};
+use crate::kv::disk::Disk;
 use crate::kv::error::Result;
 use crate::kv::memtable::{Changes, Layer};
+use crate::kv::payload;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
-use crate::kv::tables::{Key, TABLES, Table};
+use crate::kv::tables::{self, Key, TABLES, Table};
+use crate::model::id::EventId;
 
 #[derive(Debug)]
 pub struct WriteBatch {
     base: Snapshot,
     changes: [Changes; TABLES],
+    /// The buffer in which rows are encoded.
+    scratch: Vec<u8>,
+    /// Payloads that get a place in the blob file when the batch is committed.
+    payloads: BTreeMap<EventId, Bytes>,
+    /// Places of erased payloads, to overwrite once the batch is durable.
+    erased: Vec<BlobPlace>,
 }
 
 impl WriteBatch {
     pub fn on(base: Snapshot) -> WriteBatch {
-        WriteBatch { base, changes: std::array::from_fn(|_| Changes::new()) }
+        WriteBatch {
+            base,
+            changes: std::array::from_fn(|_| Changes::new()),
+            payloads: BTreeMap::new(),
+            erased: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     pub fn base(&self) -> &Snapshot {
@@ -71,11 +89,104 @@ impl WriteBatch {
     }
 
     pub fn put<T: Serialize>(&mut self, table: Table, key: Key, value: &T) {
-        self.changes[table as usize].insert(key, Some(codec::encode(value)));
+        let row = codec::encode_with(&mut self.scratch, value);
+        self.changes[table as usize].insert(key, Some(row));
     }
 
     pub fn put_bytes(&mut self, table: Table, key: Key, value: &[u8]) {
         self.changes[table as usize].insert(key, Some(codec::encode_bytes(value)));
+    }
+
+    /// Puts the payload of a new event: into rows up to `row_bytes_max` bytes, else into the blob file.
+    pub fn put_payload(&mut self, event: EventId, payload: &Bytes, row_bytes_max: usize) {
+        if payload.len() > row_bytes_max {
+            self.payloads.insert(event, payload.clone());
+        } else {
+            payload::put_parts(&mut self.changes[Table::Data as usize], event, payload);
+        }
+    }
+
+    /// Reads the payload of an event that has `bytes` of it, with the changes of this batch applied.
+    pub fn payload(&self, event: EventId, bytes: usize) -> Result<Bytes> {
+        if let Some(payload) = self.payloads.get(&event) {
+            return Ok(payload.clone());
+        }
+        payload::read_payload(&self.base, event, bytes, |key, take| match self.changes[Table::Data as usize].get(key) {
+            Some(change) => {
+                if let Some(part) = change.as_deref() {
+                    take(part);
+                }
+                Ok(())
+            }
+            None => self.base.get(Table::Data, key, take).map(drop),
+        })
+    }
+
+    /// Removes the payload of an event that has `bytes` of it. Its place in the blob file is overwritten after the commit.
+    pub fn erase_payload(&mut self, event: EventId, bytes: usize) -> Result<()> {
+        self.payloads.remove(&event);
+        let first = tables::chunk(event, 0);
+        let is_changed = self.changes[Table::Data as usize].contains_key(&first);
+        if bytes > 0 && !is_changed {
+            let place = self.base.get(Table::Data, &first, |row| match codec::decode_payload(row) {
+                Some(PayloadRow::Place(place)) => Some(place),
+                _ => None,
+            })?;
+            if let Some(place) = place.flatten() {
+                self.put(Table::Meta, place.erased_key(), &(place.offset, place.bytes));
+                self.erased.push(place);
+            }
+        }
+        (0..payload::chunks_of(bytes)).for_each(|number| self.remove(Table::Data, tables::chunk(event, number)));
+        Ok(())
+    }
+
+    /// Whether payloads wait for a place in the blob file.
+    pub fn has_payloads(&self) -> bool {
+        !self.payloads.is_empty()
+    }
+
+    /// Gives the payloads places in `file` and puts their rows. `BlobFile::sync` makes the bytes durable,
+    /// which must happen before the rows are. `false` if the batch has no such payload.
+    ///
+    /// # Errors
+    /// There is no space, or the disk fails.
+    pub fn place_payloads(&mut self, file: &BlobFile, disk: &dyn Disk, partition_bytes_max: u64) -> Result<bool> {
+        for place in file.take_overwritten() {
+            self.remove(Table::Meta, place.erased_key());
+        }
+        if self.payloads.is_empty() {
+            return Ok(false);
+        }
+        let payloads = std::mem::take(&mut self.payloads);
+        let bytes: Vec<&[u8]> = payloads.values().map(|payload| &payload[..]).collect();
+        let places = file.append(disk, &bytes, partition_bytes_max)?;
+        for (event, place) in payloads.keys().zip(places) {
+            self.changes[Table::Data as usize].insert(tables::chunk(*event, 0), Some(codec::encode_place(place)));
+        }
+        self.put(Table::Meta, Key::from_slice(BLOBS_END_KEY), &file.end());
+        Ok(true)
+    }
+
+    /// Takes the places to overwrite once the batch is durable.
+    pub fn take_erased(&mut self) -> Vec<BlobPlace> {
+        std::mem::take(&mut self.erased)
+    }
+
+    /// Passes the changes for a replica to `take`: payloads in rows, and no row about this store's own blob file.
+    pub fn for_replicas<T>(&self, take: impl FnOnce(&[(Table, &Changes)]) -> T) -> T {
+        let meta = &self.changes[Table::Meta as usize];
+        if self.payloads.is_empty() && !meta.keys().any(|key| blob_place::is_of_blobs(key)) {
+            return take(&self.changes());
+        }
+        let mut data = self.changes[Table::Data as usize].clone();
+        self.payloads.iter().for_each(|(event, payload)| payload::put_parts(&mut data, *event, payload));
+        let shared = meta.iter().filter(|(key, _)| !blob_place::is_of_blobs(key));
+        let meta: Changes = shared.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut changes = self.changes();
+        changes.retain(|(table, _)| !matches!(table, Table::Data | Table::Meta));
+        changes.extend([(Table::Data, &data), (Table::Meta, &meta)].into_iter().filter(|(_, rows)| !rows.is_empty()));
+        take(&changes)
     }
 
     /// Puts a key without a value, as in an index.

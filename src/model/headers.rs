@@ -43,6 +43,11 @@ impl Headers {
         self.0[start..start + name.len()].make_ascii_lowercase();
     }
 
+    /// Appends all fields of `other`.
+    pub fn append(&mut self, other: &Headers) {
+        self.0.push_str(&other.0);
+    }
+
     fn push_line(&mut self, text: &str) {
         if text.contains(BREAK) {
             self.0.extend(text.chars().map(|c| if c == BREAK { ' ' } else { c }));

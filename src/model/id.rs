@@ -208,8 +208,8 @@ impl<'de, K> Deserialize<'de> for Id<K> {
 
 /// The writer's stamp draws ids in strictly ascending order, even if the clock steps back.
 ///
-/// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then 42
-/// random bits. The counter restarts at every new millisecond and never wraps: a full one advances the time.
+/// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then 8
+/// bits of the shard, which are 0 in a store by itself, then 34 random bits. The counter restarts at every new millisecond and never wraps: a full one advances the time.
 #[derive(Debug, Clone)]
 pub struct Stamp {
     ms: i64,
@@ -244,7 +244,7 @@ impl Stamp {
             | ((counter >> 20) << 64)
             | (0b10 << 62)
             | ((counter & 0xf_ffff) << 42)
-            | u128::from(random & 0x3ff_ffff_ffff);
+            | u128::from(random & 0x3_ffff_ffff);
         Id::from_u128(bits)
     }
 }

@@ -42,7 +42,7 @@ pub struct MakerRate {
     pub per_s: f64,
 }
 
-/// One permission (api.md section 3). `Admin` has all.
+/// One permission (api.md section 3). `Admin` has all of its organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     #[serde(rename = "events:read")]
@@ -68,10 +68,13 @@ pub enum Scope {
     KeysWrite,
     #[serde(rename = "admin")]
     Admin,
+    /// Reads every commit of the installation, as a standby does.
+    #[serde(rename = "replicate")]
+    Replicate,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 11] = [
+    pub const ALL: [Scope; 12] = [
         Scope::EventsRead,
         Scope::EventsWrite,
         Scope::DeliveriesRetry,
@@ -83,6 +86,7 @@ impl Scope {
         Scope::KeysRead,
         Scope::KeysWrite,
         Scope::Admin,
+        Scope::Replicate,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -98,12 +102,15 @@ impl Scope {
             Scope::KeysRead => "keys:read",
             Scope::KeysWrite => "keys:write",
             Scope::Admin => "admin",
+            Scope::Replicate => "replicate",
         }
     }
 
     /// Whether the scope permits everything that `other` permits.
     pub fn contains(self, other: Scope) -> bool {
-        self == other || self == Scope::Admin || (self == Scope::EventsWrite && other == Scope::DeliveriesRetry)
+        // `Admin` of an organization has nothing of other organizations.
+        let is_all = self == Scope::Admin && other != Scope::Replicate;
+        self == other || is_all || (self == Scope::EventsWrite && other == Scope::DeliveriesRetry)
     }
 
     pub fn parse(text: &str) -> Option<Scope> {
@@ -114,7 +121,8 @@ impl Scope {
 impl ApiKey {
     /// Whether the key has `scope`, directly or through a scope that contains it.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.iter().any(|own| own.contains(scope))
+        let is_of_installation = scope == Scope::Replicate && self.installation;
+        is_of_installation || self.scopes.iter().any(|own| own.contains(scope))
     }
 
     /// Whether the key has expired at `now`.

@@ -2,7 +2,8 @@
 //!
 //! Invariant: an accepted text means the same to every reader and may be stored and sent byte for byte. It is valid UTF-8,
 //! has no duplicate member names at any depth (compared unescaped), no lone surrogates and bounded depth. Numbers are
-//! checked for form only, never for size. Every publish runs this scan, so it allocates only one list of member names.
+//! checked for form only, never for size. Every publish runs this scan, so it allocates only one list of member names and
+//! one of the outermost members.
 
 pub mod walk;
 
@@ -97,17 +98,47 @@ impl fmt::Display for JsonErrorKind {
     }
 }
 
+/// A member of an object, as its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonMember<'a> {
+    /// The text between the quotes of the name, with its escapes.
+    pub name: &'a str,
+    pub value: &'a str,
+}
+
 /// Scans one JSON text and the white space around it. Returns the first error.
 pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
+    checked_text(bytes, limits, &mut Vec::new()).map(drop)
+}
+
+/// Scans like [`check`], and returns the text.
+pub fn checked(bytes: &[u8], limits: JsonLimits) -> Result<&str, JsonError> {
+    checked_text(bytes, limits, &mut Vec::new())
+}
+
+/// Scans like [`check`], and returns the members of the object in their order. `None` if the text is not an object.
+pub fn members(bytes: &[u8], limits: JsonLimits) -> Result<Option<Vec<JsonMember<'_>>>, JsonError> {
+    let mut spans = Vec::new();
+    let text = checked_text(bytes, limits, &mut spans)?;
+    let is_object = bytes.get(walk::start(bytes, 0)) == Some(&b'{');
+    let member = |span: MemberSpan| JsonMember {
+        name: &text[span.name.start as usize..span.name.end as usize],
+        value: &text[span.value.0 as usize..span.value.1 as usize],
+    };
+    Ok(is_object.then(|| spans.into_iter().map(member).collect()))
+}
+
+/// Scans a text, and adds the members of its outermost object to `members`.
+fn checked_text<'a>(bytes: &'a [u8], limits: JsonLimits, members: &mut Vec<MemberSpan>) -> Result<&'a str, JsonError> {
     if bytes.len() > TEXT_BYTES_MAX {
         return Err(JsonError { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: JsonErrorKind::TooLong });
     }
     match std::str::from_utf8(bytes) {
-        Ok(_) => scan(bytes, limits),
+        Ok(text) => scan(bytes, limits, members).map(|()| text),
         Err(error) => {
             let offset = error.valid_up_to();
             // A scan of the bytes before it locates the bad byte in the value, or finds an earlier error.
-            match scan(&bytes[..offset], limits) {
+            match scan(&bytes[..offset], limits, members) {
                 Err(error) if error.kind != JsonErrorKind::Unfinished => Err(error),
                 Err(error) => Err(JsonError { offset, kind: JsonErrorKind::InvalidUtf8, ..error }),
                 Ok(()) => Err(JsonError { offset, pointer: String::new(), kind: JsonErrorKind::InvalidUtf8 }),
@@ -116,8 +147,8 @@ pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
     }
 }
 
-fn scan(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
-    let mut scanner = Scanner { bytes, at: 0, names: Vec::new() };
+fn scan(bytes: &[u8], limits: JsonLimits, members: &mut Vec<MemberSpan>) -> Result<(), JsonError> {
+    let mut scanner = Scanner { bytes, at: 0, names: Vec::new(), members };
     scanner.text(limits.depth.min(DEPTH_MAX)).map_err(|bad| JsonError {
         offset: bad.offset,
         pointer: scanner.pointer(&bad.path),
@@ -131,6 +162,13 @@ struct JsonName {
     start: u32,
     end: u32,
     escaped: bool,
+}
+
+/// A member of the outermost object: its name, and the offsets of its value.
+#[derive(Debug, Clone, Copy)]
+struct MemberSpan {
+    name: JsonName,
+    value: (u32, u32),
 }
 
 /// An error that is being returned. Each enclosing value adds its step, so the innermost comes first.
@@ -154,12 +192,17 @@ struct Scanner<'a> {
     at: usize,
     /// The names of all objects that are open, innermost last.
     names: Vec<JsonName>,
+    /// The members of the outermost object.
+    members: &'a mut Vec<MemberSpan>,
 }
 
 impl Scanner<'_> {
     fn text(&mut self, depth: usize) -> Scanned<()> {
         self.space();
-        self.value(depth)?;
+        match self.peek() {
+            Some(b'{') if depth > 0 => self.object(depth - 1, true)?,
+            _ => self.value(depth)?,
+        }
         self.space();
         match self.peek() {
             None => Ok(()),
@@ -171,7 +214,7 @@ impl Scanner<'_> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
             Some(b'{' | b'[') if depth == 0 => self.bad(JsonErrorKind::TooDeep),
-            Some(b'{') => self.object(depth - 1),
+            Some(b'{') => self.object(depth - 1, false),
             Some(b'[') => self.array(depth - 1),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
@@ -181,7 +224,7 @@ impl Scanner<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Scanned<()> {
+    fn object(&mut self, depth: usize, is_outermost: bool) -> Scanned<()> {
         let first = self.names.len();
         self.at += 1;
         self.space();
@@ -199,7 +242,11 @@ impl Scanner<'_> {
                 return self.bad(JsonErrorKind::Unexpected);
             }
             self.space();
+            let start = self.at as u32;
             self.value(depth).map_err(|bad| bad.inside(PointerStep::Member(name)))?;
+            if is_outermost {
+                self.members.push(MemberSpan { name, value: (start, self.at as u32) });
+            }
             self.space();
             if self.take(b',') {
                 self.space();

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use super::table::ConnectionSlot;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::tls::HTTP2;
 use super::{HEAD_BYTES_MAX, HTTP1_BYTES, ServerLimits, Service, TLS_BYTES, http2};
+use crate::api::link::LinkRequest;
 use crate::engine::network::Conn;
 
 /// Why a connection is no longer served.
@@ -50,6 +51,33 @@ impl ConnectionEnd {
             ConnectionEnd::Http2InClear => Some(RequestRefusal::Http2InClear),
             ConnectionEnd::Late(_) | ConnectionEnd::Done => None,
         }
+    }
+}
+
+/// The link of the last answer.
+#[derive(Default)]
+struct PendingLink(Mutex<Option<LinkRequest>>);
+
+impl PendingLink {
+    fn set(&self, link_request: Option<LinkRequest>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = link_request;
+    }
+
+    /// The link that takes the connection over, if it has ended with its answer.
+    fn after(&self, ended: &ConnectionEnd) -> Option<LinkRequest> {
+        let link_request = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        link_request.filter(|_| matches!(ended, ConnectionEnd::Done))
+    }
+}
+
+/// Waits for the first byte of a connection. Nothing is set up before it, so that thousands of silent peers cost little but
+/// their sockets. `None` if the peer or the deadline ends the connection, or the server stops.
+async fn first_byte(conn: &mut dyn Conn, head_by: Instant, stop: &mut watch::Receiver<bool>) -> Option<u8> {
+    let mut first = [0];
+    tokio::select! {
+        biased;
+        read = timeout_at(head_by, conn.read(&mut first)) => matches!(read, Ok(Ok(1))).then_some(first[0]),
+        _ = stop.wait_for(|stop| *stop) => None,
     }
 }
 
@@ -91,18 +119,13 @@ pub(super) async fn serve<S: Service>(
     mut stop: watch::Receiver<bool>,
 ) {
     let head_by = Instant::now() + limits.head_read;
-    // Nothing is set up before the first byte, so that thousands of silent peers cost little but their sockets.
-    let mut first = [0];
-    tokio::select! {
-        biased;
-        read = timeout_at(head_by, conn.read(&mut first)) => if !matches!(read, Ok(Ok(1))) { return },
-        _ = stop.wait_for(|stop| *stop) => return,
-    }
+    let Some(first) = first_byte(&mut *conn, head_by, &mut stop).await else { return };
     slot.charge(HTTP1_BYTES);
     let watch = ConnectionTimer::new(limits, head_by, slot);
     let ids = || service.request_id();
-    let gate = RefusalGate::new(conn, first[0], &watch, &ids);
-    let on_request = service_fn(|request| answered(service, client, &watch, request));
+    let gate = RefusalGate::new(conn, first, &watch, &ids);
+    let link = PendingLink::default();
+    let on_request = service_fn(|request| answered(service, client, &watch, &link, request));
     let mut http = Box::pin(http1().serve_connection(TokioIo::new(gate), on_request));
     let mut alarm = pin!(sleep_until(head_by));
     let is_stopping = stop.clone();
@@ -135,6 +158,11 @@ pub(super) async fn serve<S: Service>(
         }
     })
     .await;
+    if let Some(link_request) = link.after(&ended) {
+        // The standby sends nothing before it has read the answer, so nothing of the stream was read yet.
+        let gate = Pin::into_inner(http).into_parts().io.into_inner();
+        return service.take_over(link_request, gate.into_conn());
+    }
     if let Some(refusal) = ended.refusal() {
         let mut gate = Pin::into_inner(http).into_parts().io.into_inner();
         gate.refuse(refusal, &[]);
@@ -148,9 +176,11 @@ async fn answered<S: Service>(
     service: &S,
     client: Client,
     watch: &ConnectionTimer,
+    link: &PendingLink,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let answered = answer(service, client, watch, request, true).await;
+    let mut answered = answer(service, client, watch, request, true).await;
+    link.set(answered.response.link.take());
     watch.charge_answer(answered.response.body.len());
     Ok(response_of(answered).map(Full::new))
 }

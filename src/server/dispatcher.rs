@@ -2,13 +2,15 @@
 //!
 //! Invariant: a handler never waits and never writes. Every operation comes back as a step, which is done here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use http::header::{HeaderName, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 
 use crate::api::auth::RequestOwner;
+use crate::api::link::LinkRequest;
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
 use crate::api::problem;
@@ -21,6 +23,7 @@ use crate::engine::Engine;
 use crate::engine::client_connections::ClientConnections;
 use crate::engine::clock::passing_id;
 use crate::engine::critical_task::CriticalTask;
+use crate::engine::network::Conn;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
@@ -31,6 +34,7 @@ use crate::rules::exposition::ExpositionFormat;
 use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
+use super::links::LinkHandler;
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
 use super::rates::RequestRates;
 use super::shared_origins::{self, SharedOrigins};
@@ -48,6 +52,9 @@ const PAGES: &str = "/ui";
 /// The path that leads browsers to the pages.
 const ROOT: &str = "/";
 const PAGES_BELOW: &str = "/ui/";
+/// The headers of Fetch Metadata. They are constants, because a name in text is parsed at every lookup.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 pub struct Dispatcher {
     engine: Arc<Engine>,
@@ -56,6 +63,8 @@ pub struct Dispatcher {
     read_turns: Arc<ReadTurns>,
     running_tests: RunningTests,
     quotas: Quotas,
+    /// Empty until the daemon has started.
+    links: OnceLock<Arc<dyn LinkHandler>>,
 }
 
 /// The rules of the API from the settings. A reload replaces them together.
@@ -105,7 +114,17 @@ impl Dispatcher {
             read_turns: ReadTurns::new(processors),
             running_tests: RunningTests::default(),
             quotas: Quotas::default(),
+            links: OnceLock::new(),
         }
+    }
+
+    /// Serves the links of standbys from now on.
+    pub fn serve_links(&self, links: Arc<dyn LinkHandler>) {
+        let _ = self.links.set(links);
+    }
+
+    fn links(&self) -> Result<&Arc<dyn LinkHandler>, ApiError> {
+        self.links.get().ok_or_else(|| busy_fault(Busy::Stopping))
     }
 
     /// Sets the rules for later requests.
@@ -125,14 +144,15 @@ impl Dispatcher {
         let host = http_request.header(http::header::HOST).unwrap_or_default();
         rules.origins.judge_host(listener, host).map_err(foreign)?;
         // A repeated field, or one that is not text, matches nothing.
-        let browsers =
-            |name: &str| http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default());
-        let origin = browsers("origin");
+        let browsers = |name: &HeaderName| {
+            http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default())
+        };
+        let origin = browsers(&ORIGIN);
         if rules.listed_origin(found, http_request).is_none() {
             rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
         }
         let is_allowed = origin.is_some() || found.is_open() && is_navigation(http_request) || opens_page(http_request);
-        OriginRules::judge_site(listener, browsers("sec-fetch-site"), is_allowed).map_err(foreign)?;
+        OriginRules::judge_site(listener, browsers(&SEC_FETCH_SITE), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
             self.rates.take(principal, now).map_err(|wait_s| rate_limited(principal, wait_s))?;
@@ -196,6 +216,7 @@ impl Dispatcher {
         loop {
             step = match step {
                 Step::Reply(response) => return Ok(response),
+                Step::Link(link_request) => return self.links()?.answer(link_request),
                 Step::Apply { write_request, then } => match self.apply(write_request, pass).await? {
                     Ok(Err(Rejection::Stale)) if stale < STALE_TRIES => {
                         stale += 1;
@@ -386,6 +407,12 @@ impl Service for ApiService {
         }
     }
 
+    fn take_over(&self, link_request: LinkRequest, conn: Box<dyn Conn>) {
+        if let Some(links) = self.dispatcher.links.get() {
+            links.take_over(link_request, conn);
+        }
+    }
+
     fn refused(&self, pass: &Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
         match pass.found.shares_origins() {
             true => pass.found.render(api_error, request_id, self.dispatcher.engine.clock.now()),
@@ -447,7 +474,7 @@ fn opens_page(http_request: &HttpRequest) -> bool {
 
 /// Whether a browser follows a link. Its answer is shown and not given to the page that has the link.
 fn is_navigation(http_request: &HttpRequest) -> bool {
-    http_request.method == Method::GET && http_request.header("sec-fetch-mode") == Some("navigate")
+    http_request.method == Method::GET && http_request.header(SEC_FETCH_MODE) == Some("navigate")
 }
 
 fn rate_limited(principal: &Principal, wait_s: u32) -> ApiError {

@@ -44,6 +44,11 @@ impl<'a> RefusalGate<'a> {
         Self { conn, watch, ids, first: Some(first), refused: None, is_blocked: false, is_shut: false, lingered: 0 }
     }
 
+    /// The connection, after hyper has ended.
+    pub fn into_conn(self) -> Box<dyn Conn> {
+        self.conn
+    }
+
     /// Ends the connection after this response is flushed.
     pub fn refuse(&mut self, refusal: RequestRefusal, in_place_of: &[u8]) {
         let words = refusal.on_the_wire(&(self.ids)(), in_place_of);

@@ -10,6 +10,7 @@ pub mod dispatcher;
 mod framing;
 mod gate;
 mod http2;
+pub mod links;
 mod metered;
 mod quotas;
 mod rates;
@@ -29,12 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::ApiError;
+use crate::api::link::LinkRequest;
 use crate::api::origin::ListenerKind;
 use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::engine::client_connections::ClientConnections;
 use crate::engine::critical_task::CriticalTask;
+use crate::engine::network::Conn;
 use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 
 pub use self::accept::Server;
@@ -160,6 +163,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers the request. The future is dropped if the connection breaks or the drain runs out of time.
     fn call(&self, http_request: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;
+
+    /// Takes over the connection of an answer that has a link. By default the connection ends.
+    fn take_over(&self, _link_request: LinkRequest, _conn: Box<dyn Conn>) {}
 }
 
 /// An admitted request, with the limit of its body.

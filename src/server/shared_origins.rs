@@ -30,6 +30,9 @@ impl SharedOrigins {
 
     /// The request's origin if it is listed.
     pub fn listed<'a>(&self, http_request: &'a HttpRequest) -> Option<&'a HeaderValue> {
+        if self.0.is_empty() {
+            return None;
+        }
         let text = http_request.header(ORIGIN)?;
         let is_listed = self.0.iter().any(|listed| listed.eq_ignore_ascii_case(text));
         http_request.headers.get(ORIGIN).filter(|_| is_listed)

@@ -9,7 +9,7 @@ use crate::kv::disk::Disk;
 use crate::kv::error::{Result, io};
 use crate::kv::scan::ScanStep;
 use crate::kv::wal::WAL_FILE;
-use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, owner_of};
 use crate::store::replication::log::ReplicationLog;
 use crate::store::secrets::vault::KEY_BYTES;
 
@@ -21,11 +21,13 @@ pub use crate::store::partitions::compact::{Compacted, compact};
 pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
+pub use crate::store::replication::replica::{Replica, remove_log};
 pub use crate::store::replication::{
-    CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, Replication,
+    CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, Replication,
     ReplicationMode, ReplicationStats, point_of, renumber,
 };
 pub use crate::store::secrets::master_key::{opens, rewrap};
+pub use crate::store::tenure::{Role, Tenure, set_tenure, tenure};
 pub use crate::store::verify::{Defect, OnVerifyProgress, VerifyProgress, VerifyReport, verify};
 
 /// The folders that contain files of a store, below its directory and the inner one first.
@@ -46,7 +48,7 @@ pub fn has_store(disk: &dyn Disk) -> std::io::Result<bool> {
 /// A folder or file cannot be read. The error names it.
 pub fn files(disk: &dyn Disk) -> Result<Vec<String>> {
     let mut names = disk.list(PARTITIONS).map_err(|error| io(PARTITIONS, error))?;
-    names.retain(|name| first_of(name).is_some());
+    names.retain(|name| owner_of(name).is_some());
     names.sort();
     names.iter_mut().for_each(|name| *name = format!("{PARTITIONS}/{name}"));
     if disk.exists(WAL_FILE).map_err(|error| io(WAL_FILE, error))? {
@@ -116,8 +118,9 @@ mod tests {
         drop(opened);
         std::fs::write(folder.path().join("partitions/other.redb"), "").unwrap();
         let names = files(&disk).unwrap();
-        let [first, second, journal, state] = &names[..] else { panic!("{names:?}") };
+        let [blobs, first, second, journal, state] = &names[..] else { panic!("{names:?}") };
         assert!(first.starts_with("partitions/") && first < second, "{names:?}");
+        assert_eq!(blobs.strip_suffix("blobs"), first.strip_suffix("redb"), "its payloads are listed with it");
         assert_eq!((journal.as_str(), state.as_str()), ("journal", "state.redb"));
         assert!(has_store(&disk).unwrap());
         std::fs::remove_file(folder.path().join("state.redb")).unwrap();

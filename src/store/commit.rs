@@ -9,7 +9,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::kv::error::{Error, Result};
-use crate::kv::segment::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Segment, catch_panic};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, BLOBS_SCHEMA, OTHER_CACHE_BYTES, Segment, catch_panic};
 use crate::kv::tables::{Key, Table};
 use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, NEEDED_KEY};
 use crate::kv::write_batch::WriteBatch;
@@ -69,9 +69,11 @@ impl Writer {
     ///
     /// # Errors
     /// The commit failed. The error does not say whether it is on disk.
-    pub(in crate::store) fn commit(&mut self, target: CommitTarget<'_>, write_batch: WriteBatch) -> Result<()> {
-        let is_untold = mutant!("follower_misses_state") && matches!(target, CommitTarget::State);
-        let begun = self.publisher.0.begin(target.file_name(), self.now, &write_batch).filter(|_| !is_untold);
+    pub(in crate::store) fn commit(&mut self, target: CommitTarget<'_>, mut write_batch: WriteBatch) -> Result<()> {
+        let mut begun = self.publisher.0.begin(target.file_name(), self.now, &mut write_batch);
+        if mutant!("follower_misses_state") && matches!(target, CommitTarget::State) {
+            begun.record = None;
+        }
         let committed = match target {
             CommitTarget::State => self.partition_set.state().and_then(|file| file.commit(write_batch)),
             CommitTarget::Partition(first, file) => self.commit_partition_batch(first, file, write_batch),
@@ -83,9 +85,33 @@ impl Writer {
         committed
     }
 
-    /// Commits a write batch. In the active partition a WAL record is the commit if it fits. Everywhere else it is a
-    /// redb commit.
-    fn commit_partition_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
+    /// Commits a write batch: its large payloads first, then its rows. Erased payloads are overwritten last, when no
+    /// crash can bring their rows back.
+    fn commit_partition_batch(&mut self, first: u128, file: &Arc<Segment>, mut write_batch: WriteBatch) -> Result<()> {
+        let has_blobs = self.place_payloads(file, &mut write_batch)?;
+        if has_blobs && !mutant!("blob_after_record") {
+            file.blobs().sync()?;
+        }
+        let erased = write_batch.take_erased();
+        self.commit_rows(first, file, write_batch)?;
+        if has_blobs && mutant!("blob_after_record") {
+            file.blobs().sync()?;
+        }
+        file.blobs().erase(erased)
+    }
+
+    /// Writes the large payloads of a batch into the blob file, whose sync must follow. `false` if it has none.
+    fn place_payloads(&mut self, file: &Segment, write_batch: &mut WriteBatch) -> Result<bool> {
+        if write_batch.has_payloads() {
+            self.partition_set.state()?.raise_schema(BLOBS_SCHEMA)?;
+        }
+        let PartitionSet { disk, options, .. } = &*self.partition_set;
+        write_batch.place_payloads(file.blobs(), &**disk, options.partition_max_bytes)
+    }
+
+    /// Commits the rows of a write batch. In the active partition a WAL record is the commit if it fits. Everywhere else
+    /// it is a redb commit.
+    fn commit_rows(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         if first != self.active {
             return file.commit(write_batch);
         }
@@ -231,7 +257,8 @@ impl Writer {
             self.unarchive(partition)?;
         }
         if partition.first != self.active {
-            return self.partition_set.write(partition, OTHER_CACHE_BYTES);
+            let partition_set = self.partition_set.clone();
+            return partition_set.write_prepared(partition, OTHER_CACHE_BYTES, |file| self.finish_erasures(file));
         }
         let partition_set = self.partition_set.clone();
         partition_set.write_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file))
@@ -244,13 +271,25 @@ impl Writer {
             return partition_set
                 .reopen_prepared(partition, ACTIVE_CACHE_BYTES, |file| self.recover(partition.first, file));
         }
-        partition_set.reopen_prepared(partition, OTHER_CACHE_BYTES, |_| Ok(()))
+        partition_set.reopen_prepared(partition, OTHER_CACHE_BYTES, |file| self.finish_erasures(file))
+    }
+
+    /// Overwrites the erased payloads of a segment that was opened. Without space they wait for the next opening.
+    fn finish_erasures(&mut self, file: &Arc<Segment>) -> Result<()> {
+        match file.finish_erasures() {
+            Err(error) if error.is_disk_full() => {
+                self.space.ran_out();
+                Ok(())
+            }
+            resumed => resumed,
+        }
     }
 
     /// Replays the records that the segment does not contain. The write-ahead log continues after them. No reader sees
     /// the segment before, because it lacks acknowledged batches.
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
         let end = file.replay_wal(first, &self.wal)?;
+        file.resume_blobs()?;
         let partition_set = self.partition_set.clone();
         if let Err(error) = self.wal.prepare(&*partition_set.disk, first, file.epoch()?) {
             // A log of an earlier version has no head, and the disk may be full. The first record writes the head.
@@ -261,9 +300,10 @@ impl Writer {
         }
         let Some(end) = end else {
             self.wal.reset(first, file.epoch()?);
-            return Ok(());
+            return self.finish_erasures(file);
         };
         self.wal.resume(first, end)?;
+        self.finish_erasures(file)?;
         if file.is_flushing() {
             self.flushing_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });

@@ -23,11 +23,13 @@ mod registry;
 mod replication;
 mod schedule;
 mod secrets;
+mod tenure;
 mod verify;
 mod writer;
 
 pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
+pub use crate::kv::payload::ROW_PAYLOAD_BYTES_MAX;
 pub use apply::IdSource;
 pub use command::{
     AppChange, AppSettings, Applied, AttemptReport, AuditEntry, Caller, Command, EventInput, FailureCause,

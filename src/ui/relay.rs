@@ -66,7 +66,7 @@ fn reshaped(step: Step, reshape: Reshape) -> Result<Step, ApiError> {
         Step::Test { test_send, then } => {
             Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape)) }
         }
-        Step::Wait { .. } => return Err(ApiError::internal("a form has no answer to wait for")),
+        Step::Wait { .. } | Step::Link(_) => return Err(ApiError::internal("a form has no answer to wait for")),
     })
 }
 

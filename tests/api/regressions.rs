@@ -218,6 +218,8 @@ async fn crash(of_writer: bool) {
     let mut accepted = vec![daemon.publish("a", json!({})).await];
     daemon.delivery_in(&accepted[0], "delivered").await;
     is_bad.store(true, Ordering::Relaxed);
+    // The scheduler sets its alarm again after a step of the clock.
+    daemon.advance_s(2);
     let answer = daemon.try_post("/v1/events", json!({ "type": "a", "data": {} })).await;
     match answer.status.as_u16() {
         202 => accepted.push(answer.json()),

@@ -90,11 +90,11 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
         change.open_table(meta).expect("the table").insert(b"schema".as_slice(), schema.as_slice()).expect("written");
         change.commit().expect("committed");
     };
-    set(2);
+    set(3);
     let before = files(&data);
     let (code, words) = refused(&data, &folder.path().join("log"), &[]);
     assert_eq!(code, FAILED, "{words}");
-    assert!(words.contains("state.redb") && words.contains("schema 2"), "{words}");
+    assert!(words.contains("state.redb") && words.contains("schema 3"), "{words}");
     assert!(files(&data) == before);
     set(1);
     start(&data, &folder.path().join("log"), &[]).stop();

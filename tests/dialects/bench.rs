@@ -19,8 +19,8 @@ use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
     AppSettings, Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, FINGERPRINTS_MAX, IdSource,
-    NewKey, Opened, PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions,
-    TenantScope, WriteRequest, open_with_ids,
+    NewKey, Opened, PartitionCommand, Published, ROW_PAYLOAD_BYTES_MAX, RealDisk, Receipt, Rejection, StateCommand,
+    Store, StoreOptions, TenantScope, WriteRequest, open_with_ids,
 };
 use serde_json::Value;
 
@@ -101,6 +101,7 @@ pub fn options() -> StoreOptions {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: FINGERPRINTS_MAX,
     }
 }
@@ -329,7 +330,7 @@ impl Bench {
                     }
                 }
                 Step::Test { then, .. } => then(self.test_send.clone().expect("a trial was foreseen"))?,
-                Step::Wait { .. } => panic!("nothing here waits"),
+                Step::Wait { .. } | Step::Link(_) => panic!("nothing here waits"),
             };
         }
     }

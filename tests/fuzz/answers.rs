@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network};
 use postrider::engine::sender::{
-    AddressGuard, OutboundRequest, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
-    SendTarget, Sender,
+    AddressGuard, HeaderLines, OutboundRequest, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX,
+    RESPONSE_HEADERS_KEPT_MAX, SendTarget, Sender,
 };
 use postrider::model::AttemptOutcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,8 +70,7 @@ pub fn answers(bytes: &[u8]) {
             let request = OutboundRequest {
                 method: http::Method::POST,
                 target: SendTarget::parse("http://receiver.example/", None).expect("a target"),
-                headers: Vec::new(),
-                spellings: std::sync::Arc::default(),
+                headers: HeaderLines::default(),
                 body: bytes::Bytes::from_static(b"{}"),
                 timeout: TIMEOUT,
                 connect_timeout: TIMEOUT,

@@ -14,7 +14,8 @@ use postrider::model::{Scope, Time, WebhookId};
 use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    FINGERPRINTS_MAX, NewKey, Opened, RealDisk, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
+    FINGERPRINTS_MAX, NewKey, Opened, ROW_PAYLOAD_BYTES_MAX, RealDisk, StateCommand, StoreOptions, TenantScope,
+    WriteRequest, open,
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -81,6 +82,7 @@ fn world() -> World {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: FINGERPRINTS_MAX,
     };
     let mut number = 7_u64;
@@ -223,7 +225,7 @@ fn judge(world: &mut World, call: &HttpRequest) {
     match step {
         Ok(Step::Reply(reply)) => is_ours(call, &reply),
         // The store checks the operation that the handler asks for.
-        Ok(Step::Apply { .. } | Step::Test { .. } | Step::Wait { .. }) => {}
+        Ok(Step::Apply { .. } | Step::Test { .. } | Step::Wait { .. } | Step::Link(_)) => {}
         Err(fault) => {
             assert!(!fault.status.is_server_error(), "{call:?}: {} {}", fault.status, fault.detail);
             is_ours(call, &found.render(&fault, &call.request_id, NOW));

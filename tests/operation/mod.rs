@@ -10,4 +10,5 @@ mod follow;
 mod in_force;
 mod keys;
 mod reload;
+mod standby;
 mod tail;

@@ -12,8 +12,8 @@ use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
 use postrider::store::Retention;
 use postrider::store::{
-    Caller, Command, Dispatch, FINGERPRINTS_MAX, ListWindow, Opened, PartitionCommand, Receipt, StateCommand, Store,
-    StoreOptions, TenantScope, WriteRequest, open,
+    Caller, Command, Dispatch, FINGERPRINTS_MAX, ListWindow, Opened, PartitionCommand, ROW_PAYLOAD_BYTES_MAX, Receipt,
+    StateCommand, Store, StoreOptions, TenantScope, WriteRequest, open,
 };
 
 const START: Time = Time(1_772_704_800_000);
@@ -34,6 +34,7 @@ impl Bench {
             idempotency_window_ms: HOUR_MS,
             partition_max_bytes: 1 << 30,
             min_free_bytes: 0,
+            row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
             fingerprints_max: FINGERPRINTS_MAX,
         };
         let mut rng = Rng::new(1);

@@ -428,6 +428,7 @@ pub fn word(refusal: &Rejection) -> String {
         Rejection::Invalid { pointer, .. } => format!("invalid {pointer}"),
         Rejection::Stale => "stale".into(),
         Rejection::DiskFull => "disk_full".into(),
+        Rejection::Unconfirmed => "unconfirmed".into(),
         Rejection::Failed(_) => "failed".into(),
     }
 }

@@ -6,6 +6,7 @@
 //! runs one life of a store, and a failure names its seed. `POSTRIDER_TRACE=1` prints each request with its answer. Rates
 //! are printed and never asserted.
 
+use crate::oracle::erased;
 use crate::oracle::world::{Step, World};
 use crate::oracle::{elapsed_s, setting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,8 @@ struct Tally {
     cuts: AtomicU64,
     orders: AtomicU64,
     rows: AtomicU64,
+    /// Bytes of payloads in blob files.
+    blob_bytes: AtomicU64,
 }
 
 /// One store from its first file to its last cut.
@@ -46,6 +49,7 @@ fn live(seed: u64, tally: &Tally) -> crate::oracle::Check {
         if round % COMPARE_CUTS == 0 {
             world.compare()?;
             tally.rows.fetch_add(world.verify()?, Ordering::Relaxed);
+            tally.blob_bytes.fetch_add(erased::is_gone(&world.disk, world.oracle.active())?, Ordering::Relaxed);
         }
     }
     tally.cuts.fetch_add(world.cuts, Ordering::Relaxed);
@@ -124,5 +128,6 @@ fn what_was_acknowledged_survives_every_cut() {
     let seconds = elapsed_s() - started_s;
     let [cuts, orders, rows] = [&tally.cuts, &tally.orders, &tally.rows].map(|number| number.load(Ordering::Relaxed));
     println!("{cuts} cuts, {orders} orders, {rows} rows walked in {seconds:.1} s: {:.0} cuts/s", cuts as f64 / seconds);
+    println!("{} bytes of payloads in blob files", tally.blob_bytes.load(Ordering::Relaxed));
     assert!(cuts >= lives * CRASHES_PER_LIFE, "only {cuts} cuts");
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use postrider::model::{DeliveryId, Time};
 use postrider::store::{
-    AppliedBatch, Command, Disk, FINGERPRINTS_MAX, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest,
-    open,
+    AppliedBatch, Command, Disk, FINGERPRINTS_MAX, Opened, PartitionCommand, ROW_PAYLOAD_BYTES_MAX, Rejection,
+    StoreOptions, WriteRequest, open,
 };
 use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
@@ -87,6 +87,7 @@ impl World {
             idempotency_window_ms: [HOUR_MS, DAY_MS][rng.below(2) as usize],
             partition_max_bytes: [1 << 30, 3 << 20][rng.below(2) as usize],
             min_free_bytes: rng.below(2),
+            row_payload_bytes_max: [ROW_PAYLOAD_BYTES_MAX, 200, 20][rng.below(3) as usize],
             fingerprints_max: [3, 64, FINGERPRINTS_MAX][rng.below(3) as usize],
         };
         let oracle = Oracle {

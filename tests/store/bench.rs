@@ -8,8 +8,8 @@ use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
     Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, FINGERPRINTS_MAX, NewKey,
-    Opened, PartitionCommand, Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope,
-    WriteRequest, open,
+    Opened, PartitionCommand, Published, ROW_PAYLOAD_BYTES_MAX, RealDisk, Receipt, Rejection, StateCommand,
+    StoreOptions, TenantScope, WriteRequest, open,
 };
 
 pub const START: Time = Time(1_772_704_800_000);
@@ -30,6 +30,7 @@ fn options() -> StoreOptions {
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: FINGERPRINTS_MAX,
     }
 }

@@ -1,6 +1,7 @@
 //! The store by itself, without a daemon around it.
 
 mod bench;
+mod blobs;
 mod hooked_disk;
 mod journal;
 mod life;

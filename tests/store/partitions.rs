@@ -11,17 +11,17 @@ use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt,
 use crate::store::bench::{Bench, DAY_MS, START, open_on};
 use crate::store::hooked_disk::HookedDisk;
 
-/// Publishes this many events of 100 KiB.
-fn publish_large(bench: &mut Bench, events: usize) {
-    for _ in 0..events {
-        bench.publish("a", |event| event.data = Bytes::from(format!("\"{}\"", "x".repeat(100 << 10))));
+/// Publishes events whose payloads have a megabyte together. Each is small enough for the partition's own file.
+fn publish_megabyte(bench: &mut Bench) {
+    for _ in 0..128 {
+        bench.publish("a", |event| event.data = Bytes::from(format!("\"{}\"", "x".repeat(8_000))));
     }
 }
 
 #[test]
 fn a_full_partition_waits_for_its_checkpoint_and_then_is_sealed_with_little_left() {
     let mut bench = Bench::new();
-    publish_large(&mut bench, 10);
+    publish_megabyte(&mut bench);
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
     assert_eq!(bench.opened.store.partition_count(), 1, "a megabyte is not given to redb while publishers wait");
@@ -38,7 +38,7 @@ fn a_full_partition_waits_for_its_checkpoint_and_then_is_sealed_with_little_left
 #[test]
 fn a_full_partition_is_sealed_although_nobody_runs_its_checkpoint() {
     let mut bench = Bench::new();
-    publish_large(&mut bench, 10);
+    publish_megabyte(&mut bench);
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
     bench.publish("b", |_| {});

@@ -451,7 +451,11 @@ impl Disk for FaultyDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let platter = self.lock();
         platter.alive()?;
-        let inside = |name: &String| Some(name.strip_prefix(folder)?.strip_prefix('/')?.to_owned());
+        // The folder "" is the disk itself, whose names have no slash before them.
+        let inside = |name: &String| match folder {
+            "" => Some(name.clone()).filter(|name| !name.contains('/')),
+            _ => Some(name.strip_prefix(folder)?.strip_prefix('/')?.to_owned()),
+        };
         Ok(platter.names.keys().filter_map(inside).collect())
     }
 
@@ -553,16 +557,17 @@ impl StorageBackend for Handle {
         let is_full = platter.full;
         let content = platter.file(self.file)?;
         let end = offset + data.len() as u64;
-        if end > content.len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         let mut numbers = offset as usize / PAGE_BYTES..pages_of(end);
-        if is_full && numbers.any(|number| content.pages[number].is_none()) {
+        if is_full && (end > content.len || numbers.any(|number| content.pages[number].is_none())) {
             return Err(full());
         }
         let file = self.file;
         platter.change(|platter| {
             if let Ok(content) = platter.file(file) {
+                // A write behind the end makes the file longer, as pwrite(2) does.
+                if end > content.len {
+                    content.set_len(end);
+                }
                 content.write(offset, data);
             }
         })

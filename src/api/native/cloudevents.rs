@@ -24,7 +24,7 @@ use crate::api::limits::{
 use crate::api::media;
 use crate::api::params::percent;
 use crate::api::request::HttpRequest;
-use crate::api::request_context::strict;
+use crate::api::request_context::{strict, strict_object};
 use crate::model::event::EventAttributes;
 use crate::store::EventInput;
 
@@ -79,10 +79,8 @@ pub fn read_one(
     if mode == CloudEventsMode::Binary {
         return read_binary(http_request, traceparent);
     }
-    let object = JsonObject::read(strict(&http_request.body)?, String::new())
-        .map_err(|field_error| ApiError::invalid(vec![field_error]))?;
     let mut field_errors = FieldErrors::new();
-    let event = read_structured(object, &http_request.body, traceparent, &mut field_errors);
+    let event = read_structured(strict_object(&http_request.body)?, &http_request.body, traceparent, &mut field_errors);
     fields::into_result(field_errors)?;
     Ok(event)
 }
@@ -99,7 +97,7 @@ pub fn read_batch(body: &Bytes, traceparent: Option<String>) -> Result<Vec<Event
     let mut field_errors = FieldErrors::new();
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
-        match JsonObject::read(raw.get(), format!("/{number}")) {
+        match JsonObject::walked(raw.get(), format!("/{number}")) {
             Ok(object) => events.push(read_structured(object, body, traceparent.clone(), &mut field_errors)),
             Err(field_error) => field_errors.push(field_error),
         }
@@ -114,7 +112,7 @@ fn read_structured(
     traceparent: Option<String>,
     field_errors: &mut FieldErrors,
 ) -> EventInput {
-    let (data, base64) = (object.take_any("data"), object.take("data_base64"));
+    let (data, base64) = (object.take_text("data"), object.take("data_base64"));
     if data.is_some() && base64.is_some() {
         field_errors.push(FieldError::new(object.at("data_base64"), "must not stand beside data"));
     }
@@ -123,8 +121,8 @@ fn read_structured(
     {
         field_errors.push(FieldError::new(object.at("data_base64"), "must be a string of base64"));
     }
-    let kept = data.or(base64);
-    let data = kept.map_or(Bytes::from_static(b"null"), |raw| body.slice_ref(raw.get().as_bytes()));
+    let kept = data.or(base64.map(RawValue::get));
+    let data = kept.map_or(Bytes::from_static(b"null"), |text| body.slice_ref(text.as_bytes()));
     let at = object.pointer().to_owned();
     let mut attributes = BTreeMap::new();
     for (name, raw) in object.rest() {

@@ -94,7 +94,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let app = app(&mut object, &place, &mut field_errors)?.or(request.tenant().app);
     let name = object.required("name", &mut field_errors, apps::read_name);
-    let scopes = read_scopes(&mut object, &mut field_errors);
+    let scopes = read_scopes(&mut object, app.is_some(), &mut field_errors);
     let expires_at = object.optional("expires_at", &mut field_errors, fields::time);
     let rate_per_s = object.optional("rate_per_s", &mut field_errors, webhook_form::read_rate);
     let feature_flags = object.strings("feature_flags", &mut field_errors, FEATURE_FLAGS_MAX, read_flag);
@@ -136,7 +136,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 }
 
 /// The scopes in order, each once.
-fn read_scopes(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Vec<Scope> {
+fn read_scopes(object: &mut JsonObject<'_>, is_of_app: bool, field_errors: &mut FieldErrors) -> Vec<Scope> {
     if !object.has("scopes") {
         field_errors.push(FieldError::new("/scopes", "is required"));
     }
@@ -150,6 +150,9 @@ fn read_scopes(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> V
     let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
     scopes.sort_unstable();
     scopes.dedup();
+    if is_of_app && scopes.contains(&Scope::Replicate) {
+        field_errors.push(FieldError::new("/scopes", "replicate reads every app, so it is not for a key of one app"));
+    }
     scopes
 }
 

@@ -23,6 +23,7 @@ pub mod portal_links;
 pub mod publish;
 pub mod registered_types;
 pub mod replays;
+pub mod replication;
 pub mod routes;
 pub mod stats;
 pub mod stats_counts;

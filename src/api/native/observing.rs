@@ -1,13 +1,13 @@
 //! Routes of the native table that observe the daemon and its attempts.
 
-use crate::api::doc::{doc, ok};
+use crate::api::doc::{AnswerDoc, doc, ok};
 use crate::api::route::Route;
 use crate::api::route::RouteAccess::Scope as Needs;
 use crate::model::Scope;
 
 use super::routes::get;
-use super::system;
 use super::{attempt_request, attempt_stream, event_types};
+use super::{replication, system};
 
 pub const SYSTEM: Route = get(
     "/v1/system",
@@ -19,6 +19,27 @@ pub const SYSTEM: Route = get(
         &[ok::<system::SystemView>("As they are now.")],
     ),
 );
+
+pub const REPLICATION: Route = get(
+    "/v1/replication",
+    Needs(Scope::Replicate, replication::read),
+    doc(
+        "getReplication",
+        "daemon",
+        "The owner of the store; with `Upgrade: postrider-replication/1` its stream for a standby",
+        &[
+            ok::<replication::ReplicationView>("Without `Upgrade`."),
+            AnswerDoc {
+                status: 101,
+                schema: None,
+                media_types: &[],
+                description: "The connection is the stream. Its frames are for a standby of this version or the next.",
+            },
+        ],
+    ),
+)
+.with_query(replication::QUERY)
+.inline();
 
 pub const ATTEMPTS: Route = get(
     "/v1/attempts",

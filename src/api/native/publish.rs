@@ -1,7 +1,7 @@
 //! Publishing (docs/api.md): from the bytes of a request to `EventInput`s, and from the receipt to the answer.
 //!
-//! Invariant: `data` is a slice of the received body and is never rewritten. On this hot path the body is scanned once
-//! for strictness and once for its members, and only stored values are allocated.
+//! Invariant: `data` is a slice of the received body and is never rewritten. On this hot path one scan of the
+//! body checks it and finds its members, and only stored values are allocated.
 //!
 //! Checks that depend on the time (`deliver_at`, `expires_at`) or on the webhooks happen while the command is applied,
 //! after the lookup of a stored answer.
@@ -21,7 +21,7 @@ use crate::api::limits::{
     BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
     METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
 };
-use crate::api::request_context::{RequestContext, strict};
+use crate::api::request_context::{RequestContext, strict_object};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
 use crate::model::event::EventAttributes;
@@ -80,9 +80,7 @@ pub fn batch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 /// Reads one event from a body in the native form.
 pub fn read_one(body: &Bytes, place: &AppLookup<'_>, traceparent: Option<String>) -> Result<EventInput, ApiError> {
     let mut field_errors = FieldErrors::new();
-    let object =
-        JsonObject::read(strict(body)?, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
-    let event = read_event(object, body, place, &mut field_errors, traceparent)?;
+    let event = read_event(strict_object(body)?, body, place, &mut field_errors, traceparent)?;
     fields::into_result(field_errors)?;
     Ok(event)
 }
@@ -94,8 +92,7 @@ fn read_batch(
     event_bytes_max: usize,
 ) -> Result<Vec<EventInput>, ApiError> {
     let mut field_errors = FieldErrors::new();
-    let mut object =
-        JsonObject::read(strict(body)?, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
+    let mut object = strict_object(body)?;
     let items =
         object.required("events", &mut field_errors, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
     if items.is_empty() && field_errors.is_empty() {
@@ -109,7 +106,7 @@ fn read_batch(
             field_errors.push(FieldError::new(at, format!("is over {event_bytes_max} bytes")));
             continue;
         }
-        match JsonObject::read(raw.get(), at) {
+        match JsonObject::walked(raw.get(), at) {
             Ok(object) => events.push(read_event(object, body, place, &mut field_errors, traceparent.clone())?),
             Err(field_error) => field_errors.push(field_error),
         }
@@ -128,11 +125,11 @@ fn read_event(
     traceparent: Option<String>,
 ) -> Result<EventInput, ApiError> {
     let event_type = object.required("type", field_errors, read_type);
-    let data = object.take_any("data");
+    let data = object.take_text("data");
     if data.is_none() {
         field_errors.push(FieldError::new(object.at("data"), "is required"));
     }
-    let data = data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default();
+    let data = data.map(|raw| body.slice_ref(raw.as_bytes())).unwrap_or_default();
     let app = app(&mut object, place, field_errors)?;
     let event_id = object.optional("event_id", field_errors, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX));
     let occurred_at = object.optional("occurred_at", field_errors, fields::time);

@@ -537,6 +537,7 @@ pub static ROUTES: &[Route] = &[
         .takes("Nothing"),
     ),
     observing::SYSTEM,
+    observing::REPLICATION,
     get(
         "/healthz",
         Open(meta::alive),

@@ -16,6 +16,8 @@ use crate::store::admin::QUEUE_BYTES_MAX;
 const LATE_MS: i64 = 10 * 60_000;
 /// Share of a limit above which the doctor warns.
 const NEARLY: f64 = 0.8;
+/// Seconds that a standby may be behind its owner.
+const STANDBY_BEHIND_S: f64 = 60.0;
 
 /// Checks whether the daemon answers, and accepts this key.
 pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
@@ -77,6 +79,7 @@ fn fix_of(code: &str) -> &'static str {
     match code {
         "disk_full" => "free space on the disk of data_dir; no restart is needed",
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
+        "standby" => "nothing, unless the owner is gone for good: then `postrider promote` (docs/standby.md)",
         "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
         "proxy_credentials" => "mend the user and the password in delivery.proxy, then reload the daemon",
         "sending_held_back" => {
@@ -143,6 +146,7 @@ fn figures(text: &str) -> Vec<Finding> {
             false => Finding::ok("followers", detail),
         });
     }
+    findings.extend(standby(value));
     if let Some((used, most)) = share("postrider_client_connections", "postrider_client_connections_max") {
         let detail = format!("clients have {used} connections open of {most}");
         findings.push(match used >= most * NEARLY {
@@ -161,6 +165,20 @@ fn figures(text: &str) -> Vec<Finding> {
         findings.push(Finding::ok("memory", format!("{} resident", bytes(resident as u64))));
     }
     findings
+}
+
+/// The finding about a standby. `None` for an owner.
+fn standby(value: impl Fn(&str) -> Option<f64>) -> Option<Finding> {
+    let behind = value("postrider_standby_behind_seconds")?;
+    let commits = value("postrider_standby_behind_commits").unwrap_or(0.0);
+    let is_well = value("postrider_standby_connected") == Some(1.0) && value("postrider_standby_whole") == Some(1.0);
+    let detail = format!("this is a standby, {commits} commits and {behind:.0} s behind its owner");
+    Some(match is_well && behind < STANDBY_BEHIND_S {
+        true => Finding::ok("standby", detail),
+        false => {
+            Finding::warn("standby", detail, "look at the owner and the network between; the log says what failed")
+        }
+    })
 }
 
 #[cfg(test)]

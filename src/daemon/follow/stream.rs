@@ -1,4 +1,4 @@
-//! The stream between the daemon and a follower over the control socket.
+//! The stream between the daemon and a follower over the control socket, or a standby over the API's listener.
 //!
 //! The daemon sends commits as they become durable, a heartbeat every second, and the reason of the end. The follower
 //! sends the number of the last commit that it has made durable.
@@ -13,9 +13,11 @@ use std::time::Duration;
 use crate::model::Time;
 use crate::store::admin::{CommitPosition, DisconnectReason, Follower, ReplicaBatch, refuse};
 
-/// First bytes of frames. The first frame names the commit before all that follow. A commit's frame has its length and
-/// bytes. The last frame has the reason of the end, as `refuse` writes it.
+/// First bytes of frames. The first frame names the commit before all that follow, and says whether a standby resumes
+/// after its own last commit. A commit's frame has its length and bytes. A heartbeat has the number of the last commit. The
+/// last frame has the reason of the end, as `refuse` writes it.
 const FROM: u8 = b'F';
+const RESUMED: u8 = b'R';
 const COMMIT: u8 = b'C';
 const ALIVE: u8 = b'A';
 const OVER: u8 = b'X';
@@ -29,17 +31,21 @@ const TOGETHER_BYTES_MAX: usize = 4 << 20;
 /// Maximum length of a commit. A longer one was not written by Postrider.
 const COMMIT_BYTES_MAX: usize = 1 << 30;
 
-/// Sends commits to a follower until it is disconnected, and returns the reason.
+/// Sends commits to a follower until it is disconnected, and returns the reason. `is_resumed` says whether they follow the
+/// last commit that it has.
 ///
 /// # Errors
 /// The follower is gone, or accepts no more bytes.
-pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<DisconnectReason> {
+pub fn send(follower: &Follower, is_resumed: bool, out: &mut dyn Write) -> io::Result<DisconnectReason> {
     let from = follower.from();
-    out.write_all(&[&[FROM], from.number.to_le_bytes().as_slice(), &from.at.0.to_le_bytes()].concat())?;
+    let first = if is_resumed { RESUMED } else { FROM };
+    out.write_all(&[&[first], from.number.to_le_bytes().as_slice(), &from.at.0.to_le_bytes()].concat())?;
     out.flush()?;
     loop {
         match follower.take(ALIVE_EVERY) {
-            ReplicaBatch::Records(records) if records.is_empty() => out.write_all(&[ALIVE])?,
+            ReplicaBatch::Records(records) if records.is_empty() => {
+                out.write_all(&[&[ALIVE], follower.begun().to_le_bytes().as_slice()].concat())?;
+            }
             ReplicaBatch::Records(records) => {
                 for record in records {
                     out.write_all(&[COMMIT])?;
@@ -69,8 +75,11 @@ pub fn hear(follower: &Follower, mut confirmations: UnixStream) {
 #[derive(Debug, PartialEq, Eq)]
 pub enum StreamFrame {
     From(CommitPosition),
+    /// The commits after this one follow, which is the reader's own last one.
+    Resumed(CommitPosition),
     Commit(Vec<u8>),
-    Alive,
+    /// The number of the last commit that began.
+    Alive(u64),
     /// The stream ended for this reason.
     Over(String),
 }
@@ -154,11 +163,11 @@ fn frame(bytes: &[u8]) -> io::Result<Option<(StreamFrame, usize)>> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
     let senseless = || io::Error::new(io::ErrorKind::InvalidData, "what the daemon says makes no sense");
     Ok(match *kind {
-        ALIVE => Some((StreamFrame::Alive, 1)),
-        FROM => rest.first_chunk::<16>().map(|point| {
+        ALIVE => rest.first_chunk::<8>().map(|number| (StreamFrame::Alive(u64::from_le_bytes(*number)), 9)),
+        FROM | RESUMED => rest.first_chunk::<16>().map(|point| {
             let half = |from: usize| std::array::from_fn(|n| point[from + n]);
             let point = CommitPosition { number: u64::from_le_bytes(half(0)), at: Time(i64::from_le_bytes(half(8))) };
-            (StreamFrame::From(point), 17)
+            (if *kind == FROM { StreamFrame::From(point) } else { StreamFrame::Resumed(point) }, 17)
         }),
         COMMIT => {
             let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
@@ -188,7 +197,7 @@ mod tests {
         let mut bytes = vec![FROM];
         bytes.extend_from_slice(&7_u64.to_le_bytes());
         bytes.extend_from_slice(&9_i64.to_le_bytes());
-        bytes.extend_from_slice(&[ALIVE, COMMIT, 3, 0, 0, 0, 1, 2, 3]);
+        bytes.extend_from_slice(&[ALIVE, 8, 0, 0, 0, 0, 0, 0, 0, COMMIT, 3, 0, 0, 0, 1, 2, 3]);
         let mut frames = Vec::new();
         for byte in &bytes {
             near.write_all(&[*byte]).expect("written");
@@ -202,7 +211,7 @@ mod tests {
         let from = StreamFrame::From(CommitPosition { number: 7, at: Time(9) });
         assert_eq!(
             frames,
-            [from, StreamFrame::Alive, StreamFrame::Commit(vec![1, 2, 3]), StreamFrame::Over("enough".into())]
+            [from, StreamFrame::Alive(8), StreamFrame::Commit(vec![1, 2, 3]), StreamFrame::Over("enough".into())]
         );
         assert!(frame(&[COMMIT, 255, 255, 255, 255]).is_err() && frame(b"?").is_err());
     }

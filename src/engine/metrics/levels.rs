@@ -47,7 +47,7 @@ pub struct WebhookCounts {
 /// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 17] = [
+const PLAIN: [(&str, &str, Reading); 20] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -64,6 +64,11 @@ const PLAIN: [(&str, &str, Reading); 17] = [
     ("backup_follower_queue_bytes", "What waits for the follower that is furthest behind", |l| {
         clamp(l.followers.queued_bytes as u64)
     }),
+    ("standbys", "Standbys that are connected and have a whole copy", |l| clamp(l.followers.standbys as u64)),
+    ("standby_lag_commits", "Commits that the standby that lags least has not confirmed", |l| {
+        clamp(l.followers.standby_lag)
+    }),
+    ("standby_required", "Whether changes wait for a standby", |l| i64::from(l.followers.is_standby_required)),
     ("proxy_up", "Whether deliveries pass their proxy; 1 where there is none", |l| l.proxy_up),
     ("ready", "Whether /readyz says ready", |l| l.ready),
     ("client_connections", "Connections of clients that are open", |l| clamp(l.clients.open as u64)),

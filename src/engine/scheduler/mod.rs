@@ -3,12 +3,14 @@
 //! Invariant: every change that makes a lane sendable reaches this task as a message or a timer. Lanes that lack a share of
 //! the slots have one timer together, every `lanes::PARKED_MS`.
 
+mod alarm;
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
 mod groups;
 mod in_flight;
 mod lane;
 mod lanes;
+mod request_tasks;
 mod saturation;
 mod throttle;
 
@@ -17,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::model::id::WebhookId;
@@ -26,20 +27,19 @@ use crate::model::{DeliveryId, EventId, Time};
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
+use self::alarm::Alarm;
 use self::in_flight::InFlightCounts;
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::{EndedRequest, Lanes};
+use self::request_tasks::{RequestServices, RequestTasks};
 use self::saturation::CpuSaturation;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::compiled_webhook::CompiledWebhook;
-use crate::engine::deliverer::{AttemptEnd, Deliverer};
+use crate::engine::deliverer::Deliverer;
 use crate::engine::handshake::Grant;
 use crate::engine::metrics::Metrics;
-use crate::engine::sender::Shortage;
 use crate::engine::write_queue::WriteQueue;
 
-/// Delay before a lane sends again after a request that a shortage of this machine prevented.
-const SHORTAGE_WAIT_MS: i64 = 1_000;
 /// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
 /// Messages handled before lanes are served again.
@@ -119,7 +119,7 @@ pub struct Scheduler {
     compiled: HashMap<WebhookId, Result<Arc<CompiledWebhook>, String>>,
     scheduler_handle: SchedulerHandle,
     /// Requests in flight. They are aborted together with the scheduler.
-    in_flight_tasks: JoinSet<()>,
+    request_tasks: RequestTasks,
     stopped: bool,
     saturation: CpuSaturation,
     tidied_at: Time,
@@ -146,7 +146,12 @@ impl Scheduler {
         in_flight_max: usize,
     ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max, scheduler_handle.in_flight.clone());
-        let (compiled, in_flight_tasks) = (HashMap::new(), JoinSet::new());
+        let request_tasks = RequestTasks::new(RequestServices {
+            deliverer: deliverer.clone(),
+            write_queue: write_queue.clone(),
+            metrics: metrics.clone(),
+            messages: scheduler_handle.messages.clone(),
+        });
         Scheduler {
             store,
             write_queue,
@@ -154,9 +159,9 @@ impl Scheduler {
             metrics,
             work,
             lanes,
-            compiled,
+            compiled: HashMap::new(),
             scheduler_handle,
-            in_flight_tasks,
+            request_tasks,
             stopped: false,
             saturation: CpuSaturation::default(),
             tidied_at: Time::ZERO,
@@ -171,6 +176,7 @@ impl Scheduler {
             Ok(due) => self.on_commit(Effects { due, ..Effects::default() }, clock.now()),
             Err(error) => tracing::error!(%error, "what is due could not be read at start"),
         }
+        let mut alarm = Alarm::new(&*clock);
         loop {
             let now = clock.now();
             if now < self.latest.minus_ms(SET_BACK_MS) {
@@ -181,9 +187,8 @@ impl Scheduler {
             self.lanes.tick(now);
             self.dispatch_ready(now);
             self.update_admission(now);
-            while self.in_flight_tasks.try_join_next().is_some() {}
             self.scheduler_handle.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
-            let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
+            alarm.set(self.lanes.next_timer().unwrap_or(Time(i64::MAX)), now);
             tokio::select! {
                 message = mailbox.0.recv() => {
                     let Some(message) = message else { return };
@@ -196,7 +201,7 @@ impl Scheduler {
                         }
                     }
                 }
-                () = clock.sleep_until(timer) => {}
+                () = alarm.rings() => {}
             }
         }
     }
@@ -204,8 +209,14 @@ impl Scheduler {
     fn on_message(&mut self, message: SchedulerMessage, now: Time) {
         match message {
             SchedulerMessage::Batch(effects) => self.on_commit(*effects, now),
-            SchedulerMessage::Finished(ended) => self.lanes.finished(ended, now),
-            SchedulerMessage::Withheld(id, delivery, until) => self.lanes.withhold(id, delivery, until, now),
+            SchedulerMessage::Finished(ended) => {
+                self.request_tasks.ended(ended.delivery);
+                self.lanes.finished(ended, now);
+            }
+            SchedulerMessage::Withheld(id, delivery, until) => {
+                self.request_tasks.ended(delivery);
+                self.lanes.withhold(id, delivery, until, now);
+            }
             SchedulerMessage::Release => self.lanes.release(now),
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
             SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
@@ -290,45 +301,7 @@ impl Scheduler {
     fn send(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, now: Time) {
         self.metrics.sent(now.since(dispatch.due));
         let compiled = self.prepare(&webhook, now);
-        let (deliverer, write_queue, messages) =
-            (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
-        let (began, metrics) = (Instant::now(), self.metrics.clone());
-        self.in_flight_tasks.spawn(async move {
-            let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
-                AttemptEnd::Made(report) => report,
-                AttemptEnd::Withheld(until) => {
-                    deliverer.drawn_ids.end([dispatch.delivery_id]);
-                    let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, until));
-                    return;
-                }
-                AttemptEnd::Short(shortage) => {
-                    deliverer.drawn_ids.end([dispatch.delivery_id]);
-                    let now = deliverer.clock.now();
-                    metrics.held_back(shortage);
-                    deliverer.shortages.record(shortage, now);
-                    if shortage == Shortage::FileDescriptors {
-                        // Their descriptors serve the next requests.
-                        deliverer.sender.forget_connections();
-                    }
-                    let again = now.plus_ms(SHORTAGE_WAIT_MS);
-                    let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, again));
-                    return;
-                }
-            };
-            deliverer.notify(&dispatch, &report.made);
-            if webhook.handshake {
-                let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
-                let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
-            }
-            // In this order: the scheduler learns that the request ended before its outcome is recorded.
-            let _ = messages.send(SchedulerMessage::Finished(EndedRequest {
-                webhook: dispatch.webhook_id,
-                delivery: dispatch.delivery_id,
-                took_us: micros(began),
-                is_answered: report.made.status_code.is_some(),
-            }));
-            write_queue.push(WriteRequest::internal(PartitionCommand::Record(report)));
-        });
+        self.request_tasks.begin(dispatch, webhook, compiled);
     }
 
     fn prepare(&mut self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {

@@ -51,8 +51,7 @@ pub(in crate::engine) async fn exchange(
         path_and_query: request.target.path_and_query.as_str(),
         host: &request.target.origin.host_header,
         is_absolute: proxy.is_some(),
-        headers: &request.headers,
-        spellings: &request.spellings,
+        lines: request.headers.sent(),
         proxy_authorization: proxy.and_then(DeliveryProxy::authorization),
         body_bytes: request.body.len(),
     };

@@ -9,6 +9,7 @@
 mod connect;
 mod exchange;
 mod failure;
+mod header_lines;
 mod http1;
 mod limits;
 mod pinned;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
@@ -41,6 +42,7 @@ use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
 pub use self::failure::Shortage;
+pub use self::header_lines::HeaderLines;
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
     TARGET_BYTES_MAX,
@@ -63,11 +65,7 @@ pub trait AddressGuard: Send + Sync {
 pub struct OutboundRequest {
     pub method: Method,
     pub target: SendTarget,
-    /// Headers in the order to send them. Names may repeat. Without `host` and framing headers.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The spellings of header names that are not sent in lower case. Names have no case (RFC 9110 section 5.1), and some
-    /// receivers compare it all the same.
-    pub spellings: Arc<[(HeaderName, String)]>,
+    pub headers: HeaderLines,
     pub body: Bytes,
     /// Deadline of the whole attempt, from its start to the last byte read of the response.
     pub timeout: Duration,

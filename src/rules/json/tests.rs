@@ -44,6 +44,24 @@ fn good_texts_pass() {
     }
 }
 
+/// The members of the outermost object, as `name=value`.
+fn members_of(text: &str) -> Option<Vec<String>> {
+    let found = members(text.as_bytes(), JsonLimits::default()).unwrap()?;
+    Some(found.iter().map(|member| format!("{}={}", member.name, member.value)).collect())
+}
+
+#[test]
+fn the_members_of_the_outermost_object_alone_are_found() {
+    let text = r#" { "a" : {"b":[{"c":1}]} ,"d\u0065":"x, y","":null, "n" :1e400 }  "#;
+    let expected = [r#"a={"b":[{"c":1}]}"#, r#"d\u0065="x, y""#, "=null", "n=1e400"];
+    assert_eq!(members_of(text).unwrap(), expected);
+    assert_eq!(members_of("{}"), Some(Vec::new()));
+    for other in [r#"[{"a":1}]"#, "null", "\"{\"", "1"] {
+        assert_eq!(members_of(other), None, "{other}");
+    }
+    assert_eq!(members(br#"{"a":1,"a":2}"#, JsonLimits::default()).unwrap_err().kind, JsonErrorKind::DuplicateMember);
+}
+
 #[test]
 fn each_kind_of_flaw_is_named_with_its_place() {
     for (text, kind, offset, pointer) in [

@@ -95,7 +95,11 @@ fn container_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// Calls `visit` with the raw name of every member of the object at `at` and the position of its value. `visit` returns
 /// the end of that value, or `None` to stop. Returns the end of the object. `None` if stopped, or if there is no
 /// object.
-pub fn each_member(bytes: &[u8], at: usize, mut visit: impl FnMut(&[u8], usize) -> Option<usize>) -> Option<usize> {
+pub fn each_member<'a>(
+    bytes: &'a [u8],
+    at: usize,
+    mut visit: impl FnMut(&'a [u8], usize) -> Option<usize>,
+) -> Option<usize> {
     each(bytes, at, b"{}", |bytes, at| {
         let name = string(bytes, at)?;
         let colon = start(bytes, at + name.len() + 2);
@@ -117,11 +121,11 @@ pub fn each_element(bytes: &[u8], at: usize, mut visit: impl FnMut(usize, usize)
 }
 
 /// Walks the comma-separated items of an array or object.
-fn each(
-    bytes: &[u8],
+fn each<'a>(
+    bytes: &'a [u8],
     at: usize,
     brackets: &[u8; 2],
-    mut item: impl FnMut(&[u8], usize) -> Option<usize>,
+    mut item: impl FnMut(&'a [u8], usize) -> Option<usize>,
 ) -> Option<usize> {
     if *bytes.get(at)? != brackets[0] {
         return None;

@@ -10,12 +10,12 @@ use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::mutants::mutant;
 use crate::rules::transition::{self, TransitionInput};
 
+use crate::kv::payload::CHUNK_BYTES;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyError, ApplyResult, PartitionBatch};
 use crate::store::command::{AuditEntry, Caller, Receipt, Rejection, RetriedDelivery};
-use crate::store::read::lookup::chunks_of;
 
 /// Maximum replays of one event that are loaded together.
 pub(in crate::store) const REPLAYS_MAX: usize = 100_000;
@@ -127,9 +127,8 @@ impl PartitionBatch<'_> {
                 self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
             }
         }
-        for number in 0..chunks_of(event.data_bytes as usize).saturating_sub(u16::from(mutant!("erase_keeps_data"))) {
-            self.write_batch.remove(Table::Data, tables::chunk(id, number));
-        }
+        let kept = if mutant!("erase_keeps_data") { CHUNK_BYTES } else { 0 };
+        self.write_batch.erase_payload(id, (event.data_bytes as usize).saturating_sub(kept))?;
         event.data_bytes = 0;
         event.erased_at.get_or_insert(self.inputs.now);
         self.write_batch.put(Table::Events, tables::one(id), &event);

@@ -19,7 +19,6 @@ use crate::store::effects::Dispatch;
 use crate::store::event_names::names_of;
 use crate::store::idempotency::index::{self, KeyKind};
 use crate::store::idempotency::rows::put_key;
-use crate::store::read::lookup::{CHUNK_BYTES, chunks_of};
 
 /// The decision on an event of a batch.
 enum PublishPlan {
@@ -197,15 +196,7 @@ impl PartitionBatch<'_> {
 
     /// The payload of an event of this partition.
     pub(in crate::store) fn data_of(&self, event: &Event) -> ApplyResult<Bytes> {
-        let mut data = Vec::with_capacity(event.data_bytes as usize);
-        for number in 0..chunks_of(event.data_bytes as usize) {
-            let key = tables::chunk(event.id, number);
-            match self.write_batch.get_bytes(Table::Data, &key)? {
-                Some(part) => data.extend_from_slice(&part),
-                None => return Err(self.write_batch.base().damaged(Table::Data, &key).into()),
-            }
-        }
-        Ok(data.into())
+        Ok(self.write_batch.payload(event.id, event.data_bytes as usize)?)
     }
 
     fn write_event(&mut self, app: AppId, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<Arc<Event>> {
@@ -224,9 +215,7 @@ impl PartitionBatch<'_> {
             erased_at: None,
         });
         self.write_batch.put(Table::Events, tables::one(id), &*event);
-        for (number, part) in new.data.chunks(CHUNK_BYTES).enumerate() {
-            self.write_batch.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
-        }
+        self.write_batch.put_payload(id, &new.data, self.partition_set.options.row_payload_bytes_max);
         if let Some(name) = &event.attributes.event_id {
             let fingerprint = index::of_event_id(app, name);
             if !mutant!("idempotency_after_event") {

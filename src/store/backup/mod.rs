@@ -20,16 +20,20 @@ use std::sync::Arc;
 pub(in crate::store) use lease::BackupLease;
 pub use receive::{ReceivedBackup, receive};
 
-use crate::kv::codec;
+use crate::kv::blob_place::is_of_blobs;
+use crate::kv::codec::{self, PayloadRow};
 use crate::kv::error::{Error, Result, io};
+use crate::kv::memtable::Changes;
+use crate::kv::payload;
 use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::segment::{Segment, catch_panic};
+use crate::kv::segment::{SCHEMA_KEY, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::kv::wal::NEEDED_KEY;
 use crate::model::Webhook;
 use crate::model::figures::Sums;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
+use crate::store::replication::COMMIT_KEY;
 use crate::store::replication::Replication;
 use crate::store::verify::ReadOnlyDisk;
 use crate::store::writer::Writer;
@@ -77,6 +81,7 @@ pub struct BackupSnapshot {
     open: Vec<Snapshot>,
     /// The archived partitions: nothing in them is due, and the totals contain their sums.
     archived: Vec<Arc<Partition>>,
+    is_for_standby: bool,
 }
 
 impl Writer {
@@ -104,6 +109,7 @@ impl Writer {
             state: self.partition_set.state()?.snapshot()?,
             open: snapshots,
             archived,
+            is_for_standby: false,
         })
     }
 
@@ -128,6 +134,12 @@ impl Writer {
 }
 
 impl BackupSnapshot {
+    /// The same with the mark of the last commit in each file, by which a standby resumes.
+    #[must_use]
+    pub fn for_standby(self) -> BackupSnapshot {
+        BackupSnapshot { is_for_standby: true, ..self }
+    }
+
     /// A check whether the writer has cancelled the backup, so that it must release all files.
     pub fn cancelled(&self) -> impl Fn() -> bool + Send + use<> {
         let lease = self.lease.clone();
@@ -149,9 +161,9 @@ impl BackupSnapshot {
     }
 
     fn send_files(self, out: &mut dyn Write) -> Result<()> {
-        let BackupSnapshot { partition_set, lease, state, open, archived, .. } = self;
+        let BackupSnapshot { partition_set, lease, state, open, archived, is_for_standby, .. } = self;
         let files = 1 + open.len() + archived.len();
-        let mut sender = BackupSender { out, lease: &lease, file_number: 0, files };
+        let mut sender = BackupSender { out, lease: &lease, file_number: 0, files, is_for_standby };
         // The newest snapshot is sent first. The snapshots that stay pinned longest then change least.
         for snapshot in open.into_iter().rev() {
             sender.begin(snapshot.file())?;
@@ -181,6 +193,7 @@ struct BackupSender<'a> {
     lease: &'a BackupLease,
     file_number: usize,
     files: usize,
+    is_for_standby: bool,
 }
 
 impl BackupSender<'_> {
@@ -201,6 +214,18 @@ impl BackupSender<'_> {
         head[2..4].copy_from_slice(&(key.len() as u16).to_le_bytes());
         head[4..].copy_from_slice(&(value.len() as u32).to_le_bytes());
         [&head, key, value].into_iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(stream_error)
+    }
+
+    /// Sends a payload of the blob file in parts, as rows hold smaller ones.
+    fn payload(&mut self, key: &[u8], payload: &[u8]) -> Result<ScanStep> {
+        let mut rows = Changes::new();
+        if let Some(event) = tables::first_id(key) {
+            payload::put_parts(&mut rows, event, payload);
+        }
+        for (key, row) in &rows {
+            self.row(Table::Data, key, row.as_deref().unwrap_or_default())?;
+        }
+        Ok(ScanStep::Go)
     }
 
     /// Sends all rows of a partition. `archived` is the first id of an archived one and makes a change in it an error.
@@ -225,9 +250,14 @@ impl BackupSender<'_> {
                 }
             }
             rows += 1;
-            // The copy has no write-ahead log and needs none.
-            if (table, key) == (Table::Meta, NEEDED_KEY) {
+            // A log of `backup --follow` has numbers of its own, so the marks of the store say nothing about it.
+            if table == Table::Meta && (is_of_this_copy(key) || key == COMMIT_KEY && !self.is_for_standby) {
                 return Ok(ScanStep::Go);
+            }
+            if table == Table::Data
+                && let Some(PayloadRow::Place(place)) = codec::decode_payload(value)
+            {
+                return self.payload(key, &snapshot.blob(key, place)?);
             }
             self.row(table, key, change(key, value)?.as_deref().unwrap_or(value))?;
             Ok(ScanStep::Go)
@@ -281,6 +311,12 @@ impl BackupSender<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a row of `meta` is about files that the backup does not have: the write-ahead log and the blob file. The schema
+/// of a backup is that of a new file.
+fn is_of_this_copy(key: &[u8]) -> bool {
+    key == NEEDED_KEY || key == SCHEMA_KEY || is_of_blobs(key)
 }
 
 fn stream_error(error: std::io::Error) -> Error {

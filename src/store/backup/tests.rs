@@ -5,13 +5,19 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::kv::blob_place::is_of_blobs;
+use crate::kv::codec::{self, PayloadRow};
+use crate::kv::memtable::Changes;
+use crate::kv::payload::put_parts;
 use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::segment::SCHEMA_KEY;
 use crate::kv::snapshot::Snapshot;
-use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
+use crate::kv::tables::{self, ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::kv::wal::{EPOCH_KEY, NEEDED_KEY};
 use crate::model::{DeliveryId, EventId};
 use crate::store::backup::{BackupProgress, Result, receive};
 use crate::store::partitions::maintenance::Retention;
+use crate::store::replication::COMMIT_KEY;
 use crate::store::verify::tests::{NOW, apply, finished, store};
 use crate::store::verify::{VerifyReport, verify};
 use crate::store::{EventInput, Opened, PartitionCommand, RealDisk, WriteRequest};
@@ -23,7 +29,15 @@ fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
     for &table in tables {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let take = |key: &[u8], value: &[u8]| {
-            rows.push((table, key.to_vec(), value.to_vec()));
+            match codec::decode_payload(value) {
+                // A copy has the same payload in parts.
+                Some(PayloadRow::Place(place)) if table == Table::Data => {
+                    let mut parts = Changes::new();
+                    put_parts(&mut parts, tables::first_id(key).unwrap(), &snapshot.blob(key, place).unwrap());
+                    rows.extend(parts.into_iter().map(|(key, part)| (table, key.to_vec(), part.unwrap())));
+                }
+                _ => rows.push((table, key.to_vec(), value.to_vec())),
+            }
             Ok(ScanStep::Go)
         };
         snapshot.scan(table, all, Direction::Up, take).unwrap();
@@ -67,10 +81,11 @@ pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, Delive
     (opened, fresh[0].delivery_id)
 }
 
-/// All rows without those that say how far the write-ahead log is contained: a copy has its own.
+/// All rows without those about the write-ahead log, the blob file and the last commit, which a copy does not have.
 pub fn shown(opened: &Opened) -> Vec<Rows> {
     let mut files = all_rows(opened);
-    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY && key != NEEDED_KEY));
+    let is_own = |key: &[u8]| [EPOCH_KEY, NEEDED_KEY, SCHEMA_KEY, COMMIT_KEY].contains(&key) || is_of_blobs(key);
+    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| !is_own(key)));
     files
 }
 
@@ -89,6 +104,7 @@ pub fn opened_again(folder: &Path) -> Opened {
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        row_payload_bytes_max: crate::store::ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: 448,
     };
     let disk = Arc::new(RealDisk::take(folder).unwrap());

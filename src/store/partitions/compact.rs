@@ -3,8 +3,12 @@
 //! Invariant: no row changes. redb moves pages in commits of its own, so a cut leaves a whole file that the next open
 //! repairs.
 
+use std::sync::Arc;
+
+use crate::kv::blobs::blobs_of;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Result, io};
+use crate::kv::payload::places_in;
 use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::store::backup::{BackupProgress, OnBackupProgress};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
@@ -30,12 +34,32 @@ pub fn compact(disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<Compac
     let mut done = Compacted::default();
     for name in &names {
         progress(BackupProgress { file_number: done.files + 1, files: names.len(), bytes: done.before });
-        done.before += disk.taken_bytes(name).map_err(|error| io(name, error))?;
-        catch_panic(name, || Segment::open(disk, name, OpenMode::Write, ACTIVE_CACHE_BYTES)?.compact())??;
-        done.after += disk.taken_bytes(name).map_err(|error| io(name, error))?;
+        done.before += taken(disk, name)?;
+        catch_panic(name, || compact_file(disk, name))??;
+        done.after += taken(disk, name)?;
         done.files += 1;
     }
     Ok(done)
+}
+
+/// Compacts a file, and gives back the space of payloads that no row names.
+fn compact_file(disk: &dyn Disk, name: &str) -> Result<()> {
+    let file = Arc::new(Segment::open(disk, name, OpenMode::Write, ACTIVE_CACHE_BYTES)?);
+    if name != STATE_FILE {
+        // Places that only the write-ahead log names lie behind all that redb names.
+        file.blobs().release_all_but(places_in(&file.snapshot()?)?)?;
+    }
+    Arc::into_inner(file).map_or(Ok(()), Segment::compact)
+}
+
+/// Bytes of disk that a file and the blob file beside it occupy.
+fn taken(disk: &dyn Disk, name: &str) -> Result<u64> {
+    let blobs = blobs_of(name);
+    let mut bytes = disk.taken_bytes(name).map_err(|error| io(name, error))?;
+    if disk.exists(&blobs).map_err(|error| io(&blobs, error))? {
+        bytes += disk.taken_bytes(&blobs).map_err(|error| io(&blobs, error))?;
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

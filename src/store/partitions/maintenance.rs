@@ -16,6 +16,7 @@ use crate::mutants::mutant;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
+use crate::kv::payload::erased_in;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
@@ -78,7 +79,9 @@ impl Writer {
     /// Begins a new partition if the active one is large or old enough and redb contains nearly all of its records.
     pub(in crate::store) fn roll_if_full(&mut self, now: Time) -> Result<()> {
         let active = Partition::new(self.active, PartitionRow::default());
-        let bytes = self.partition_set.disk.len(&active.file_name()).unwrap_or(0);
+        let opened = self.partition_set.partition(self.active).and_then(|active| active.opened());
+        let bytes =
+            self.partition_set.disk.len(&active.file_name()).unwrap_or(0) + opened.map_or(0, |file| file.blobs().end());
         let age_ms = now.since(Id::<Partition>::from_u128(self.active).time());
         if bytes < self.partition_set.options.partition_max_bytes && age_ms < PARTITION_MS_MAX {
             return Ok(());
@@ -138,6 +141,10 @@ impl Writer {
         }
         if let Some((row, old)) = sealed {
             old.set_row(row);
+            if let Some(file) = old.opened() {
+                // The room stays if the disk fails, and costs only space.
+                let _ = file.blobs().trim();
+            }
             // The next use opens it with the small cache of a sealed partition.
             self.partition_set.close_if_unused(&old);
         }
@@ -221,6 +228,10 @@ impl Writer {
 
     /// Archives an idle partition: adds its sums and states to `state.redb` and closes its file.
     fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        if !erased_in(&self.partition_set.snapshot(partition)?)?.is_empty() {
+            // Nothing opens an archived partition to overwrite erased payloads.
+            self.open_for_writing(partition)?;
+        }
         let snapshot = self.partition_set.snapshot(partition)?;
         let last = last_id(&snapshot)?.max(partition.first);
         let last_hour = self.last_hour(&snapshot)?;

@@ -13,6 +13,7 @@ use crate::model::{ApiKey, App, Delivery, EventType, Organization, Time};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
+use crate::kv::payload::erased_in;
 use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
@@ -25,14 +26,14 @@ use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
 use crate::store::idempotency::run_file::is_run_file;
 use crate::store::partitions::set::{
-    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
+    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of, owner_of,
 };
 use crate::store::partitions::tenant_figures;
 use crate::store::partitions::{last_dropped, last_seen};
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
 use crate::store::registry::Registry;
-use crate::store::replication::CommitPublisher;
+use crate::store::replication::{CommitMark, CommitPublisher};
 use crate::store::secrets::master_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 use crate::store::writer::Writer;
@@ -206,7 +207,7 @@ pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal)
     let disk = &*partition_set.disk;
     let names = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
     let is_listed = |name: &String| {
-        is_run_file(name) || first_of(name).is_some_and(|first| partition_set.partition(first).is_some())
+        is_run_file(name) || owner_of(name).is_some_and(|first| partition_set.partition(first).is_some())
     };
     let unlisted: Vec<String> = names.into_iter().filter(|name| !is_listed(name)).collect();
     // Partitions are delisted in their order, so one that lies behind the oldest never was.
@@ -240,6 +241,8 @@ fn has_events(disk: &Arc<dyn Disk>, name: &str, first: u128, wal: &Wal) -> Resul
 impl Writer {
     /// Opens the partitions that may change, loads their states and fingerprints, and begins the first partition.
     fn load_partitions(&mut self, now: Time) -> Result<()> {
+        // The commit that archives a partition is in `state.redb`, so no archived one has a greater mark.
+        let mut mark = CommitMark::stored(&self.partition_set.state()?.snapshot()?)?;
         for partition in &self.partition_set.partitions() {
             let row = partition.row();
             if !row.sealed {
@@ -250,20 +253,34 @@ impl Writer {
                 if partition.first == self.active {
                     self.open_for_writing(partition)?;
                 }
+                if partition.first != self.active {
+                    self.overwrite_erased(partition)?;
+                }
                 let snapshot = self.partition_set.snapshot(partition)?;
                 let last = last_id(&snapshot)?;
                 self.ids.rise_above(last);
                 self.partition_set.raise_newest(Id::from_u128(last));
                 self.load_states(&snapshot)?;
+                mark = mark.max(CommitMark::stored(&snapshot)?);
             } else if let Some(last) = row.last {
                 self.ids.rise_above(last);
                 self.partition_set.raise_newest(Id::from_u128(last));
             }
         }
+        self.publisher.0.resume(mark.unwrap_or_default(), now);
         if self.active == 0 {
             self.roll(now)?;
         }
         self.load_fingerprints(self.fingerprint_horizon(now))
+    }
+
+    /// Overwrites payloads that were erased in a sealed partition before a kill.
+    fn overwrite_erased(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        if erased_in(&self.partition_set.snapshot(partition)?)?.is_empty() {
+            return Ok(());
+        }
+        self.open_for_writing(partition)?;
+        self.partition_set.close(partition)
     }
 
     pub(in crate::store) fn load_states(&self, snapshot: &Snapshot) -> Result<()> {

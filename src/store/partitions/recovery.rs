@@ -9,7 +9,7 @@ use crate::kv::wal::WAL_FILE;
 use crate::model::Time;
 use crate::model::id::Id;
 use crate::store::partitions::open::{load_state, remove_unlisted};
-use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, owner_of};
 use crate::store::partitions::tenant_figures;
 use crate::store::read::lookup::{heads_in, last_id};
 use crate::store::writer::{AppliedBatch, Writer};
@@ -27,7 +27,7 @@ impl Writer {
             // Opening the active partition replays the write-ahead log.
             self.failed_files.insert(self.active);
         } else if let Some(first) =
-            file.strip_prefix(PARTITIONS).and_then(|name| first_of(name.trim_start_matches('/')))
+            file.strip_prefix(PARTITIONS).and_then(|name| owner_of(name.trim_start_matches('/')))
         {
             self.failed_files.insert(first);
         }

@@ -14,6 +14,7 @@ use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
+use crate::kv::blobs::{blobs_of, segment_of};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
@@ -80,12 +81,22 @@ impl Partition {
     pub fn file_name(&self) -> String {
         format!("{PARTITIONS}/{}.redb", uuid::Uuid::from_u128(self.first).hyphenated())
     }
+
+    /// The file of its large payloads, which is missing if there are none.
+    pub fn blobs_name(&self) -> String {
+        blobs_of(&self.file_name())
+    }
 }
 
 /// The first id that the name of a partition's file encodes.
 pub fn first_of(file_name: &str) -> Option<u128> {
     let id = file_name.strip_suffix(".redb")?;
     uuid::Uuid::try_parse(id).ok().map(|id| id.as_u128())
+}
+
+/// The first id of the partition that a file in the folder belongs to: its own file, or its blob file.
+pub fn owner_of(file_name: &str) -> Option<u128> {
+    first_of(file_name).or_else(|| first_of(&segment_of(file_name)?))
 }
 
 /// Settings of the store.
@@ -95,6 +106,8 @@ pub struct StoreOptions {
     pub idempotency_window_ms: i64,
     pub partition_max_bytes: u64,
     pub min_free_bytes: u64,
+    /// Payloads of more bytes are written to the blob file instead of rows.
+    pub row_payload_bytes_max: usize,
     /// Fingerprints of idempotency keys that are kept in a map, before they become a run.
     pub fingerprints_max: usize,
 }
@@ -360,13 +373,17 @@ impl PartitionSet {
         }
     }
 
-    /// Removes the file of a delisted partition. Readers that have it open read it to the end.
+    /// Removes the files of a delisted partition. Readers that have it open read it to the end.
     pub fn discard(&self, partition: &Partition) -> Result<()> {
         // Opened before it is unlinked, for reads that found the partition on the list and have not opened it yet. If
         // it does not open, they fail.
         let _ = self.read(partition);
-        let name = partition.file_name();
-        self.disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))
+        let (name, blobs) = (partition.file_name(), partition.blobs_name());
+        self.disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
+        match self.disk.exists(&blobs) {
+            Ok(true) => self.disk.remove(&blobs).map_err(|e| crate::kv::error::io(&blobs, e)),
+            exists => exists.map(drop).map_err(|e| crate::kv::error::io(&blobs, e)),
+        }
     }
 
     /// Closes and opens `state.redb`, which clears redb's latched error.

@@ -29,7 +29,7 @@ impl Store {
         let mut sizes =
             StoreSizes { state: taken(STATE_FILE), wal: taken(crate::kv::wal::WAL_FILE), ..StoreSizes::default() };
         for partition in self.partition_set.partitions() {
-            let bytes = taken(&partition.file_name());
+            let bytes = taken(&partition.file_name()) + taken(&partition.blobs_name());
             if partition.row().sealed {
                 sizes.sealed += bytes;
             } else {
@@ -39,7 +39,7 @@ impl Store {
         sizes
     }
 
-    /// Removes the file of a dropped partition. Readers that have it open read it to the end.
+    /// Removes the files of a dropped partition. Readers that have it open read it to the end.
     ///
     /// # Errors
     /// The file could not be removed. The next start removes it.

@@ -5,6 +5,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::kv::blob_place::BLOBS_END_KEY;
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};
@@ -68,6 +69,11 @@ pub fn accept_loss(disk: &dyn Disk) -> Result<Option<AcceptedLoss>> {
     let kept_as = set_aside(disk)?;
     let mut write_batch = WriteBatch::on(file.snapshot()?);
     write_batch.put(Table::Meta, Key::from_slice(NEEDED_KEY), &false);
+    // The lost records may name later payloads, whose bytes stay with the old log.
+    let behind = disk.len(&active.blobs_name()).unwrap_or(0);
+    if behind > 0 {
+        write_batch.put(Table::Meta, Key::from_slice(BLOBS_END_KEY), &behind);
+    }
     // Behind both epochs that the old log may contain.
     write_batch.put(Table::Meta, Key::from_slice(EPOCH_KEY), &(epoch + 2));
     file.commit(write_batch)?;

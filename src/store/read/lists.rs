@@ -26,6 +26,7 @@ use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, deli
 use crate::store::read::newest_first::{ListedId, NewestFirst};
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
+use crate::store::tenure::{self, Tenure};
 
 /// Read handle of the store, cheap to clone. Calls hide rows whose retention has ended at their `now`.
 #[derive(Clone, Debug)]
@@ -83,6 +84,14 @@ impl Store {
     /// Retention of an event and its attempts, in milliseconds.
     pub fn retention_ms(&self) -> i64 {
         self.partition_set.options.retention_ms
+    }
+
+    /// The term and the role of the store.
+    ///
+    /// # Errors
+    /// `state.redb` cannot be read.
+    pub fn tenure(&self) -> Result<Tenure> {
+        tenure::stored(&self.partition_set.state()?.snapshot()?)
     }
 
     /// A key of this store for another purpose than sealing rows. It stays the same when the master key changes.

@@ -16,8 +16,6 @@ use crate::model::job::{Job, JobId};
 use crate::store::figures::SumsRow;
 use crate::store::partitions::set::PartitionSet;
 
-/// Payload bytes in one row. redb rounds a larger value up to a power of two of pages.
-pub(in crate::store) const CHUNK_BYTES: usize = 8 * 1024 - 128;
 /// Maximum number of replays of one event that a list shows.
 const REPLAYS_MAX: usize = 10_000;
 
@@ -98,21 +96,9 @@ pub(in crate::store) fn job_anywhere(partition_set: &PartitionSet, id: JobId) ->
     decoded(&partition_set.state()?.snapshot()?, Table::Jobs, id.as_bytes())
 }
 
-/// Number of rows that `bytes` payload bytes occupy.
-pub(in crate::store) fn chunks_of(bytes: usize) -> u16 {
-    bytes.div_ceil(CHUNK_BYTES) as u16
-}
-
-/// Joins an event's payload from its chunk rows.
+/// The payload of an event.
 pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
-    let mut data = Vec::with_capacity(event.data_bytes as usize);
-    for number in 0..chunks_of(event.data_bytes as usize) {
-        let key = tables::chunk(event.id, number);
-        let part = snapshot
-            .get(Table::Data, &key, |value| codec::decode_bytes(value).map(|part| data.extend_from_slice(part)))?;
-        part.flatten().ok_or_else(|| snapshot.damaged(Table::Data, &key))?;
-    }
-    Ok(data.into())
+    snapshot.payload(event.id, event.data_bytes as usize)
 }
 
 /// All deliveries of an event. Published ones follow the event's id; `ReplaysByEvent` lists the replayed ones.

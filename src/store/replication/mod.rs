@@ -2,10 +2,15 @@
 //!
 //! Invariant: a replica receives every commit that began after it was added, without a gap, or is disconnected with a reason.
 //! In sync mode a commit is acknowledged only after the replica confirmed the previous one or was disconnected. So a sync
-//! replica lacks one commit at most. Without replicas a commit costs one atomic load.
+//! replica lacks one commit at most. Without replicas a commit costs its number, once the tail has ended.
 
 pub mod log;
+mod mark;
 pub mod replay;
+pub mod replica;
+#[cfg(test)]
+mod resume_tests;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +22,11 @@ use std::time::Duration;
 use crate::kv::wal;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
+
+use tail::CommitTail;
+
+pub(in crate::store) use mark::COMMIT_KEY;
+pub use mark::CommitMark;
 
 /// Maximum bytes queued for one replica before it is disconnected.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -52,7 +62,7 @@ impl CommitRecord {
         bytes.extend_from_slice(&point.at.0.to_le_bytes());
         bytes.extend_from_slice(&(file.len() as u16).to_le_bytes());
         bytes.extend_from_slice(file.as_bytes());
-        wal::encode_changes(&write_batch.changes(), &mut bytes);
+        write_batch.for_replicas(|changes| wal::encode_changes(changes, &mut bytes));
         bytes
     }
 
@@ -88,6 +98,9 @@ pub enum ReplicationMode {
     Async,
     /// Each commit waits until the replica confirmed the previous one.
     Sync,
+    /// As `Async` until the replica confirms its first commit, and as `Sync` from then on. A confirmed commit counts for
+    /// answers that require a standby.
+    Standby,
 }
 
 /// Reason why a replica was disconnected.
@@ -122,49 +135,102 @@ pub struct ReplicationStats {
     pub queued_bytes: usize,
     /// Number of replicas disconnected since start as `Slow` or `Uncertain`.
     pub cut: u64,
+    /// Standbys among the replicas whose copy is whole.
+    pub standbys: usize,
+    /// Commits that the standby that lags least has not confirmed. 0 without a standby.
+    pub standby_lag: u64,
+    pub is_standby_required: bool,
 }
 
 /// The replicas of a store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replication {
-    is_followed: AtomicBool,
-    /// Number of the last commit that began while a replica was connected.
+    /// Whether commits are encoded, for a replica or for the tail.
+    is_recorded: AtomicBool,
+    /// Number of the last commit that began.
     begun: AtomicU64,
     cut: AtomicU64,
-    queues: Mutex<Vec<Arc<ReplicaQueue>>>,
+    is_standby_required: AtomicBool,
+    /// The greatest number that a standby confirmed.
+    confirmed: Mutex<u64>,
+    standby_confirmed: Condvar,
+    shared: Mutex<SharedReplication>,
+}
+
+/// The state that a commit and a connecting replica change.
+#[derive(Debug)]
+struct SharedReplication {
+    queues: Vec<Arc<ReplicaQueue>>,
+    tail: CommitTail,
+    /// The last commit before this run.
+    before: CommitMark,
+    run: i64,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        let shared =
+            SharedReplication { queues: Vec::new(), tail: CommitTail::new(0), before: CommitMark::default(), run: 0 };
+        Replication {
+            is_recorded: AtomicBool::new(true),
+            begun: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            is_standby_required: AtomicBool::new(false),
+            confirmed: Mutex::new(0),
+            standby_confirmed: Condvar::new(),
+            shared: Mutex::new(shared),
+        }
+    }
 }
 
 /// A commit to publish once it is durable.
 #[derive(Debug)]
 pub(in crate::store) struct PendingCommit {
     number: u64,
-    record: Vec<u8>,
+    /// The encoded commit. `None` if nothing records it.
+    pub(in crate::store) record: Option<Vec<u8>>,
 }
 
 impl Replication {
-    /// Begins a commit, before any reader can see it. `None` if there is no replica.
-    pub(in crate::store) fn begin(&self, file: &str, at: Time, write_batch: &WriteBatch) -> Option<PendingCommit> {
-        if !self.is_followed.load(Ordering::Acquire) {
-            return None;
-        }
+    /// Continues the numbers of a store that was opened at `now`, after its last commit.
+    pub(in crate::store) fn resume(&self, before: CommitMark, now: Time) {
+        let mut shared = self.shared();
+        (shared.before, shared.run) = (before, now.0);
+        shared.tail.restart(before.number);
+        self.begun.store(before.number, Ordering::Release);
+    }
+
+    /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it.
+    pub(in crate::store) fn begin(&self, file: &str, at: Time, write_batch: &mut WriteBatch) -> PendingCommit {
+        // Only the writer takes numbers. A replica that connects meanwhile reads them.
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        Some(PendingCommit { number, record: CommitRecord::encode(CommitPosition { number, at }, file, write_batch) })
+        CommitMark { number, run: self.shared().run }.put(write_batch);
+        let is_recorded = self.is_recorded.load(Ordering::Acquire);
+        let record = is_recorded.then(|| CommitRecord::encode(CommitPosition { number, at }, file, write_batch));
+        PendingCommit { number, record }
     }
 
     /// Publishes a commit that has become durable. After a failed commit all replicas are disconnected, because its changes may
     /// be on disk.
-    pub(in crate::store) fn end(&self, begun: Option<PendingCommit>, is_durable: bool) {
-        let Some(PendingCommit { number, record }) = begun else { return };
+    pub(in crate::store) fn end(&self, begun: PendingCommit, is_durable: bool) {
+        let PendingCommit { number, record } = begun;
         if !is_durable {
+            self.shared().tail.restart(number);
             return self.disconnect_all(DisconnectReason::Uncertain);
         }
-        let record: Arc<[u8]> = record.into();
+        let Some(record) = record.map(Arc::<[u8]>::from) else { return };
         // The lock is released before waiting: a disconnecting replica needs it.
-        let queues = self.queues().clone();
+        let queues = {
+            let mut shared = self.shared();
+            let is_followed = !shared.queues.is_empty();
+            shared.tail.push(number, record.clone(), is_followed);
+            self.is_recorded.store(is_followed || shared.tail.is_kept(), Ordering::Release);
+            shared.queues.clone()
+        };
         for queue in queues.iter().filter(|queue| queue.from < number) {
             self.count_disconnect(queue.push(record.clone()));
         }
-        for queue in queues.iter().filter(|queue| queue.from < number && queue.mode == ReplicationMode::Sync) {
+        for queue in queues.iter().filter(|queue| queue.from < number && queue.is_awaited()) {
             self.count_disconnect(queue.wait_for(number - 1, CONFIRM_WAIT_MAX));
         }
     }
@@ -176,13 +242,51 @@ impl Replication {
 
     /// State of the replicas.
     pub fn stats(&self) -> ReplicationStats {
-        let queues = self.queues();
-        let queued_bytes = queues.iter().map(|queue| queue.waiting().bytes).max().unwrap_or(0);
-        ReplicationStats { followers: queues.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
+        let shared = self.shared();
+        let queued_bytes = shared.queues.iter().map(|queue| queue.waiting().bytes).max().unwrap_or(0);
+        let confirmed = || shared.queues.iter().filter(|queue| queue.is_standby()).map(|q| q.waiting().confirmed);
+        ReplicationStats {
+            followers: shared.queues.len(),
+            queued_bytes,
+            cut: self.cut.load(Ordering::Relaxed),
+            standbys: confirmed().count(),
+            is_standby_required: self.is_standby_required(),
+            standby_lag: confirmed().max().map_or(0, |confirmed| self.begun().saturating_sub(confirmed)),
+        }
+    }
+
+    /// Sets whether answers wait for a standby.
+    pub fn require_standby(&self, is_required: bool) {
+        self.is_standby_required.store(is_required, Ordering::Release);
+    }
+
+    pub fn is_standby_required(&self) -> bool {
+        self.is_standby_required.load(Ordering::Acquire)
+    }
+
+    /// Whether a standby with a whole copy is connected.
+    pub fn has_standby(&self) -> bool {
+        self.shared().queues.iter().any(|queue| queue.is_standby())
+    }
+
+    /// Waits until a standby confirmed the last commit that began, at most `CONFIRM_WAIT_MAX`. Returns whether it did.
+    pub fn wait_for_standby(&self) -> bool {
+        let number = self.begun();
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let lacks = |confirmed: &mut u64| *confirmed < number;
+        let waited = self.standby_confirmed.wait_timeout_while(confirmed, CONFIRM_WAIT_MAX, lacks);
+        let (confirmed, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *confirmed >= number
+    }
+
+    fn confirm(&self, number: u64) {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        *confirmed = (*confirmed).max(number);
+        self.standby_confirmed.notify_all();
     }
 
     fn disconnect_all(&self, reason: DisconnectReason) {
-        for queue in self.queues().iter() {
+        for queue in &self.shared().queues {
             self.count_disconnect(queue.disconnect(reason));
         }
     }
@@ -193,26 +297,57 @@ impl Replication {
 
     /// Subscribes to the commits from `at` on. `None` if there are `FOLLOWERS_MAX` replicas already.
     pub fn follow(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
-        let mut queues = self.queues();
-        if queues.len() >= FOLLOWERS_MAX {
+        self.subscribe(at, mode, |shared, begun| {
+            shared.tail.keep(begun);
+            Some((begun, Vec::new()))
+        })
+    }
+
+    /// Subscribes to the commits after `mark`, the last one of a replica. `None` if the tail does not hold all of them, or
+    /// there are `FOLLOWERS_MAX` replicas already.
+    pub fn follow_after(
+        self: &Arc<Replication>,
+        mark: CommitMark,
+        at: Time,
+        mode: ReplicationMode,
+    ) -> Option<Follower> {
+        self.subscribe(at, mode, |shared, begun| {
+            shared.tail.keep(begun);
+            Some((mark.number, shared.tail.since(mark, shared.before, shared.run)?))
+        })
+    }
+
+    fn subscribe(
+        self: &Arc<Replication>,
+        at: Time,
+        mode: ReplicationMode,
+        start: impl FnOnce(&mut SharedReplication, u64) -> Option<(u64, Vec<Arc<[u8]>>)>,
+    ) -> Option<Follower> {
+        let mut shared = self.shared();
+        if shared.queues.len() >= FOLLOWERS_MAX {
             return None;
         }
-        let from = self.begun();
-        let waiting = Mutex::new(QueuedRecords { confirmed: from, ..QueuedRecords::default() });
+        let (number, records) = start(&mut shared, self.begun())?;
+        let bytes = records.iter().map(|record| record.len()).sum();
+        // The commits of the tail are in the queue already, so only later ones are added to it.
+        let from = number + records.len() as u64;
+        let waiting =
+            QueuedRecords { records: records.into(), bytes, reason: None, confirmed: number, is_whole: false };
+        let waiting = Mutex::new(waiting);
         let queue = Arc::new(ReplicaQueue { from, mode, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
-        queues.push(queue.clone());
-        self.is_followed.store(true, Ordering::Release);
-        Some(Follower { from: CommitPosition { number: queue.from, at }, queue, replication: self.clone() })
+        shared.queues.push(queue.clone());
+        self.is_recorded.store(true, Ordering::Release);
+        Some(Follower { from: CommitPosition { number, at }, queue, replication: self.clone() })
     }
 
     fn remove(&self, queue: &Arc<ReplicaQueue>) {
-        let mut queues = self.queues();
-        queues.retain(|other| !Arc::ptr_eq(other, queue));
-        self.is_followed.store(!queues.is_empty(), Ordering::Release);
+        let mut shared = self.shared();
+        shared.queues.retain(|other| !Arc::ptr_eq(other, queue));
+        self.is_recorded.store(!shared.queues.is_empty() || shared.tail.is_kept(), Ordering::Release);
     }
 
-    fn queues(&self) -> MutexGuard<'_, Vec<Arc<ReplicaQueue>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shared(&self) -> MutexGuard<'_, SharedReplication> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -244,9 +379,22 @@ struct QueuedRecords {
     reason: Option<DisconnectReason>,
     /// Number of the last commit that the replica confirmed.
     confirmed: u64,
+    /// Whether the replica has confirmed a commit. A standby does so once its copy is whole.
+    is_whole: bool,
 }
 
 impl ReplicaQueue {
+    /// Whether a commit waits for the replica.
+    fn is_awaited(&self) -> bool {
+        self.mode == ReplicationMode::Sync || self.is_standby()
+    }
+
+    /// Whether this is a connected standby whose copy is whole.
+    fn is_standby(&self) -> bool {
+        let waiting = self.waiting();
+        self.mode == ReplicationMode::Standby && waiting.is_whole && waiting.reason.is_none()
+    }
+
     /// Queues a record. Returns whether this disconnected the replica.
     fn push(&self, record: Arc<[u8]>) -> bool {
         let mut waiting = self.waiting();
@@ -327,9 +475,21 @@ impl Follower {
 
     /// Confirms that a commit and all earlier ones are durable at the replica.
     pub fn confirm(&self, number: u64) {
+        // A number that was not given out yet confirms nothing.
+        let number = number.min(self.replication.begun());
         let mut waiting = self.queue.waiting();
         waiting.confirmed = waiting.confirmed.max(number);
+        waiting.is_whole = true;
         self.queue.confirmed.notify_all();
+        drop(waiting);
+        if self.queue.mode == ReplicationMode::Standby {
+            self.replication.confirm(number);
+        }
+    }
+
+    /// Number of the last commit of the store that began.
+    pub fn begun(&self) -> u64 {
+        self.replication.begun()
     }
 
     /// Disconnects this replica.

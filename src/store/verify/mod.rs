@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};
+use crate::kv::payload::ROW_PAYLOAD_BYTES_MAX;
 pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
@@ -23,7 +24,7 @@ use crate::kv::tables::Table;
 use crate::kv::wal::Wal;
 use crate::store::idempotency::index::NEWEST_MAX as FINGERPRINTS_MAX;
 use crate::store::idempotency::run_file::is_run_file;
-use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
+use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, owner_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
@@ -67,7 +68,7 @@ impl Defect {
                 key: Some(key.clone()),
                 what: "does not read back as it was written".into(),
             },
-            Error::WalDamaged { file, what } => Defect::of_file(file, what),
+            Error::WalDamaged { file, what } | Error::BlobsDamaged { file, what } => Defect::of_file(file, what),
             Error::Storage { source, .. } => Defect::of_file(file, source),
             Error::Io { source, .. } => Defect::of_file(file, source),
             other => Defect::of_file(file, other),
@@ -140,6 +141,7 @@ pub fn verify(
         idempotency_window_ms: 0,
         partition_max_bytes: u64::MAX,
         min_free_bytes: 0,
+        row_payload_bytes_max: ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: FINGERPRINTS_MAX,
     };
     let walked = catch_panic(STATE_FILE, || {
@@ -167,8 +169,9 @@ struct OfflineStore {
 impl OfflineStore {
     fn open(&self, partition_set: &PartitionSet, partition: &Partition) -> Result<()> {
         let file = partition_set.check(partition)?;
+        let replayed = || file.replay_wal(partition.first, &self.wal).and_then(|_| file.resume_blobs());
         if !partition.row().sealed
-            && let Err(error) = file.replay_wal(partition.first, &self.wal)
+            && let Err(error) = replayed()
         {
             drop(file);
             // The file is closed, because it lacks the changes of the WAL and a later walk must not read it so.
@@ -272,6 +275,6 @@ fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
 fn unlisted(partition_set: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
     let files = partition_set.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
     let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
-    let is_listed = |name: &str| is_run_file(name) || first_of(name).is_some_and(|first| listed.contains(&first));
+    let is_listed = |name: &str| is_run_file(name) || owner_of(name).is_some_and(|first| listed.contains(&first));
     Ok(files.into_iter().filter(|name| !is_listed(name)).map(|name| format!("{PARTITIONS}/{name}")).collect())
 }

@@ -1,5 +1,7 @@
 //! Verifies one partition: every row, its index rows, and the row of every index row.
 
+mod payload;
+
 use std::collections::HashMap;
 use std::ops::Bound;
 
@@ -23,7 +25,7 @@ use crate::store::idempotency::index;
 use crate::store::partitions::index_start::{self, IndexStart};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::partitions::tenant_figures;
-use crate::store::read::lookup::{CHUNK_BYTES, chunks_of, last_id};
+use crate::store::read::lookup::last_id;
 use crate::store::verify::VerifyWalk;
 use crate::store::verify::delivery_shape::shape;
 use crate::store::verify::recount::{CommonCounts, Hours, Recount, attempts_of};
@@ -153,10 +155,8 @@ impl PartitionWalk<'_, '_> {
         if event.erased_at.is_some() && event.data_bytes != 0 {
             return Ok(Some("erased, and yet it has data".into()));
         }
-        for number in 0..chunks_of(event.data_bytes as usize) {
-            if !self.has(Table::Data, &tables::chunk(event.id, number))? {
-                return Ok(Some(format!("part {number} of its data is missing")));
-            }
+        if let Some(what) = self.missing_part(&event)? {
+            return Ok(Some(what));
         }
         if let Some(name) = &event.attributes.event_id {
             let mut kept = tables::one(event.id);
@@ -194,22 +194,6 @@ impl PartitionWalk<'_, '_> {
             None if left > 0 => Err(format!("{left} of its {} deliveries are missing", event.deliveries)),
             None => Ok(()),
         })
-    }
-
-    fn data(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
-        let Some(part) = codec::decode_bytes(value) else { return Ok(Some("does not read back".into())) };
-        let place = key.split_last_chunk::<2>().and_then(|(id, number)| Some((id.first_chunk::<16>()?, number)));
-        let Some((id, number)) = place.filter(|_| key.len() == 18) else {
-            return Ok(Some("the key is no part".into()));
-        };
-        let event = match self.find::<Event>(Table::Events, id)? {
-            None => return Ok(Some("its event is not there".into())),
-            Some(None) => return Ok(None),
-            Some(Some(event)) => event,
-        };
-        let from = usize::from(u16::from_be_bytes(*number)) * CHUNK_BYTES;
-        let expected = (event.data_bytes as usize).saturating_sub(from).min(CHUNK_BYTES);
-        Ok((part.len() != expected).then(|| format!("{} bytes where {expected} should be", part.len())))
     }
 
     fn delivery(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {

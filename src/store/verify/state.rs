@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::segment::SCHEMA;
+use crate::kv::segment::{FIRST_SCHEMA, SCHEMA};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, STATE_TABLES, Table};
 use crate::model::figures::Sums;
@@ -141,8 +141,8 @@ fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> Sou
 /// Checks a row of `meta`, in either kind of file.
 pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> SoundRow {
     match key {
-        b"schema" if whole::<u32>(value)? == SCHEMA => Ok(()),
-        b"schema" => Err(format!("the schema is not {SCHEMA}")),
+        b"schema" if (FIRST_SCHEMA..=SCHEMA).contains(&whole::<u32>(value)?) => Ok(()),
+        b"schema" => Err(format!("the schema is not {FIRST_SCHEMA} to {SCHEMA}")),
         _ => codec::decode_bytes(value).map(drop).ok_or_else(|| "does not read back".into()),
     }
 }

@@ -28,6 +28,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
+        row_payload_bytes_max: crate::store::ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: 448,
     };
     let mut number = 0;
@@ -63,7 +64,8 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         );
     }
     let event = |name: &str| {
-        let mut event = EventInput::new("a", "x".repeat(9_000));
+        // One payload is in two rows, the others are in the blob file.
+        let mut event = EventInput::new("a", "x".repeat(if name == "two" { 8_100 } else { 9_000 }));
         event.attributes.event_id = Some(name.into());
         event.attributes.subject = Some("them".into());
         event

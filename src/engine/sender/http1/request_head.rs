@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 /// A request's head before it is written.
 pub(in crate::engine) struct RequestHead<'a> {
@@ -12,10 +12,8 @@ pub(in crate::engine) struct RequestHead<'a> {
     pub host: &'a HeaderValue,
     /// Whether the target is written in absolute form, as for a proxy (RFC 9112 section 3.2.2).
     pub is_absolute: bool,
-    /// Headers in their order, without `host` and framing headers.
-    pub headers: &'a [(HeaderName, HeaderValue)],
-    /// The spellings of header names that are not sent in lower case.
-    pub spellings: &'a [(HeaderName, String)],
+    /// Header lines without `host` and framing headers, each with its line break.
+    pub lines: &'a [u8],
     pub proxy_authorization: Option<&'a HeaderValue>,
     pub body_bytes: usize,
 }
@@ -29,11 +27,7 @@ impl RequestHead<'_> {
         }
         put(out, &[self.path_and_query.as_bytes(), b" HTTP/1.1\r\n"]);
         field(out, b"host", self.host.as_bytes());
-        for (name, value) in self.headers {
-            let spelled = self.spellings.iter().find(|(known, _)| known == name);
-            let name = spelled.map_or(name.as_str(), |(_, spelling)| spelling);
-            field(out, name.as_bytes(), value.as_bytes());
-        }
+        out.extend_from_slice(self.lines);
         if let Some(authorization) = self.proxy_authorization {
             field(out, b"proxy-authorization", authorization.as_bytes());
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
-use crate::engine::sender::{AddressGuard, ExchangeResult, OutboundRequest, SendTarget, Sender};
+use crate::engine::sender::{AddressGuard, ExchangeResult, HeaderLines, OutboundRequest, SendTarget, Sender};
 
 /// Timeout for receivers that respond.
 const PATIENT: Duration = Duration::from_secs(10);
@@ -38,11 +38,12 @@ fn sender() -> Arc<Sender> {
 }
 
 fn post(url: &str, timeout: Duration) -> OutboundRequest {
+    let mut headers = HeaderLines::default();
+    headers.push("content-type", b"application/json");
     OutboundRequest {
         method: http::Method::POST,
         target: SendTarget::parse(url, None).unwrap(),
-        headers: vec![(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))],
-        spellings: Arc::default(),
+        headers,
         body: bytes::Bytes::from_static(b"{\"a\":1}"),
         timeout,
         connect_timeout: timeout,

@@ -41,6 +41,7 @@ impl CountsBench {
             idempotency_window_ms: 86_400_000,
             partition_max_bytes: 1 << 40,
             min_free_bytes: 0,
+            row_payload_bytes_max: crate::store::ROW_PAYLOAD_BYTES_MAX,
             fingerprints_max: 448,
         };
         let mut opened = crate::store::open(disk, options, &[7; 32], START, Box::new(|| 7)).unwrap();

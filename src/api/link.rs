@@ -1,0 +1,29 @@
+//! The request of a standby for a stream of its owner, as `GET /v1/replication` reads it.
+
+/// The value of `Upgrade` (RFC 9110 section 7.8).
+pub const PROTOCOL: &str = "postrider-replication/1";
+/// Response header with the name of the store.
+pub const STORE_HEADER: &str = "postrider-store";
+/// Response header with the term of the store.
+pub const TERM_HEADER: &str = "postrider-term";
+
+/// The stream that the connection becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkStream {
+    /// None: the answer says who the owner is.
+    Status,
+    /// A copy of the store.
+    Base,
+    /// Every commit after the one of this number and run. `None` if there is no copy yet.
+    Commits(Option<(u64, i64)>),
+}
+
+/// The request of a standby.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkRequest {
+    pub stream: LinkStream,
+    /// The name of the store that the standby has. `None` if it has none.
+    pub store: Option<String>,
+    /// The term of that store. 0 if there is none.
+    pub term: u64,
+}

@@ -1,0 +1,42 @@
+//! `postrider promote`: makes the standby of this machine the owner.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Exit, SettingsFlags, screen::Output};
+use crate::daemon;
+
+/// Make the standby of this machine the owner, under a higher term; the former owner stops once it hears of it
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider promote
+  postrider promote --data-dir /srv/postrider
+
+It works while the standby runs, which goes on as the owner, and while it is stopped. Two machines cannot know which of them
+is dead: stop the former owner first if you can, and send producers to this one. See docs/standby.md.")]
+pub struct Promote {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Promote {
+    pub fn run(&self) -> Result<(), Exit> {
+        let screen = self.output.screen();
+        let settings = self.settings.load_for_store()?;
+        let promotion = daemon::promote::promote(&settings)?;
+        if screen.is_json() {
+            let said = json!({
+                "term": promotion.term, "commit": promotion.commit, "running": promotion.is_running,
+            });
+            return screen.text(said.to_string());
+        }
+        let next = if promotion.is_running { "it serves now" } else { "start it with postrider serve" };
+        screen.text(format!(
+            "this store is the owner's now, of term {}, with every commit up to {}; {next}",
+            promotion.term, promotion.commit
+        ))
+    }
+}

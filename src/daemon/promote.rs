@@ -1,0 +1,57 @@
+//! Makes a standby the owner: the running one through its control socket, or the closed one in its directory.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use super::offline::{hand_over, has_store};
+use super::protocol::{PROMOTE_GREETING, PROMOTED, REFUSED, greet};
+use super::{DaemonError, standby, take};
+use crate::config::Settings;
+use crate::store;
+
+/// Time for the last commits to be written.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A standby that has become the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promotion {
+    pub term: u64,
+    /// Number of its last commit.
+    pub commit: u64,
+    /// Whether it runs.
+    pub is_running: bool,
+}
+
+/// Makes the standby of the data directory the owner.
+///
+/// # Errors
+/// There is no standby, its copy is not whole, or the daemon does not answer.
+pub fn promote(settings: &Settings) -> Result<Promotion, DaemonError> {
+    let data_dir = &settings.data_dir;
+    match take(data_dir) {
+        Ok(disk) => {
+            has_store(data_dir)?;
+            let promoted = standby::promote(data_dir, disk);
+            hand_over(data_dir)?;
+            promoted.map(|(term, last)| Promotion { term, commit: last.number, is_running: false })
+        }
+        Err(DaemonError::Store(store::Error::InUse(_))) => ask(settings),
+        Err(error) => Err(error),
+    }
+}
+
+fn ask(settings: &Settings) -> Result<Promotion, DaemonError> {
+    let mut stream = greet(&settings.data_dir, PROMOTE_GREETING)?;
+    let mut text = String::new();
+    let read = stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| stream.read_to_string(&mut text));
+    read.map_err(|error| DaemonError::Unreachable(format!("the daemon did not answer: {error}")))?;
+    let mut words = text.trim().splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(PROMOTED), Some(term), Some(commit)) => {
+            let number = |text: &str| text.parse().unwrap_or_default();
+            Ok(Promotion { term: number(term), commit: number(commit), is_running: true })
+        }
+        (Some(REFUSED), ..) => Err(DaemonError::Engine(text.trim()[REFUSED.len()..].trim().to_owned())),
+        _ => Err(DaemonError::Engine("the daemon is an owner, or of another version".to_owned())),
+    }
+}

@@ -1,0 +1,365 @@
+//! A standby: copies the owner's store once, and applies every commit as it comes.
+//!
+//! Invariant: a commit is confirmed once it is durable here and the copy is whole. The replica in the data directory stays
+//! whole while a new copy is made beside it.
+
+mod base;
+pub mod running;
+mod service;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use self::base::BaseCopy;
+use super::DaemonError;
+use super::follow::StopSignal;
+use super::follow::stream::{FrameReader, StreamFrame};
+use super::keys;
+use super::link::{LinkAnswer, OtherMachine};
+use crate::api::link::{LinkRequest, LinkStream};
+use crate::config::Settings;
+use crate::engine::clock::{SystemRandomness, numbers};
+use crate::store::admin::{self, CommitMark, Replica, Role, Tenure};
+use crate::store::{Disk, RealDisk};
+
+/// The folder of the replica's log, below the data directory.
+pub(super) const LOG_FOLDER: &str = "standby";
+/// File in that folder with the name of the store.
+const NAME_FILE: &str = "store";
+/// Delay between two attempts to reach the owner.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Time without a frame after which the connection is given up. The owner sends one each second.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Interval at which the gathered commits are written to the files.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+
+/// The state of a standby, for its metrics and its readiness.
+#[derive(Debug, Clone, Copy)]
+pub struct StandbyStatus {
+    pub is_connected: bool,
+    /// Whether there is a whole copy, which can be promoted.
+    pub is_whole: bool,
+    /// Number of the last commit that is durable here.
+    pub applied: u64,
+    /// Number of the owner's last commit, as it said last.
+    pub owner: u64,
+    /// When the last commit that the owner had named was durable here.
+    caught_up_at: Instant,
+    pub term: u64,
+    /// Copies of the whole store since the start.
+    pub copies: u64,
+}
+
+impl StandbyStatus {
+    /// Commits that the owner had and this standby lacks.
+    pub fn lag_commits(&self) -> u64 {
+        self.owner.saturating_sub(self.applied)
+    }
+
+    /// Time since the standby had everything that the owner had said.
+    pub fn lag(&self) -> Duration {
+        match self.is_connected && self.is_whole && self.lag_commits() == 0 {
+            true => Duration::ZERO,
+            false => self.caught_up_at.elapsed(),
+        }
+    }
+}
+
+/// The status, which the loop sets and the service reads.
+#[derive(Debug, Clone)]
+pub struct SharedStatus(Arc<Mutex<StandbyStatus>>);
+
+impl Default for SharedStatus {
+    fn default() -> Self {
+        SharedStatus(Arc::new(Mutex::new(StandbyStatus {
+            is_connected: false,
+            is_whole: false,
+            applied: 0,
+            owner: 0,
+            caught_up_at: Instant::now(),
+            term: 0,
+            copies: 0,
+        })))
+    }
+}
+
+impl SharedStatus {
+    pub fn get(&self) -> StandbyStatus {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut StandbyStatus)) {
+        let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut status);
+        if status.is_connected && status.is_whole && status.applied >= status.owner {
+            status.caught_up_at = Instant::now();
+        }
+    }
+}
+
+/// The part that the store of a data directory plays. `None` if there is no store.
+///
+/// # Errors
+/// `state.redb` cannot be read.
+pub fn tenure(disk: &dyn Disk) -> Result<Option<Tenure>, DaemonError> {
+    let has_store = admin::has_store(disk).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
+    Ok(if has_store { Some(admin::tenure(disk)?) } else { None })
+}
+
+/// The other machine, if the settings name one and this machine is its standby: it has no store, or a standby's. `None` for an
+/// owner.
+///
+/// # Errors
+/// The settings cannot be used, or the store cannot be read.
+pub fn owner_of(settings: &Settings, disk: &dyn Disk) -> Result<Option<OtherMachine>, DaemonError> {
+    if settings.standby.of.is_none() {
+        return Ok(None);
+    }
+    let is_standby = tenure(disk)?.is_none_or(|tenure| tenure.role == Role::Standby);
+    if is_standby { OtherMachine::of(&settings.standby) } else { Ok(None) }
+}
+
+/// A standby of the store in the data directory, which this process has locked.
+pub struct Standby {
+    settings: Settings,
+    owner: OtherMachine,
+    disk: Arc<dyn Disk>,
+    runtime: Handle,
+    pub status: SharedStatus,
+    pub stop: Arc<StopSignal>,
+    replica: Option<Replica>,
+    /// The name of the store. `None` before the first copy.
+    name: Option<String>,
+    term: u64,
+}
+
+/// Why a session with the owner ended.
+enum SessionEnd {
+    /// The standby was told to stop.
+    Stopped,
+    /// The connection ended, or could not be made.
+    Cut(String),
+}
+
+impl Standby {
+    /// A standby of the settings. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The master key is missing, or the log or a file of the copy is damaged.
+    pub fn open(settings: &Settings, owner: OtherMachine, disk: Arc<dyn Disk>) -> Result<Standby, DaemonError> {
+        keys::kept_master_key(settings, &*disk)?;
+        let mut standby = Standby {
+            settings: settings.clone(),
+            owner,
+            disk,
+            runtime: Handle::current(),
+            status: SharedStatus::default(),
+            stop: Arc::default(),
+            replica: None,
+            name: None,
+            term: 0,
+        };
+        standby.open_replica()?;
+        Ok(standby)
+    }
+
+    /// Opens the copy in the data directory, if there is one.
+    fn open_replica(&mut self) -> Result<(), DaemonError> {
+        let Some(tenure) = tenure(&*self.disk)? else { return Ok(()) };
+        self.term = tenure.term;
+        let folder = self.settings.data_dir.join(LOG_FOLDER);
+        let name = fs::read_to_string(folder.join(NAME_FILE)).map_err(|source| failed(&folder, source))?;
+        self.name = Some(name.trim().to_owned());
+        let replica = open_replica(&self.settings.data_dir, self.disk.clone())?;
+        self.status.set(|status| {
+            (status.is_whole, status.applied, status.term) = (true, replica.last().number, tenure.term);
+        });
+        self.replica = Some(replica);
+        Ok(())
+    }
+
+    /// Follows the owner until it is told to stop. Then the copy is closed.
+    ///
+    /// # Errors
+    /// A disk fails, or the owner has another master key.
+    pub fn run(&mut self) -> Result<(), DaemonError> {
+        let mut last = String::new();
+        while !self.stop.is_told() {
+            let ended = self.session();
+            self.status.set(|status| status.is_connected = false);
+            match ended? {
+                SessionEnd::Stopped => break,
+                SessionEnd::Cut(words) => {
+                    // A reason that lasts is logged once.
+                    if words != last {
+                        tracing::warn!(
+                            owner = self.owner.url(),
+                            why = words,
+                            "the owner is not followed; trying again"
+                        );
+                        last = words;
+                    }
+                }
+            }
+            self.stop.wait(TRY_AGAIN);
+        }
+        self.replica.take().map_or(Ok(()), |replica| replica.close().map_err(DaemonError::from))
+    }
+
+    fn ask(&self, stream: LinkStream) -> Result<LinkAnswer, String> {
+        let link_request = LinkRequest { stream, store: self.name.clone(), term: self.term };
+        self.runtime.block_on(self.owner.ask(&link_request))
+    }
+
+    /// One connection to the owner, from its start to its end.
+    fn session(&mut self) -> Result<SessionEnd, DaemonError> {
+        let after = self.replica.as_ref().map(|replica| (replica.last().number, replica.last().run));
+        let answer = match self.ask(LinkStream::Commits(after)) {
+            Ok(answer) => answer,
+            Err(words) => return Ok(SessionEnd::Cut(words)),
+        };
+        let Some(stream) = answer.stream else { return Ok(SessionEnd::Cut(answer.detail)) };
+        let mut reader = FrameReader::of(stream).map_err(|source| failed(&self.settings.data_dir, source))?;
+        self.status.set(|status| status.is_connected = true);
+        tracing::info!(owner = self.owner.url(), term = answer.term, "the owner is followed");
+        let (mut base, mut heard_at, mut written_at) = (None, Instant::now(), Instant::now());
+        loop {
+            if self.stop.is_told() {
+                return Ok(SessionEnd::Stopped);
+            }
+            let frames = match reader.frames() {
+                Ok(frames) => frames,
+                Err(error) => return Ok(SessionEnd::Cut(error.to_string())),
+            };
+            if frames.is_empty() && heard_at.elapsed() > SILENCE_MAX {
+                return Ok(SessionEnd::Cut("the owner is silent".to_owned()));
+            } else if !frames.is_empty() {
+                heard_at = Instant::now();
+            }
+            if let Some(words) = self.take(frames, &mut base, &answer.store, answer.term)? {
+                return Ok(SessionEnd::Cut(words));
+            }
+            if let Some(words) = self.look_at_base(&mut base)? {
+                return Ok(SessionEnd::Cut(words));
+            }
+            if let (Some(replica), None) = (&mut self.replica, &base) {
+                reader.confirm(replica.last().number);
+                if written_at.elapsed() >= WRITE_EVERY {
+                    replica.write()?;
+                    written_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Applies frames. Returns the reason if the stream has ended.
+    fn take(
+        &mut self,
+        frames: Vec<StreamFrame>,
+        base: &mut Option<BaseCopy>,
+        store: &str,
+        term: u64,
+    ) -> Result<Option<String>, DaemonError> {
+        let (mut records, mut over) = (Vec::new(), None);
+        for frame in frames {
+            match frame {
+                StreamFrame::Resumed(_) => self.follow_term(term)?,
+                StreamFrame::From(from) => {
+                    tracing::info!(owner = self.owner.url(), "copying the owner's store");
+                    *base = match BaseCopy::begin(&self.settings, &self.runtime, &self.owner, from, (store, term)) {
+                        Ok(begun) => Some(begun),
+                        Err(DaemonError::Unreachable(words)) => return Ok(Some(words)),
+                        Err(error) => return Err(error),
+                    };
+                }
+                StreamFrame::Commit(record) => records.push(record),
+                StreamFrame::Alive(number) => self.status.set(|status| status.owner = number),
+                StreamFrame::Over(words) => over = Some(words),
+            }
+        }
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        match (base, &mut self.replica) {
+            (Some(base), _) => base.append(&records)?,
+            (None, Some(replica)) => {
+                replica.append(&records)?;
+                let applied = replica.last().number;
+                self.status.set(|status| {
+                    (status.applied, status.owner) = (applied, status.owner.max(applied));
+                });
+            }
+            (None, None) => over = over.or(Some("the owner's stream has no beginning".to_owned())),
+        }
+        Ok(over)
+    }
+
+    /// Takes over the term of an owner whose commits the copy goes on with.
+    fn follow_term(&mut self, term: u64) -> Result<(), DaemonError> {
+        if term > self.term {
+            self.replica.take().map_or(Ok(()), Replica::close)?;
+            admin::set_tenure(&*self.disk, Tenure { term, role: Role::Standby, overtaken_by: 0 })?;
+            self.open_replica()?;
+        }
+        Ok(())
+    }
+
+    /// Puts a whole base in place of the copy so far. Returns the reason if the base has failed.
+    fn look_at_base(&mut self, base: &mut Option<BaseCopy>) -> Result<Option<String>, DaemonError> {
+        if !base.as_mut().is_some_and(BaseCopy::has_ended) {
+            return Ok(None);
+        }
+        let Some(whole) = base.take() else { return Ok(None) };
+        let made = match whole.finish()? {
+            Ok(made) => made,
+            Err(words) => return Ok(Some(words)),
+        };
+        // The files of the copy so far are closed before they are replaced.
+        self.replica = None;
+        made.put_in_place(&*self.disk, &self.settings.data_dir)?;
+        self.open_replica()?;
+        self.status.set(|status| status.copies += 1);
+        tracing::info!(term = self.term, "the copy of the owner's store is whole");
+        Ok(None)
+    }
+}
+
+/// Opens the copy in a data directory with its log.
+fn open_replica(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<Replica, DaemonError> {
+    let folder = data_dir.join(LOG_FOLDER);
+    let log = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
+    Ok(Replica::open(disk, Arc::new(log), random())?)
+}
+
+/// Random numbers of the machine.
+fn random() -> Box<dyn FnMut() -> u64 + Send> {
+    Box::new(numbers(Arc::new(SystemRandomness::default())))
+}
+
+/// Makes the closed standby in a data directory the owner, under a higher term. Returns the term.
+///
+/// # Errors
+/// There is no standby, or its log or a file is damaged.
+pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, CommitMark), DaemonError> {
+    let Some(tenure) = tenure(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
+    if tenure.role == Role::Owner {
+        let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), tenure.term);
+        return Err(DaemonError::Engine(words));
+    }
+    let replica = open_replica(data_dir, disk.clone())?;
+    let last = replica.last();
+    replica.close()?;
+    let promoted = tenure.promoted();
+    admin::set_tenure(&*disk, promoted)?;
+    let folder: PathBuf = data_dir.join(LOG_FOLDER);
+    fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+    Ok((promoted.term, last))
+}
+
+fn failed(path: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io { what: path.display().to_string(), source }
+}

@@ -1,0 +1,128 @@
+//! The API of a standby: liveness, readiness and metrics. Every other request is told who the owner is.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::header::{HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use super::SharedStatus;
+use crate::api::context::MetricsAccess;
+use crate::api::native::meta;
+use crate::api::origin::ListenerKind;
+use crate::api::problem;
+use crate::api::request::HttpRequest;
+use crate::api::response::HttpResponse;
+use crate::api::route::metrics_access;
+use crate::rules::exposition::ExpositionFormat;
+use crate::server::{Admitted, Service};
+
+/// Header with the URL of the owner.
+const OWNER_HEADER: HeaderName = HeaderName::from_static("postrider-owner");
+/// `Retry-After` seconds of a standby, which may become the owner.
+const RETRY_S: u32 = 5;
+
+/// The service of a standby.
+pub struct StandbyService {
+    pub status: SharedStatus,
+    /// The URL of the owner.
+    pub owner: String,
+    pub access: Arc<ArcSwap<MetricsAccess>>,
+}
+
+impl StandbyService {
+    fn ready(&self) -> HttpResponse {
+        let status = self.status.get();
+        let detail = match (status.is_connected, status.is_whole) {
+            (true, true) => format!("this is the standby of {}, {} commits behind", self.owner, status.lag_commits()),
+            (true, false) => format!("this is the standby of {}, whose store is being copied", self.owner),
+            (false, _) => format!("this is the standby of {}, which is not reached", self.owner),
+        };
+        let answer = json!({
+            "status": "unready",
+            "reasons": [{ "code": "standby", "detail": detail }],
+            "warnings": [],
+        });
+        self.told(HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer))
+    }
+
+    fn told(&self, mut response: HttpResponse) -> HttpResponse {
+        response.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_S));
+        if let Ok(owner) = HeaderValue::from_str(&self.owner) {
+            response.headers.insert(OWNER_HEADER, owner);
+        }
+        response
+    }
+
+    fn metrics(&self, format: ExpositionFormat) -> String {
+        let status = self.status.get();
+        let gauges = [
+            ("standby", "Whether this is a standby", 1.0),
+            ("standby_connected", "Whether the owner is followed", f64::from(u8::from(status.is_connected))),
+            (
+                "standby_whole",
+                "Whether there is a whole copy, which can be promoted",
+                f64::from(u8::from(status.is_whole)),
+            ),
+            ("standby_applied", "Number of the last commit that is durable here", status.applied as f64),
+            (
+                "standby_behind_commits",
+                "Commits that the owner has and this standby lacks",
+                status.lag_commits() as f64,
+            ),
+            (
+                "standby_behind_seconds",
+                "Time since this standby had everything that the owner had said",
+                status.lag().as_secs_f64(),
+            ),
+            ("term", "Term of the store", status.term as f64),
+            ("ready", "Whether /readyz says ready", 0.0),
+        ];
+        let mut text = String::new();
+        for (name, help, value) in gauges {
+            let _ = write!(
+                text,
+                "# HELP postrider_{name} {help}.\n# TYPE postrider_{name} gauge\npostrider_{name} {value}\n"
+            );
+        }
+        if format == ExpositionFormat::OpenMetrics {
+            text.push_str("# EOF\n");
+        }
+        text
+    }
+}
+
+impl Service for StandbyService {
+    type Pass = ();
+
+    fn request_id(&self) -> String {
+        "standby".to_owned()
+    }
+
+    fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
+        let admitted = Ok(Admitted { pass: (), body_bytes_max: 0, is_known: false });
+        match (&http_request.method, http_request.path.as_str()) {
+            (&Method::GET, "/healthz" | "/readyz") => admitted,
+            (&Method::GET, "/metrics") => match metrics_access(http_request, **self.access.load()) {
+                Ok(()) => admitted,
+                Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
+            },
+            _ => Err(Box::new(self.told(HttpResponse::problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "standby",
+                &format!("this is a standby; the owner is {}", self.owner),
+                &http_request.request_id,
+            )))),
+        }
+    }
+
+    async fn call(&self, http_request: HttpRequest, (): ()) -> HttpResponse {
+        match http_request.path.as_str() {
+            "/healthz" => HttpResponse::json(StatusCode::OK, &json!({ "status": "ok" })),
+            "/readyz" => self.ready(),
+            _ => meta::exposition(&http_request, |format| self.metrics(format)),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The tasks of the requests in flight: each makes one attempt and reports its end.
+//!
+//! Invariant: the scheduler learns that a request ended before its outcome is recorded.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::engine::compiled_webhook::CompiledWebhook;
+use crate::engine::deliverer::{AttemptEnd, Deliverer};
+use crate::engine::metrics::Metrics;
+use crate::engine::sender::Shortage;
+use crate::engine::write_queue::WriteQueue;
+use crate::model::id::IdMap;
+use crate::model::webhook::Webhook;
+use crate::model::{Delivery, DeliveryId, Time};
+use crate::store::{Dispatch, PartitionCommand, WriteRequest};
+
+use super::lanes::EndedRequest;
+use super::{SchedulerMessage, micros};
+
+/// Delay before a lane sends again after a request that a shortage of this machine prevented.
+const SHORTAGE_WAIT_MS: i64 = 1_000;
+
+/// The services that a task uses. All tasks share them, so a task costs one reference count.
+pub(super) struct RequestServices {
+    pub deliverer: Arc<Deliverer>,
+    pub write_queue: WriteQueue,
+    pub metrics: Arc<Metrics>,
+    pub messages: UnboundedSender<SchedulerMessage>,
+}
+
+/// The running tasks. Dropping them aborts their requests.
+pub(super) struct RequestTasks {
+    services: Arc<RequestServices>,
+    running: IdMap<Delivery, AbortHandle>,
+}
+
+impl RequestTasks {
+    pub fn new(services: RequestServices) -> RequestTasks {
+        RequestTasks { services: Arc::new(services), running: IdMap::default() }
+    }
+
+    /// Begins the request of a delivery.
+    pub fn begin(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, compiled: Result<Arc<CompiledWebhook>, String>) {
+        let (id, began, services) = (dispatch.delivery_id, Instant::now(), self.services.clone());
+        let task = tokio::spawn(async move { services.request(dispatch, webhook, compiled, began).await });
+        self.running.insert(id, task.abort_handle());
+    }
+
+    /// The request of a delivery has ended.
+    pub fn ended(&mut self, delivery: DeliveryId) {
+        self.running.remove(&delivery);
+    }
+}
+
+impl Drop for RequestTasks {
+    fn drop(&mut self) {
+        self.running.values().for_each(AbortHandle::abort);
+    }
+}
+
+impl RequestServices {
+    /// Makes one attempt, and reports its end. `began` is the time of its dispatch.
+    async fn request(
+        &self,
+        dispatch: Dispatch,
+        webhook: Arc<Webhook>,
+        compiled: Result<Arc<CompiledWebhook>, String>,
+        began: Instant,
+    ) {
+        let (deliverer, delivery) = (&self.deliverer, dispatch.delivery_id);
+        let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
+            AttemptEnd::Made(report) => report,
+            AttemptEnd::Withheld(until) => return self.withhold(&webhook, delivery, until),
+            AttemptEnd::Short(shortage) => {
+                let again = self.record_shortage(shortage);
+                return self.withhold(&webhook, delivery, again);
+            }
+        };
+        deliverer.notify(&dispatch, &report.made);
+        if webhook.handshake {
+            let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
+            self.tell(SchedulerMessage::Allowed(webhook.id, grant));
+        }
+        // In this order: the scheduler learns that the request ended before its outcome is recorded.
+        self.tell(SchedulerMessage::Finished(EndedRequest {
+            webhook: dispatch.webhook_id,
+            delivery,
+            took_us: micros(began),
+            is_answered: report.made.status_code.is_some(),
+        }));
+        self.write_queue.push(WriteRequest::internal(PartitionCommand::Record(report)));
+    }
+
+    /// Nothing was sent. The delivery is sent again from `until`.
+    fn withhold(&self, webhook: &Webhook, delivery: DeliveryId, until: Time) {
+        self.deliverer.drawn_ids.end([delivery]);
+        self.tell(SchedulerMessage::Withheld(webhook.id, delivery, until));
+    }
+
+    /// Counts a shortage of this machine. Returns the time from which the lane sends again.
+    fn record_shortage(&self, shortage: Shortage) -> Time {
+        let now = self.deliverer.clock.now();
+        self.metrics.held_back(shortage);
+        self.deliverer.shortages.record(shortage, now);
+        if shortage == Shortage::FileDescriptors {
+            // Their descriptors serve the next requests.
+            self.deliverer.sender.forget_connections();
+        }
+        now.plus_ms(SHORTAGE_WAIT_MS)
+    }
+
+    fn tell(&self, message: SchedulerMessage) {
+        // The scheduler may have ended.
+        let _ = self.messages.send(message);
+    }
+}

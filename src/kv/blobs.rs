@@ -1,0 +1,228 @@
+//! The blob file of a partition: payloads that are too large for rows, one behind the other.
+//!
+//! The row of such a payload names its place: offset, length and CRC-32. The write-ahead log and redb hold that row and
+//! no payload, so a large payload is written once.
+//!
+//! Invariant: the bytes of a place are synced before a row names it. The row `blobs_end` is in the commit of such rows,
+//! so bytes from that offset on were never acknowledged and are written over. No place that a row named is used again,
+//! so writing zeros over an erased one may be repeated.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::kv::blob_place::BlobPlace;
+use crate::kv::disk::{BlobStorage, Disk};
+use crate::kv::error::{Error, Result, io};
+
+/// End of the name of a blob file.
+const SUFFIX: &str = ".blobs";
+/// Room that is taken ahead of the payloads in bytes: as much as there are payloads, between these bounds. A smaller
+/// limit of the partition bounds it further.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
+const ROOM_BYTES_MAX: u64 = 64 << 20;
+/// The room is at most this part of the partition's limit.
+const ROOM_PARTS: u64 = 16;
+/// Zeros that are written at once.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Erased places that are remembered for readers with an older snapshot.
+const ERASED_MAX: usize = 4_096;
+
+/// The path of the blob file of a partition's file.
+pub fn blobs_of(segment: &str) -> String {
+    format!("{}{SUFFIX}", segment.strip_suffix(".redb").unwrap_or(segment))
+}
+
+/// The path of the partition's file of a blob file. `None` for other files.
+pub fn segment_of(blobs: &str) -> Option<String> {
+    blobs.strip_suffix(SUFFIX).map(|stem| format!("{stem}.redb"))
+}
+
+/// One blob file. It is made with the first payload in it.
+#[derive(Debug)]
+pub struct BlobFile {
+    name: String,
+    storage: OnceLock<Box<dyn BlobStorage>>,
+    /// Offset behind the last payload.
+    end: AtomicU64,
+    /// Length of the file. Bytes from `end` on are room.
+    len: AtomicU64,
+    /// Offsets of the last erased places.
+    erased: Mutex<VecDeque<u64>>,
+    /// Erased places whose rows in `meta` go with the next commit.
+    overwritten: Mutex<Vec<BlobPlace>>,
+}
+
+impl BlobFile {
+    /// The blob file of `segment`, which may be missing.
+    pub(in crate::kv) fn open(disk: &dyn Disk, segment: &str) -> Result<BlobFile> {
+        let name = blobs_of(segment);
+        let file = BlobFile {
+            storage: OnceLock::new(),
+            end: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+            erased: Mutex::default(),
+            overwritten: Mutex::default(),
+            name,
+        };
+        if disk.exists(&file.name).map_err(|error| file.failed(error))? {
+            file.open_storage(disk)?;
+        }
+        Ok(file)
+    }
+
+    fn open_storage(&self, disk: &dyn Disk) -> Result<&dyn BlobStorage> {
+        let storage = disk.open_blobs(&self.name).map_err(|error| self.failed(error))?;
+        self.len.store(storage.length().map_err(|error| self.failed(error))?, Ordering::Relaxed);
+        Ok(&**self.storage.get_or_init(|| storage))
+    }
+
+    /// The file, made empty if it is missing. The rename makes it durable, before a row names a place in it.
+    fn made(&self, disk: &dyn Disk) -> Result<&dyn BlobStorage> {
+        if let Some(storage) = self.storage.get() {
+            return Ok(&**storage);
+        }
+        let temporary = format!("{}.new", self.name);
+        disk.open(&temporary, true).and_then(|file| file.close()).map_err(|error| self.failed(error))?;
+        disk.rename(&temporary, &self.name).map_err(|error| self.failed(error))?;
+        self.open_storage(disk)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Offset behind the last payload.
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    /// Continues behind the last place that a row has named.
+    ///
+    /// # Errors
+    /// `BlobsDamaged` if the file is missing or ends before that.
+    pub(in crate::kv) fn resume(&self, end: u64) -> Result<()> {
+        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what });
+        let len = self.len.load(Ordering::Relaxed);
+        if end > 0 && self.storage.get().is_none() {
+            return damaged("the file is missing".to_owned());
+        }
+        if len < end {
+            return damaged(format!("the file is cut short: {len} of at least {end} bytes"));
+        }
+        self.end.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes payloads behind the last one, in one call. `sync` makes them durable. `partition_bytes_max` bounds the
+    /// room that is taken ahead.
+    ///
+    /// # Errors
+    /// There is no space, or the disk fails. No place was taken then.
+    pub fn append(&self, disk: &dyn Disk, payloads: &[&[u8]], partition_bytes_max: u64) -> Result<Vec<BlobPlace>> {
+        let storage = self.made(disk)?;
+        let mut places = Vec::with_capacity(payloads.len());
+        let start = self.end();
+        let mut end = start;
+        for payload in payloads {
+            let place = BlobPlace { offset: end, bytes: payload.len() as u32, crc: crc32fast::hash(payload) };
+            end = place.end();
+            places.push(place);
+        }
+        let len = self.len.load(Ordering::Relaxed);
+        if end > len {
+            let most = ROOM_BYTES_MAX.min(partition_bytes_max / ROOM_PARTS);
+            let longer = end + end.clamp(ROOM_BYTES_MIN.min(most), most);
+            storage.take_room(len, longer).map_err(|error| self.failed(error))?;
+            self.len.store(longer, Ordering::Relaxed);
+        }
+        let mut pieces: Vec<IoSlice<'_>> = payloads.iter().map(|payload| IoSlice::new(payload)).collect();
+        storage.write_pieces(start, &mut pieces).map_err(|error| self.failed(error))?;
+        self.end.store(end, Ordering::Relaxed);
+        Ok(places)
+    }
+
+    /// Makes the written bytes durable.
+    pub fn sync(&self) -> Result<()> {
+        self.storage.get().map_or(Ok(()), |storage| storage.sync_data()).map_err(|error| self.failed(error))
+    }
+
+    /// The bytes of a place. `None` if they do not have their checksum.
+    pub(in crate::kv) fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
+        let Some(storage) = self.storage.get() else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut bytes = vec![0; place.bytes as usize];
+        storage.read(place.offset, &mut bytes)?;
+        if crc32fast::hash(&bytes) == place.crc {
+            return Ok(Some(bytes));
+        }
+        if self.erased().contains(&place.offset) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the payload was erased while it was read"));
+        }
+        Ok(None)
+    }
+
+    /// Overwrites places with zeros and syncs that. Their rows in `meta` go with the next commit.
+    pub fn erase(&self, places: Vec<BlobPlace>) -> Result<()> {
+        let (Some(storage), false) = (self.storage.get(), places.is_empty()) else { return Ok(()) };
+        let mut erased = self.erased();
+        erased.extend(places.iter().map(|place| place.offset));
+        let too_many = erased.len().saturating_sub(ERASED_MAX);
+        erased.drain(..too_many);
+        drop(erased);
+        for place in &places {
+            let mut left = place.bytes as usize;
+            let mut zeros = Vec::new();
+            while left > 0 {
+                zeros.push(IoSlice::new(&ZEROS[..left.min(ZEROS.len())]));
+                left = left.saturating_sub(ZEROS.len());
+            }
+            storage.write_pieces(place.offset, &mut zeros).map_err(|error| self.failed(error))?;
+        }
+        self.sync()?;
+        self.overwritten().extend(places);
+        Ok(())
+    }
+
+    /// Erased places that were overwritten since the last call.
+    pub(in crate::kv) fn take_overwritten(&self) -> Vec<BlobPlace> {
+        std::mem::take(&mut *self.overwritten())
+    }
+
+    /// Gives the room behind the last payload back.
+    pub fn trim(&self) -> Result<()> {
+        let (Some(storage), end) = (self.storage.get(), self.end()) else { return Ok(()) };
+        if self.len.load(Ordering::Relaxed) > end {
+            storage.set_len(end).map_err(|error| self.failed(error))?;
+            self.len.store(end, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives back the space between the places `kept` and up to the last payload.
+    pub fn release_all_but(&self, mut kept: Vec<BlobPlace>) -> Result<()> {
+        let Some(storage) = self.storage.get() else { return Ok(()) };
+        kept.sort_unstable_by_key(|place| place.offset);
+        kept.push(BlobPlace { offset: self.end(), bytes: 0, crc: 0 });
+        let mut from = 0;
+        for place in kept {
+            if place.offset > from {
+                storage.release(from, place.offset - from).map_err(|error| self.failed(error))?;
+            }
+            from = place.end().max(from);
+        }
+        Ok(())
+    }
+
+    pub(in crate::kv) fn failed(&self, error: io::Error) -> Error {
+        io(&self.name, error)
+    }
+
+    fn erased(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.erased.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overwritten(&self) -> MutexGuard<'_, Vec<BlobPlace>> {
+        self.overwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,191 @@
+//! Two machines as an operator runs them: an owner and its standby as processes, with breaks, a kill and a promotion.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::installation::{House, eventually};
+use crate::support::ports::ReservedPort;
+
+/// Exit code of a store that has an owner of a higher term elsewhere.
+const OVERTAKEN: i32 = 76;
+
+/// Two machines that name each other.
+struct Pair {
+    owner: House,
+    standby: House,
+    _ports: [ReservedPort; 2],
+}
+
+fn machine(port: &ReservedPort, more: &str) -> House {
+    let mut house = House::with(&format!("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n{more}"));
+    house.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
+    house
+}
+
+fn set_standby(house: &House, of: &ReservedPort, key: &Path, required: bool) {
+    let text = format!(
+        "min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n[standby]\nof = \"http://{}\"\nkey_file = {:?}\nrequired = {required}\n",
+        of.address(),
+        key.display().to_string(),
+    );
+    fs::write(house.settings_file(), text).expect("the settings");
+}
+
+fn get(url: &str, path: &str) -> (u16, String) {
+    let address = url.strip_prefix("http://").expect("an address");
+    let Ok(mut stream) = TcpStream::connect(address) else { return (0, String::new()) };
+    let asked = write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let answer = asked.and_then(|()| std::io::read_to_string(stream)).unwrap_or_default();
+    (answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0), answer)
+}
+
+fn metric(house: &House, name: &str) -> Option<f64> {
+    let (_, text) = get(&house.url, "/metrics");
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+async fn is_in_step(standby: &House) {
+    eventually("the standby has everything", || {
+        let connected = metric(standby, "postrider_standby_connected")? == 1.0;
+        let whole = metric(standby, "postrider_standby_whole")? == 1.0;
+        (connected && whole && metric(standby, "postrider_standby_behind_commits")? == 0.0).then_some(())
+    })
+    .await;
+}
+
+impl Pair {
+    /// An owner with a key for its standby, and the standby, which has a whole copy.
+    async fn start(required: bool) -> Pair {
+        let ports = [ReservedPort::new(), ReservedPort::new()];
+        let (mut owner, mut standby) = (machine(&ports[0], ""), machine(&ports[1], ""));
+        owner.serve();
+        let made = owner.json(&["key", "create", "standby", "--scope", "replicate"]);
+        let key = owner.folder.path().join("standby.key");
+        fs::write(&key, made["key"].as_str().expect("a key")).expect("the key's file");
+        set_standby(&standby, &ports[0], &key, required);
+        fs::create_dir(standby.data_dir()).expect("a directory");
+        for name in ["master.key", "first-key"] {
+            fs::copy(owner.data_dir().join(name), standby.data_dir().join(name)).expect("the keys of the store");
+        }
+        standby.serve();
+        is_in_step(&standby).await;
+        owner.stop();
+        set_standby(&owner, &ports[1], &key, required);
+        owner.serve();
+        is_in_step(&standby).await;
+        Pair { owner, standby, _ports: ports }
+    }
+}
+
+fn publish(house: &House, name: &str) -> String {
+    let said = house.json(&["send", "--type", "a", "--data", "{}", "--event-id", name]);
+    said["id"].as_str().expect("an id").to_owned()
+}
+
+fn events(house: &House) -> Vec<String> {
+    let said = house.says(&["event", "list", "--all", "-o", "json"]);
+    let rows = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut ids: Vec<String> = rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test]
+async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_stops() {
+    let Pair { mut owner, mut standby, _ports } = Pair::start(true).await;
+    let mut acknowledged: Vec<String> = (0..5).map(|n| publish(&owner, &format!("event-{n}"))).collect();
+    acknowledged.sort();
+    let (status, told) = get(&standby.url, "/v1/events");
+    assert!(
+        status == 503 && told.contains("\"code\":\"standby\"") && told.contains("postrider-owner: http://"),
+        "{told}"
+    );
+    assert_eq!(get(&standby.url, "/healthz").0, 200);
+    assert!(get(&standby.url, "/readyz").1.contains("\"code\":\"standby\""));
+    let mut killed = owner.daemon.take().expect("the owner");
+    killed.kill().expect("a kill");
+    killed.wait().expect("an end");
+    let said = standby.json(&["promote"]);
+    assert_eq!((said["term"].as_u64(), said["running"].as_bool()), (Some(2), Some(true)));
+    eventually("the promoted one serves", || (get(&standby.url, "/readyz").0 == 200).then_some(())).await;
+    assert_eq!(events(&standby), acknowledged);
+    // The former owner comes back, hears of the other, and stops for good.
+    owner.serve();
+    let mut overtaken = owner.daemon.take().expect("the former owner");
+    let code = eventually("it stops", || overtaken.try_wait().expect("a process")).await;
+    assert_eq!(code.code(), Some(OVERTAKEN), "{}", owner.log());
+    let (code, said) = owner.fails(&["serve"]);
+    assert!(code == OVERTAKEN && said.contains("of term 1") && said.contains("of term 2"), "{said}");
+    // With its store out of the way it becomes the standby.
+    let old = owner.data_dir().with_extension("old");
+    fs::rename(owner.data_dir(), &old).expect("moved");
+    fs::create_dir(owner.data_dir()).expect("a directory");
+    fs::copy(old.join("master.key"), owner.data_dir().join("master.key")).expect("the key");
+    owner.serve();
+    is_in_step(&owner).await;
+    publish(&standby, "after");
+    owner.stop();
+    standby.stop();
+}
+
+#[tokio::test]
+async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing() {
+    let Pair { mut owner, mut standby, _ports } = Pair::start(true).await;
+    publish(&owner, "one");
+    let copies = |standby: &House| standby.logged("copying the owner's store").len();
+    assert_eq!(copies(&standby), 1, "the owner's restart needs no copy");
+    standby.stop();
+    let (code, said) = owner.fails(&["send", "--type", "a", "--data", "{}", "--event-id", "two"]);
+    assert!(code != 0 && said.contains("standby"), "{said}");
+    assert_eq!(get(&owner.url, "/healthz").0, 200);
+    assert!(!events(&owner).is_empty(), "reads go on");
+    standby.serve();
+    is_in_step(&standby).await;
+    publish(&owner, "two");
+    assert_eq!(copies(&standby), 1, "it went on by number");
+    standby.stop();
+    // A stopped standby is promoted too.
+    let said = standby.json(&["promote"]);
+    assert_eq!((said["term"].as_u64(), said["running"].as_bool()), (Some(2), Some(false)));
+    let (code, said) = standby.fails(&["promote"]);
+    assert!(code == 1 && said.contains("an owner's already"), "{said}");
+    owner.stop();
+    let seen = events_of_promoted(&mut standby);
+    assert_eq!(seen.len(), 2);
+}
+
+fn events_of_promoted(standby: &mut House) -> Vec<String> {
+    standby.serve();
+    let seen = events(standby);
+    standby.stop();
+    seen
+}
+
+#[tokio::test]
+async fn a_key_without_the_scope_and_another_protocol_are_refused() {
+    let house = House::start();
+    let (status, _) = get(&house.url, "/v1/replication");
+    assert_eq!(status, 401);
+    let made = house.json(&["key", "create", "other", "--scope", "admin"]);
+    let address = house.url.strip_prefix("http://").expect("an address");
+    let ask = |key: &str, more: &str| {
+        let mut stream = TcpStream::connect(address).expect("the daemon");
+        let head = format!("GET /v1/replication HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n");
+        stream.write_all(format!("{head}{more}connection: close\r\n\r\n").as_bytes()).expect("asked");
+        std::io::read_to_string(stream).expect("an answer")
+    };
+    let denied = ask(made["key"].as_str().expect("a key"), "");
+    assert!(denied.starts_with("HTTP/1.1 403") && denied.contains("scope_missing"), "{denied}");
+    let own = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    let told = ask(own.trim(), "");
+    assert!(
+        told.starts_with("HTTP/1.1 200") && told.contains("\"term\":1") && told.contains("\"standbys\":0"),
+        "{told}"
+    );
+    let other = ask(own.trim(), "upgrade: websocket\r\n");
+    assert!(other.starts_with("HTTP/1.1 426"), "{other}");
+}
