@@ -80,7 +80,9 @@ impl Serve {
         let mut world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        if let Some(owner) = daemon::standby::owner_of(&loaded.settings, &*world.disk)? {
+        let owner = daemon::standby::owner_of(&loaded.settings, &*world.disk)?;
+        let was_standby = owner.is_some();
+        if let Some(owner) = owner {
             let told = told(&mut term, &mut interrupt);
             match stand_by(&loaded.settings, world, owner, shown.clone(), told).await? {
                 StandbyEnd::Stopped => return Ok(()),
@@ -95,7 +97,9 @@ impl Serve {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
         let _record = record(&daemon, &loaded.settings);
-        if let Err(exit) = greet(&daemon, loaded.settings.ui.enabled, &next(self.dev, &loaded)) {
+        let greeted = greet(&daemon, loaded.settings.ui.enabled, &next(self.dev, &loaded));
+        // The reader of a standby's stdout may have left long ago, and a promoted store is served all the same.
+        if let (Err(exit), false) = (greeted, was_standby) {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
             return Err(exit);
         }

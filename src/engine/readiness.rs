@@ -80,6 +80,12 @@ impl Engine {
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
         }
+        // Reads and deliveries go on, and no other machine could take events in.
+        if self.replication.is_standby_required() && !self.replication.has_standby() {
+            let detail = "no standby is connected and standby.required is true: changes are refused until one is, or until \
+                          the setting is false and read again (SIGHUP)";
+            warnings.push(ReadinessIssue::new("standby_missing", detail));
+        }
         if let Some(shortage) = self.deliverer.shortages.current(self.clock.now()) {
             let detail = format!("deliveries wait and are tried again every second, because {}", shortage.words());
             warnings.push(ReadinessIssue::new("sending_held_back", detail));

@@ -73,7 +73,8 @@ async fn what_happens_is_counted() {
 }
 
 /// Series of a standby that the packaged alerts ask for.
-const OF_STANDBY: [&str; 2] = ["postrider_standby_behind_seconds", "postrider_standby_connected"];
+const OF_STANDBY: [&str; 3] =
+    ["postrider_standby_behind_commits", "postrider_standby_behind_seconds", "postrider_standby_connected"];
 
 #[tokio::test]
 async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {

@@ -112,6 +112,7 @@ async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_s
     let said = standby.json(&["promote"]);
     assert_eq!((said["term"].as_u64(), said["running"].as_bool()), (Some(2), Some(true)));
     eventually("the promoted one serves", || (get(&standby.url, "/readyz").0 == 200).then_some(())).await;
+    assert!(get(&standby.url, "/readyz").1.contains("standby_missing"), "reads go on, and changes wait for a standby");
     assert_eq!(events(&standby), acknowledged);
     // The former owner comes back, hears of the other, and stops for good.
     owner.serve();

@@ -104,8 +104,8 @@ impl Service for StandbyService {
     fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
         let admitted = Ok(Admitted { pass: (), body_bytes_max: 0, is_known: false });
         match (&http_request.method, http_request.path.as_str()) {
-            (&Method::GET, "/healthz" | "/readyz") => admitted,
-            (&Method::GET, "/metrics") => match metrics_access(http_request, **self.access.load()) {
+            (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => admitted,
+            (&Method::GET | &Method::HEAD, "/metrics") => match metrics_access(http_request, **self.access.load()) {
                 Ok(()) => admitted,
                 Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
             },
