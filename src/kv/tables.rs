@@ -32,6 +32,7 @@
 //!   ends            expires_at ms, delivery            -> nothing: open deliveries that expire
 //!   names           run, hash, event                   -> nothing: events by `event_id` and by `subject`  in runs of time
 //!   failed          owner, completed_at ms, delivery   -> nothing: failed deliveries, by webhook, app and organization
+//!   of_app          app, event                         -> nothing: events of other apps than the default one  in runs
 //!   types           owner, event type, hour            -> events of that hour by the minute, by app and organization
 //! meta              name                               -> schema, data key, epoch of the write-ahead log, end of the blob file
 //!
@@ -80,10 +81,11 @@ pub enum Table {
     EventsByName,
     EventTypes,
     EventTypeRegistry,
+    EventsByApp,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::EventTypeRegistry as usize + 1;
+pub const TABLES: usize = Table::EventsByApp as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -117,7 +119,7 @@ pub const STATE_TABLES: [Table; 13] = [
     Table::EventTypeRegistry,
 ];
 
-pub const PARTITION_TABLES: [Table; 17] = [
+pub const PARTITION_TABLES: [Table; 18] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -135,6 +137,7 @@ pub const PARTITION_TABLES: [Table; 17] = [
     Table::FailedByOwner,
     Table::EventsByName,
     Table::EventTypes,
+    Table::EventsByApp,
 ];
 
 impl Table {
@@ -169,6 +172,7 @@ impl Table {
             Table::EventsByName => "names",
             Table::EventTypes => "types",
             Table::EventTypeRegistry => "event_types",
+            Table::EventsByApp => "of_app",
         }
     }
 
@@ -178,12 +182,26 @@ impl Table {
 
     /// Whether new keys come in runs, each behind the existing keys of a webhook or another owner. Each run is written through a cursor.
     pub const fn is_in_runs(self) -> bool {
-        matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due | Table::FailedByOwner)
+        matches!(
+            self,
+            Table::DeliveriesByWebhook
+                | Table::AttemptsByWebhook
+                | Table::Due
+                | Table::FailedByOwner
+                | Table::EventsByApp
+        )
     }
 
     /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
     pub const fn is_later_addition(self) -> bool {
-        matches!(self, Table::FailedByOwner | Table::EventsByName | Table::EventTypes | Table::EventTypeRegistry)
+        matches!(
+            self,
+            Table::FailedByOwner
+                | Table::EventsByName
+                | Table::EventTypes
+                | Table::EventTypeRegistry
+                | Table::EventsByApp
+        )
     }
 
     /// Whether new keys are always or mostly the greatest. Those are written through a cursor at the end.

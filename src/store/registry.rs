@@ -97,6 +97,12 @@ impl Registry {
         self.apps.get(self.apps_by_uid.get(&org)?.get(uid)?)
     }
 
+    /// Whether an app is the default one of its organization. A default app cannot be removed.
+    pub fn is_default_app(&self, id: AppId) -> bool {
+        let organization = self.apps.get(&id).and_then(|app| self.organizations.get(&app.org_id));
+        organization.is_some_and(|organization| organization.default_app_id == id)
+    }
+
     /// The app of an organization by its id in the system that it was imported from.
     pub fn app_by_alias(&self, org: OrganizationId, alias: &str) -> Option<&Arc<App>> {
         self.apps.get(self.apps_by_alias.get(&org)?.get(alias)?)

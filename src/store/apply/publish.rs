@@ -227,6 +227,9 @@ impl PartitionBatch<'_> {
             let run = self.name_runs.next(self.first, self.write_batch.base(), received_at.hour())?;
             self.write_batch.put_key(Table::EventsByName, tables::name(run, name.hash(org_id), id));
         }
+        if !self.registry.is_default_app(app) {
+            self.write_batch.put_key(Table::EventsByApp, tables::pair(app, id));
+        }
         self.figures.types.count(&self.write_batch, &event)?;
         // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };

@@ -20,6 +20,9 @@ pub(in crate::store) const INDEX_START_KEY: &[u8] = b"failed_since";
 /// The same for the counts of event types, which a later version added.
 pub(in crate::store) const TYPES_START_KEY: &[u8] = b"types_since";
 
+/// The same for the index of events by app, which a later version added.
+pub(in crate::store) const APPS_START_KEY: &[u8] = b"apps_since";
+
 /// The time since which the index is complete, and the first id of the newest partition that has older rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct IndexStart {
@@ -49,6 +52,11 @@ pub(in crate::store) fn stored_of_types(partition_set: &PartitionSet) -> Result<
     Ok(row(partition_set, TYPES_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
 }
 
+/// The same for the index of events by app.
+pub(in crate::store) fn stored_of_apps(partition_set: &PartitionSet) -> Result<IndexStart> {
+    Ok(row(partition_set, APPS_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
+}
+
 fn row(partition_set: &PartitionSet, key: &[u8]) -> Result<Option<IndexStart>> {
     let state = partition_set.state()?.snapshot()?;
     let row = state.get(Table::Meta, key, codec::decode::<(Time, u128)>)?.flatten();
@@ -59,7 +67,7 @@ impl Writer {
     /// Stores the start for a store of an earlier version. All partitions so far may lack entries.
     pub(in crate::store) fn store_index_start(&mut self, now: Time) -> Result<()> {
         let mut missing = Vec::new();
-        for key in [INDEX_START_KEY, TYPES_START_KEY] {
+        for key in [INDEX_START_KEY, TYPES_START_KEY, APPS_START_KEY] {
             if row(&self.partition_set, key)?.is_none() {
                 missing.push(key);
             }

@@ -22,6 +22,7 @@ use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
+use crate::store::read::app_events::AppEvents;
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
 use crate::store::read::newest_first::{ListedId, NewestFirst};
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page};
@@ -133,7 +134,9 @@ impl Store {
     }
 
     pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
-        self.page(Table::Events, &[], query.window, now, |listed| {
+        let events = AppEvents::of(self, query.tenant.app)?;
+        let ids = NewestFirst::by(&self.partition_set, |first| events.source(first), before(query.window));
+        self.page_of_ids(ids, query.window, now, |listed| {
             let event = listed.row::<Event>(Table::Events)?;
             Ok(event.filter(|event| wanted_event(query, event)))
         })
@@ -281,11 +284,21 @@ impl Store {
         prefix: &[u8],
         window: ListWindow,
         now: Time,
+        read: impl FnMut(&ListedId<'_>) -> Result<Option<T>>,
+    ) -> Result<Page<T>> {
+        self.page_of_ids(NewestFirst::below(&self.partition_set, table, prefix, before(window)), window, now, read)
+    }
+
+    /// The page of the rows that `read` makes of `ids`, which are below the window's end.
+    fn page_of_ids<T>(
+        &self,
+        mut ids: NewestFirst<'_>,
+        window: ListWindow,
+        now: Time,
         mut read: impl FnMut(&ListedId<'_>) -> Result<Option<T>>,
     ) -> Result<Page<T>> {
         let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
         let from = Id::<T>::floor(window.from.map_or(oldest, |from| from.max(oldest))).as_u128();
-        let mut ids = NewestFirst::below(&self.partition_set, table, prefix, before(window));
         let mut rows = Vec::new();
         for _ in 0..window.examined_max {
             let Some(listed) = ids.next_listed()?.filter(|listed| listed.id >= from) else {

@@ -13,6 +13,7 @@ use crate::kv::tables::Table;
 use crate::model::job::{JobSpec, LastDeliveryFilter};
 use crate::store::command::TenantScope;
 use crate::store::partitions::index_start;
+use crate::store::read::app_events::AppEvents;
 use crate::store::read::failed::LatestEndFirst;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{data_in, decoded, deliveries_in, deliveries_to_in};
@@ -47,7 +48,8 @@ impl Store {
         let mut count = MatchCount::default();
         let mut left = COUNTED_ROWS_MAX;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
-        let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
+        let of_app = AppEvents::of(self, tenant.app)?;
+        let mut events = NewestFirst::by(&self.partition_set, |first| of_app.source(first), before);
         while let Some((id, snapshot)) = events.next_id()? {
             let id = EventId::from_u128(id);
             if !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from) {

@@ -1,4 +1,5 @@
 //! Reads of the store: lists, details, due deliveries, counts and figures.
+pub mod app_events;
 pub mod attempt_chains;
 pub mod attempt_stream;
 pub mod audit;

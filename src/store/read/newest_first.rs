@@ -21,11 +21,9 @@ use crate::store::read::lookup::decoded;
 /// Number of keys that one slice reads from a partition.
 const SLICE_KEYS: usize = 64;
 
-/// The ids under one prefix of one table, over all partitions, newest first.
+/// The ids of a list, over all partitions, newest first.
 pub struct NewestFirst<'a> {
     partition_set: &'a PartitionSet,
-    table: Table,
-    prefix: Vec<u8>,
     sources: Vec<PartitionCursor>,
 }
 
@@ -52,6 +50,8 @@ impl ListedId<'_> {
 
 struct PartitionCursor {
     partition: Arc<Partition>,
+    table: Table,
+    prefix: Vec<u8>,
     snapshot: Option<Snapshot>,
     /// Ids read ahead, in descending order, each with the place of its row in `bytes`.
     ready: VecDeque<(u128, Range<usize>)>,
@@ -63,20 +63,32 @@ struct PartitionCursor {
 }
 
 impl<'a> NewestFirst<'a> {
-    /// Ids below `before`. In `Table::Events` a partition ends where the next one begins. Other tables may contain
-    /// later ids.
+    /// Ids below `before` under one prefix of one table.
     pub fn below(partition_set: &'a PartitionSet, table: Table, prefix: &[u8], before: u128) -> NewestFirst<'a> {
+        NewestFirst::by(partition_set, |_| (table, prefix), before)
+    }
+
+    /// Ids below `before`. `source` names the table and the prefix for the partition that begins with an id. In tables of
+    /// events a partition ends where the next one begins. Other tables may contain later ids.
+    pub fn by<'s>(
+        partition_set: &'a PartitionSet,
+        source: impl Fn(u128) -> (Table, &'s [u8]),
+        before: u128,
+    ) -> NewestFirst<'a> {
         let partitions = partition_set.partitions();
         let ends = partitions.iter().skip(1).map(|next| next.first).chain([u128::MAX]);
         let sources =
             partitions.iter().zip(ends).filter(|(partition, _)| partition.first < before).map(|(partition, end)| {
-                let top = if table == Table::Events {
+                let (table, prefix) = source(partition.first);
+                let top = if matches!(table, Table::Events | Table::EventsByApp) {
                     end
                 } else {
                     partition.row().last.map_or(u128::MAX, |last| last.saturating_add(1))
                 };
                 PartitionCursor {
                     partition: partition.clone(),
+                    table,
+                    prefix: prefix.to_vec(),
                     snapshot: None,
                     ready: VecDeque::new(),
                     bytes: Vec::new(),
@@ -84,7 +96,7 @@ impl<'a> NewestFirst<'a> {
                     done: false,
                 }
             });
-        NewestFirst { partition_set, table, prefix: prefix.to_vec(), sources: sources.collect() }
+        NewestFirst { partition_set, sources: sources.collect() }
     }
 
     /// The same list without the partitions whose first id `wanted` refuses.
@@ -112,8 +124,8 @@ impl<'a> NewestFirst<'a> {
                 self.read_ahead(at)?;
                 continue;
             }
-            let table = self.table;
             let source = &mut self.sources[at];
+            let table = source.table;
             let ready = source.ready.pop_front().zip(source.snapshot.as_ref());
             return Ok(ready.map(|((id, place), snapshot)| {
                 let read = is_of_rows(table).then(|| (table, &source.bytes[place]));
@@ -127,11 +139,12 @@ impl<'a> NewestFirst<'a> {
         // The old snapshot is dropped first: a thread that waits for the file to be released holds its lock.
         source.snapshot = None;
         let snapshot = source.snapshot.insert(self.partition_set.snapshot(&source.partition)?);
-        let from = [self.prefix.as_slice(), &[0; 16]].concat();
-        let to = [self.prefix.as_slice(), &source.below.to_be_bytes()].concat();
-        let (ready, bytes, is_of_rows) = (&mut source.ready, &mut source.bytes, is_of_rows(self.table));
+        let from = [source.prefix.as_slice(), &[0; 16]].concat();
+        let to = [source.prefix.as_slice(), &source.below.to_be_bytes()].concat();
+        let (table, ready, bytes) = (source.table, &mut source.ready, &mut source.bytes);
+        let is_of_rows = is_of_rows(table);
         bytes.clear();
-        snapshot.scan(self.table, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Down, |key, value| {
+        snapshot.scan(table, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Down, |key, value| {
             let begin = bytes.len();
             if is_of_rows {
                 bytes.extend_from_slice(value);

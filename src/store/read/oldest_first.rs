@@ -15,16 +15,16 @@ use crate::store::partitions::set::{Partition, PartitionSet};
 /// Number of keys that one slice reads from a partition.
 const SLICE_KEYS: usize = 64;
 
-/// The ids under one prefix of one table, over all partitions, oldest first.
+/// The ids of a list, over all partitions, oldest first.
 pub struct OldestFirst<'a> {
     partition_set: &'a PartitionSet,
-    table: Table,
-    prefix: Vec<u8>,
     sources: Vec<RisingCursor>,
 }
 
 struct RisingCursor {
     partition: Arc<Partition>,
+    table: Table,
+    prefix: Vec<u8>,
     snapshot: Option<Snapshot>,
     /// Ids read ahead, in ascending order.
     ready: VecDeque<u128>,
@@ -34,18 +34,27 @@ struct RisingCursor {
 }
 
 impl<'a> OldestFirst<'a> {
-    /// The ids from `from` on.
-    pub fn from(partition_set: &'a PartitionSet, table: Table, prefix: &[u8], from: u128) -> OldestFirst<'a> {
+    /// The ids from `from` on. `source` names the table and the prefix for the partition that begins with an id.
+    pub fn by<'s>(
+        partition_set: &'a PartitionSet,
+        source: impl Fn(u128) -> (Table, &'s [u8]),
+        from: u128,
+    ) -> OldestFirst<'a> {
         let partitions = partition_set.partitions().into_iter();
         let may_have = |partition: &Arc<Partition>| partition.row().last.is_none_or(|last| last >= from);
-        let sources = partitions.filter(may_have).map(|partition| RisingCursor {
-            from: partition.first.max(from),
-            partition,
-            snapshot: None,
-            ready: VecDeque::new(),
-            done: false,
+        let sources = partitions.filter(may_have).map(|partition| {
+            let (table, prefix) = source(partition.first);
+            RisingCursor {
+                from: partition.first.max(from),
+                partition,
+                table,
+                prefix: prefix.to_vec(),
+                snapshot: None,
+                ready: VecDeque::new(),
+                done: false,
+            }
         });
-        OldestFirst { sources: sources.collect(), partition_set, table, prefix: prefix.to_vec() }
+        OldestFirst { sources: sources.collect(), partition_set }
     }
 
     /// The next id and the snapshot of the partition that has it.
@@ -72,10 +81,10 @@ impl<'a> OldestFirst<'a> {
         // The old snapshot is dropped first: a thread that waits for the file to be released holds its lock.
         source.snapshot = None;
         let snapshot = source.snapshot.insert(self.partition_set.snapshot(&source.partition)?);
-        let from = [self.prefix.as_slice(), &source.from.to_be_bytes()].concat();
-        let to = [self.prefix.as_slice(), &[0xff; 16]].concat();
+        let from = [source.prefix.as_slice(), &source.from.to_be_bytes()].concat();
+        let to = [source.prefix.as_slice(), &[0xff; 16]].concat();
         let ready = &mut source.ready;
-        snapshot.scan(self.table, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, _| {
+        snapshot.scan(source.table, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, _| {
             ready.extend(key.last_chunk::<16>().map(|id| u128::from_be_bytes(*id)));
             Ok(if ready.len() < SLICE_KEYS { ScanStep::Go } else { ScanStep::Stop })
         })?;

@@ -11,6 +11,7 @@ use crate::model::{Attempt, Delivery, Event, Time};
 use crate::kv::error::Result;
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
+use crate::store::read::app_events::AppEvents;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{data_in, decoded, deliveries_to_in};
 use crate::store::read::newest_first::NewestFirst;
@@ -74,11 +75,18 @@ impl Store {
         now: Time,
         mut wanted: impl FnMut(&Event) -> bool,
     ) -> Result<TwoWayPage<(Event, Option<Bytes>)>> {
-        self.two_way(Table::Events, &[], window, now, |snapshot, id, budget| {
-            let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
-            let event = event.filter(|event| event.app_id == app && self.is_retained(event.id, now) && wanted(event));
-            event.map(|event| with_data_of(snapshot, event, with_data, budget)).transpose()
-        })
+        let events = AppEvents::of(self, Some(app))?;
+        self.two_way(
+            |first| events.source(first),
+            window,
+            now,
+            |snapshot, id, budget| {
+                let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
+                let event =
+                    event.filter(|event| event.app_id == app && self.is_retained(event.id, now) && wanted(event));
+                event.map(|event| with_data_of(snapshot, event, with_data, budget)).transpose()
+            },
+        )
     }
 
     /// The attempts of a webhook that `wanted` accepts, each with its event, and its data if that is asked for.
@@ -90,7 +98,8 @@ impl Store {
         now: Time,
         mut wanted: impl FnMut(&Attempt, &Event) -> bool,
     ) -> Result<TwoWayPage<(Attempt, Event, Option<Bytes>)>> {
-        self.two_way(Table::AttemptsByWebhook, webhook.as_bytes(), window, now, |snapshot, id, budget| {
+        let source = |_| (Table::AttemptsByWebhook, webhook.as_bytes().as_slice());
+        self.two_way(source, window, now, |snapshot, id, budget| {
             let Some(attempt) = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())? else {
                 return Ok(None);
             };
@@ -116,7 +125,8 @@ impl Store {
         mut wanted: impl FnMut(&Event) -> bool,
         mut row: impl FnMut(&[Delivery]) -> Option<T>,
     ) -> Result<TwoWayPage<(T, Event, Option<Bytes>)>> {
-        self.two_way(Table::DeliveriesByWebhook, webhook.as_bytes(), window, now, |snapshot, id, budget| {
+        let source = |_| (Table::DeliveriesByWebhook, webhook.as_bytes().as_slice());
+        self.two_way(source, window, now, |snapshot, id, budget| {
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
             let delivery = delivery.filter(|d| !d.is_replay() && self.is_retained(d.event_id, now));
             let Some(delivery) = delivery else { return Ok(None) };
@@ -131,17 +141,16 @@ impl Store {
         })
     }
 
-    fn two_way<T>(
+    fn two_way<'s, T>(
         &self,
-        table: Table,
-        prefix: &[u8],
+        source: impl Fn(u128) -> (Table, &'s [u8]),
         window: TwoWayWindow,
         now: Time,
         mut read: impl FnMut(&Snapshot, u128, &mut TwoWayBudget) -> Result<Option<T>>,
     ) -> Result<TwoWayPage<T>> {
         let oldest = Id::<T>::floor(now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1)).as_u128();
         let from = window.from.max(oldest);
-        let mut ids = Ids::new(self, table, prefix, (from, window.to), window.is_rising);
+        let mut ids = Ids::new(self, source, (from, window.to), window.is_rising);
         let (mut rows, mut last) = (Vec::new(), None);
         let mut budget = TwoWayBudget::WHOLE;
         while !budget.is_spent() {
@@ -187,10 +196,15 @@ enum Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
-    fn new(store: &'a Store, table: Table, prefix: &[u8], (from, to): (u128, u128), is_rising: bool) -> Ids<'a> {
+    fn new<'s>(
+        store: &'a Store,
+        source: impl Fn(u128) -> (Table, &'s [u8]),
+        (from, to): (u128, u128),
+        is_rising: bool,
+    ) -> Ids<'a> {
         match is_rising {
-            true => Ids::Rising(OldestFirst::from(&store.partition_set, table, prefix, from)),
-            false => Ids::Falling(NewestFirst::below(&store.partition_set, table, prefix, to)),
+            true => Ids::Rising(OldestFirst::by(&store.partition_set, source, from)),
+            false => Ids::Falling(NewestFirst::by(&store.partition_set, source, to)),
         }
     }
 

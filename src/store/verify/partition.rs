@@ -1,5 +1,6 @@
 //! Verifies one partition: every row, its index rows, and the row of every index row.
 
+mod app_events;
 mod payload;
 
 use std::collections::HashMap;
@@ -51,6 +52,7 @@ pub(in crate::store) fn walk(
         listed,
         index_start: index_start::stored(partition_set)?,
         types_start: index_start::stored_of_types(partition_set)?,
+        apps_start: index_start::stored_of_apps(partition_set)?,
         typed: 0,
         lacks_counts: tenant_figures::stored(partition_set)?.is_none_or(|start| start.lacks_counts(span.0)),
         names: 0,
@@ -92,6 +94,7 @@ struct PartitionWalk<'a, 'b> {
     listed: PartitionRow,
     index_start: IndexStart,
     types_start: IndexStart,
+    apps_start: IndexStart,
     /// Events that the counts of types have, under their apps and their organizations.
     typed: u64,
     /// Whether an earlier version counted a part of the rows, under their webhooks only.
@@ -119,6 +122,7 @@ impl PartitionWalk<'_, '_> {
             Table::FailedByOwner => self.failed(key)?,
             Table::EventsByName => self.name(key)?,
             Table::EventTypes => self.event_type(key, value),
+            Table::EventsByApp => self.of_app(key)?,
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
             Table::AttemptsByWebhook => self.tried(key)?,
@@ -168,6 +172,9 @@ impl PartitionWalk<'_, '_> {
             if found.is_none_or(|found| found.is_some_and(|found| found != expected)) {
                 return Ok(Some("its event_id is not remembered".into()));
             }
+        }
+        if self.lacks_entry_of_app(&event)? {
+            return Ok(Some("it is not in of_app".into()));
         }
         self.names += names_of(&event).count() as u64;
         Ok(self.published(&event)?.err())

@@ -31,6 +31,7 @@ pub(in crate::store) struct StateWalk {
     pub partitions: BTreeMap<u128, PartitionRow>,
     pub organizations: BTreeSet<OrganizationId>,
     pub apps: BTreeMap<AppId, OrganizationId>,
+    pub default_apps: BTreeSet<AppId>,
     pub webhooks: BTreeSet<WebhookId>,
     pub removed: BTreeSet<WebhookId>,
     pub totals: HashMap<Owner, Sums>,
@@ -70,6 +71,7 @@ fn read(view: &mut StateWalk, vault: &Vault, table: Table, key: &[u8], value: &[
             let organization: Organization = whole(value)?;
             same(key == organization.id.as_bytes())?;
             view.organizations.insert(organization.id);
+            view.default_apps.insert(organization.default_app_id);
         }
         Table::Apps => {
             let app: App = whole(value)?;

@@ -13,8 +13,8 @@ use crate::model::{Scope, Time};
 use crate::store::idempotency::index::KeyKind;
 use crate::store::verify::VerifyReport;
 use crate::store::{
-    Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, PartitionCommand, RealDisk,
-    Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest,
+    AppSettings, Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, PartitionCommand,
+    RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest,
 };
 use crate::store::{Dispatch, open};
 
@@ -82,7 +82,20 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         ask(Command::Partition(PartitionCommand::Record(Box::new(finished(dispatch, success)))), None);
     }
     ask(Command::Partition(PartitionCommand::Retry { id: first[0].delivery_id }), Some(2));
+    let app = second_app(&mut opened, by);
+    let of_app = EventInput { app: Some(app), ..EventInput::new("of.app", "1") };
+    apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(vec![of_app])));
     opened
+}
+
+/// Makes an app that is not the default one.
+fn second_app(opened: &mut Opened, by: Caller) -> AppId {
+    let app = AppSettings { name: "second".into(), ..AppSettings::default() };
+    let command = Command::State(StateCommand::CreateApp { app });
+    match apply(opened, WriteRequest { caller: Some(by), idempotency: None, command }).0 {
+        Receipt::App(app) => app.id,
+        other => panic!("{other:?}"),
+    }
 }
 
 pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Receipt, Vec<Dispatch>) {

@@ -1,0 +1,36 @@
+//! Finds the events of one app: by the index of apps, or among all events where a partition has no index.
+//!
+//! The index has no events of default apps. Most events of an organization are theirs, and so they are found among all.
+
+use crate::kv::error::Result;
+use crate::kv::tables::Table;
+use crate::model::id::AppId;
+use crate::store::partitions::index_start::{self, IndexStart};
+use crate::store::read::lists::Store;
+
+#[cfg(test)]
+mod tests;
+
+/// The place of the events of an app or of all apps, for each partition. Among all events those of other apps are found too.
+pub(in crate::store) struct AppEvents {
+    /// `None` for a default app and for all apps.
+    indexed: Option<(AppId, IndexStart)>,
+}
+
+impl AppEvents {
+    /// The events of `app`, or of all apps.
+    pub fn of(store: &Store, app: Option<AppId>) -> Result<AppEvents> {
+        let Some(app) = app.filter(|app| !store.registry().is_default_app(*app)) else {
+            return Ok(AppEvents { indexed: None });
+        };
+        Ok(AppEvents { indexed: Some((app, index_start::stored_of_apps(&store.partition_set)?)) })
+    }
+
+    /// The table and the prefix of keys in the partition that begins with `first`.
+    pub fn source(&self, first: u128) -> (Table, &[u8]) {
+        match &self.indexed {
+            Some((app, start)) if !start.lacks_entries(first) => (Table::EventsByApp, app.as_bytes()),
+            _ => (Table::Events, &[]),
+        }
+    }
+}
