@@ -59,6 +59,7 @@ fn line(news: &FollowProgress, as_json: bool) -> String {
             }),
             FollowProgress::Removed(generation) => json!({ "news": "removed", "generation": generation }),
             FollowProgress::Interrupted(why) => json!({ "news": "interrupted", "why": why }),
+            FollowProgress::Resumed(last) => json!({ "news": "resumed", "commit": last.number }),
             FollowProgress::NoRoom { bytes } => json!({ "news": "no_room", "bytes": bytes }),
             FollowProgress::NoBase(why) => json!({ "news": "no_base", "why": why }),
         }
@@ -75,8 +76,9 @@ fn line(news: &FollowProgress, as_json: bool) -> String {
         ),
         FollowProgress::Removed(generation) => format!("generation {generation:06} was removed"),
         FollowProgress::Interrupted(why) => {
-            format!("interrupted: {why}; another generation is begun once the daemon answers")
+            format!("interrupted: {why}; it goes on once the daemon answers")
         }
+        FollowProgress::Resumed(last) => format!("it goes on after commit {}", last.number),
         FollowProgress::NoRoom { bytes } => format!(
             "the destination is full: nothing is followed until it has {} free; the generations in it stay good",
             HumanBytes(*bytes)

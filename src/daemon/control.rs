@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::stream::{hear, send};
-use super::protocol::{CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING};
+use super::protocol::{
+    CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, RESUME_GREETING, read_mark,
+};
 use crate::engine::Engine;
-use crate::store::admin::{DisconnectReason, Follower, ReplicationMode, refuse};
+use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicationMode, refuse};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after accepting failed: descriptors may have run out.
@@ -97,12 +99,16 @@ impl Drop for ControlSocket {
 
 async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSettings) {
     let mut said = vec![0; GREETING.len()];
-    let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
+    let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
     if is_read && said == FOLLOW_GREETING.as_bytes() {
-        let follower = engine.replication.follow(engine.clock.now(), ReplicationMode::Sync);
-        drop(engine);
-        return tell_follower(stream, follower, false).await;
+        return tell_follower(stream, engine, None, ReplicationMode::Sync).await;
+    }
+    if is_read && said == RESUME_GREETING.as_bytes() {
+        let mut mark = [0; MARK_BYTES];
+        let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut mark)).await;
+        let mark = matches!(read, Ok(Ok(_))).then(|| read_mark(mark));
+        return tell_follower(stream, engine, mark, ReplicationMode::Sync).await;
     }
     if is_read && said == CONFIG_GREETING.as_bytes() {
         let text = settings.text();
@@ -148,9 +154,19 @@ pub(super) async fn backup(
     .await
 }
 
-/// Streams every commit to a follower, until it or the writer ends. `None` for one too many. `is_resumed` says whether
-/// they follow the last commit that it has.
-pub(super) async fn tell_follower(stream: UnixStream, follower: Option<Follower>, is_resumed: bool) {
+/// Streams commits to a follower, until it or the writer ends: those after its last one, `mark`, if all of them are in
+/// memory, or else every later one.
+pub(super) async fn tell_follower(
+    stream: UnixStream,
+    engine: Arc<Engine>,
+    mark: Option<CommitMark>,
+    mode: ReplicationMode,
+) {
+    let at = engine.clock.now();
+    let resumed = mark.and_then(|mark| engine.replication.follow_after(mark, at, mode));
+    let is_resumed = resumed.is_some();
+    let follower = resumed.or_else(|| engine.replication.follow(at, mode));
+    drop(engine);
     match streamed(stream, follower, is_resumed).await {
         Ok(DisconnectReason::Stopped) => {}
         Ok(DisconnectReason::Cancelled) => tracing::info!("a follower has gone"),

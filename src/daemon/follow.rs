@@ -1,12 +1,13 @@
 //! The follower: a base copy of the store, and every commit after it, in a directory that `postrider restore` reads.
 //!
 //! Invariant: the log of a generation begins before its base is requested, so no commit falls between them. The log is
-//! synced after each round, so a crash loses only commits in transit.
+//! synced after each round, so a crash loses only commits in transit. A generation goes on over a break of the connection if
+//! the daemon still has the commits since.
 
 pub mod stream;
 
 use std::fs;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -20,10 +21,10 @@ use super::DaemonError;
 use super::backup::{PARTIAL, complete, sync, take_empty};
 use super::backup_repo::{self, BASE, BackupRepo};
 use super::offline::has_store;
-use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
+use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, RESUME_GREETING, greet, mark_bytes};
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
-use crate::store::admin::{self, BackupProgress, CommitPosition, LogWriter, ReceivedBackup};
+use crate::store::admin::{self, BackupProgress, CommitMark, CommitPosition, LogWriter, ReceivedBackup};
 use crate::store::{self, RealDisk};
 
 /// Delay between two attempts to reach the daemon or to get a base.
@@ -58,8 +59,10 @@ pub enum FollowProgress {
     /// Its base is whole: every commit from this one on can be restored.
     Whole(u32, CommitPosition, BackupProgress),
     Removed(u32),
-    /// The reason of an interruption. A new base is begun as soon as the daemon answers.
+    /// The reason of an interruption. The daemon is asked for the commits since as soon as it answers.
     Interrupted(String),
+    /// The generation goes on after this commit.
+    Resumed(CommitPosition),
     /// The destination is full. Another generation is begun once it has this much free space.
     NoRoom {
         bytes: u64,
@@ -103,7 +106,8 @@ enum StreamEnd {
     Cut(String),
 }
 
-/// Follows the daemon of the data directory until the stop signal. If the connection ends, it connects again. If the
+/// Follows the daemon of the data directory until the stop signal. If the connection ends, it connects again and goes on after
+/// its last commit. If the daemon no longer has the commits since, another generation is begun. If the
 /// destination is full, it removes the incomplete generation and waits until the destination has room for a copy.
 ///
 /// # Errors
@@ -119,9 +123,10 @@ pub fn follow(
     // searched.
     drop(connect(settings)?);
     let place = BackupRepo::take(&wish.to)?;
-    let mut last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
+    let last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
+    let mut session = ReplicaSession::new(settings, wish, &place, last, tell);
     while !stop.is_told() {
-        let connected = match connect(settings) {
+        let connected = match reconnect(settings, session.mark) {
             Ok(inlet) => inlet,
             Err(DaemonError::Unreachable(_)) => {
                 stop.wait(TRY_AGAIN);
@@ -129,15 +134,17 @@ pub fn follow(
             }
             Err(error) => return Err(error),
         };
-        let mut chain = ReplicaSession::new(settings, wish, &place, last, tell);
-        let ended = chain.run(connected, stop);
-        chain.give_up_making()?;
-        chain.look_at_pruning(true)?;
-        last = chain.last.map(|last| last.number).or(last);
+        let ended = session.run(connected, stop);
+        session.give_up_making()?;
+        session.look_at_pruning(true)?;
         match ended {
             Ok(StreamEnd::Stopped) => return Ok(()),
-            Ok(StreamEnd::Cut(words)) => tell(FollowProgress::Interrupted(words)),
-            Err(error) if is_full(&error) => wait_for_room(settings, &place, stop, tell)?,
+            Ok(StreamEnd::Cut(words)) => (session.tell)(FollowProgress::Interrupted(words)),
+            Err(error) if is_full(&error) => {
+                // A block of the log may be cut short, so nothing is appended to it.
+                session.begin_anew();
+                wait_for_room(settings, &place, stop, session.tell)?;
+            }
             Err(error) => return Err(error),
         }
         stop.wait(TRY_AGAIN);
@@ -185,14 +192,25 @@ fn connect(settings: &Settings) -> Result<FrameReader, DaemonError> {
     FrameReader::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
 }
 
-/// One connection to the daemon, and the generations that it writes.
+/// Connects to the daemon, and asks for the commits after `mark`.
+fn reconnect(settings: &Settings, mark: Option<CommitMark>) -> Result<FrameReader, DaemonError> {
+    let Some(mark) = mark else { return connect(settings) };
+    let socket = settings.data_dir.join(CONTROL_FILE);
+    let mut stream = greet(&settings.data_dir, RESUME_GREETING)?;
+    stream.write_all(&mark_bytes(mark)).map_err(|error| DaemonError::Unreachable(error.to_string()))?;
+    FrameReader::of(stream).map_err(|source| failed(&socket, source))
+}
+
+/// The connections to the daemon, and the generations that they write.
 struct ReplicaSession<'a> {
     settings: &'a Settings,
     wish: &'a FollowOptions,
     place: &'a BackupRepo,
     tell: OnFollowProgress<'a>,
-    /// The last commit in the destination before this session.
+    /// The last commit in the destination before the first generation that goes on.
     before: Option<u64>,
+    /// The daemon's mark of the last commit that was received.
+    mark: Option<CommitMark>,
     /// Offset between the daemon's commit numbers and the log's.
     offset: u64,
     last: Option<CommitPosition>,
@@ -235,6 +253,7 @@ impl<'a> ReplicaSession<'a> {
             place,
             tell,
             before,
+            mark: None,
             offset: 0,
             last: None,
             current: None,
@@ -272,7 +291,11 @@ impl<'a> ReplicaSession<'a> {
         let mut records = Vec::new();
         let mut over = None;
         for frame in frames {
+            if matches!(frame, StreamFrame::From(_)) {
+                self.begin_anew();
+            }
             match (frame, self.last) {
+                (StreamFrame::Resumed(_), Some(last)) => (self.tell)(FollowProgress::Resumed(last)),
                 (StreamFrame::From(from), None) => {
                     // The daemon's first state includes all earlier commits and may include more, so it is a commit of
                     // its own.
@@ -295,12 +318,20 @@ impl<'a> ReplicaSession<'a> {
                 _ => over = Some("what the daemon says makes no sense".to_owned()),
             }
         }
+        let mark = records.last().and_then(|record| CommitMark::of_encoded(record));
         let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
         let making = self.making.as_mut().map(|making| &mut making.written);
         for written in self.current.as_mut().into_iter().chain(making) {
             written.log.append(&written.disk, &records)?;
         }
+        self.mark = mark.or(self.mark);
         Ok(over)
+    }
+
+    /// Ends the generations so far: the daemon's next commits do not follow them.
+    fn begin_anew(&mut self) {
+        self.before = self.last.map(|last| last.number).or(self.before);
+        (self.last, self.mark, self.current) = (None, None, None);
     }
 
     fn wants_base(&self) -> bool {

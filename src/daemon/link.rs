@@ -133,13 +133,8 @@ impl LinkHandler for OwnerLinks {
         tokio::spawn(async move {
             match link_request.stream {
                 LinkStream::Commits(after) => {
-                    let (at, mode) = (engine.clock.now(), ReplicationMode::Standby);
                     let mark = after.map(|(number, run)| CommitMark { number, run });
-                    let resumed = mark.and_then(|mark| engine.replication.follow_after(mark, at, mode));
-                    let is_resumed = resumed.is_some();
-                    let follower = resumed.or_else(|| engine.replication.follow(at, mode));
-                    drop(engine);
-                    tell_follower(near, follower, is_resumed).await;
+                    tell_follower(near, engine, mark, ReplicationMode::Standby).await;
                 }
                 LinkStream::Base | LinkStream::Status => match backup(near, engine, true, true).await {
                     Ok(()) => tracing::info!("a standby has a copy"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::DaemonError;
+use crate::store::admin::CommitMark;
 
 /// Name of the socket in the data directory.
 pub const CONTROL_FILE: &str = "control";
@@ -13,6 +14,9 @@ pub const CONTROL_FILE: &str = "control";
 pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
 /// First bytes of a replica. It has the length of `GREETING`.
 pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
+/// First bytes of a replica that goes on after its last commit. It has the length of `GREETING`. Number and run of that commit
+/// follow.
+pub const RESUME_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " resume\n");
 
 /// First bytes of a client that asks for the settings in force. It has the length of `GREETING`.
 pub const CONFIG_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " config\n");
@@ -22,6 +26,8 @@ pub const PROMOTE_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION
 pub(super) const PROMOTED: &str = "promoted";
 /// First word of a refusal, before the reason.
 pub(super) const REFUSED: &str = "refused";
+/// Bytes of a commit's mark.
+pub(super) const MARK_BYTES: usize = 16;
 /// Maximum length of the settings in JSON.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +46,18 @@ pub fn settings_in_force(data_dir: &Path) -> Result<String, DaemonError> {
         Ok(_) => Ok(text),
         Err(error) => Err(DaemonError::Unreachable(format!("the daemon did not tell its settings: {error}"))),
     }
+}
+
+/// The bytes of a commit's mark, as they follow `RESUME_GREETING`.
+pub(super) fn mark_bytes(mark: CommitMark) -> [u8; MARK_BYTES] {
+    let (number, run) = (mark.number.to_le_bytes(), mark.run.to_le_bytes());
+    std::array::from_fn(|n| if n < number.len() { number[n] } else { run[n - number.len()] })
+}
+
+/// The commit's mark of these bytes.
+pub(super) fn read_mark(bytes: [u8; MARK_BYTES]) -> CommitMark {
+    let half = |from: usize| std::array::from_fn(|n| bytes[from + n]);
+    CommitMark { number: u64::from_le_bytes(half(0)), run: i64::from_le_bytes(half(8)) }
 }
 
 /// Connects to the daemon of a data directory and sends a greeting.

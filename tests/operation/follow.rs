@@ -184,14 +184,49 @@ async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
     let found = restored(&live, None, &key);
     assert!(is_beginning(&found, &published) && found.len() + 5 >= published.len(), "{}", found.len());
     house.serve();
-    published.extend(publish(&house, 5));
-    assert_eq!(follower.news("whole")["generation"], 3);
-    published.extend(publish(&house, 5));
+    published.extend(publish(&house, 10));
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
     house.stop();
     assert_eq!(follower.stop(), Some(0));
     assert_eq!(restored(&live, None, &key), all);
+}
+
+#[tokio::test]
+async fn a_generation_goes_on_over_orderly_restarts_and_any_commit_of_it_can_be_restored() {
+    let mut house = House::start();
+    let (key, live) = (key_of(&house), live_in(&house));
+    let mut follower = Follower::start(&house, &live, &[]);
+    follower.news("whole");
+    let mut published = publish(&house, 5);
+    for _ in 0..2 {
+        house.stop();
+        follower.news("interrupted");
+        house.serve();
+        assert!(follower.news("resumed")["commit"].as_u64().is_some());
+        published.extend(publish(&house, 5));
+    }
+    let all: BTreeSet<String> = published.iter().cloned().collect();
+    eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
+    let generations = listed(&house, &live);
+    assert_eq!(generations.len(), 1, "no other copy was made: {generations:?}");
+    let (from, to) =
+        (generations[0]["from"].as_u64().expect("a number"), generations[0]["to"].as_u64().expect("a number"));
+    for at in from..=to {
+        let found = restored(&live, Some(at), &key);
+        assert!(is_beginning(&found, &published), "commit {at}: {} events", found.len());
+    }
+    // A store that was set back to an earlier moment has another history, which does not follow the last commit.
+    house.stop();
+    follower.news("interrupted");
+    fs::rename(house.data_dir(), house.data_dir().with_extension("old")).expect("moved");
+    house.says(&["restore", text(&live), "--at", &(from + 1).to_string()]);
+    fs::write(house.data_dir().join("first-key"), &key).expect("the key");
+    house.serve();
+    assert_eq!(follower.news("whole")["generation"], 2);
+    assert_eq!(follower.stop(), Some(0));
+    let said = house.says(&["verify", text(&live)]);
+    assert!(said.contains("everything is as it should be"), "{said}");
 }
 
 #[tokio::test]

@@ -34,6 +34,11 @@ impl CommitMark {
         write_batch.put(Table::Meta, Key::from_slice(COMMIT_KEY), &self);
     }
 
+    /// The mark of an encoded commit. `None` if the bytes are not a record.
+    pub fn of_encoded(record: &[u8]) -> Option<CommitMark> {
+        CommitRecord::decode(record).map(|record| CommitMark::of(&record))
+    }
+
     /// The mark of a commit. A record of an earlier version has none, and then its run is 0.
     pub fn of(record: &CommitRecord) -> CommitMark {
         let meta = record.changes.iter().find(|(table, _)| *table == Table::Meta);
