@@ -36,6 +36,11 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
+    /// Whether the method is GET, or HEAD, which is answered like it. The server omits the body.
+    pub fn is_get(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
     /// The value of a header. `None` if it is missing, repeated or not text.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();

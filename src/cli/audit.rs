@@ -35,7 +35,7 @@ pub struct Audit {
     /// Only actions of the key with this id
     #[arg(long, value_name = "KEY", help_heading = "Filters")]
     key: Option<String>,
-    /// Only this action, such as webhook.update, or all that begin so, such as webhook.
+    /// Only this action, such as webhook.update, or all that begin with a word and a dot, such as `webhook.`
     #[arg(long, value_name = "ACTION", help_heading = "Filters")]
     action: Option<String>,
     #[command(flatten)]

@@ -115,6 +115,9 @@ struct List {
     /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
+    /// Only those of this app: its id or its uid
+    #[arg(long, value_name = "APP", help_heading = "Filters", conflicts_with = "webhook")]
+    app: Option<String>,
     /// Only those of this event
     #[arg(long, value_name = "EVENT", help_heading = "Filters")]
     event: Option<String>,
@@ -153,6 +156,7 @@ impl Delivery {
                 let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
                 let call = Call::get(&["deliveries"])
                     .query("webhook_id", webhook)
+                    .query("app_id", args.app.as_ref())
                     .query("event_id", event)
                     .query("ended_from", read("--ended-from", &args.ended_from)?)
                     .query("ended_to", read("--ended-to", &args.ended_to)?);
@@ -229,6 +233,9 @@ struct Stream {
     /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
+    /// Only those of this app: its id or its uid
+    #[arg(long, value_name = "APP", help_heading = "Filters", conflicts_with = "webhook")]
+    app: Option<String>,
     /// Only attempts that failed
     #[arg(long, help_heading = "Filters")]
     failed: bool,
@@ -263,6 +270,7 @@ impl Stream {
         let webhook = resolve::optional(client, Noun::Webhook, self.webhook.as_ref()).await?;
         let call = Call::get(&["attempts"])
             .query("webhook_id", webhook)
+            .query("app_id", self.app.as_ref())
             .query("success", self.failed.then_some(false))
             .query("outcome", self.outcome.as_ref())
             .query("status_code", self.status_code.as_ref())

@@ -35,9 +35,9 @@ pub struct Paging {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct Filters {
-    /// The delivery's status
-    #[arg(long, value_name = "STATUS", value_parser = DELIVERY_STATUSES)]
-    pub status: Option<String>,
+    /// The delivery's status; or several of them with commas between
+    #[arg(long, value_name = "STATUS", value_parser = DELIVERY_STATUSES, value_delimiter = ',')]
+    pub status: Vec<String>,
     /// The event's type
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
@@ -73,12 +73,17 @@ impl Span {
     }
 }
 
+/// The values of a flag that takes several, as the API reads them. `None` without one.
+pub fn any_of(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
+}
+
 impl Filters {
     /// Adds the filters to a call.
     pub fn onto(&self, call: Call) -> Result<Call, Exit> {
         let (from, to) = self.span.read()?;
         Ok(call
-            .query("status", self.status.as_ref())
+            .query("status", any_of(&self.status))
             .query("type", self.kind.as_ref())
             .query("status_code", self.status_code.as_ref())
             .query("outcome", self.outcome.as_ref())

@@ -68,9 +68,9 @@ pub struct Tail {
     /// Follow deliveries instead of attempts: the newest 250 of them, each again when it changes
     #[arg(long, conflicts_with = "webhook")]
     deliveries: bool,
-    /// Only those of deliveries with this status
-    #[arg(long, value_name = "STATUS", value_parser = list::DELIVERY_STATUSES)]
-    status: Option<String>,
+    /// Only those of deliveries with this status; or several of them with commas between
+    #[arg(long, value_name = "STATUS", value_parser = list::DELIVERY_STATUSES, value_delimiter = ',')]
+    status: Vec<String>,
     /// Only events of this type
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
@@ -154,7 +154,7 @@ impl Tail {
     /// page.
     async fn rows(&self, client: &Client, of: Call, seen: &Seen) -> Result<Vec<Row>, Exit> {
         let call = of
-            .query("status", self.status.as_ref())
+            .query("status", list::any_of(&self.status))
             .query("type", self.kind.as_ref())
             .query("search", self.search.as_ref())
             .query("limit", Some(LOOK_ROWS));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use crate::api::ApiError;
 use crate::api::auth::key_hash;
@@ -60,7 +60,7 @@ impl Service for MetricsService {
     }
 
     fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
-        if http_request.method == Method::GET && http_request.path == "/metrics" {
+        if http_request.is_get() && http_request.path == "/metrics" {
             let admitted = metrics_access(http_request, **self.access.load());
             return match admitted {
                 Ok(()) => Ok(Admitted { pass: (), body_bytes_max: 0, is_known: false }),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::BodyPieces;
@@ -97,7 +97,7 @@ async fn serve<S: Service>(
 ) -> HttpResponse {
     let is_http2 = parts.version == Version::HTTP_2;
     let mut http_request = HttpRequest {
-        method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
+        method: parts.method,
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
         headers: parts.headers,

@@ -77,7 +77,7 @@ pub fn identify(
             let principal = Principal::new(Arc::new(key), http_request);
             Ok(Principal { portal_link: Some(link.id), ..principal })
         }
-        None if http_request.method == Method::GET && http_request.header("sec-fetch-site") == Some("cross-site") => {
+        None if http_request.is_get() && http_request.header("sec-fetch-site") == Some("cross-site") => {
             Err(ApiError::new(StatusCode::OK, CROSS_SITE_CODE, "one moment"))
         }
         None => Err(ApiError::new(

@@ -165,6 +165,26 @@ async fn failed_deliveries_are_listed_by_the_time_at_which_they_ended() {
 }
 
 #[tokio::test]
+async fn deliveries_and_attempts_of_one_app_are_listed() {
+    let daemon = TestDaemon::start().await;
+    daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let mut failed = Vec::new();
+    for app in [json!(null), json!("two")] {
+        daemon.webhook(&receiver.url(), json!({ "app_id": app, "retry_schedule_s": [] })).await;
+        let event = daemon.publish_with(json!({ "type": "a", "data": 1, "app_id": app })).await;
+        failed.push(daemon.delivery_in(&event, "failed").await);
+    }
+    for list in ["deliveries?app_id=two", "deliveries?app_id=two&status=failed"] {
+        assert_eq!(ids(&daemon.get(&format!("/v1/{list}")).await), [text(&failed[1], "id")], "{list}");
+    }
+    let attempts = daemon.get("/v1/attempts?app_id=two").await;
+    assert_eq!(attempts["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(attempts["data"][0]["delivery_id"], failed[1]["id"]);
+    assert_eq!(daemon.try_get("/v1/deliveries?app_id=three").await.status, 404);
+}
+
+#[tokio::test]
 async fn webhooks_are_found_by_app_status_and_text() {
     let daemon = TestDaemon::start().await;
     daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;

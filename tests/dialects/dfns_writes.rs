@@ -117,10 +117,17 @@ async fn every_flaw_in_a_dfns_webhook_is_a_400() {
             assert!(status == 400 && found.starts_with(says), "{method} {field} {value}: {status} {answer}");
         }
     }
-    for (body, says) in [(json!({ "events": ["a"] }), "url is required"), (json!({ "url": URL }), "events is required")]
-    {
+    let several_flaws = json!({ "status": "x", "events": "a", "url": "zz" });
+    for (body, says) in [
+        (json!({ "events": ["a"] }), "url is required"),
+        (json!({ "url": URL }), "events is required"),
+        (json!({}), "url is required"),
+        (json!({ "url": URL, "status": "x" }), "events is required"),
+    ] {
         assert_eq!(call(&daemon, Method::POST, "/webhooks", &body).await, (400, message(says)));
     }
+    let (_, answer) = call(&daemon, Method::POST, "/webhooks", &several_flaws).await;
+    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.starts_with("url ")), "{answer}");
     let (status, _) = call(&daemon, Method::DELETE, &path, &json!({ "x": 1 })).await;
     assert_eq!(status, 400);
     for method in [Method::PUT, Method::DELETE] {

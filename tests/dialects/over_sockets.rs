@@ -32,6 +32,22 @@ fn sent_accepts(request: &Request, secret: &str, now_s: i64) -> bool {
         && kind == request.header("x-webhook-event-type")
 }
 
+/// HEAD is safe (RFC 9110 section 9.2.1), although Everlytic's `reprocess` and the log-in by a link act on GET.
+#[tokio::test]
+async fn head_of_a_route_that_acts_is_refused() {
+    let daemon = TestDaemon::start().await;
+    let authorization = format!("Basic {}", STANDARD.encode(format!("u:{}", daemon.key)));
+    let client = daemon.with_key("");
+    let path = "/transactional/email/v1/webhooks/failed/reprocess";
+    let answer = client.call(Method::HEAD, path, &[("authorization", &authorization)], String::new()).await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("GET")));
+    assert_eq!(daemon.get("/v1/replays").await["data"], json!([]));
+    let answer = client.call(Method::HEAD, "/ui/enter?t=x", &[], String::new()).await;
+    assert_eq!(answer.status, 405);
+    let answer = daemon.call(Method::HEAD, "/v1/webhooks", &[], String::new()).await;
+    assert_eq!(answer.status, 200);
+}
+
 #[tokio::test]
 async fn a_sent_receiver_accepts_every_delivery_of_a_webhook_made_in_its_shape() {
     let daemon = TestDaemon::start().await;

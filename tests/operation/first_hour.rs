@@ -231,6 +231,9 @@ fn objects_are_named_by_names_ids_and_their_beginnings() {
     }
     // People see names and types, and ids that say what they are.
     let list = house.says(&["delivery", "list", "--webhook", "invoices"]);
+    let several = ["pending,retrying,delivered,failed", "--status", "cancelled"];
+    let filtered = [&["delivery", "list", "--webhook", "invoices", "--status"], several.as_slice()].concat();
+    assert_eq!(house.says(&filtered), list);
     let row = &rows(&list)[0];
     assert!(row[0].starts_with("dlv_") && row[2] == "a.b" && row[3] == "invoices", "{list}");
     let got = house.says(&["delivery", "get", row[0]]);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider::model::EventId;
 use postrider::model::job::{JobSpec, LastDeliveryFilter};
+use postrider::store::admin::{Defect, verify};
 use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt, Retention, StateCommand};
 
-use crate::store::bench::{Bench, DAY_MS, START, open_on};
+use crate::store::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
 use crate::store::hooked_disk::HookedDisk;
 
 /// Publishes events whose payloads have a megabyte together. Each is small enough for the partition's own file.
@@ -163,6 +164,9 @@ fn a_state_file_that_is_older_than_a_partition_with_events_is_refused_and_nothin
         let folder = bench.kill();
         let partitions = || std::fs::read_dir(folder.path().join("partitions")).unwrap().count();
         std::fs::copy(aside.path().join("state.redb"), folder.path().join("state.redb")).unwrap();
+        let report = verify(Arc::new(RealDisk::unlocked(folder.path())), &MASTER_KEY, &mut |_| {}).unwrap();
+        let told = |problem: &Defect| problem.to_string().starts_with("state.redb: it is older than partitions/");
+        assert!(report.problems.iter().any(told), "{:?}", report.problems);
         let error = open_on(Arc::new(RealDisk::take(folder.path()).unwrap()), START).unwrap_err().to_string();
         assert!(error.starts_with("state.redb: it is older than partitions/"), "{error}");
         assert_eq!(partitions(), 2);

@@ -21,6 +21,8 @@ use crate::store::{AttemptQuery, ListWindow};
 use super::attempts::AttemptView;
 use super::deliveries::WEBHOOK_ID;
 use super::feed::WAIT_S;
+use super::stats::narrowed;
+use super::webhooks::APP_ID;
 
 const AFTER: Param = Param::new(
     "after",
@@ -30,7 +32,7 @@ const AFTER: Param = Param::new(
 const SUCCESS: Param = Param::new("success", ParamValues::Boolean, "Only attempts that succeeded, or only others.");
 
 pub const FILTERS: &[Param] =
-    &[AFTER, WAIT_S, WEBHOOK_ID, SUCCESS, OUTCOME, STATUS_CODE, EVENT_TYPE, FROM, SEARCH, LIMIT];
+    &[AFTER, WAIT_S, WEBHOOK_ID, APP_ID, SUCCESS, OUTCOME, STATUS_CODE, EVENT_TYPE, FROM, SEARCH, LIMIT];
 
 /// Attempts in the order in which they were recorded.
 #[derive(Serialize, JsonSchema)]
@@ -50,7 +52,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         return Err(ApiError::not_found("webhook"));
     }
     let query = AttemptQuery {
-        tenant: request.tenant(),
+        tenant: narrowed(context, request)?,
         webhook,
         delivery: None,
         event: None,

@@ -19,9 +19,10 @@ use crate::rules::circuit;
 use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
+use super::stats::narrowed;
 use super::waiting::WaitingDeliveryView;
 use super::waiting_for::WaitingForView;
-use super::webhooks;
+use super::webhooks::{self, APP_ID};
 
 /// A delivery: one event on its way to one webhook.
 #[derive(Serialize, JsonSchema)]
@@ -94,6 +95,7 @@ pub const EVENT_ID: Param = Param::new("event_id", ParamValues::Id, "Only of the
 /// The parameters of the list of all deliveries.
 pub const FILTERS: &[Param] = &[
     WEBHOOK_ID,
+    APP_ID,
     EVENT_ID,
     DELIVERY_STATUS,
     EVENT_TYPE,
@@ -107,8 +109,8 @@ pub const FILTERS: &[Param] = &[
     LIMIT,
     DELIVERIES_CURSOR,
 ];
-/// The parameters of the list of a webhook's deliveries: the same without the webhook.
-pub const FILTERS_OF_WEBHOOK: &[Param] = FILTERS.split_at(1).1;
+/// The parameters of the list of a webhook's deliveries: the same without the webhook and the app.
+pub const FILTERS_OF_WEBHOOK: &[Param] = FILTERS.split_at(2).1;
 
 /// The delivery in the path, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delivery, ApiError> {
@@ -139,7 +141,7 @@ fn listed(
     let is_by_end = is_failed && event.is_none();
     let before = if is_by_end { None } else { params.cursor(CursorKind::Deliveries)? };
     let query = DeliveryQuery {
-        tenant: request.tenant(),
+        tenant: narrowed(context, request)?,
         webhook,
         event,
         status,

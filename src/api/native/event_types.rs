@@ -19,6 +19,7 @@ use crate::rules::patterns;
 use crate::store::{EventTypeCount, EventTypePage};
 
 use super::registered_types::{DefinitionView, is_shown};
+use super::stats::narrowed;
 use super::webhooks::APP_ID;
 
 const CURSOR: Param = Param::new("cursor", ParamValues::EventType, "The `next_cursor` of the page before.");
@@ -92,11 +93,7 @@ fn merged<'a>(
 
 /// `GET /v1/event-types`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut tenant = request.tenant();
-    if let Some(name) = request.query.text(&APP_ID) {
-        let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
-        tenant.app = Some(app.id);
-    }
+    let tenant = narrowed(context, request)?;
     let after = request.query.text(&CURSOR);
     if after.is_some_and(|after| !patterns::is_type(after)) {
         return Err(crate::api::params::wrong(CURSOR.name, "is not the cursor of this list"));

@@ -26,8 +26,8 @@ use crate::store::{DeliveryQuery, EventName, EventQuery, Page, PartitionCommand,
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
 use super::publish::PublishView;
+use super::stats::narrowed;
 use super::webhooks;
-use super::webhooks::APP_ID;
 
 /// `event_id` as a filter. The parameter of the same name in lists of deliveries is the id of an event.
 pub const OWN_ID: Param =
@@ -111,11 +111,7 @@ pub struct EventListView<'a> {
 
 /// `GET /v1/events`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut tenant = request.tenant();
-    if let Some(name) = request.query.text(&APP_ID) {
-        let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
-        tenant.app = Some(app.id);
-    }
+    let tenant = narrowed(context, request)?;
     let (event_id, subject) = (request.query.text(&OWN_ID), request.query.text(&SUBJECT));
     let query = EventQuery {
         tenant,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::SharedStatus;
@@ -103,9 +103,9 @@ impl Service for StandbyService {
 
     fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
         let admitted = Ok(Admitted { pass: (), body_bytes_max: 0, is_known: false });
-        match (&http_request.method, http_request.path.as_str()) {
-            (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => admitted,
-            (&Method::GET | &Method::HEAD, "/metrics") => match metrics_access(http_request, **self.access.load()) {
+        match (http_request.is_get(), http_request.path.as_str()) {
+            (true, "/healthz" | "/readyz") => admitted,
+            (true, "/metrics") => match metrics_access(http_request, **self.access.load()) {
                 Ok(()) => admitted,
                 Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
             },

@@ -210,23 +210,36 @@ pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal)
         is_run_file(name) || owner_of(name).is_some_and(|first| partition_set.partition(first).is_some())
     };
     let unlisted: Vec<String> = names.into_iter().filter(|name| !is_listed(name)).collect();
-    // Partitions are delisted in their order, so one that lies behind the oldest never was.
     let oldest = partition_set.partitions().first().map_or(0, |oldest| oldest.first);
-    for first in unlisted.iter().filter_map(|name| first_of(name)).filter(|first| *first > oldest) {
-        let name = Partition::new(first, PartitionRow::default()).file_name();
-        if has_events(&partition_set.disk, &name, first, wal)? {
-            let words = format!(
-                "it is older than {name}, which it does not list; put the files of one moment back, or restore a backup"
-            );
-            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, words);
-            return Err(crate::kv::error::io(STATE_FILE, error));
-        }
+    if let Some(words) = older_than_unlisted(&partition_set.disk, &unlisted, oldest, wal)? {
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, words);
+        return Err(crate::kv::error::io(STATE_FILE, error));
     }
     for name in unlisted {
         let name = format!("{PARTITIONS}/{name}");
         disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
     }
     Ok(())
+}
+
+/// Why `state.redb` is of an earlier moment than the unlisted files. `None` if none of them has events and is newer than the
+/// oldest listed partition.
+pub(in crate::store) fn older_than_unlisted(
+    disk: &Arc<dyn Disk>,
+    unlisted: &[String],
+    oldest: u128,
+    wal: &Wal,
+) -> Result<Option<String>> {
+    // Partitions are delisted in their order, so one that lies behind the oldest never was.
+    for first in unlisted.iter().filter_map(|name| first_of(name)).filter(|first| *first > oldest) {
+        let name = Partition::new(first, PartitionRow::default()).file_name();
+        if has_events(disk, &name, first, wal)? {
+            return Ok(Some(format!(
+                "it is older than {name}, which it does not list; put the files of one moment back, or restore a backup"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a partition's file has events, or the write-ahead log has records for it. A repair of the file stays in

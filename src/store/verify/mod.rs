@@ -24,6 +24,7 @@ use crate::kv::tables::Table;
 use crate::kv::wal::Wal;
 use crate::store::idempotency::index::NEWEST_MAX as FINGERPRINTS_MAX;
 use crate::store::idempotency::run_file::is_run_file;
+use crate::store::partitions::open::older_than_unlisted;
 use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, owner_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
@@ -225,7 +226,17 @@ fn walk(
         }
     }
     state::compare_totals(&mut walk, &view);
-    walk.report.unlisted = unlisted(partition_set, &view)?;
+    let unlisted = unlisted(partition_set, &view)?;
+    if let (Some(offline), Some(oldest)) = (&offline, view.partitions.keys().next()) {
+        match older_than_unlisted(&partition_set.disk, &unlisted, *oldest, &offline.wal) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                walk.report.note(Defect { file: STATE_FILE.to_owned(), table: None, key: None, what });
+            }
+            Err(error) => walk.report.note(Defect::of_error(PARTITIONS, &error)),
+        }
+    }
+    walk.report.unlisted = unlisted.into_iter().map(|name| format!("{PARTITIONS}/{name}")).collect();
     Ok(walk.report)
 }
 
@@ -272,9 +283,10 @@ fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
     firsts.filter(|first| has_queue(partition_set.snapshot(&partition_of(partition_set, view, *first)))).collect()
 }
 
+/// The files of partitions that `state.redb` does not list.
 fn unlisted(partition_set: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
     let files = partition_set.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
     let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
     let is_listed = |name: &str| is_run_file(name) || owner_of(name).is_some_and(|first| listed.contains(&first));
-    Ok(files.into_iter().filter(|name| !is_listed(name)).map(|name| format!("{PARTITIONS}/{name}")).collect())
+    Ok(files.into_iter().filter(|name| !is_listed(name)).collect())
 }

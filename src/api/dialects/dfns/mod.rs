@@ -165,6 +165,8 @@ pub const CREDENTIALS: DialectList = DialectList {
 };
 
 /// The event type of a ping.
+/// The fields of a body in the order of the published description.
+const BODY_FIELDS: [&str; 4] = ["url", "events", "status", "description"];
 const PING_TYPE: &str = "postrider.test";
 const PING_DATA: &[u8] = br#"{"test":true}"#;
 
@@ -420,13 +422,22 @@ struct DfnsErrorBody<'a> {
     message: &'a str,
 }
 
+/// The flaw that comes first in the order of the published fields.
+fn first_flaw(errors: &[FieldError]) -> Option<&FieldError> {
+    let place = |error: &&FieldError| {
+        let name = error.pointer.split('/').nth(1).unwrap_or_default();
+        BODY_FIELDS.iter().position(|field| *field == name).unwrap_or(BODY_FIELDS.len())
+    };
+    errors.iter().min_by_key(place)
+}
+
 /// Wrong values are 400 here, and the message is the first one's.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     let status = match api_error.status {
         StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
         status => status,
     };
-    let first = api_error.errors.first().filter(|_| api_error.status == StatusCode::UNPROCESSABLE_ENTITY);
+    let first = first_flaw(&api_error.errors).filter(|_| api_error.status == StatusCode::UNPROCESSABLE_ENTITY);
     let message = match (status, first) {
         (StatusCode::UNAUTHORIZED, _) => "Not Authorized.".to_owned(),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => "Internal Server Error".to_owned(),
