@@ -137,6 +137,10 @@ fn told(screen: Screen, data_dir: &Path, restored: &backup::Restored) -> Result<
         Some(point) => screen.text(format!("{place}, as it was after commit {} ({})", point.number, point.at)),
         None => tell(screen, progress, &place),
     }?;
+    screen.text(
+        "it is a copy: if the store that was backed up still runs, both would send every delivery. Stop that one for good, then \
+         run postrider promote here, or serve warns at each start",
+    )?;
     screen.text(match first_key {
         Some(file) => format!("its API keys are those of the backup; the first key is in {}", file.display()),
         None => {

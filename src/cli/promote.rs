@@ -6,12 +6,16 @@ use serde_json::json;
 use super::{Exit, SettingsFlags, screen::Output};
 use crate::daemon;
 
-/// Make the standby of this machine the owner, under a higher term; the former owner stops once it hears of it
+/// Make the standby of this machine, or a stopped restored copy, the owner under a higher term; the former owner stops once
+/// it hears of it
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   postrider promote
   postrider promote --data-dir /srv/postrider
+
+A restored copy serves before it is promoted too, with a warning, because the store that it was copied from may run. It is
+promoted while it is stopped.
 
 It works while the standby runs, which goes on as the owner, and while it is stopped. Two machines cannot know which of them
 is dead: stop the former owner first if you can, and send producers to this one. See docs/standby.md.")]
@@ -34,9 +38,7 @@ impl Promote {
             return screen.text(said.to_string());
         }
         let next = if promotion.is_running { "it serves now" } else { "start it with postrider serve" };
-        screen.text(format!(
-            "this store is the owner's now, of term {}, with every commit up to {}; {next}",
-            promotion.term, promotion.commit
-        ))
+        let commits = promotion.commit.map_or(String::new(), |last| format!(", with every commit up to {last}"));
+        screen.text(format!("this store is the owner's now, of term {}{commits}; {next}", promotion.term))
     }
 }

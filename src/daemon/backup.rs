@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
-use crate::store::admin::{self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress};
+use crate::store::admin::{self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress, Role, Tenure};
 use crate::store::{self, RealDisk};
 
 use super::backup_repo::{self, BASE, RestorePoint};
@@ -267,6 +267,9 @@ fn fill(
         let words = format!("{} problems in the backup, the first of them: {first}", report.problems.len());
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
     }
+    // The store that was copied may run elsewhere. A store that was overtaken stays so.
+    let tenure = admin::tenure(&*disk)?;
+    admin::set_tenure(&*disk, Tenure { role: Role::Copy, ..tenure })?;
     // The store of the backup does not know the first key of another store.
     let (first, own_first) = (from.join(FIRST_KEY_FILE), to.join(FIRST_KEY_FILE));
     if exists(&first)? {

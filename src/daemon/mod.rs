@@ -358,7 +358,14 @@ fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonErro
     let (tenure, dir) = (store.tenure()?, settings.data_dir.display());
     match tenure {
         Tenure { overtaken_by: 0, role: Role::Owner, .. } => Ok(tenure),
-        Tenure { overtaken_by: 0, .. } => {
+        Tenure { overtaken_by: 0, role: Role::Copy, .. } => {
+            tracing::warn!(
+                cure = "stop the other store for good, then stop this one, run postrider promote, and start it again",
+                "this store is a restored copy: if the store that it was copied from runs too, both send every delivery"
+            );
+            Ok(tenure)
+        }
+        Tenure { overtaken_by: 0, role: Role::Standby, .. } => {
             let words =
                 format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
             Err(DaemonError::Settings(words))

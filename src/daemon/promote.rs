@@ -1,4 +1,5 @@
-//! Makes a standby the owner: the running one through its control socket, or the closed one in its directory.
+//! Makes a standby the owner: the running one through its control socket, or the closed one in its directory. Also a closed
+//! restored copy.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -12,17 +13,17 @@ use crate::store;
 /// Time for the last commits to be written.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A standby that has become the owner.
+/// A standby or a restored copy that has become the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promotion {
     pub term: u64,
-    /// Number of its last commit.
-    pub commit: u64,
+    /// Number of a standby's last commit.
+    pub commit: Option<u64>,
     /// Whether it runs.
     pub is_running: bool,
 }
 
-/// Makes the standby of the data directory the owner.
+/// Makes the standby or the restored copy of the data directory the owner.
 ///
 /// # Errors
 /// There is no standby, its copy is not whole, or the daemon does not answer.
@@ -33,7 +34,7 @@ pub fn promote(settings: &Settings) -> Result<Promotion, DaemonError> {
             has_store(data_dir)?;
             let promoted = standby::promote(data_dir, disk);
             hand_over(data_dir)?;
-            promoted.map(|(term, last)| Promotion { term, commit: last.number, is_running: false })
+            promoted.map(|(term, last)| Promotion { term, commit: last.map(|last| last.number), is_running: false })
         }
         Err(DaemonError::Store(store::Error::InUse(_))) => ask(settings),
         Err(error) => Err(error),
@@ -49,9 +50,13 @@ fn ask(settings: &Settings) -> Result<Promotion, DaemonError> {
     match (words.next(), words.next(), words.next()) {
         (Some(PROMOTED), Some(term), Some(commit)) => {
             let number = |text: &str| text.parse().unwrap_or_default();
-            Ok(Promotion { term: number(term), commit: number(commit), is_running: true })
+            Ok(Promotion { term: number(term), commit: Some(number(commit)), is_running: true })
         }
         (Some(REFUSED), ..) => Err(DaemonError::Engine(text.trim()[REFUSED.len()..].trim().to_owned())),
-        _ => Err(DaemonError::Engine("the daemon is an owner, or of another version".to_owned())),
+        _ => {
+            let words =
+                "the daemon is an owner, or of another version; a restored copy is promoted while it is stopped";
+            Err(DaemonError::Engine(words.to_owned()))
+        }
     }
 }

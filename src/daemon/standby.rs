@@ -340,23 +340,32 @@ fn random() -> Box<dyn FnMut() -> u64 + Send> {
     Box::new(numbers(Arc::new(SystemRandomness::default())))
 }
 
-/// Makes the closed standby in a data directory the owner, under a higher term. Returns the term.
+/// Makes the closed standby or restored copy in a data directory the owner, under a higher term. Returns the term, and a
+/// standby's last commit.
 ///
 /// # Errors
-/// There is no standby, or its log or a file is damaged.
-pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, CommitMark), DaemonError> {
+/// The store is an owner's, or the standby's log or a file is damaged.
+pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
     let Some(tenure) = tenure(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
-    if tenure.role == Role::Owner {
-        let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), tenure.term);
-        return Err(DaemonError::Engine(words));
-    }
-    let replica = open_replica(data_dir, disk.clone())?;
-    let last = replica.last();
-    replica.close()?;
     let promoted = tenure.promoted();
+    let last = match tenure.role {
+        Role::Owner => {
+            let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), tenure.term);
+            return Err(DaemonError::Engine(words));
+        }
+        Role::Copy => None,
+        Role::Standby => {
+            let replica = open_replica(data_dir, disk.clone())?;
+            let last = replica.last();
+            replica.close()?;
+            Some(last)
+        }
+    };
     admin::set_tenure(&*disk, promoted)?;
     let folder: PathBuf = data_dir.join(LOG_FOLDER);
-    fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+    if last.is_some() {
+        fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+    }
     Ok((promoted.term, last))
 }
 

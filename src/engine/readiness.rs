@@ -8,6 +8,7 @@ use crate::engine::metrics::WebhookCounts;
 use crate::engine::proxy_health::ProxyState;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
+use crate::store::admin::Role;
 
 /// One cause of unreadiness, or one warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,11 @@ impl Engine {
                     "the proxy of deliveries refuses the credentials; check delivery.proxy's user and password";
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
+        }
+        if self.store.tenure().is_ok_and(|tenure| tenure.role == Role::Copy) {
+            let detail = "this store is a restored copy: if the store that it was copied from runs too, both send every \
+                          delivery; stop that one for good, then stop this one, run `postrider promote`, and start it again";
+            warnings.push(ReadinessIssue::new("restored_copy", detail));
         }
         // Reads and deliveries go on, and no other machine could take events in.
         if self.replication.is_standby_required() && !self.replication.has_standby() {

@@ -27,6 +27,9 @@ pub enum Role {
     Owner,
     /// It applies the owner's commits.
     Standby,
+    /// It was restored from a backup and not promoted yet. It serves like an owner, and the store that it is a copy of may
+    /// serve too.
+    Copy,
 }
 
 /// The term and the role of a store.
@@ -46,7 +49,7 @@ impl Default for Tenure {
 }
 
 impl Tenure {
-    /// The tenure of a standby that was made the owner.
+    /// The tenure of a standby or a copy that was made the owner.
     pub fn promoted(self) -> Tenure {
         Tenure { term: self.term.max(self.overtaken_by) + 1, role: Role::Owner, overtaken_by: 0 }
     }

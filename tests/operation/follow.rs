@@ -227,6 +227,16 @@ async fn a_generation_goes_on_over_orderly_restarts_and_any_commit_of_it_can_be_
     assert_eq!(follower.stop(), Some(0));
     let said = house.says(&["verify", text(&live)]);
     assert!(said.contains("everything is as it should be"), "{said}");
+    // The restored store is a copy until it is promoted.
+    let is_copy = |house: &House| house.says(&["ready", "-o", "json"]).contains("restored_copy");
+    let warned = |house: &House| house.log().matches("this store is a restored copy").count();
+    assert!(is_copy(&house) && warned(&house) == 1, "{}", house.log());
+    let (code, said) = house.fails(&["promote"]);
+    assert!(code == 1 && said.contains("a restored copy is promoted while it is stopped"), "{code} {said}");
+    house.stop();
+    assert_eq!(house.json(&["promote"])["term"], 2);
+    house.serve();
+    assert!(!is_copy(&house) && warned(&house) == 1, "{}", house.log());
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ fn readiness(ready: &Value) -> Vec<Finding> {
         ("proxy_credentials", "proxy"),
         ("sending_held_back", "sending"),
         ("standby_missing", "standby"),
+        ("restored_copy", "copy"),
     ];
     for (code, check) in checks {
         let warning = each("warnings").into_iter().find(|row| row["code"] == code);
@@ -82,6 +83,7 @@ fn fix_of(code: &str) -> &'static str {
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
         "standby" => "nothing, unless the owner is gone for good: then `postrider promote` (docs/standby.md)",
         "standby_missing" => "bring the standby back, or set standby.required = false and reload (docs/standby.md)",
+        "restored_copy" => "stop the other store for good, then stop this one, `postrider promote`, and start it again",
         "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
         "proxy_credentials" => "mend the user and the password in delivery.proxy, then reload the daemon",
         "sending_held_back" => {

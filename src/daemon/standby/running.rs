@@ -126,7 +126,7 @@ impl RunningStandby {
         let promoted = tokio::task::spawn_blocking(move || promote(&data_dir, disk)).await;
         let promoted = promoted.map_err(|_| DaemonError::Engine("the promotion has panicked".to_owned()))?;
         let words = match &promoted {
-            Ok((term, last)) => format!("{PROMOTED} {term} {}\n", last.number),
+            Ok((term, last)) => format!("{PROMOTED} {term} {}\n", last.unwrap_or_default().number),
             Err(error) => format!("{REFUSED} {error}\n"),
         };
         let _ = promoter.write_all(words.as_bytes()).await;
