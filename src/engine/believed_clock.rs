@@ -116,12 +116,64 @@ impl Clock for BelievedClock {
         Box::pin(async move {
             loop {
                 // The pause begins before the clock is read, so that no step is missed.
-                let pause = self.pause(time.since(self.now()).max(0));
+                let pause = self.pause_towards(time);
                 if self.now() >= time || self.accepted.load(Ordering::Relaxed) != accepted {
                     return;
                 }
                 pause.await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicI64;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::model::time::{DAY_MS, MINUTE_MS, SECOND_MS};
+
+    const START: Time = Time(1_772_704_800_000);
+
+    /// A machine whose monotonic clock is tokio's. Its pauses last exactly as long as they were asked to.
+    struct Machine {
+        began: Instant,
+        ahead_ms: AtomicI64,
+    }
+
+    impl Clock for Machine {
+        fn now(&self) -> Time {
+            START.plus_ms(self.monotonic_ms() + self.ahead_ms.load(Ordering::Relaxed))
+        }
+
+        fn monotonic_ms(&self) -> i64 {
+            self.began.elapsed().as_millis() as i64
+        }
+
+        fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
+            Box::pin(sleep(Duration::from_millis(ms as u64)))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_ends_within_a_second_of_a_step_that_is_taken_or_accepted() {
+        for is_accepted in [false, true] {
+            let machine = Arc::new(Machine { began: Instant::now(), ahead_ms: AtomicI64::new(0) });
+            let clock = Arc::new(BelievedClock::new(machine.clone(), Some(START), DAY_MS));
+            let (sleeping, until) = (clock.clone(), START.plus_ms(20 * MINUTE_MS));
+            let slept = tokio::spawn(async move { sleeping.sleep_until(until).await });
+            sleep(Duration::from_secs(10)).await;
+            machine.ahead_ms.store(30 * MINUTE_MS, Ordering::Relaxed);
+            if is_accepted {
+                clock.accept();
+            }
+            slept.await.unwrap();
+            let least_ms = if is_accepted { 10 * SECOND_MS } else { 10 * SECOND_MS + LASTING_MS };
+            let ended = machine.monotonic_ms();
+            assert!((least_ms..=least_ms + 2 * SECOND_MS).contains(&ended), "{is_accepted}: {ended}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Clock and randomness, handed in: the only module that asks the machine for either.
 //!
 //! Invariant: due times are compared with `Clock::now`. Waiting is measured on the monotonic clock in pieces of at most
-//! `WAIT_PIECE`, so that a step of the wall clock is noticed within that time.
+//! `WAIT_PIECE_MS`, so that a step of the time is noticed within that time, whichever clock measures the pieces.
 #![allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
 
 use std::sync::{Mutex, PoisonError};
@@ -14,8 +14,8 @@ use crate::model::Time;
 
 use crate::engine::network::BoxFuture;
 
-/// The longest single wait. Then the wall clock is read again.
-const WAIT_PIECE: Duration = Duration::from_secs(1);
+/// The longest single wait, in milliseconds. Then the clock is read again.
+const WAIT_PIECE_MS: i64 = 1_000;
 /// Random bytes that are fetched from the system at once.
 const RANDOM_BYTES: usize = 4_096;
 
@@ -31,12 +31,16 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic_ms(&self) -> i64;
     /// Completes after `ms` on the monotonic clock, or earlier. It misses no event after this call.
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()>;
+    /// Completes at `time` as far as this reading of the clock says, or after `WAIT_PIECE_MS`, because the time may step.
+    fn pause_towards(&self, time: Time) -> BoxFuture<'_, ()> {
+        self.pause(time.since(self.now()).clamp(0, WAIT_PIECE_MS))
+    }
     /// Completes once `now` is at or after `time`, or earlier if an operator accepted another time.
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             loop {
                 // The pause begins before the clock is read, so that no step is missed.
-                let pause = self.pause(time.since(self.now()).max(0));
+                let pause = self.pause_towards(time);
                 if self.now() >= time {
                     return;
                 }
@@ -62,7 +66,7 @@ impl Clock for SystemClock {
     }
 
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
-        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64).min(WAIT_PIECE)))
+        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64)))
     }
 }
 

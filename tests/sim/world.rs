@@ -19,8 +19,6 @@ pub const OUTSIDE: &str = "hooks.example";
 /// The port of the daemon.
 pub const API_PORT: u16 = 8_080;
 
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
-
 /// Simulated milliseconds since the beginning. Outside of a host the time stands still.
 pub fn elapsed_ms() -> i64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
@@ -47,8 +45,7 @@ impl Clock for SimClock {
     }
 
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
-        // The maximum that tokio can wait for.
-        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64).min(FOR_EVER)))
+        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64)))
     }
 }
 

@@ -42,6 +42,8 @@ use crate::engine::write_queue::WriteQueue;
 
 /// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
+/// Delay before a lane sends again after the task of a request panicked.
+const PANICKED_WAIT_MS: i64 = 30_000;
 /// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
 /// A clock that goes back by more than this was set back.
@@ -55,6 +57,8 @@ enum SchedulerMessage {
     Finished(EndedRequest),
     /// A request was not made, for an installation fault or a shortage. It may be made from this time.
     Withheld(WebhookId, DeliveryId, Time),
+    /// The task of a request panicked, and nothing is recorded.
+    Panicked(WebhookId, DeliveryId),
     /// The cause of withheld requests may be gone.
     Release,
     /// A probe returned after this many microseconds.
@@ -216,6 +220,11 @@ impl Scheduler {
             SchedulerMessage::Withheld(id, delivery, until) => {
                 self.request_tasks.ended(delivery);
                 self.lanes.withhold(id, delivery, until, now);
+            }
+            SchedulerMessage::Panicked(id, delivery) => {
+                self.request_tasks.ended(delivery);
+                self.deliverer.drawn_ids.end([delivery]);
+                self.lanes.withhold(id, delivery, now.plus_ms(PANICKED_WAIT_MS), now);
             }
             SchedulerMessage::Release => self.lanes.release(now),
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),

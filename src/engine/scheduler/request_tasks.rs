@@ -1,6 +1,7 @@
 //! The tasks of the requests in flight: each makes one attempt and reports its end.
 //!
-//! Invariant: the scheduler learns that a request ended before its outcome is recorded.
+//! Invariants: the scheduler learns that a request ended before its outcome is recorded. It learns of every end, also of
+//! a panic.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::engine::deliverer::{AttemptEnd, Deliverer};
 use crate::engine::metrics::Metrics;
 use crate::engine::sender::Shortage;
 use crate::engine::write_queue::WriteQueue;
-use crate::model::id::IdMap;
+use crate::model::id::{IdMap, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{Delivery, DeliveryId, Time};
 use crate::store::{Dispatch, PartitionCommand, WriteRequest};
@@ -72,6 +73,7 @@ impl RequestServices {
         began: Instant,
     ) {
         let (deliverer, delivery) = (&self.deliverer, dispatch.delivery_id);
+        let _until_it_ends = PanicReport { messages: &self.messages, webhook: webhook.id, delivery };
         let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
             AttemptEnd::Made(report) => report,
             AttemptEnd::Withheld(until) => return self.withhold(&webhook, delivery, until),
@@ -116,5 +118,47 @@ impl RequestServices {
     fn tell(&self, message: SchedulerMessage) {
         // The scheduler may have ended.
         let _ = self.messages.send(message);
+    }
+}
+
+/// Reports a request whose task panics outside of its attempt. Otherwise its delivery would be in flight until the next
+/// start, and an ordered webhook would wait for it.
+struct PanicReport<'a> {
+    messages: &'a UnboundedSender<SchedulerMessage>,
+    webhook: WebhookId,
+    delivery: DeliveryId,
+}
+
+impl Drop for PanicReport<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (webhook_id, delivery_id) = (self.webhook, self.delivery);
+            tracing::error!(%webhook_id, %delivery_id, "a request panicked, which is a bug of the daemon");
+            let _ = self.messages.send(SchedulerMessage::Panicked(webhook_id, delivery_id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::model::Id;
+
+    #[tokio::test]
+    async fn only_a_panic_is_reported() {
+        for panics in [false, true] {
+            let (messages, mut mailbox) = unbounded_channel();
+            let task = tokio::spawn(async move {
+                let _until_it_ends =
+                    PanicReport { messages: &messages, webhook: Id::from_u128(1), delivery: Id::from_u128(2) };
+                assert!(!panics, "as it should, for the test");
+            });
+            assert_eq!(task.await.is_err(), panics);
+            let is_told = matches!(mailbox.recv().await, Some(SchedulerMessage::Panicked(webhook, delivery))
+                if (webhook, delivery) == (Id::from_u128(1), Id::from_u128(2)));
+            assert_eq!(is_told, panics);
+        }
     }
 }
