@@ -180,9 +180,7 @@ impl Daemon {
     /// Starts the daemon and returns once it accepts requests. Must be called within the runtime.
     pub async fn start(settings: &Settings, world: Platform) -> Result<Daemon, DaemonError> {
         let Platform { clock, random, network, disk, work, limits, listeners } = world;
-        if work == BlockingPool::Threads {
-            engine::sender::read_roots_ahead();
-        }
+        warm_up(work);
         let tls = certificate(settings)?;
         let (opened, tenure) = open_as_owner(settings, disk, &*clock, &random)?;
         let is_new = opened.is_new;
@@ -348,6 +346,13 @@ fn open_as_owner(
 /// The settings of pages at this address, which the settings file may change.
 fn page_settings(engine: &Engine, url: String) -> PageSettings {
     PageSettings { url, ..PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE)) }
+}
+
+/// Begins to read the root certificates, unless the world has no threads.
+fn warm_up(work: BlockingPool) {
+    if work == BlockingPool::Threads {
+        engine::sender::read_roots_ahead();
+    }
 }
 
 /// The tenure of an opened store.

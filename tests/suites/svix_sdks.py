@@ -30,7 +30,7 @@ URL, TOKEN = sys.argv[1:3]
 IS_SECOND = svix.__version__.startswith("2.")
 ARRIVAL_S = 30
 # Messages of the list that is walked while more arrive.
-LISTED = int(os.environ.get("POSTRIDER_LISTED_MESSAGES", 2_000 if IS_SECOND else 400))
+LISTED = int(os.environ.get("SVIX_LISTED_MESSAGES", 2_000 if IS_SECOND else 400))
 SENDERS = 8
 
 
