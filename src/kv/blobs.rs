@@ -149,7 +149,10 @@ impl BlobFile {
     }
 
     /// The bytes of a place. `None` if they do not have their checksum.
-    pub(in crate::kv) fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// The disk fails, or the payload was erased.
+    pub fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
         let Some(storage) = self.storage.get() else { return Err(io::ErrorKind::NotFound.into()) };
         let mut bytes = vec![0; place.bytes as usize];
         storage.read(place.offset, &mut bytes)?;

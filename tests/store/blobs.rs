@@ -1,13 +1,14 @@
 //! Large payloads in the blob file beside a partition: written once, read back, erased, and refused when missing.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postrider::kv::segment::{BLOBS_SCHEMA, FIRST_SCHEMA, Segment};
 use postrider::model::{EventId, Time};
-use postrider::store::admin::{files, verify};
+use postrider::store::admin::{files, receive, verify};
 use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention};
 
 use super::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
@@ -185,6 +186,66 @@ fn an_earlier_program_refuses_a_store_from_its_first_blob_file_on() {
         let state = Segment::open_for_reading(&RealDisk::take(folder.path()).unwrap(), "state.redb").unwrap();
         assert_eq!(state.schema(), schema);
     }
+}
+
+/// A receiver of a backup that runs `deed` at the first bytes.
+struct InterferingReader<'a> {
+    stream: Vec<u8>,
+    deed: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl io::Write for InterferingReader<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.extend_from_slice(bytes);
+        if let Some(deed) = self.deed.take() {
+            deed();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_payload_that_is_erased_during_a_backup_is_in_the_backup_and_no_longer_in_the_store() {
+    let mut bench = Bench::new();
+    let (erased, kept) = (publish(&mut bench, 0), publish(&mut bench, 1));
+    let file = blobs(bench.folder()).unwrap();
+    let snapshot = bench.opened.writer.backup_snapshot().unwrap();
+    let mut reader = InterferingReader { stream: Vec::new(), deed: None };
+    let erase = || assert!(bench.apply(PartitionCommand::EraseEvent { id: erased }.into()).0.is_ok());
+    reader.deed = Some(Box::new(erase));
+    snapshot.send(&mut reader).unwrap();
+    let stream = std::mem::take(&mut reader.stream);
+    drop(reader);
+    assert!(!contains(&file, "payload-0000"));
+
+    let copy = tempfile::tempdir().unwrap();
+    receive(&mut &stream[..], &*disk(copy.path()), &mut |_| {}).unwrap();
+    let report = verify(disk(copy.path()), &MASTER_KEY, &mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let store = open_on(disk(copy.path()), bench.now).unwrap().store;
+    for (number, event) in [erased, kept].into_iter().enumerate() {
+        assert_eq!(store.data(event, bench.now).unwrap().map(Vec::from), Some(payload(number).into_bytes()));
+    }
+}
+
+#[test]
+fn room_that_a_kill_left_in_a_sealed_partition_is_given_back_when_it_is_archived() {
+    let mut bench = Bench::new();
+    publish(&mut bench, 0);
+    let file = blobs(bench.folder()).unwrap();
+    let room = fs::metadata(&file).unwrap().len();
+    bench.opened.writer.roll(bench.now).unwrap();
+    let sealed = fs::metadata(&file).unwrap().len();
+    assert!(sealed < room);
+    // As if the kill had come before the room was given back.
+    fs::File::options().write(true).open(&file).unwrap().set_len(room).unwrap();
+    bench.reopen();
+    assert_eq!(bench.opened.writer.maintain(bench.now, Retention::Paused).archived, 1);
+    assert_eq!(fs::metadata(&file).unwrap().len(), sealed);
 }
 
 #[test]
