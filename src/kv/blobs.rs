@@ -103,7 +103,7 @@ impl BlobFile {
     /// # Errors
     /// `BlobsDamaged` if the file is missing or ends before that.
     pub(in crate::kv) fn resume(&self, end: u64) -> Result<()> {
-        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what });
+        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what, end });
         let len = self.len.load(Ordering::Relaxed);
         if end > 0 && self.storage.get().is_none() {
             return damaged("the file is missing".to_owned());

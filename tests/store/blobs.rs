@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use postrider::kv::segment::{BLOBS_SCHEMA, FIRST_SCHEMA, Segment};
 use postrider::model::{EventId, Time};
-use postrider::store::admin::{files, receive, verify};
-use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention};
+use postrider::store::admin::{accept_loss, accept_lost_payloads, files, receive, verify};
+use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention, Store};
 
 use super::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
 use crate::support::disk::FaultyDisk;
@@ -117,6 +117,64 @@ fn a_blob_file_that_is_missing_or_short_is_damage_by_its_name() {
         let report = verify(disk(folder.path()), &MASTER_KEY, &mut |_| {}).unwrap();
         assert!(report.problems.iter().any(|problem| problem.file == name), "{report:?}");
     }
+}
+
+/// Whether an event's payload is a damaged row.
+fn is_lost(store: &Store, event: EventId) -> bool {
+    matches!(store.data(event, START), Err(Error::Damaged { table: "data", .. }))
+}
+
+#[test]
+fn lost_payloads_are_given_up_once_and_everything_else_stays() {
+    for (is_cut, is_sealed) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut bench = Bench::new();
+        let events = [publish(&mut bench, 0), publish(&mut bench, 1)];
+        if is_sealed {
+            bench.opened.writer.roll(START).unwrap();
+        }
+        let folder = bench.kill();
+        let file = blobs(folder.path()).unwrap();
+        match is_cut {
+            true => fs::File::options().write(true).open(&file).unwrap().set_len(payload(0).len() as u64).unwrap(),
+            false => fs::remove_file(&file).unwrap(),
+        }
+        let lost = accept_lost_payloads(&*disk(folder.path())).unwrap();
+        let name = format!("partitions/{}", file.file_name().unwrap().display());
+        assert_eq!(lost.iter().map(|lost| &lost.file).collect::<Vec<_>>(), [&name], "{lost:?}");
+        assert_eq!(accept_lost_payloads(&*disk(folder.path())).unwrap(), []);
+
+        let store = open_on(disk(folder.path()), START).unwrap().store;
+        assert_eq!(is_lost(&store, events[0]), !is_cut);
+        assert!(is_lost(&store, events[1]));
+        drop(store);
+        let report = verify(disk(folder.path()), &MASTER_KEY, &mut |_| {}).unwrap();
+        assert_eq!(report.problems.len(), if is_cut { 1 } else { 2 }, "{report:?}");
+        assert!(report.problems.iter().all(|problem| problem.table == Some("data")), "{report:?}");
+    }
+}
+
+#[test]
+fn a_payload_after_an_accepted_loss_takes_no_place_that_a_row_names() {
+    let mut bench = Bench::new();
+    let events: Vec<EventId> = (0..4).map(|number| publish(&mut bench, number)).collect();
+    bench.reopen_after(|folder| {
+        // The log is damaged at the third event, and of the payloads only the first is left.
+        let journal = folder.join("journal");
+        let mut log = fs::read(&journal).unwrap();
+        let at = memchr::memmem::find(&log, events[2].as_bytes()).unwrap();
+        log[at] ^= 1;
+        fs::write(&journal, log).unwrap();
+        let file = fs::File::options().write(true).open(blobs(folder).unwrap()).unwrap();
+        file.set_len(payload(0).len() as u64).unwrap();
+        assert_eq!(accept_lost_payloads(&*disk(folder)).unwrap(), [], "the log comes first");
+        assert!(accept_loss(&*disk(folder)).unwrap().is_some());
+        assert_eq!(accept_lost_payloads(&*disk(folder)).unwrap().len(), 1);
+    });
+    assert!(is_lost(&bench.opened.store, events[1]));
+    let new = publish(&mut bench, 4);
+    assert!(bench.apply(PartitionCommand::EraseEvent { id: events[1] }.into()).0.is_ok());
+    assert_eq!(read(&bench, events[0]).unwrap(), Some(payload(0)));
+    assert_eq!(read(&bench, new).unwrap(), Some(payload(4)));
 }
 
 #[test]
