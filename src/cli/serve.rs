@@ -21,7 +21,7 @@ use crate::daemon::standby::running::{RunningStandby, StandbyEnd};
 use crate::daemon::{self, Daemon, Platform};
 use crate::engine::network::ListenAddr;
 use crate::store;
-use crate::store::admin::AcceptedLoss;
+use crate::store::admin::{AcceptedLoss, LostPayloads};
 
 /// Run the daemon: take events in, deliver them, keep them
 #[derive(Args, Debug)]
@@ -43,7 +43,8 @@ pub struct Serve {
     dev: bool,
     #[command(flatten)]
     settings: SettingsFlags,
-    /// Give up the events that a damaged write-ahead log lacks, keep the damaged file under another name, and start
+    /// Give up the events that a damaged write-ahead log lacks and the payloads that a damaged file of large payloads
+    /// lacks, keep a damaged log under another name, and start
     #[arg(long)]
     accept_loss: bool,
 }
@@ -56,7 +57,8 @@ impl Serve {
         let loaded = self.load(dev.as_ref())?;
         let log = Log::start(&loaded.settings.log);
         if self.accept_loss {
-            tell_loss(daemon::accept_loss(&loaded.settings.data_dir)?);
+            let (payloads, accepted) = daemon::accept_loss(&loaded.settings.data_dir)?;
+            tell_loss(&payloads, accepted);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
@@ -234,9 +236,16 @@ To try it with a receiver on this machine: {program} serve --dev\n"
 }
 
 /// Says on stderr how much was given up.
-fn tell_loss(accepted: Option<AcceptedLoss>) {
+fn tell_loss(payloads: &[LostPayloads], accepted: Option<AcceptedLoss>) {
+    for LostPayloads { file, damage } in payloads {
+        screen::note(&format!(
+            "postrider: {file}: {damage}; its lost payloads are given up, and `postrider verify` lists them\n"
+        ));
+    }
     let Some(AcceptedLoss { damage, kept_as, lost, kept_until }) = accepted else {
-        screen::note("postrider: nothing was given up: the write-ahead log is whole, or not needed\n");
+        if payloads.is_empty() {
+            screen::note("postrider: nothing was given up: the write-ahead log is whole, or not needed\n");
+        }
         return;
     };
     let kept = kept_as.map_or("there is no file to keep".to_owned(), |name| format!("the file is kept as {name}"));

@@ -11,7 +11,9 @@ use std::path::Path;
 use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
 use crate::store::RealDisk;
-use crate::store::admin::{self, AcceptedLoss, Compacted, Defect, OnBackupProgress, OnVerifyProgress, VerifyReport};
+use crate::store::admin::{
+    self, AcceptedLoss, Compacted, Defect, LostPayloads, OnBackupProgress, OnVerifyProgress, VerifyReport,
+};
 
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
@@ -39,21 +41,28 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
     Ok(compacted?)
 }
 
-/// Gives up the commits that a damaged write-ahead log lacks, so that a start opens the store without it. `None` if nothing is
-/// damaged, or there is no store.
+/// Gives up the payloads that damaged blob files lack and the commits that a damaged write-ahead log lacks, so that a start
+/// opens the store without them. Nothing is given up if nothing is damaged, or there is no store.
 ///
 /// # Errors
 /// A daemon has the store, or a file of it does not open.
-pub fn accept_loss(data_dir: &Path) -> Result<Option<AcceptedLoss>, DaemonError> {
+pub fn accept_loss(data_dir: &Path) -> Result<(Vec<LostPayloads>, Option<AcceptedLoss>), DaemonError> {
     match has_store(data_dir) {
-        Err(DaemonError::NoStore(_)) => return Ok(None),
+        Err(DaemonError::NoStore(_)) => return Ok((Vec::new(), None)),
         found => found?,
     }
-    let accepted = admin::accept_loss(&*take(data_dir)?)?;
+    let disk = take(data_dir)?;
+    let mut payloads = admin::accept_lost_payloads(&*disk)?;
+    let accepted = admin::accept_loss(&*disk)?;
     if accepted.is_some() {
+        // The records before the damage may name payloads too.
+        payloads.extend(admin::accept_lost_payloads(&*disk)?);
+    }
+    drop(disk);
+    if accepted.is_some() || !payloads.is_empty() {
         hand_over(data_dir)?;
     }
-    Ok(accepted)
+    Ok((payloads, accepted))
 }
 
 /// The damage of the write-ahead log in words. `None` if nothing is damaged or there is no store. Nothing is changed.

@@ -103,7 +103,7 @@ impl BlobFile {
     /// # Errors
     /// `BlobsDamaged` if the file is missing or ends before that.
     pub(in crate::kv) fn resume(&self, end: u64) -> Result<()> {
-        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what });
+        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what, end });
         let len = self.len.load(Ordering::Relaxed);
         if end > 0 && self.storage.get().is_none() {
             return damaged("the file is missing".to_owned());
@@ -149,7 +149,10 @@ impl BlobFile {
     }
 
     /// The bytes of a place. `None` if they do not have their checksum.
-    pub(in crate::kv) fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// The disk fails, or the payload was erased.
+    pub fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
         let Some(storage) = self.storage.get() else { return Err(io::ErrorKind::NotFound.into()) };
         let mut bytes = vec![0; place.bytes as usize];
         storage.read(place.offset, &mut bytes)?;

@@ -18,8 +18,16 @@ pub enum Error {
     )]
     WalDamaged { file: String, what: String },
     /// A file of large payloads that lacks acknowledged ones, or is missing.
-    #[error("{file}: the file of large payloads is damaged: {what}; put it back, or restore a backup")]
-    BlobsDamaged { file: String, what: String },
+    #[error(
+        "{file}: the file of large payloads is damaged: {what}; put it back, restore a backup, or give up what is lost by \
+         one `postrider serve --accept-loss`"
+    )]
+    BlobsDamaged {
+        file: String,
+        what: String,
+        /// Offset behind the last payload that a row names.
+        end: u64,
+    },
     /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to
     /// another key.
     #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]

@@ -17,6 +17,7 @@ pub use crate::kv::wal::LostRecords;
 pub use crate::store::backup::{
     BackupProgress, BackupSnapshot, OnBackupProgress, ReceivedBackup, is_stream, receive, refuse,
 };
+pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};
 pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};

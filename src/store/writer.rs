@@ -327,6 +327,7 @@ impl Writer {
                 registry: Registry::clone(&self.partition_set.registry()),
                 removed: HashMap::clone(&self.partition_set.removed()),
                 write_batch: WriteBatch::on(base),
+                states: IdMap::default(),
                 inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
                 follow: Vec::new(),
@@ -335,7 +336,8 @@ impl Writer {
                 self.fail(&[slots.remove(at)], &error, results, batch);
                 continue;
             }
-            let StateBatch { registry, removed, write_batch, effects, follow, .. } = on;
+            let StateBatch { registry, removed, write_batch, states, mut effects, follow, .. } = on;
+            effects.states.extend(states);
             if write_batch.is_empty() {
                 return;
             }

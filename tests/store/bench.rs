@@ -112,10 +112,16 @@ impl Bench {
     }
 
     pub fn reopen(&mut self) {
+        self.reopen_after(|_| {});
+    }
+
+    /// Ends the store as a kill does. Opens it again after `harm` was done to its directory.
+    pub fn reopen_after(&mut self, harm: impl FnOnce(&std::path::Path)) {
         let now = self.now;
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         let spare = tempfile::tempdir().unwrap();
         drop(std::mem::replace(&mut self.opened, open_at(&spare, now)));
+        harm(folder.path());
         self.opened = open_at(&folder, now);
         self.folder = folder;
     }

@@ -1,14 +1,15 @@
 //! Large payloads in the blob file beside a partition: written once, read back, erased, and refused when missing.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postrider::kv::segment::{BLOBS_SCHEMA, FIRST_SCHEMA, Segment};
 use postrider::model::{EventId, Time};
-use postrider::store::admin::{files, verify};
-use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention};
+use postrider::store::admin::{accept_loss, accept_lost_payloads, files, receive, verify};
+use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention, Store};
 
 use super::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
 use crate::support::disk::FaultyDisk;
@@ -118,6 +119,64 @@ fn a_blob_file_that_is_missing_or_short_is_damage_by_its_name() {
     }
 }
 
+/// Whether an event's payload is a damaged row.
+fn is_lost(store: &Store, event: EventId) -> bool {
+    matches!(store.data(event, START), Err(Error::Damaged { table: "data", .. }))
+}
+
+#[test]
+fn lost_payloads_are_given_up_once_and_everything_else_stays() {
+    for (is_cut, is_sealed) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut bench = Bench::new();
+        let events = [publish(&mut bench, 0), publish(&mut bench, 1)];
+        if is_sealed {
+            bench.opened.writer.roll(START).unwrap();
+        }
+        let folder = bench.kill();
+        let file = blobs(folder.path()).unwrap();
+        match is_cut {
+            true => fs::File::options().write(true).open(&file).unwrap().set_len(payload(0).len() as u64).unwrap(),
+            false => fs::remove_file(&file).unwrap(),
+        }
+        let lost = accept_lost_payloads(&*disk(folder.path())).unwrap();
+        let name = format!("partitions/{}", file.file_name().unwrap().display());
+        assert_eq!(lost.iter().map(|lost| &lost.file).collect::<Vec<_>>(), [&name], "{lost:?}");
+        assert_eq!(accept_lost_payloads(&*disk(folder.path())).unwrap(), []);
+
+        let store = open_on(disk(folder.path()), START).unwrap().store;
+        assert_eq!(is_lost(&store, events[0]), !is_cut);
+        assert!(is_lost(&store, events[1]));
+        drop(store);
+        let report = verify(disk(folder.path()), &MASTER_KEY, &mut |_| {}).unwrap();
+        assert_eq!(report.problems.len(), if is_cut { 1 } else { 2 }, "{report:?}");
+        assert!(report.problems.iter().all(|problem| problem.table == Some("data")), "{report:?}");
+    }
+}
+
+#[test]
+fn a_payload_after_an_accepted_loss_takes_no_place_that_a_row_names() {
+    let mut bench = Bench::new();
+    let events: Vec<EventId> = (0..4).map(|number| publish(&mut bench, number)).collect();
+    bench.reopen_after(|folder| {
+        // The log is damaged at the third event, and of the payloads only the first is left.
+        let journal = folder.join("journal");
+        let mut log = fs::read(&journal).unwrap();
+        let at = memchr::memmem::find(&log, events[2].as_bytes()).unwrap();
+        log[at] ^= 1;
+        fs::write(&journal, log).unwrap();
+        let file = fs::File::options().write(true).open(blobs(folder).unwrap()).unwrap();
+        file.set_len(payload(0).len() as u64).unwrap();
+        assert_eq!(accept_lost_payloads(&*disk(folder)).unwrap(), [], "the log comes first");
+        assert!(accept_loss(&*disk(folder)).unwrap().is_some());
+        assert_eq!(accept_lost_payloads(&*disk(folder)).unwrap().len(), 1);
+    });
+    assert!(is_lost(&bench.opened.store, events[1]));
+    let new = publish(&mut bench, 4);
+    assert!(bench.apply(PartitionCommand::EraseEvent { id: events[1] }.into()).0.is_ok());
+    assert_eq!(read(&bench, events[0]).unwrap(), Some(payload(0)));
+    assert_eq!(read(&bench, new).unwrap(), Some(payload(4)));
+}
+
 #[test]
 fn an_altered_payload_is_an_error_of_its_row_alone() {
     let mut bench = Bench::new();
@@ -185,6 +244,66 @@ fn an_earlier_program_refuses_a_store_from_its_first_blob_file_on() {
         let state = Segment::open_for_reading(&RealDisk::take(folder.path()).unwrap(), "state.redb").unwrap();
         assert_eq!(state.schema(), schema);
     }
+}
+
+/// A receiver of a backup that runs `deed` at the first bytes.
+struct InterferingReader<'a> {
+    stream: Vec<u8>,
+    deed: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl io::Write for InterferingReader<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.extend_from_slice(bytes);
+        if let Some(deed) = self.deed.take() {
+            deed();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_payload_that_is_erased_during_a_backup_is_in_the_backup_and_no_longer_in_the_store() {
+    let mut bench = Bench::new();
+    let (erased, kept) = (publish(&mut bench, 0), publish(&mut bench, 1));
+    let file = blobs(bench.folder()).unwrap();
+    let snapshot = bench.opened.writer.backup_snapshot().unwrap();
+    let mut reader = InterferingReader { stream: Vec::new(), deed: None };
+    let erase = || assert!(bench.apply(PartitionCommand::EraseEvent { id: erased }.into()).0.is_ok());
+    reader.deed = Some(Box::new(erase));
+    snapshot.send(&mut reader).unwrap();
+    let stream = std::mem::take(&mut reader.stream);
+    drop(reader);
+    assert!(!contains(&file, "payload-0000"));
+
+    let copy = tempfile::tempdir().unwrap();
+    receive(&mut &stream[..], &*disk(copy.path()), &mut |_| {}).unwrap();
+    let report = verify(disk(copy.path()), &MASTER_KEY, &mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let store = open_on(disk(copy.path()), bench.now).unwrap().store;
+    for (number, event) in [erased, kept].into_iter().enumerate() {
+        assert_eq!(store.data(event, bench.now).unwrap().map(Vec::from), Some(payload(number).into_bytes()));
+    }
+}
+
+#[test]
+fn room_that_a_kill_left_in_a_sealed_partition_is_given_back_when_it_is_archived() {
+    let mut bench = Bench::new();
+    publish(&mut bench, 0);
+    let file = blobs(bench.folder()).unwrap();
+    let room = fs::metadata(&file).unwrap().len();
+    bench.opened.writer.roll(bench.now).unwrap();
+    let sealed = fs::metadata(&file).unwrap().len();
+    assert!(sealed < room);
+    // As if the kill had come before the room was given back.
+    fs::File::options().write(true).open(&file).unwrap().set_len(room).unwrap();
+    bench.reopen();
+    assert_eq!(bench.opened.writer.maintain(bench.now, Retention::Paused).archived, 1);
+    assert_eq!(fs::metadata(&file).unwrap().len(), sealed);
 }
 
 #[test]

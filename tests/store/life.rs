@@ -2,14 +2,15 @@
 
 use postrider::model::attempt::Trigger;
 use postrider::model::job::JobSpec;
-use postrider::model::webhook::DeliveryOrder;
+use postrider::model::webhook::{DeliveryOrder, Webhook, WebhookStatus};
 use postrider::model::{DeliveryStatus, Time};
 use postrider::store::Retention;
 use postrider::store::{
-    Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
+    AuditFilter, Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
+    WriteRequest,
 };
 
-use crate::store::bench::{Bench, DAY_MS};
+use crate::store::bench::{Bench, DAY_MS, finished};
 
 #[test]
 fn an_event_is_delivered_after_a_retry_and_everything_is_there_after_a_restart() {
@@ -190,6 +191,54 @@ fn a_removed_webhook_reads_as_cancelled_at_once_and_is_swept() {
     assert!(store.due_heads().unwrap().is_empty());
     bench.opened.writer.maintain(bench.now, Retention::Running);
     assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
+}
+
+/// A webhook that a receiver's `Retry-After` holds, after one failed attempt.
+fn held(bench: &mut Bench) -> Webhook {
+    let hook = bench.webhook(|_| {});
+    let fresh = bench.publish("a", |_| {}).1.effects.fresh[0].clone();
+    let mut report = finished(&fresh, bench.now, 503);
+    report.hold_until = Some(bench.now.plus_ms(600_000));
+    bench.apply(Command::Partition(PartitionCommand::Record(Box::new(report)))).0.unwrap();
+    assert_eq!(bench.opened.store.state(hook.id).consecutive_failures, 1);
+    Webhook::clone(&hook)
+}
+
+fn apply_together(bench: &mut Bench, commands: [StateCommand; 2]) {
+    let caller = Some(bench.caller.clone());
+    let requests = commands.map(|command| WriteRequest {
+        caller: caller.clone(),
+        idempotency: None,
+        command: Command::State(command),
+    });
+    let batch = bench.opened.writer.apply(&requests, bench.now);
+    assert!(batch.results.iter().all(Result::is_ok), "{:?}", batch.results);
+}
+
+#[test]
+fn a_hold_that_two_requests_of_one_batch_end_is_ended_once() {
+    let mut bench = Bench::new();
+    let hook = held(&mut bench);
+    let before = bench.opened.store.state(hook.id).sequence;
+    let resume = || StateCommand::SetStatus { id: hook.id, status: WebhookStatus::Enabled };
+    apply_together(&mut bench, [resume(), resume()]);
+    let state = bench.opened.store.state(hook.id);
+    assert_eq!((state.retry_after, state.sequence), (None, before + 1));
+    let audit = bench.opened.store.audit(bench.caller.tenant, &AuditFilter::default(), ListWindow::newest(10)).unwrap();
+    assert_eq!(audit.rows.iter().filter(|row| row.action == "webhook.resume").count(), 1);
+}
+
+#[test]
+fn a_state_that_was_reset_stays_reset_when_the_same_batch_resumes_the_webhook() {
+    let mut bench = Bench::new();
+    let hook = held(&mut bench);
+    let moved = Webhook { url: "https://hooks.example.com/new".into(), ..hook.clone() };
+    let resume = StateCommand::SetStatus { id: hook.id, status: WebhookStatus::Enabled };
+    apply_together(&mut bench, [StateCommand::UpdateWebhook { webhook: Box::new(moved) }, resume]);
+    let state = bench.opened.store.state(hook.id);
+    assert_eq!((state.consecutive_failures, state.retry_after), (0, None), "failures of the old URL do not count");
+    bench.reopen();
+    assert_eq!(bench.opened.store.state(hook.id), state);
 }
 
 #[test]

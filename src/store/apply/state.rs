@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::model::Time;
-use crate::model::id::WebhookId;
+use crate::model::id::{IdMap, WebhookId};
+use crate::model::webhook::WebhookState;
+use crate::model::{Time, Webhook};
 
 use crate::kv::tables::{Key, Table};
 use crate::kv::write_batch::WriteBatch;
@@ -21,6 +22,8 @@ pub struct StateBatch<'a> {
     pub registry: Registry,
     pub removed: HashMap<WebhookId, Time>,
     pub write_batch: WriteBatch,
+    /// States of webhooks that this batch changes.
+    pub states: IdMap<Webhook, WebhookState>,
     pub inputs: BatchInputs<'a>,
     pub effects: Effects,
     /// Requests that follow from this batch, in other files.

@@ -236,13 +236,13 @@ impl StateBatch<'_> {
     }
 
     fn reset_state(&mut self, id: WebhookId) {
-        let state = circuit::reset(self.partition_set.webhook_state(id));
+        let state = circuit::reset(self.state(id));
         self.put_state(id, state);
     }
 
     /// Ends the holds of a webhook. Returns whether there was one.
     fn release(&mut self, id: WebhookId) -> bool {
-        let state = self.partition_set.webhook_state(id);
+        let state = self.state(id);
         let is_held = circuit::held_until(state, self.inputs.now).is_some();
         if is_held {
             self.put_state(id, circuit::released(state));
@@ -250,9 +250,14 @@ impl StateBatch<'_> {
         is_held
     }
 
+    /// The state of a webhook with the changes of this batch.
+    fn state(&self, id: WebhookId) -> WebhookState {
+        self.states.get(&id).copied().unwrap_or_else(|| self.partition_set.webhook_state(id))
+    }
+
     fn put_state(&mut self, id: WebhookId, state: WebhookState) {
         self.write_batch.put(Table::States, tables::one(id), &state);
-        self.effects.states.push((id, state));
+        self.states.insert(id, state);
     }
 }
 

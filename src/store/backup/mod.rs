@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(in crate::store) use lease::BackupLease;
 pub use receive::{ReceivedBackup, receive};
 
-use crate::kv::blob_place::is_of_blobs;
+use crate::kv::blob_place::{BlobPlace, is_of_blobs};
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::Changes;
@@ -116,6 +116,13 @@ impl Writer {
     /// Whether a backup is running.
     pub(in crate::store) fn is_backup_running(&self) -> bool {
         self.backup.strong_count() > 0
+    }
+
+    /// Keeps payloads for a running backup before they are overwritten.
+    pub(in crate::store) fn keep_erased(&self, file: &Segment, places: &[BlobPlace]) {
+        if let Some(lease) = self.backup.upgrade() {
+            lease.keep_erased(file, places);
+        }
     }
 
     /// Cancels a running backup before the files are closed.
@@ -216,11 +223,15 @@ impl BackupSender<'_> {
         [&head, key, value].into_iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(stream_error)
     }
 
-    /// Sends a payload of the blob file in parts, as rows hold smaller ones.
-    fn payload(&mut self, key: &[u8], payload: &[u8]) -> Result<ScanStep> {
+    /// Sends a payload of the blob file in parts, as rows hold smaller ones. `key` is that of its row in `snapshot`.
+    fn payload(&mut self, snapshot: &Snapshot, key: &[u8], place: BlobPlace) -> Result<ScanStep> {
+        let payload = match snapshot.blob(key, place) {
+            Ok(payload) => payload,
+            Err(error) => self.lease.erased_payload(snapshot.file(), place).ok_or(error)?,
+        };
         let mut rows = Changes::new();
         if let Some(event) = tables::first_id(key) {
-            payload::put_parts(&mut rows, event, payload);
+            payload::put_parts(&mut rows, event, &payload);
         }
         for (key, row) in &rows {
             self.row(Table::Data, key, row.as_deref().unwrap_or_default())?;
@@ -257,7 +268,7 @@ impl BackupSender<'_> {
             if table == Table::Data
                 && let Some(PayloadRow::Place(place)) = codec::decode_payload(value)
             {
-                return self.payload(key, &snapshot.blob(key, place)?);
+                return self.payload(snapshot, key, place);
             }
             self.row(table, key, change(key, value)?.as_deref().unwrap_or(value))?;
             Ok(ScanStep::Go)

@@ -228,10 +228,7 @@ impl Writer {
 
     /// Archives an idle partition: adds its sums and states to `state.redb` and closes its file.
     fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
-        if !erased_in(&self.partition_set.snapshot(partition)?)?.is_empty() {
-            // Nothing opens an archived partition to overwrite erased payloads.
-            self.open_for_writing(partition)?;
-        }
+        self.settle_blobs(partition)?;
         let snapshot = self.partition_set.snapshot(partition)?;
         let last = last_id(&snapshot)?.max(partition.first);
         let last_hour = self.last_hour(&snapshot)?;
@@ -247,6 +244,19 @@ impl Writer {
         partition.set_row(row);
         self.figures.remove(&partition.first);
         self.partition_set.close(partition)
+    }
+
+    /// Overwrites erased payloads that a full disk or a kill left, and gives room back, because no later work does either in
+    /// an archived partition.
+    fn settle_blobs(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        if !erased_in(&self.partition_set.snapshot(partition)?)?.is_empty() {
+            self.open_for_writing(partition)?.finish_erasures()?;
+        }
+        if let Some(file) = partition.opened() {
+            // The room stays if the disk fails, and costs only space.
+            let _ = file.blobs().trim();
+        }
+        Ok(())
     }
 
     /// The last hour of the figures in a partition. `None` if no organization has figures there.

@@ -1,4 +1,5 @@
 //! The partitions of the store: the set of files, opening, maintenance and recovery.
+pub mod blob_loss;
 pub mod compact;
 pub mod index_start;
 pub mod last_dropped;

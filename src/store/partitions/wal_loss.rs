@@ -70,7 +70,8 @@ pub fn accept_loss(disk: &dyn Disk) -> Result<Option<AcceptedLoss>> {
     let mut write_batch = WriteBatch::on(file.snapshot()?);
     write_batch.put(Table::Meta, Key::from_slice(NEEDED_KEY), &false);
     // The lost records may name later payloads, whose bytes stay with the old log.
-    let behind = disk.len(&active.blobs_name()).unwrap_or(0);
+    let named = file.snapshot()?.get(Table::Meta, BLOBS_END_KEY, codec::decode::<u64>)?.flatten();
+    let behind = disk.len(&active.blobs_name()).unwrap_or(0).max(named.unwrap_or(0));
     if behind > 0 {
         write_batch.put(Table::Meta, Key::from_slice(BLOBS_END_KEY), &behind);
     }

@@ -69,7 +69,7 @@ impl Defect {
                 key: Some(key.clone()),
                 what: "does not read back as it was written".into(),
             },
-            Error::WalDamaged { file, what } | Error::BlobsDamaged { file, what } => Defect::of_file(file, what),
+            Error::WalDamaged { file, what } | Error::BlobsDamaged { file, what, .. } => Defect::of_file(file, what),
             Error::Storage { source, .. } => Defect::of_file(file, source),
             Error::Io { source, .. } => Defect::of_file(file, source),
             other => Defect::of_file(file, other),
