@@ -115,7 +115,15 @@ async fn a_file_system_that_turns_read_only_refuses_changes_and_the_service_goes
     })
     .await;
     accepted.push(after);
-    all_delivered(&daemon, &accepted).await;
+    // A delivery whose outcome could not be written is sent again after five seconds.
+    eventually("everything is delivered", async || {
+        daemon.advance_s(1);
+        for event in &accepted {
+            daemon.deliveries(event).await.iter().all(|row| row["status"] == "delivered").then_some(())?;
+        }
+        Some(())
+    })
+    .await;
     daemon.restart().await;
     all_delivered(&daemon, &accepted).await;
 }

@@ -78,7 +78,7 @@ impl Service for EchoService {
         let status = if http_request.method == Method::POST { StatusCode::ACCEPTED } else { StatusCode::OK };
         let body = format!(
             "{} {} {:?} {}",
-            http_request.method,
+            if http_request.is_get() { Method::GET } else { http_request.method.clone() },
             http_request.path,
             http_request.query,
             String::from_utf8_lossy(&http_request.body)
