@@ -6,7 +6,7 @@ use crate::kv::error::Result;
 use crate::kv::tables::Table;
 use crate::model::id::AppId;
 use crate::store::partitions::index_start::{self, IndexStart};
-use crate::store::read::lists::Store;
+use crate::store::partitions::set::PartitionSet;
 
 #[cfg(test)]
 mod tests;
@@ -19,11 +19,11 @@ pub(in crate::store) struct AppEvents {
 
 impl AppEvents {
     /// The events of `app`, or of all apps.
-    pub fn of(store: &Store, app: Option<AppId>) -> Result<AppEvents> {
-        let Some(app) = app.filter(|app| !store.registry().is_default_app(*app)) else {
+    pub fn of(partition_set: &PartitionSet, app: Option<AppId>) -> Result<AppEvents> {
+        let Some(app) = app.filter(|app| !partition_set.registry().is_default_app(*app)) else {
             return Ok(AppEvents { indexed: None });
         };
-        Ok(AppEvents { indexed: Some((app, index_start::stored_of_apps(&store.partition_set)?)) })
+        Ok(AppEvents { indexed: Some((app, index_start::stored_of_apps(partition_set)?)) })
     }
 
     /// The table and the prefix of keys in the partition that begins with `first`.

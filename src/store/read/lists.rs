@@ -134,7 +134,7 @@ impl Store {
     }
 
     pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
-        let events = AppEvents::of(self, query.tenant.app)?;
+        let events = AppEvents::of(&self.partition_set, query.tenant.app)?;
         let ids = NewestFirst::by(&self.partition_set, |first| events.source(first), before(query.window));
         self.page_of_ids(ids, query.window, now, |listed| {
             let event = listed.row::<Event>(Table::Events)?;

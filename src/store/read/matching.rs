@@ -48,7 +48,7 @@ impl Store {
         let mut count = MatchCount::default();
         let mut left = COUNTED_ROWS_MAX;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
-        let of_app = AppEvents::of(self, tenant.app)?;
+        let of_app = AppEvents::of(&self.partition_set, tenant.app)?;
         let mut events = NewestFirst::by(&self.partition_set, |first| of_app.source(first), before);
         while let Some((id, snapshot)) = events.next_id()? {
             let id = EventId::from_u128(id);

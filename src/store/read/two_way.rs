@@ -75,7 +75,7 @@ impl Store {
         now: Time,
         mut wanted: impl FnMut(&Event) -> bool,
     ) -> Result<TwoWayPage<(Event, Option<Bytes>)>> {
-        let events = AppEvents::of(self, Some(app))?;
+        let events = AppEvents::of(&self.partition_set, Some(app))?;
         self.two_way(
             |first| events.source(first),
             window,
