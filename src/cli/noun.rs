@@ -194,6 +194,10 @@ mod tests {
         assert_eq!(with_prefixes(event, Noun::Event), expected);
         let delivery = with_prefixes(json!({"id": ID, "event_id": ID}), Noun::Delivery);
         assert_eq!(delivery, json!({"id": format!("dlv_{ID}"), "event_id": format!("evt_{ID}")}));
+        let request = with_prefixes(json!({"attempt_id": ID}), Noun::Attempt);
+        assert_eq!(request, json!({"attempt_id": format!("att_{ID}")}));
+        let link = with_prefixes(json!({"id": ID, "app_id": ID}), Noun::PortalLink);
+        assert_eq!(link, json!({"id": format!("lnk_{ID}"), "app_id": format!("app_{ID}")}));
     }
 
     #[test]
