@@ -32,12 +32,22 @@ pub struct App {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List apps
+    #[command(after_help = "Examples:\n  postrider app list\n  postrider app list --all -o json")]
     List(Paging),
     /// Show one app
+    #[command(after_help = "Examples:\n  postrider app get acme")]
     Get(Id),
     /// Make an app
+    #[command(after_help = "\
+Examples:
+  postrider app create --name Acme --uid acme
+  postrider app create --name Acme --throttle-rate 50")]
     Create(Fields),
     /// Change the fields that are given
+    #[command(after_help = "\
+Examples:
+  postrider app update acme --name 'Acme Ltd'
+  postrider app update acme --throttle-rate 20")]
     Update {
         #[command(flatten)]
         id: Id,
@@ -45,11 +55,13 @@ enum Action {
         fields: Fields,
     },
     /// Remove an app
+    #[command(after_help = "Examples:\n  postrider app delete acme")]
     Delete(Id),
     /// Make a link by which the app's tenant enters its own pages, without a key
     #[command(after_help = PORTAL_LINK)]
     PortalLink(PortalLink),
     /// Revoke a portal link, and end the sessions that it began
+    #[command(after_help = "Examples:\n  postrider app revoke-link lnk_019cbd76-1bd6-783d-8e01-b41575aafd08")]
     RevokeLink {
         /// The id of the link
         #[arg(value_name = "LINK")]
@@ -156,7 +168,7 @@ impl App {
             }
             Action::PortalLink(link) => {
                 let answer = client.call(Call::post(&["portal-links"]).json(&link.object())?).await?;
-                return screen.record(&answer.body);
+                return screen.object(Noun::PortalLink, &answer.body);
             }
             Action::RevokeLink { id } => {
                 client.call(Call::delete(&["portal-links", &id])).await?;

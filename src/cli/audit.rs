@@ -4,16 +4,17 @@ use clap::Args;
 
 use super::{
     Exit,
-    client::{Call, Remote},
+    client::{Call, Client, Remote},
     list::{self, Paging, Span},
     noun::Noun,
-    table::{Column, id, text, time, word},
+    resolve,
+    table::{Column, id, target, text, time, word},
 };
 
 const COLUMNS: &[Column] = &[
     time("AT (UTC)", "at"),
     word("ACTION", "action"),
-    text("TARGET", "target"),
+    target("TARGET", "target"),
     id("KEY", "key_id", Noun::Key),
     text("FROM", "remote_addr"),
     text("CHANGES", "changes"),
@@ -21,18 +22,18 @@ const COLUMNS: &[Column] = &[
 
 const EXAMPLES: &str = "\
 Examples:
-  postrider audit --target 019cbd76-1bd6-783d-8e01-b41575aafd08
+  postrider audit --target invoices
   postrider audit --action webhook. --from 24h
-  postrider audit --key 019cbd76-1bd6-783d-8e01-b41575aafd08 --all -o json";
+  postrider audit --key billing --all -o json";
 
 /// List the actions of callers with their keys, times and addresses, newest first
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Audit {
-    /// Only actions on the object with exactly this id
-    #[arg(long, value_name = "ID", help_heading = "Filters")]
+    /// Only actions on this object: its name, uid, event_id or id, or the beginning of its id; a removed one: its whole id
+    #[arg(long, value_name = "OBJECT", help_heading = "Filters")]
     target: Option<String>,
-    /// Only actions of the key with this id
+    /// Only actions of this key: its name, its id, or the beginning of its id
     #[arg(long, value_name = "KEY", help_heading = "Filters")]
     key: Option<String>,
     /// Only this action, such as webhook.update, or all that begin with a word and a dot, such as `webhook.`
@@ -50,9 +51,14 @@ impl Audit {
     pub async fn run(self) -> Result<(), Exit> {
         let client = self.remote.client()?;
         let (from, to) = self.span.read()?;
+        let target = match &self.target {
+            Some(text) => Some(target_of(&client, text).await?),
+            None => None,
+        };
+        let key = resolve::optional(&client, Noun::Key, self.key.as_ref()).await?;
         let call = Call::get(&["audit"])
-            .query("target", self.target.as_deref().map(without_prefix))
-            .query("key_id", self.key.as_deref().map(without_prefix))
+            .query("target", target)
+            .query("key_id", key)
             .query("action", self.action.as_ref())
             .query("from", from)
             .query("to", to);
@@ -60,7 +66,14 @@ impl Audit {
     }
 }
 
-/// An id as the API takes it: people see ids with the prefix of their noun.
-fn without_prefix(text: &str) -> &str {
-    text.split_once('_').map_or(text, |(_, id)| id)
+/// The target of audit lines that a text names. Some targets, such as event types, have no id.
+async fn target_of(client: &Client, text: &str) -> Result<String, Exit> {
+    if let Some(id) = resolve::of_any_noun(client, text).await? {
+        return Ok(id);
+    }
+    let own = Call::get(&["audit"]).query("target", Some(text)).query("limit", Some(1));
+    match list::page(client, &own).await?.data.is_empty() {
+        false => Ok(text.to_owned()),
+        true => Err(resolve::nothing_named(text)),
+    }
 }

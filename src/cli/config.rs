@@ -103,15 +103,21 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Say whether the settings can be used; every problem is told, with its place (exit code 78)
+    #[command(after_help = "\
+Examples:
+  postrider config check
+  postrider config check --config postrider.toml -o json")]
     Check,
     /// Print every setting in force with its origin, in the form of the settings file: those of the running daemon, or
     /// those of this process if none answers. Keys are masked
+    #[command(after_help = "Examples:\n  postrider config show\n  postrider config show --offline -o json")]
     Show {
         /// Do not ask the daemon: print the settings that this process would start with
         #[arg(long)]
         offline: bool,
     },
     /// Print the documented settings file with every default
+    #[command(after_help = "Examples:\n  postrider config default > postrider.toml")]
     Default,
 }
 

@@ -85,8 +85,10 @@ enum Action {
     #[command(after_help = LIST_EXAMPLES)]
     List(Box<List>),
     /// Show one delivery
+    #[command(after_help = "Examples:\n  postrider delivery get dlv_019cbd76-1bd6")]
     Get(Id),
     /// List the attempts of one delivery
+    #[command(after_help = "Examples:\n  postrider delivery attempts dlv_019cbd76-1bd6")]
     Attempts {
         #[command(flatten)]
         id: Id,
@@ -94,12 +96,17 @@ enum Action {
         paging: Paging,
     },
     /// Send now; a final delivery is sent again as a new one
+    #[command(after_help = "\
+Examples:
+  postrider delivery retry dlv_019cbd76-1bd6
+  postrider delivery retry dlv_019cbd76-1bd6 dlv_019cbd76-9c03 -o json")]
     Retry {
         /// The deliveries' ids, 250 at most
         #[arg(value_name = "DELIVERY", required = true, num_args = 1..=250)]
         ids: Vec<String>,
     },
     /// Cancel a delivery that is not final
+    #[command(after_help = "Examples:\n  postrider delivery cancel dlv_019cbd76-1bd6")]
     Cancel(Id),
 }
 
@@ -115,10 +122,10 @@ struct List {
     /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
-    /// Only those of this app: its id or its uid
+    /// Only those of this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP", help_heading = "Filters", conflicts_with = "webhook")]
     app: Option<String>,
-    /// Only those of this event
+    /// Only those of this event: its id, the beginning of its id, or its event_id
     #[arg(long, value_name = "EVENT", help_heading = "Filters")]
     event: Option<String>,
     /// Only those that became final since this: 2026-11-22T03:29:00Z, 2026-11-22, or 24h (ago)
@@ -152,11 +159,12 @@ impl Delivery {
         let call = match action {
             Action::List(args) => {
                 let webhook = resolve::optional(&client, Noun::Webhook, args.webhook.as_ref()).await?;
+                let app = resolve::app(&client, args.app.as_ref()).await?;
                 let event = resolve::optional(&client, Noun::Event, args.event.as_ref()).await?;
                 let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
                 let call = Call::get(&["deliveries"])
                     .query("webhook_id", webhook)
-                    .query("app_id", args.app.as_ref())
+                    .query("app_id", app)
                     .query("event_id", event)
                     .query("ended_from", read("--ended-from", &args.ended_from)?)
                     .query("ended_to", read("--ended-to", &args.ended_to)?);
@@ -209,18 +217,27 @@ enum AttemptAction {
     #[command(after_help = STREAM_EXAMPLES)]
     List(Box<Stream>),
     /// Show the request of one attempt as it was sent: headers, credentials masked, and the body
+    #[command(after_help = "\
+Examples:
+  postrider attempt request att_019cbd76-1bd6
+  postrider attempt request att_019cbd76-1bd6 --full")]
     Request {
         /// The attempt: its id, or the beginning of its id
         #[arg(value_name = "ATTEMPT")]
         id: String,
     },
     /// Erase the headers and the body of one attempt's answer for good; the record stays
+    #[command(after_help = "Examples:\n  postrider attempt erase att_019cbd76-1bd6")]
     Erase {
         /// The attempt: its id, or the beginning of its id
         #[arg(value_name = "ATTEMPT")]
         id: String,
     },
     /// Show one attempt with headers, answer and timings
+    #[command(after_help = "\
+Examples:
+  postrider attempt get att_019cbd76-1bd6
+  postrider attempt get att_019cbd76-1bd6 -o json")]
     Get {
         /// The attempt: its id, or the beginning of its id
         #[arg(value_name = "ATTEMPT")]
@@ -233,15 +250,15 @@ struct Stream {
     /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
-    /// Only those of this app: its id or its uid
+    /// Only those of this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP", help_heading = "Filters", conflicts_with = "webhook")]
     app: Option<String>,
     /// Only attempts that failed
     #[arg(long, help_heading = "Filters")]
     failed: bool,
     /// Only with one of these outcomes, such as timeout,tls_error
-    #[arg(long, value_name = "OUTCOME", help_heading = "Filters")]
-    outcome: Option<String>,
+    #[arg(long, value_name = "OUTCOME", help_heading = "Filters", value_delimiter = ',', value_parser = list::outcomes())]
+    outcome: Vec<String>,
     /// Only with one of these HTTP statuses or classes, such as 429,5xx
     #[arg(long, value_name = "CODE", help_heading = "Filters")]
     status_code: Option<String>,
@@ -268,11 +285,12 @@ struct Stream {
 impl Stream {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
         let webhook = resolve::optional(client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let app = resolve::app(client, self.app.as_ref()).await?;
         let call = Call::get(&["attempts"])
             .query("webhook_id", webhook)
-            .query("app_id", self.app.as_ref())
+            .query("app_id", app)
             .query("success", self.failed.then_some(false))
-            .query("outcome", self.outcome.as_ref())
+            .query("outcome", list::any_of(&self.outcome))
             .query("status_code", self.status_code.as_ref())
             .query("type", self.kind.as_ref())
             .query("search", self.search.as_ref())
@@ -304,7 +322,7 @@ impl Attempt {
         let id = resolve::id(&client, Noun::Attempt, id).await?;
         if matches!(self.action, AttemptAction::Request { .. }) {
             let answer = client.call(Call::get(&["attempts", &id, "request"])).await?;
-            return self.remote.screen().record(&answer.body);
+            return self.remote.screen().object(Noun::Attempt, &answer.body);
         }
         if matches!(self.action, AttemptAction::Erase { .. }) {
             client.call(Call::delete(&["attempts", &id, "response"])).await?;

@@ -50,16 +50,22 @@ enum Action {
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Show one event with its data and its delivery to each webhook
+    #[command(after_help = "\
+Examples:
+  postrider event get inv-42-paid
+  postrider event get evt_019cbd76-1bd6 --full")]
     Get(Id),
     /// List the types of events that were received within the retention, with counts of 24 hours, and registered types
+    #[command(after_help = "Examples:\n  postrider event types\n  postrider event types --app acme")]
     Types {
-        /// Only those of this app
+        /// Only those of this app: its name, uid or id, or the beginning of its id
         #[arg(long, value_name = "APP", help_heading = "Filters")]
         app: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
     /// List the deliveries of one event
+    #[command(after_help = "Examples:\n  postrider event deliveries inv-42-paid")]
     Deliveries {
         #[command(flatten)]
         id: Id,
@@ -67,6 +73,7 @@ enum Action {
         paging: Paging,
     },
     /// Send an event to one webhook now, once, whatever the webhook selects
+    #[command(after_help = "Examples:\n  postrider event resend inv-42-paid invoices")]
     Resend {
         #[command(flatten)]
         id: Id,
@@ -75,8 +82,10 @@ enum Action {
         webhook: String,
     },
     /// Cancel the deliveries of one event that are not final
+    #[command(after_help = "Examples:\n  postrider event cancel inv-42-paid")]
     Cancel(Id),
     /// Erase an event's data and its receivers' responses for good; the record stays
+    #[command(after_help = "Examples:\n  postrider event erase inv-42-paid")]
     Erase(Id),
 }
 
@@ -92,7 +101,7 @@ struct List {
     /// Only this type
     #[arg(long = "type", value_name = "TYPE", help_heading = "Filters")]
     kind: Option<String>,
-    /// Only those of this app
+    /// Only those of this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP", help_heading = "Filters")]
     app: Option<String>,
     /// Only those that the producer gave this event_id
@@ -126,9 +135,10 @@ impl Event {
         let call = match action {
             Action::List(args) => {
                 let (from, to) = args.span.read()?;
+                let app = resolve::app(&client, args.app.as_ref()).await?;
                 let call = Call::get(&["events"])
                     .query("type", args.kind)
-                    .query("app_id", args.app)
+                    .query("app_id", app)
                     .query("event_id", args.event_id)
                     .query("subject", args.subject)
                     .query("search", args.search)
@@ -137,6 +147,7 @@ impl Event {
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
             }
             Action::Types { app, paging } => {
+                let app = resolve::app(&client, app.as_ref()).await?;
                 let call = Call::get(&["event-types"]).query("app_id", app);
                 return list::print(&client, screen, call, &paging, TYPE_COLUMNS).await;
             }

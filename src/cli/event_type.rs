@@ -42,10 +42,16 @@ pub struct EventType {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List registered types, archived ones too; `postrider event types` lists those of events as well
+    #[command(after_help = "Examples:\n  postrider event-type list")]
     List(Paging),
     /// Show one registered type with its schemas
+    #[command(after_help = "Examples:\n  postrider event-type get invoice.paid")]
     Get(Name),
     /// Register a type
+    #[command(after_help = "\
+Examples:
+  postrider event-type create invoice.paid --description 'An invoice was paid'
+  postrider event-type create invoice.paid --schemas @schemas.json")]
     Create {
         #[command(flatten)]
         name: Name,
@@ -53,6 +59,10 @@ enum Action {
         fields: Fields,
     },
     /// Change the fields that are given
+    #[command(after_help = "\
+Examples:
+  postrider event-type update invoice.paid --schemas @schemas.json
+  postrider event-type update invoice.paid --deprecated")]
     Update {
         #[command(flatten)]
         name: Name,
@@ -60,8 +70,10 @@ enum Action {
         fields: Fields,
     },
     /// Archive a type: it stays readable
+    #[command(after_help = "Examples:\n  postrider event-type archive invoice.paid")]
     Archive(Name),
     /// Remove a type from the registry; its events stay
+    #[command(after_help = "Examples:\n  postrider event-type delete invoice.paid")]
     Delete(Name),
 }
 

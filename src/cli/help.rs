@@ -46,6 +46,11 @@ pub fn grouped() -> Command {
     ))
 }
 
+/// The same command line, which reads no variable for a flag.
+pub fn without_variables(command: Command) -> Command {
+    command.mut_args(|argument| argument.env(None::<&'static str>)).mut_subcommands(without_variables)
+}
+
 fn groups(command: &Command, width: usize) -> String {
     let names = GROUPS.iter().flat_map(|(_, names)| names.iter());
     let indent = names.map(|name| name.len()).max().unwrap_or(0) + 4;

@@ -23,7 +23,7 @@ const COLUMNS: &[Column] = &[
     id("ID", "id", Noun::Key),
     text("NAME", "name"),
     text("SCOPES", "scopes"),
-    text("APP", "app_id"),
+    id("APP", "app_id", Noun::App),
     day("CREATED", "created_at"),
     day("EXPIRES", "expires_at"),
 ];
@@ -51,11 +51,13 @@ pub struct Key {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List keys, without the keys themselves
+    #[command(after_help = "Examples:\n  postrider key list")]
     List(Paging),
     /// Make a key; it is shown this once
     #[command(after_help = SCOPES)]
     Create(Create),
     /// Make a key useless, at once
+    #[command(after_help = "Examples:\n  postrider key revoke billing")]
     Revoke {
         /// The key: its name, its id, or the beginning of its id
         #[arg(value_name = "KEY")]
@@ -127,7 +129,7 @@ struct Create {
     /// A token for clients of Svix: all that the Svix-compatible API does
     #[arg(long)]
     svix: bool,
-    /// Only for this app
+    /// Only for this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP")]
     app: Option<String>,
     /// When it stops working: 2027-01-01, or in 90d
@@ -142,7 +144,7 @@ struct Create {
 }
 
 impl Create {
-    fn object(&self) -> Result<Map<String, Value>, Exit> {
+    fn object(&self, app: Option<String>) -> Result<Map<String, Value>, Exit> {
         let mut scopes = self.scopes.clone();
         if self.svix {
             scopes.extend(SVIX_SCOPES.map(|scope| scope.as_str().to_owned()));
@@ -151,7 +153,7 @@ impl Create {
         Ok(input::object([
             ("name", Some(self.name.clone().into())),
             ("scopes", Some(scopes.into())),
-            ("app_id", self.app.clone().map(Value::from)),
+            ("app_id", app.map(Value::from)),
             ("expires_at", expires_at.map(Value::from)),
             ("rate_per_s", self.rate.map(Value::from)),
             ("feature_flags", self.feature_flags.clone().map(Value::from)),
@@ -166,8 +168,10 @@ impl Key {
         match self.action {
             Action::List(paging) => list::print(&client()?, screen, Call::get(&["keys"]), &paging, COLUMNS).await,
             Action::Create(args) => {
-                let call = Call::post(&["keys"]).json(&args.object()?)?;
-                screen.object(Noun::Key, &client()?.call(call).await?.body)
+                let client = client()?;
+                let app = resolve::app(&client, args.app.as_ref()).await?;
+                let call = Call::post(&["keys"]).json(&args.object(app)?)?;
+                screen.object(Noun::Key, &client.call(call).await?.body)
             }
             Action::Revoke { id } => {
                 let client = client()?;

@@ -1,6 +1,6 @@
 //! Lists: pages, all pages, and the filters that deliveries and attempts share.
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -12,6 +12,7 @@ use super::{
     screen::{self, Screen},
     table::{Column, Table},
 };
+use crate::model::AttemptOutcome;
 
 /// Every status of a delivery.
 pub const DELIVERY_STATUSES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancelled"];
@@ -45,8 +46,8 @@ pub struct Filters {
     #[arg(long, value_name = "CODE")]
     pub status_code: Option<String>,
     /// The last outcome, such as timeout; or several of them with commas between
-    #[arg(long, value_name = "OUTCOME")]
-    pub outcome: Option<String>,
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = outcomes())]
+    pub outcome: Vec<String>,
     #[command(flatten)]
     pub span: Span,
     /// Part of a type, error, URL or subject, or a whole id or status code
@@ -73,6 +74,11 @@ impl Span {
     }
 }
 
+/// Reads an outcome of an attempt or a delivery.
+pub fn outcomes() -> PossibleValuesParser {
+    PossibleValuesParser::new(AttemptOutcome::ALL.map(AttemptOutcome::as_str))
+}
+
 /// The values of a flag that takes several, as the API reads them. `None` without one.
 pub fn any_of(values: &[String]) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
@@ -86,7 +92,7 @@ impl Filters {
             .query("status", any_of(&self.status))
             .query("type", self.kind.as_ref())
             .query("status_code", self.status_code.as_ref())
-            .query("outcome", self.outcome.as_ref())
+            .query("outcome", any_of(&self.outcome))
             .query("from", from)
             .query("to", to)
             .query("search", self.search.as_ref()))

@@ -43,6 +43,7 @@ mod send;
 mod serve;
 mod shell;
 mod stats;
+mod suggested;
 mod system;
 mod table;
 mod tail;
@@ -118,7 +119,11 @@ pub enum Verb {
 /// # Errors
 /// It is no verb, or asks for help: for [`unparsed`].
 pub fn parse() -> Result<Cli, clap::Error> {
-    let matches = help::grouped().try_get_matches()?;
+    let matches = help::grouped().try_get_matches().map_err(|error| {
+        // The usage of the error would name the flags that variables gave, as if they were needed.
+        let bare = || help::without_variables(help::grouped()).try_get_matches().err();
+        if error.use_stderr() { bare().unwrap_or(error) } else { error }
+    })?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
 }
 

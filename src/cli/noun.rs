@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Exit;
 use crate::model::id::IdKind;
-use crate::model::{self, delivery::ReplayJob};
+use crate::model::{self, delivery::ReplayJob, portal::PortalLink};
 
 /// Characters of a UUID in its hyphenated form.
 const UUID_CHARS: usize = 36;
@@ -20,10 +20,11 @@ pub enum Noun {
     App,
     Organization,
     Replay,
+    PortalLink,
 }
 
 impl Noun {
-    pub const ALL: [Noun; 8] = [
+    pub const ALL: [Noun; 9] = [
         Noun::Event,
         Noun::Webhook,
         Noun::Delivery,
@@ -32,6 +33,7 @@ impl Noun {
         Noun::App,
         Noun::Organization,
         Noun::Replay,
+        Noun::PortalLink,
     ];
 
     /// Stands before its ids.
@@ -45,6 +47,7 @@ impl Noun {
             Noun::App => model::App::PREFIX,
             Noun::Organization => model::Organization::PREFIX,
             Noun::Replay => ReplayJob::PREFIX,
+            Noun::PortalLink => PortalLink::PREFIX,
         }
     }
 
@@ -59,6 +62,7 @@ impl Noun {
             Noun::App => "an app",
             Noun::Organization => "an organization",
             Noun::Replay => "a replay",
+            Noun::PortalLink => "a portal link",
         }
     }
 
@@ -73,6 +77,7 @@ impl Noun {
             Noun::App => "app",
             Noun::Organization => "org",
             Noun::Replay => "replay",
+            Noun::PortalLink => "app",
         }
     }
 
@@ -87,12 +92,22 @@ impl Noun {
             Noun::App => "apps",
             Noun::Organization => "organizations",
             Noun::Replay => "replays",
+            Noun::PortalLink => "portal-links",
         }
     }
 
     /// The noun that a text's prefix names, and the rest of the text.
     pub fn of_text(text: &str) -> Option<(Noun, &str)> {
         Self::ALL.into_iter().find_map(|noun| Some((noun, text.strip_prefix(noun.prefix())?)))
+    }
+
+    /// The noun of the objects on which an action of the audit acts. `None` if they have no id.
+    pub fn of_action(action: &str) -> Option<Noun> {
+        match action.split_once('.')?.0 {
+            "organization" => Some(Noun::Organization),
+            "portal_link" => Some(Noun::PortalLink),
+            word => Self::ALL.into_iter().find(|noun| *noun != Noun::PortalLink && noun.command() == word),
+        }
     }
 
     /// The noun whose id a member holds in an object of `self`.
@@ -103,7 +118,7 @@ impl Noun {
             "event_id" if self != Noun::Event => Some(Noun::Event),
             "webhook_id" => Some(Noun::Webhook),
             "delivery_id" | "replay_of" => Some(Noun::Delivery),
-            "retry_of" => Some(Noun::Attempt),
+            "attempt_id" | "retry_of" => Some(Noun::Attempt),
             "app_id" => Some(Noun::App),
             "organization_id" => Some(Noun::Organization),
             "replay_id" => Some(Noun::Replay),
@@ -147,7 +162,7 @@ pub fn with_prefixes(value: Value, of: Noun) -> Value {
 pub fn of_another_kind(text: &str, wanted: Noun, is: Noun) -> Exit {
     let exit = Exit::usage(format!("{text} is {}, and {} is needed here", is.word(), wanted.word()));
     match is {
-        Noun::Key | Noun::Organization => exit,
+        Noun::Key | Noun::Organization | Noun::PortalLink => exit,
         _ => exit.hint(format!("`postrider {} get {text}` shows it", is.command())),
     }
 }
@@ -179,6 +194,10 @@ mod tests {
         assert_eq!(with_prefixes(event, Noun::Event), expected);
         let delivery = with_prefixes(json!({"id": ID, "event_id": ID}), Noun::Delivery);
         assert_eq!(delivery, json!({"id": format!("dlv_{ID}"), "event_id": format!("evt_{ID}")}));
+        let request = with_prefixes(json!({"attempt_id": ID}), Noun::Attempt);
+        assert_eq!(request, json!({"attempt_id": format!("att_{ID}")}));
+        let link = with_prefixes(json!({"id": ID, "app_id": ID}), Noun::PortalLink);
+        assert_eq!(link, json!({"id": format!("lnk_{ID}"), "app_id": format!("app_{ID}")}));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::api;
 #[command(after_help = "\
 The daemon serves the document at /openapi.json and the page at /docs, without the dialects that are switched off.
 
+Examples:
+  postrider openapi > openapi.json
   postrider openapi --html > api.html")]
 pub struct OpenApi {
     /// The form of the output; there is one

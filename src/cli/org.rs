@@ -25,8 +25,10 @@ pub struct Org {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List organizations
+    #[command(after_help = "Examples:\n  postrider org list")]
     List(Paging),
     /// Make an organization with its default app and its first key, shown this once
+    #[command(after_help = "Examples:\n  postrider org create acme")]
     Create {
         /// A name for people
         name: String,

@@ -7,6 +7,7 @@ use super::{Exit, client::Remote};
 
 /// Whether the daemon is ready: exit code 0 if it is, 1 with the reasons if it is not, 69 without an answer
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  postrider ready\n  postrider ready --url http://127.0.0.1:8080")]
 pub struct Ready {
     #[command(flatten)]
     remote: Remote,

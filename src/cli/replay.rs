@@ -53,12 +53,19 @@ pub struct Replay {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Begin a replay; the same as `postrider replay` with these flags
+    #[command(after_help = "\
+Examples:
+  postrider replay create --webhook invoices --from 24h --status failed
+  postrider replay create --app acme --missing --dry-run")]
     Create(Box<Create>),
     /// List replays, newest first
+    #[command(after_help = "Examples:\n  postrider replay list")]
     List(Paging),
     /// Show how far a replay has come
+    #[command(after_help = "Examples:\n  postrider replay get rpl_019cbd76-1bd6")]
     Get(Id),
     /// Stop a replay; the deliveries that it has made are still sent
+    #[command(after_help = "Examples:\n  postrider replay cancel rpl_019cbd76-1bd6")]
     Cancel(Id),
 }
 
@@ -82,7 +89,7 @@ struct Create {
     #[arg(long, value_name = "STATUS", value_parser = ["delivered", "failed", "cancelled"])]
     status: Option<String>,
     /// Only events whose last delivery has one of these outcomes, such as timeout; comma-separated or repeated
-    #[arg(long, value_delimiter = ',', value_name = "OUTCOME")]
+    #[arg(long, value_delimiter = ',', value_name = "OUTCOME", value_parser = list::outcomes())]
     outcome: Vec<String>,
     /// Only events whose last delivery has one of these HTTP statuses or classes such as 5xx
     #[arg(long, value_delimiter = ',', value_name = "CODE")]
@@ -116,7 +123,7 @@ struct Target {
     /// Send to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
-    /// Send to the webhooks of this app
+    /// Send to the webhooks of this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP")]
     app: Option<String>,
 }
@@ -142,7 +149,8 @@ impl Replay {
 impl Create {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
         let webhook = resolve::optional(client, Noun::Webhook, self.target.webhook.as_ref()).await?;
-        let answer = client.call(Call::post(&["replays"]).json(&self.object(webhook)?)?).await?;
+        let app = resolve::app(client, self.target.app.as_ref()).await?;
+        let answer = client.call(Call::post(&["replays"]).json(&self.object(webhook, app)?)?).await?;
         if !self.wait || self.dry_run {
             return screen.object(Noun::Replay, &answer.body);
         }
@@ -153,13 +161,13 @@ impl Create {
         outcome(&job)
     }
 
-    fn object(&self, webhook: Option<String>) -> Result<Map<String, Value>, Exit> {
+    fn object(&self, webhook: Option<String>, app: Option<String>) -> Result<Map<String, Value>, Exit> {
         let (from, to) = self.span.read()?;
         let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
         let (ended_from, ended_to) = (read("--ended-from", &self.ended_from)?, read("--ended-to", &self.ended_to)?);
         Ok(input::object([
             ("webhook_id", webhook.map(Value::from)),
-            ("app_id", self.target.app.clone().map(Value::from)),
+            ("app_id", app.map(Value::from)),
             ("from", from.map(Value::from)),
             ("to", to.map(Value::from)),
             ("types", (!self.types.is_empty()).then(|| self.types.clone().into())),

@@ -140,17 +140,27 @@ impl Screen {
     pub fn table(&self, columns: &'static [Column], rows: &[Value]) -> Result<Table, Exit> {
         let table = Table::fitted(columns, rows, self.table_width(), self.paint);
         self.text(table.head())?;
-        self.rows(&table, rows)?;
-        match table.left_out() {
-            0 => {}
-            more => note(&format!("{}\n", table::left_out(more))),
-        }
+        self.lines(&table, rows)?;
+        note_of_omission(table.left_out(), &table);
         Ok(table)
     }
 
     /// Prints further rows of a list.
     pub fn rows(&self, table: &Table, rows: &[Value]) -> Result<(), Exit> {
+        self.lines(table, rows)?;
+        note_of_omission(0, table);
+        Ok(())
+    }
+
+    fn lines(&self, table: &Table, rows: &[Value]) -> Result<(), Exit> {
         rows.iter().try_for_each(|row| self.text(table.row(row)))
+    }
+}
+
+/// Tells columns that were left out, and cells that were cut, if it is for the first time.
+fn note_of_omission(columns: usize, table: &Table) {
+    if let Some(omission) = table::omission(columns, table.has_new_cuts()) {
+        note(&format!("{omission}\n"));
     }
 }
 

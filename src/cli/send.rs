@@ -10,6 +10,7 @@ use super::{
     input,
     moment::{self, Direction},
     noun::Noun,
+    resolve,
     screen::{self, Screen},
     table::one_line,
 };
@@ -56,7 +57,7 @@ pub struct Send {
     /// Channels of the event; comma-separated or repeated
     #[arg(long = "channel", value_delimiter = ',', value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// The app, by id or uid
+    /// The app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP")]
     app: Option<String>,
     /// Ordered webhooks keep the order of events with the same key
@@ -105,7 +106,8 @@ impl Send {
             (None, None) => ("DATA", "{}"),
         };
         let data = input::json(source, given)?;
-        let event = Event { r#type: kind, data: &data, rest: self.rest()? };
+        let app = resolve::app(&client, self.app.as_ref()).await?;
+        let event = Event { r#type: kind, data: &data, rest: self.rest(app)? };
         match self.count {
             Some(count) => self.many(&client, screen, event, count).await,
             None => {
@@ -119,7 +121,7 @@ impl Send {
         }
     }
 
-    fn rest(&self) -> Result<Map<String, Value>, Exit> {
+    fn rest(&self, app: Option<String>) -> Result<Map<String, Value>, Exit> {
         let ahead = |flag, text: &Option<String>| moment::read_optional(flag, text.as_ref(), Direction::Ahead);
         let occurred_at = moment::read_optional("--occurred-at", self.occurred_at.as_ref(), Direction::Back)?;
         Ok(input::object([
@@ -127,7 +129,7 @@ impl Send {
             ("occurred_at", occurred_at.map(Value::from)),
             ("subject", self.subject.clone().map(Value::from)),
             ("channels", (!self.channels.is_empty()).then(|| self.channels.clone().into())),
-            ("app_id", self.app.clone().map(Value::from)),
+            ("app_id", app.map(Value::from)),
             ("ordering_key", self.ordering_key.clone().map(Value::from)),
             ("deliver_at", ahead("--deliver-at", &self.deliver_at)?.map(Value::from)),
             ("expires_at", ahead("--expires-at", &self.expires_at)?.map(Value::from)),

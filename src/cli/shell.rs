@@ -33,6 +33,7 @@ impl Completions {
 
 /// Print the manual page, or write the pages of all commands into a directory
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  postrider man\n  postrider man --dir /usr/local/share/man/man1")]
 pub struct Man {
     /// Write a page for every command here; the directory is made if it is missing
     #[arg(long, value_name = "DIR")]

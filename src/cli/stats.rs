@@ -10,6 +10,7 @@ use super::{
     noun::Noun,
     resolve,
     screen::Screen,
+    suggested::Suggested,
     table::{self, Column, number, time},
 };
 
@@ -32,6 +33,7 @@ const SERIES_COLUMNS: &[Column] = &[
 
 /// Figures: of everything the key can see, of an app, or of one webhook
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  postrider stats\n  postrider stats --webhook invoices --last 24h")]
 pub struct Stats {
     #[command(subcommand)]
     action: Option<Action>,
@@ -44,6 +46,10 @@ pub struct Stats {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show figures by steps of time, oldest first
+    #[command(after_help = "\
+Examples:
+  postrider stats series --last 24h
+  postrider stats series --webhook invoices --from 7d --step 1d")]
     Series(Series),
 }
 
@@ -53,7 +59,7 @@ struct About {
     /// Only this webhook: its name, or the beginning of its id
     #[arg(long, global = true, value_name = "WEBHOOK")]
     webhook: Option<String>,
-    /// Only this app: its id or its uid
+    /// Only this app: its name, uid or id, or the beginning of its id
     #[arg(long, global = true, value_name = "APP")]
     app: Option<String>,
     /// Only the last 1h, 24h, 7d or 31d
@@ -65,8 +71,8 @@ struct About {
 struct Series {
     #[command(flatten)]
     span: Span,
-    /// The length of a row: 5m, 1h or 1d; without it a minute up to three hours, an hour beyond
-    #[arg(long, value_name = "STEP")]
+    /// The length of a row, such as 5m, 1h or 1d; without it a minute up to three hours, an hour beyond
+    #[arg(long, value_name = "STEP", value_parser = Suggested(&["5m", "1h", "1d"]), hide_possible_values = true)]
     step: Option<String>,
 }
 
@@ -74,11 +80,12 @@ impl Stats {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let webhook = resolve::optional(&client, Noun::Webhook, self.about.webhook.as_ref()).await?;
+        let app = resolve::app(&client, self.about.app.as_ref()).await?;
         if let Some(Action::Series(series)) = self.action {
             let (from, to) = series.span.read()?;
             let call = Call::get(&["stats", "series"])
                 .query("webhook_id", webhook)
-                .query("app_id", self.about.app)
+                .query("app_id", app)
                 .query("from", from)
                 .query("to", to)
                 .query("last", self.about.last)
@@ -87,12 +94,12 @@ impl Stats {
         }
         let call = match &webhook {
             Some(id) => {
-                if self.about.app.is_some() {
+                if app.is_some() {
                     return Err(Exit::usage("--webhook and --app exclude each other: a webhook has one app"));
                 }
                 Call::get(&["webhooks", id, "stats"])
             }
-            None => Call::get(&["stats"]).query("app_id", self.about.app),
+            None => Call::get(&["stats"]).query("app_id", app),
         };
         show(&client, screen, call.query("last", self.about.last)).await
     }

@@ -9,6 +9,7 @@ use super::{
 
 /// Show the daemon and its machine: version, disk, files, queues, commits, followers, clock and warnings
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  postrider system\n  postrider system -o json")]
 pub struct System {
     #[command(flatten)]
     remote: Remote,

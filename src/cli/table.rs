@@ -1,6 +1,8 @@
 //! Rows and records as text of a limited width, without IO. Text from the network is sanitised first, so that no
 //! control character of a webhook's name or an error text reaches the terminal.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 use super::noun::{self, Noun};
@@ -19,8 +21,16 @@ pub struct Column {
     pub title: &'static str,
     pub field: &'static str,
     pub kind: Kind,
-    /// Whose ids it shows.
-    noun: Option<Noun>,
+    ids: Ids,
+}
+
+/// Whose ids a column shows.
+#[derive(Clone, Copy)]
+enum Ids {
+    Nobodys,
+    Of(Noun),
+    /// Of the noun that the row's action names.
+    OfAction,
 }
 
 /// The form of a column.
@@ -42,32 +52,37 @@ pub enum Kind {
 
 /// A column that may be cut.
 pub const fn text(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Text, noun: None }
+    Column { title, field, kind: Kind::Text, ids: Ids::Nobodys }
 }
 
 /// A column of ids, with the prefix of their noun.
 pub const fn id(title: &'static str, field: &'static str, noun: Noun) -> Column {
-    Column { title, field, kind: Kind::Id, noun: Some(noun) }
+    Column { title, field, kind: Kind::Id, ids: Ids::Of(noun) }
+}
+
+/// A column of the objects on which the actions of the rows act.
+pub const fn target(title: &'static str, field: &'static str) -> Column {
+    Column { title, field, kind: Kind::Id, ids: Ids::OfAction }
 }
 
 /// A column of moments.
 pub const fn time(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Time, noun: None }
+    Column { title, field, kind: Kind::Time, ids: Ids::Nobodys }
 }
 
 /// A column of numbers.
 pub const fn number(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Number, noun: None }
+    Column { title, field, kind: Kind::Number, ids: Ids::Nobodys }
 }
 
 /// A column of days.
 pub const fn day(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Day, noun: None }
+    Column { title, field, kind: Kind::Day, ids: Ids::Nobodys }
 }
 
 /// A column of states.
 pub const fn word(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Word, noun: None }
+    Column { title, field, kind: Kind::Word, ids: Ids::Nobodys }
 }
 
 impl Column {
@@ -90,6 +105,9 @@ pub struct Table {
     widths: Vec<usize>,
     is_cut: bool,
     paint: Paint,
+    /// Whether a cell was cut.
+    has_cuts: Cell<bool>,
+    are_cuts_told: Cell<bool>,
 }
 
 impl Table {
@@ -101,14 +119,16 @@ impl Table {
             cells.max().unwrap_or(0).max(column.least())
         };
         let natural: Vec<usize> = columns.iter().map(natural).collect();
+        let (has_cuts, are_cuts_told) = (Cell::default(), Cell::default());
+        let made = |widths, is_cut| Self { columns, widths, is_cut, paint, has_cuts, are_cuts_told };
         let Some(width) = width else {
-            return Self { columns, widths: natural, is_cut: false, paint };
+            return made(natural, false);
         };
         let mut shown = columns.len();
         loop {
             let widths = fit(&columns[..shown], natural[..shown].to_vec(), width);
             if line_chars(&widths) <= width || shown == 1 {
-                return Self { columns, widths, is_cut: true, paint };
+                return made(widths, true);
             }
             shown -= 1;
         }
@@ -117,6 +137,11 @@ impl Table {
     /// The number of columns that did not fit.
     pub fn left_out(&self) -> usize {
         self.columns.len() - self.widths.len()
+    }
+
+    /// Whether cells were cut, once: the first call after the first cut.
+    pub fn has_new_cuts(&self) -> bool {
+        self.has_cuts.get() && !self.are_cuts_told.replace(true)
     }
 
     /// The line of titles.
@@ -137,7 +162,13 @@ impl Table {
     fn line(&self, cells: impl Iterator<Item = String>, paint: impl Fn(&Column, String) -> String) -> String {
         let mut line = String::new();
         for ((text, column), width) in cells.zip(self.columns).zip(&self.widths) {
-            let text = if self.is_cut { cut(&text, *width, column.kind) } else { text };
+            let text = match self.is_cut {
+                true if cut(&text, *width, column.kind) != text => {
+                    self.has_cuts.set(true);
+                    cut(&text, *width, column.kind)
+                }
+                _ => text,
+            };
             let pad = " ".repeat(width.saturating_sub(text.chars().count()));
             match column.kind {
                 Kind::Number => line.extend([pad, paint(column, text)]),
@@ -186,7 +217,12 @@ pub fn one_line(text: &str, width: usize) -> String {
 fn cell(row: &Value, column: &Column) -> String {
     let value = column.field.split('.').fold(row, |value, member| &value[member]);
     let text = harmless(&plain(value));
-    let text = column.noun.map_or(text.clone(), |noun| noun::shown(noun.prefix(), text));
+    let noun = match column.ids {
+        Ids::Nobodys => None,
+        Ids::Of(noun) => Some(noun),
+        Ids::OfAction => row["action"].as_str().and_then(Noun::of_action),
+    };
+    let text = noun.map_or(text.clone(), |noun| noun::shown(noun.prefix(), text));
     match column.kind {
         Kind::Time => part(text, 5..19),
         Kind::Day => part(text, 0..10),
@@ -262,12 +298,15 @@ fn record_at(value: &Value, depth: usize, style: RecordStyle, out: &mut String) 
     }
 }
 
-/// The note for a terminal that is too narrow.
-pub fn left_out(columns: usize) -> String {
-    match columns {
-        1 => "+1 column: -o wide".to_owned(),
-        more => format!("+{more} columns: -o wide"),
-    }
+/// The note for a terminal that is too narrow. `None` if everything is there.
+pub fn omission(columns: usize, has_cuts: bool) -> Option<String> {
+    let columns = match columns {
+        0 if !has_cuts => return None,
+        0 => return Some("cells are cut: -o wide".to_owned()),
+        1 => "+1 column".to_owned(),
+        more => format!("+{more} columns"),
+    };
+    Some(format!("{columns}{}: -o wide", if has_cuts { ", and cells are cut" } else { "" }))
 }
 
 /// A list of objects as a table whose columns are their members. If it does not fit, ids at its end are left out. If it
@@ -306,8 +345,8 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
     };
     out.push_str(&laid(&titles, &|title| style.paint.strong(title)));
     lines.iter().for_each(|line| out.push_str(&laid(line, &|cell| style.paint.word(cell))));
-    if let more @ 1.. = names.len() - widths.len() {
-        out.push_str(&format!("{indent}{}\n", left_out(more)));
+    if let Some(note) = omission(names.len() - widths.len(), false) {
+        out.push_str(&format!("{indent}{note}\n"));
     }
 }
 

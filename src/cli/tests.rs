@@ -27,6 +27,41 @@ fn every_command_and_every_flag_is_described() {
 }
 
 #[test]
+fn every_command_without_further_ones_shows_examples_that_parse() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path}{}", command.get_name());
+        if command.has_subcommands() {
+            return command.get_subcommands().for_each(|sub| check(sub, &format!("{path} ")));
+        }
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+        let examples: Vec<&str> = examples.filter_map(|line| line.strip_prefix("  ")).collect();
+        assert!(examples.iter().any(|line| line.contains(&path)), "{path} has no example");
+        // Lines for a shell, and lines with a remark, are more than words.
+        let is_plain = |line: &&&str| line.starts_with("postrider ") && !line.contains("  ") && !line.contains(SHELL);
+        for line in examples.iter().filter(is_plain) {
+            assert!(parse(line).is_ok(), "{path}: {line}: {:?}", parse(line).err());
+        }
+    }
+    const SHELL: &[char] = &['\'', '"', '|', '<', '>', '$', '…', '&', ';'];
+    check(&Cli::command(), "");
+}
+
+#[test]
+fn closed_sets_are_completed() {
+    let command = Cli::command();
+    let values = |words: &[&str], flag: &str| {
+        let command = words.iter().fold(&command, |command, word| command.find_subcommand(word).expect("a command"));
+        let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).expect("a flag");
+        argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect::<Vec<_>>()
+    };
+    for words in [&["delivery", "list"][..], &["attempt", "list"], &["webhook", "attempts"], &["replay"]] {
+        assert!(values(words, "outcome").contains(&"tls_error".to_owned()), "{words:?}");
+    }
+    assert_eq!(values(&["stats", "series"], "step"), ["5m", "1h", "1d"]);
+}
+
+#[test]
 fn lines_of_the_documentation_parse() {
     for line in [
         "postrider listen --create --event-type order.* --fail 2",
@@ -58,6 +93,8 @@ fn lines_of_the_documentation_parse() {
         "postrider replay list --url unix:/run/p.sock",
         "postrider replay cancel 1",
         "postrider tail --webhook 1 -n 0",
+        "postrider delivery list --outcome timeout,tls_error --outcome expired",
+        "postrider stats series --step 15m",
         "postrider stats",
         "postrider key create billing --scope events:write,events:read",
         "postrider org create acme",
@@ -97,6 +134,7 @@ fn lines_that_make_no_sense_do_not() {
         ("postrider send a {} --data {}", ErrorKind::ArgumentConflict),
         ("postrider tail --interval 10ms", ErrorKind::ValueValidation),
         ("postrider tail --status lost", ErrorKind::InvalidValue),
+        ("postrider attempt list --outcome lost", ErrorKind::InvalidValue),
         ("postrider key create k --scope all", ErrorKind::InvalidValue),
         ("postrider webhook create u --method head", ErrorKind::InvalidValue),
         ("postrider webhook list --status gone", ErrorKind::InvalidValue),

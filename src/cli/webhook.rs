@@ -82,8 +82,10 @@ pub struct Webhook {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List webhooks, newest first or by --order, with the figures of a day
+    #[command(after_help = "Examples:\n  postrider webhook list\n  postrider webhook list --trouble --order worst")]
     List(ListArgs),
     /// Show one webhook
+    #[command(after_help = "Examples:\n  postrider webhook get invoices")]
     Get(Id),
     /// Make a webhook; its secret is shown this once
     #[command(after_help = CREATE_EXAMPLES)]
@@ -92,8 +94,10 @@ enum Action {
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(Update),
     /// Remove a webhook; its open deliveries are cancelled
+    #[command(after_help = "Examples:\n  postrider webhook delete invoices")]
     Delete(Id),
     /// List waiting deliveries by due time, with the reason for each
+    #[command(after_help = "Examples:\n  postrider webhook waiting invoices")]
     Waiting {
         #[command(flatten)]
         id: Id,
@@ -101,28 +105,46 @@ enum Action {
         paging: Paging,
     },
     /// Hold deliveries back until resumed; new events still make some
+    #[command(after_help = "Examples:\n  postrider webhook pause invoices")]
     Pause(Id),
     /// Send the held deliveries, oldest first, and go on; ends a hold by Retry-After and the wait for a probe too
+    #[command(after_help = "Examples:\n  postrider webhook resume invoices")]
     Resume(Id),
     /// Switch a disabled webhook on again
+    #[command(after_help = "Examples:\n  postrider webhook enable invoices")]
     Enable(Id),
     /// Switch off: no deliveries are made for it until it is enabled
+    #[command(after_help = "Examples:\n  postrider webhook disable invoices")]
     Disable(Id),
     /// Show the secret, and earlier ones that still sign
+    #[command(after_help = "Examples:\n  postrider webhook secret invoices")]
     Secret(Id),
     /// Replace the secret; the old one keeps signing for a while
+    #[command(after_help = "\
+Examples:
+  postrider webhook rotate-secret invoices
+  postrider webhook rotate-secret invoices --overlap 2h")]
     RotateSecret(RotateSecret),
     /// Send one signed request now; nothing is stored. Exit code 1 if the receiver does not take it
+    #[command(after_help = "Examples:\n  postrider webhook test invoices")]
     Test(Id),
     /// Show figures of all time, or of a span with --last
+    #[command(after_help = "Examples:\n  postrider webhook stats invoices --last 24h")]
     Stats(StatsArgs),
     /// Show its state and how it did in the last 24 hours, with reasons
+    #[command(after_help = "Examples:\n  postrider webhook health invoices")]
     Health(Id),
     /// List its deliveries, newest first
+    #[command(after_help = "Examples:\n  postrider webhook deliveries invoices --status failed,retrying")]
     Deliveries(Filtered),
     /// List its attempts, newest first
+    #[command(after_help = "Examples:\n  postrider webhook attempts invoices --outcome timeout --from 24h")]
     Attempts(Filtered),
     /// Read its events in the order of acceptance, without consuming them
+    #[command(after_help = "\
+Examples:
+  postrider webhook feed invoices --follow
+  postrider webhook feed invoices --wait 5s -o json")]
     Feed(Feed),
 }
 
@@ -135,7 +157,7 @@ struct Id {
 
 #[derive(Args, Debug)]
 struct ListArgs {
-    /// Only those of this app
+    /// Only those of this app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP", help_heading = "Filters")]
     app: Option<String>,
     /// Only those with this status
@@ -267,8 +289,14 @@ impl Webhook {
         match action {
             Action::List(args) => args.run(&client, screen).await,
             Action::Get(Id { id }) => show(Call::get(&["webhooks", &id])).await,
-            Action::Create(args) => show(args.call()?).await,
-            Action::Update(args) => show(args.call()?).await,
+            Action::Create(mut args) => {
+                args.fields.resolve_app(&client).await?;
+                show(args.call()?).await
+            }
+            Action::Update(mut args) => {
+                args.fields.resolve_app(&client).await?;
+                show(args.call()?).await
+            }
             Action::Delete(Id { id }) => {
                 client.call(Call::delete(&["webhooks", &id])).await?;
                 screen.said(&format!("deleted webhook {}", shown(Noun::Webhook.prefix(), id)))
@@ -321,8 +349,9 @@ impl ListArgs {
     }
 
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
+        let app = resolve::app(client, self.app.as_ref()).await?;
         let call = Call::get(&["webhooks"])
-            .query("app_id", self.app.as_ref())
+            .query("app_id", app)
             .query("status", self.status.as_ref())
             .query("state", self.trouble.then_some("trouble"))
             .query("search", self.search.as_ref())

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde_json::{Map, Value, json};
 
-use super::{Exit, duration, input};
+use super::{Exit, client::Client, duration, input, resolve};
 use crate::api::native::webhook_fields::{FieldFlag, FlagValue, writable};
 
 const HEADING: &str = "Fields";
@@ -16,7 +16,7 @@ const HEADING: &str = "Fields";
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
 pub struct Fields {
-    /// The webhook's app, by id or uid; the default app if not given
+    /// The webhook's app: its name, uid or id, or the beginning of its id; the default app if not given
     #[arg(long, value_name = "APP")]
     app: Option<String>,
     #[command(flatten)]
@@ -109,6 +109,12 @@ fn argument(flag: &FieldFlag) -> Arg {
 }
 
 impl Fields {
+    /// Turns the text that names the app into its id.
+    pub async fn resolve_app(&mut self, client: &Client) -> Result<(), Exit> {
+        self.app = resolve::app(client, self.app.as_ref()).await?;
+        Ok(())
+    }
+
     /// The request body: the object of `--json`, with the flags over it.
     pub fn object(&self) -> Result<Map<String, Value>, Exit> {
         let mut object = match &self.json {

@@ -51,6 +51,12 @@ kinds! {
     super::portal::PortalLink => "lnk_",
 }
 
+/// An id without the prefix of its noun. Other texts stay as they are.
+pub fn without_prefix(text: &str) -> &str {
+    let rest = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
+    rest.filter(|rest| Uuid::try_parse(rest).is_ok()).unwrap_or(text)
+}
+
 impl<K> Id<K> {
     pub const MIN: Self = Self::from_bytes([0; 16]);
     pub const MAX: Self = Self::from_bytes([0xff; 16]);
@@ -256,6 +262,15 @@ fn counter_of(id: u128) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_whole_id_loses_its_prefix() {
+        let id = "019cbd70-9d78-7320-aa3a-de3497964cb8";
+        assert_eq!(without_prefix(&format!("whk_{id}")), id);
+        for text in [id, "app_acme", "event.type", "clock"] {
+            assert_eq!(without_prefix(text), text);
+        }
+    }
 
     #[test]
     fn stamped_ids_rise_even_when_the_clock_steps_back() {

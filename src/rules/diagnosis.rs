@@ -9,8 +9,9 @@ pub use tenant::for_tenant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::id::{AttemptId, IdKind as _};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
-use crate::model::{AttemptMade, AttemptOutcome, Delivery};
+use crate::model::{Attempt, AttemptMade, AttemptOutcome, Delivery};
 use crate::rules::hold;
 
 /// The cause of a failure and its cure, each as a part of a sentence.
@@ -72,6 +73,17 @@ impl Failure {
             true => more.to_owned(),
             false => format!("{}. {more}", self.error),
         }
+    }
+}
+
+/// The command of a cure that leads to the attempt, if the rule knows no id.
+const FAILED_ATTEMPTS: &str = "postrider attempt list --failed";
+
+impl Diagnosis {
+    /// The same with the command that shows the attempt.
+    pub fn of_attempt(mut self, id: AttemptId) -> Diagnosis {
+        self.fix = self.fix.replace(FAILED_ATTEMPTS, &format!("postrider attempt get {}{id}", Attempt::PREFIX));
+        self
     }
 }
 
@@ -208,6 +220,10 @@ fn tls_code(error: &str) -> Option<&str> {
     error.rsplit_once('[').and_then(|(_, code)| code.strip_suffix(']'))
 }
 
+fn answered(status: u16, error: &str) -> String {
+    format!("it answered {status} {error}").trim_end().to_owned()
+}
+
 fn of_status(failure: &Failure) -> Diagnosis {
     let status = failure.status_code.unwrap_or(0);
     let fix = match status {
@@ -216,9 +232,12 @@ fn of_status(failure: &Failure) -> Diagnosis {
         410 => "the receiver says that it is gone for good: remove the webhook, or mend its URL",
         429 => "the receiver wants less: set rate_limit_per_s or lower max_in_flight",
         300..=399 => "redirects are not followed: give the URL that it leads to",
-        _ => "look at the receiver's log; the attempt has its answer's body: postrider attempt get",
+        _ => {
+            let fix = format!("look at the receiver's log; the attempt has its answer's body: {FAILED_ATTEMPTS}");
+            return Diagnosis { words: answered(status, &failure.error), fix };
+        }
     };
-    Diagnosis { words: format!("it answered {status} {}", failure.error).trim_end().to_owned(), fix: fix.to_owned() }
+    Diagnosis { words: answered(status, &failure.error), fix: fix.to_owned() }
 }
 
 #[cfg(test)]

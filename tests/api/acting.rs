@@ -41,6 +41,10 @@ async fn an_event_is_sent_once_to_a_webhook_that_never_wanted_it() {
     assert_eq!(receiver.count(), 2, "a failed one is not sent again by itself");
     let audit = daemon.get("/v1/audit?action=event.resend").await;
     assert_eq!(audit["data"].as_array().map(Vec::len), Some(2));
+    let target = text(&audit["data"][0], "target");
+    let of_target = daemon.get(&format!("/v1/audit?target={target}")).await;
+    assert_eq!(of_target["data"][0], audit["data"][0]);
+    assert_eq!(daemon.get(&format!("/v1/audit?target=evt_{target}")).await, of_target, "with its prefix");
 }
 
 #[tokio::test]

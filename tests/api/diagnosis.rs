@@ -18,7 +18,9 @@ async fn a_failure_has_its_reason_and_cure_wherever_it_is_read() {
     let attempt = daemon.attempts(&listed).await.remove(0);
     for row in [&listed, &one, &attempt] {
         assert_eq!(row["reason"]["words"], words, "{row}");
-        assert!(text(&row["reason"], "fix").contains("receiver's log"), "{row}");
+        let named = format!("postrider attempt get att_{}", text(&attempt, "id"));
+        let fix = text(&row["reason"], "fix");
+        assert!(fix.contains("receiver's log") && fix.ends_with(&named), "{row}");
     }
     let failing = daemon.read_webhook(&hook).await;
     assert_eq!(failing["reason"]["words"], format!("The last attempt failed: {words}"));

@@ -166,7 +166,8 @@ async fn what_earlier_versions_kept_is_read_and_goes_on() {
 fn is_within(before: &Value, now: &Value) -> bool {
     match (before, now) {
         (Value::Object(before), Value::Object(now)) => {
-            before.iter().all(|(name, value)| now.get(name).is_some_and(|now| is_within(value, now)))
+            // The words of a cure are for people, and get better.
+            before.iter().all(|(name, value)| now.get(name).is_some_and(|now| name == "fix" || is_within(value, now)))
         }
         (Value::Array(before), Value::Array(now)) => {
             before.len() == now.len() && before.iter().zip(now).all(|(before, now)| is_within(before, now))

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::support::children;
-use crate::support::installation::House;
+use crate::support::installation::{House, eventually};
 use crate::support::ports::ReservedPort;
 
 /// The wait for a line. On a busy machine it comes late, and if something is wrong it never comes.
@@ -289,4 +289,106 @@ async fn the_api_takes_ids_with_and_without_their_prefix() {
     assert_eq!(status(format!("/v1/deliveries?event_id=evt_{id}")), "200");
     assert_eq!(status(format!("/v1/events/dlv_{id}")), "404");
     assert_eq!(status(format!("/v1/deliveries?event_id=dlv_{id}")), "400");
+}
+
+#[test]
+fn an_app_is_named_by_its_name_uid_id_and_beginning_wherever_one_is_taken() {
+    let house = House::start();
+    let app = house.json(&["app", "create", "--name", "Acme", "--uid", "acme-1"])["id"].clone();
+    let id = app.as_str().expect("an id");
+    let beginnings = [format!("app_{}", &id[..18]), id[..18].to_owned()];
+    for name in ["Acme", "acme-1", id, &format!("app_{id}"), &beginnings[0], &beginnings[1]] {
+        for words in [
+            &["send", "a.b"][..],
+            &["event", "list"],
+            &["event", "types"],
+            &["webhook", "list"],
+            &["webhook", "create", "https://hooks.example.com/in"],
+            &["delivery", "list"],
+            &["attempt", "list"],
+            &["stats"],
+            &["stats", "series"],
+            &["key", "create", "of-acme", "--scope", "events:read"],
+            &["replay", "--from", "1h", "--dry-run"],
+        ] {
+            house.says(&[words, &["--app", name]].concat());
+        }
+        let events = house.json(&["event", "list", "--app", name]);
+        assert_eq!(events["data"][0]["app_id"], app, "{name}: {events}");
+        assert_eq!(house.json(&["webhook", "create", "https://hooks.example.com/", "--app", name])["app_id"], app);
+    }
+    let mut receiver = Running::start(house.command().args(["listen", "--create", "--app", "Acme"]));
+    receiver.line("receiving on ");
+    receiver.end("INT");
+    assert!(house.says(&["key", "list"]).contains(&format!("app_{id}")));
+    let (code, err) = house.fails(&["send", "a.b", "--app", "nobody"]);
+    assert!(code == 1 && err.contains("hint: `postrider app list`"), "{err}");
+    // A key that may not read apps can still name them as the API does.
+    let key = house.json(&["key", "create", "sender", "--scope", "events:write"])["key"].clone();
+    let sent = house.json(&["send", "a.b", "--app", "acme-1", "--token", key.as_str().expect("a key")]);
+    assert_eq!(sent["app_id"], app, "{sent}");
+}
+
+#[test]
+fn the_audit_is_filtered_by_names_and_beginnings() {
+    let house = House::start();
+    let webhook = house.json(&["webhook", "create", "https://hooks.example.com/in", "--name", "bad"]);
+    let id = webhook["id"].as_str().expect("an id");
+    house.says(&["event-type", "create", "a.b"]);
+    for target in ["bad", id, &format!("whk_{id}"), &format!("whk_{}", &id[..18]), &id[..18]] {
+        let list = house.says(&["audit", "--target", target]);
+        assert!(list.contains("webhook.create") && list.contains(&format!("whk_{id}")), "{target}: {list}");
+    }
+    assert!(house.says(&["audit", "--target", "a.b"]).contains("event_type.create"), "a target without an id");
+    let (code, err) = house.fails(&["audit", "--target", "nobody"]);
+    assert!(code == 1 && err.contains("`nobody`: no webhook, app, key"), "{err}");
+    let keys = house.json(&["key", "list"]);
+    let name = keys["data"][0]["name"].as_str().expect("a name");
+    assert!(house.says(&["audit", "--key", name]).contains("webhook.create"), "{keys}");
+}
+
+#[tokio::test]
+async fn beginnings_are_found_among_many_ids_of_the_same_minutes() {
+    const EVENTS: &str = "5100";
+    let house = House::start();
+    let dead = ReservedPort::new();
+    let url = format!("http://{}/", dead.address());
+    let create = |name: &str| house.says(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
+    create("first");
+    house.says(&["send", "a.b"]);
+    let attempt = eventually("an attempt", || {
+        let attempts = house.json(&["attempt", "list"]);
+        attempts["data"][0]["id"].as_str().map(str::to_owned)
+    });
+    let attempt = attempt.await;
+    house.says(&["webhook", "pause", "first"]);
+    // More webhooks and rows than a few pages hold.
+    (0..50).for_each(|n| drop(create(&format!("of-nothing-{n}"))));
+    house.says(&["send", "a.b", "--count", EVENTS]);
+    let oldest = |noun: &str| {
+        let rows = house.says(&[noun, "list", "--all", "-o", "json"]);
+        let last = rows.lines().next_back().expect("a row");
+        let last = serde_json::from_str::<serde_json::Value>(last).expect("JSON");
+        last["id"].as_str().expect("an id").to_owned()
+    };
+    let named =
+        [("evt_", "event", oldest("event")), ("dlv_", "delivery", oldest("delivery")), ("att_", "attempt", attempt)];
+    let is_found = |noun: &str, text: &str, id: &str| {
+        let found = house.output(&[noun, "get", text, "-o", "json"]);
+        found.status.success() && String::from_utf8_lossy(&found.stdout).contains(&format!("\"id\":\"{id}\""))
+    };
+    let texts = named.iter().flat_map(|(prefix, noun, id)| {
+        [format!("{prefix}{}", &id[..30]), id[..30].to_owned()].map(|text| (*noun, text, id.as_str()))
+    });
+    let missed: Vec<_> = texts.filter(|(noun, text, id)| !is_found(noun, text, id)).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn a_usage_error_shows_what_is_needed_and_an_example() {
+    let house = House::start();
+    let (code, err) = house.fails(&["webhook", "rotate-secret"]);
+    assert!(code == 2 && err.contains("Examples:\n  postrider webhook rotate-secret invoices"), "{err}");
+    let is_needed = err.contains("--url <URL>") || err.contains("--token <KEY>");
+    assert!(!is_needed, "variables give them: {err}");
 }

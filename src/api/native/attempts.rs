@@ -81,6 +81,7 @@ fn without_ids(schema: &mut Schema) {
 
 impl<'a> AttemptView<'a> {
     pub fn new(attempt: &'a Attempt) -> Self {
+        let view = AttemptView::without_ids(attempt.webhook_id, &attempt.made);
         AttemptView {
             id: Some(attempt.id),
             delivery_id: Some(attempt.delivery_id),
@@ -88,7 +89,8 @@ impl<'a> AttemptView<'a> {
             retry_of: attempt.retry_of,
             next_attempt_at: attempt.next_attempt_at,
             response_erased_at: attempt.response_erased_at,
-            ..AttemptView::without_ids(attempt.webhook_id, &attempt.made)
+            reason: view.reason.map(|reason| reason.of_attempt(attempt.id)),
+            ..view
         }
     }
 

@@ -10,7 +10,7 @@ use crate::api::error::ApiError;
 use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
-use crate::model::id::PortalLinkId;
+use crate::model::id::{PortalLinkId, without_prefix};
 use crate::model::{Id, KeyId, Time};
 use crate::store::{AuditFilter, AuditRow};
 
@@ -25,7 +25,7 @@ pub const ACTION: Param = Param::new(
 pub const TARGET: Param = Param::new(
     "target",
     ParamValues::Text { chars_max: Some(AUDIT_FILTER_CHARS_MAX) },
-    "Only actions on the object with exactly this id.",
+    "Only actions on the object with exactly this id, with or without its prefix.",
 );
 /// Characters of a filter.
 const AUDIT_FILTER_CHARS_MAX: usize = 128;
@@ -67,7 +67,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let filter = AuditFilter {
         key_id: request.query.id(&KEY_ID)?,
         action: request.query.bounded_text(&ACTION)?,
-        target: request.query.bounded_text(&TARGET)?,
+        target: request.query.bounded_text(&TARGET)?.map(|target| without_prefix(&target).to_owned()),
     };
     let page = context.store.audit(request.tenant(), &filter, request.query.window(CursorKind::Audit)?)?;
     Ok(Step::Reply(page::response(CursorKind::Audit, &page, AuditView::new)))

@@ -73,9 +73,17 @@ impl<'a> DeliveryView<'a> {
             last_outcome: delivery.last_outcome,
             last_error: delivery.last_error.as_deref(),
             last_response_time_ms: delivery.last_response_time_ms,
-            reason: Failure::of_delivery(delivery).as_ref().map(diagnosis::of_failure),
+            reason: reason(delivery),
         }
     }
+}
+
+fn reason(delivery: &Delivery) -> Option<Diagnosis> {
+    let diagnosis = diagnosis::of_failure(&Failure::of_delivery(delivery)?);
+    Some(match delivery.last_attempt_id {
+        Some(id) => diagnosis.of_attempt(id),
+        None => diagnosis,
+    })
 }
 
 /// A delivery that a caller asked to send now, and why that may take a while.

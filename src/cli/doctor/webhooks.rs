@@ -10,6 +10,7 @@ use super::Site;
 use super::finding::Finding;
 use crate::cli::client::{Call, Client};
 use crate::cli::list;
+use crate::cli::noun::{Noun, shown};
 use crate::model::AttemptOutcome;
 use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::target::{TargetPolicy, check_addrs, check_url};
@@ -77,12 +78,13 @@ fn is_unwell(webhook: &Value) -> bool {
 async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
     let text = |name: &str| webhook[name].as_str().unwrap_or_default();
     let id = text("id");
-    let who = format!("{} ({id}, {})", text("name"), text("url"));
+    let told = shown(Noun::Webhook.prefix(), id.to_owned());
+    let who = format!("{} ({told}, {})", text("name"), text("url"));
     let health = client.value(Call::get(&["webhooks", id, "health"])).await.unwrap_or_default();
     let (state, waiting) = in_words(&health);
     if webhook["status"] == "paused" {
         let detail = format!("{who} is {state}. {waiting}");
-        return Finding::warn("webhook", detail, format!("postrider webhook resume {id}"));
+        return Finding::warn("webhook", detail, format!("postrider webhook resume {told}"));
     }
     let last = Call::get(&["webhooks", id, "attempts"]).query("limit", Some(1));
     let last = client.value(last).await.map(|page| page["data"][0].clone()).unwrap_or_default();
@@ -90,16 +92,18 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
     let addresses = resolved(text("url")).await;
     let (why, mut fix) = match judged_today(&last, text("url"), &addresses, today) {
         Some(judged) => judged,
-        None => explained(&last, text("url"), &in_text(&addresses)),
+        None => explained(&told, &last, text("url"), &in_text(&addresses)),
     };
     let what = match webhook["status"].as_str() {
         Some("disabled") => {
-            fix = format!("{fix}. Then: postrider webhook enable {id}, and postrider replay --webhook {id} --missing");
+            fix = format!(
+                "{fix}. Then: postrider webhook enable {told}, and postrider replay --webhook {told} --missing"
+            );
             format!("is {state}")
         }
         _ if !webhook["waiting_for"].is_null() => {
             fix = format!(
-                "{fix}. postrider webhook test {id} tries it; then postrider webhook resume {id} sends at once"
+                "{fix}. postrider webhook test {told} tries it; then postrider webhook resume {told} sends at once"
             );
             format!("is {state}")
         }
@@ -183,7 +187,7 @@ fn judged_today(
 }
 
 /// The reason of the last failure, and its cure.
-fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
+fn explained(webhook: &str, attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let text = |name: &str| attempt[name].as_str().unwrap_or_default();
     let at = match text("remote_addr") {
         "" => String::new(),
@@ -194,11 +198,14 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
         outcome: match AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text("outcome")) {
             Some(outcome) => outcome,
             None if text("outcome").is_empty() => {
-                return (why("there is none that can still be read"), "postrider webhook test tries it".to_owned());
+                return (
+                    why("there is none that can still be read"),
+                    format!("postrider webhook test {webhook} tries it"),
+                );
             }
             None => {
                 let words = format!("{} {}", text("outcome"), text("error"));
-                return (why(&words), "look at the attempt: postrider webhook attempts".to_owned());
+                return (why(&words), format!("look at the attempt: postrider webhook attempts {webhook}"));
             }
         },
         status_code: attempt["status_code"].as_u64().and_then(|status| u16::try_from(status).ok()),
@@ -206,7 +213,11 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
         url: Some(url.to_owned()),
         addresses: Some(addresses.to_owned()),
     };
-    let Diagnosis { words, fix } = diagnosis::of_failure(&failure);
+    let diagnosis = diagnosis::of_failure(&failure);
+    let Diagnosis { words, fix } = match text("id").parse() {
+        Ok(id) => diagnosis.of_attempt(id),
+        Err(_) => diagnosis,
+    };
     (why(&words), fix)
 }
 
@@ -233,12 +244,18 @@ mod tests {
     #[test]
     fn a_last_attempt_is_told_by_the_shared_rule() {
         let attempt = json!({ "outcome": "blocked_address", "error": "Address not allowed", "remote_addr": null });
-        let (why, fix) = explained(&attempt, "http://erp/x", "10.0.0.7");
+        let (why, fix) = explained("whk_1", &attempt, "http://erp/x", "10.0.0.7");
         assert_eq!(why, "The last attempt: Address not allowed. erp is 10.0.0.7, which is private or denied");
         assert!(fix.contains("add erp to delivery.allow"), "{fix}");
-        assert!(explained(&Value::Null, "http://erp/x", "").0.ends_with("can still be read"));
+        assert!(explained("whk_1", &Value::Null, "http://erp/x", "").0.ends_with("can still be read"));
         let newer = json!({ "outcome": "quantum_error", "error": "odd" });
-        assert!(explained(&newer, "http://erp/x", "").0.ends_with("quantum_error odd"));
+        assert!(explained("whk_1", &newer, "http://erp/x", "").0.ends_with("quantum_error odd"));
+        // Every command can be typed as it stands.
+        let id = "019cbd70-9d78-7320-aa3a-de3497964cb8";
+        let answered = json!({ "id": id, "outcome": "http_status", "status_code": 500, "error": "" });
+        let fixes = [&answered, &Value::Null, &newer].map(|attempt| explained("whk_1", attempt, "http://erp/x", "").1);
+        assert!(fixes[0].ends_with(&format!("postrider attempt get att_{id}")), "{fixes:?}");
+        assert!(fixes[1].contains("test whk_1") && fixes[2].ends_with("attempts whk_1"), "{fixes:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use svix_api::SvixApi;
 const EXAMPLES: &str = "\
 Examples:
   postrider import svix --from https://api.eu.svix.com --from-token testsk_… --dry-run
-  postrider import svix --from http://svix.internal:8071 --app acme
+  SVIX_TOKEN=testsk_… postrider import svix --from http://svix.internal:8071 --app acme
 
 Signing secrets come along, so receivers go on verifying. Ids of Svix name the same
 objects here, in the Svix-compatible API. A second run makes nothing twice.";

@@ -26,6 +26,7 @@ use super::{
     client::{Call, Client, Remote},
     input,
     noun::{Noun, shown},
+    resolve,
     screen::Screen,
 };
 use receiver::{Receiver, serve};
@@ -57,7 +58,7 @@ pub struct Listen {
     /// With --create: event types to receive; comma-separated or repeated
     #[arg(long = "type", alias = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
     event_types: Vec<String>,
-    /// With --create: the app, by id or uid
+    /// With --create: the app: its name, uid or id, or the beginning of its id
     #[arg(long, value_name = "APP", requires = "create")]
     app: Option<String>,
     /// Check signatures with this secret; may be repeated
@@ -152,11 +153,12 @@ impl Listen {
     }
 
     async fn create_webhook(&self, client: &Client, url: &str) -> Result<Made, Exit> {
+        let app = resolve::app(client, self.app.as_ref()).await?;
         let body = input::object([
             ("url", Some(url.into())),
             ("name", Some("postrider listen".into())),
             ("event_types", (!self.event_types.is_empty()).then(|| self.event_types.clone().into())),
-            ("app_id", self.app.clone().map(Into::into)),
+            ("app_id", app.map(Into::into)),
         ]);
         let answer = client.value(Call::post(&["webhooks"]).json(&body)?).await?;
         let id = answer["id"].as_str().ok_or_else(|| Exit::failed("the answer names no webhook"))?;

@@ -59,10 +59,12 @@ fn lines(asked: &Asked) -> Vec<String> {
 async fn a_webhook_is_made_and_removed_again() {
     let (url, asked) = api(201, r#"{"id":"w-1","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#).await;
     let client = Client::new(&url, None).expect("a client");
-    let verb = listen("postrider listen --create --event-type a.*,b --app acme");
+    let verb = listen("postrider listen --create --event-type a.*,b --app app_019cbd70-9d78-7320-aa3a-de3497964cb8");
     let made = verb.create_webhook(&client, "http://127.0.0.1:9/").await.expect("it was made");
     made.remove(&client).await.expect("it was removed");
-    let body = r#"{"url":"http://127.0.0.1:9/","name":"postrider listen","event_types":["a.*","b"],"app_id":"acme"}"#;
+    let app = r#""app_id":"019cbd70-9d78-7320-aa3a-de3497964cb8""#;
+    let body =
+        r#"{"url":"http://127.0.0.1:9/","name":"postrider listen","event_types":["a.*","b"],"#.to_owned() + app + "}";
     assert_eq!(lines(&asked), [format!("POST /v1/webhooks {body}"), "DELETE /v1/webhooks/w-1".to_owned()]);
 }
 

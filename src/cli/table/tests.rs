@@ -125,3 +125,37 @@ fn json_for_a_terminal_is_the_same_json_without_what_steers_it() {
     assert_eq!(read(&escaped), read(json));
     assert!(escaped.contains("\\u009b31m\\u202e\\u007f\\ufeff\u{e9}"), "{escaped}");
 }
+
+#[test]
+fn cut_cells_and_columns_that_are_left_out_are_told_once() {
+    assert_eq!(omission(0, false), None);
+    assert_eq!(omission(0, true).as_deref(), Some("cells are cut: -o wide"));
+    assert_eq!(omission(1, false).as_deref(), Some("+1 column: -o wide"));
+    assert_eq!(omission(4, true).as_deref(), Some("+4 columns, and cells are cut: -o wide"));
+    let rows = rows();
+    let table = Table::fitted(COLUMNS, &rows[..1], Some(100), Paint::when(false));
+    table.row(&rows[0]);
+    assert!(!table.has_new_cuts(), "the first page fits");
+    table.row(&rows[1]);
+    assert!(table.has_new_cuts(), "a longer cell of a later page is cut");
+    table.row(&rows[1]);
+    assert!(!table.has_new_cuts(), "it was told");
+    let pipe = Table::fitted(COLUMNS, &rows[..1], None, Paint::when(false));
+    pipe.row(&rows[1]);
+    assert!(!pipe.has_new_cuts());
+}
+
+#[test]
+fn a_target_has_the_prefix_of_the_noun_that_its_action_names() {
+    const TARGETS: &[Column] = &[target("TARGET", "target")];
+    let id = "0191d5c8-0000-7000-8000-000000000001";
+    let told = |action: &str, target: &str| {
+        let row = json!({"action": action, "target": target});
+        Table::fitted(TARGETS, &[], None, Paint::when(false)).row(&row)
+    };
+    assert_eq!(told("webhook.update", id), format!("whk_{id}"));
+    assert_eq!(told("organization.create", id), format!("org_{id}"));
+    assert_eq!(told("portal_link.revoke", id), format!("lnk_{id}"));
+    assert_eq!(told("event_type.create", "a.b"), "a.b");
+    assert_eq!(told("clock.accept", "clock"), "clock");
+}

@@ -117,3 +117,11 @@ fn a_webhook_says_why_it_waits_and_its_cure() {
     assert!(held.words.contains("Retry-After") && held.words.contains("Nothing listens"), "{held:?}");
     assert!(held.fix.contains("webhook resume"), "{held:?}");
 }
+
+#[test]
+fn a_cure_names_the_attempt_if_it_is_known() {
+    let told = of_failure(&failure(AttemptOutcome::HttpStatus, ""));
+    assert!(told.fix.ends_with(": postrider attempt list --failed"), "{}", told.fix);
+    let named = told.of_attempt(Id::from_u128(7));
+    assert!(named.fix.ends_with(": postrider attempt get att_00000000-0000-0000-0000-000000000007"), "{}", named.fix);
+}

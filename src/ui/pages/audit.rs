@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::cursor::{self, CursorKind};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::id::without_prefix;
 use crate::store::{AuditFilter, AuditRow, ListWindow};
 use crate::ui::ask::{Ask, Span};
 use crate::ui::frame::{Frame, Section};
@@ -31,7 +32,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let filter = AuditFilter {
         key_id: ask.get("key").and_then(|id| id.parse().ok()),
         action: ask.get("action").map(str::to_owned),
-        target: ask.get("target").map(str::to_owned),
+        target: ask.get("target").map(|target| without_prefix(target).to_owned()),
     };
     let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Audit, text));
     let window = ListWindow { from: span.from, to: span.to, before, ..ListWindow::newest(ROWS_MAX) };
