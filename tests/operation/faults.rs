@@ -165,7 +165,7 @@ async fn a_receiver_that_is_down() {
     let line = eventually("the line", || house.logged("webhook.failing").pop()).await;
     assert!(text(&line["fields"], "reason").contains("Connection refused"), "{line}");
     let row = found(&house, "webhook", "FAIL");
-    assert!(text(&row, "fix").contains(&format!("postrider webhook test {id}")), "{row}");
+    assert!(text(&row, "fix").contains(&format!("postrider webhook test whk_{id}")), "{row}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_paused_webhook() {
         text(&row, "detail").contains("is paused since ") && text(&row, "detail").contains("Deliveries that wait: 3"),
         "{row}"
     );
-    assert_eq!(text(&row, "fix"), format!("postrider webhook resume {id}"));
+    assert_eq!(text(&row, "fix"), format!("postrider webhook resume whk_{id}"));
     assert_eq!(codes(&ready(&house).1, "warnings"), ["webhooks_paused"]);
     let line = house.logged("webhook.pause").pop().expect("a line");
     let fields = &line["fields"];
