@@ -1,7 +1,7 @@
-"""A Prometheus that scrapes two daemons, and Python's parsers: the targets are up, and every packaged query has its series.
+"""A Prometheus that scrapes two daemons and a standby, and Python's parsers: the targets are up, and every packaged query has its series.
 
-Usage: consumers.py PROMETHEUS API KEY LISTENER. API is a daemon that serves /metrics itself, LISTENER the listener for
-metrics of another one. Exits with 1 if anything is not as it should be.
+Usage: consumers.py PROMETHEUS API KEY LISTENER STANDBY. API is a daemon that serves /metrics itself, LISTENER the listener
+for metrics of another one, and STANDBY a standby of the first. Exits with 1 if anything is not as it should be.
 """
 
 import http.server
@@ -18,7 +18,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-PROMETHEUS, API, KEY, LISTENER = sys.argv[1:5]
+PROMETHEUS, API, KEY, LISTENER, STANDBY = sys.argv[1:6]
 PATIENCE_S = 120
 RULES = "packaging/prometheus/postrider.rules.yml"
 DASHBOARD = "packaging/grafana/postrider.json"
@@ -119,8 +119,8 @@ def traffic():
 
 
 def pages():
-    """Both listeners under every Accept, by the parser of the format that the answer names."""
-    for place in (API, LISTENER):
+    """All listeners under every Accept, by the parser of the format that the answer names."""
+    for place in (API, LISTENER, STANDBY):
         for accept, expected in ACCEPTED:
             what = f"{place} with Accept {accept}"
             request = urllib.request.Request(f"{place}/metrics")
@@ -136,6 +136,9 @@ def pages():
                 check(what, False, f"{error}")
                 continue
             untyped = [name for name, family in families.items() if family.type in ("unknown", "untyped")]
+            if place == STANDBY:
+                check(what, not untyped and families["postrider_standby"].type == "gauge", untyped)
+                continue
             check(what, not untyped and len(families) > 30, untyped)
             check(what, families["postrider_events"].type == "counter", families["postrider_events"].type)
             check(what, families["postrider_commit_seconds"].type == "histogram")
@@ -147,8 +150,8 @@ def targets():
         active = data["activeTargets"] if isinstance(data, dict) else []
         return active if active and all(target["health"] != "unknown" for target in active) else None
 
-    active = until("both targets scraped", up)
-    check("two targets", len(active) == 2)
+    active = until("all targets scraped", up)
+    check("three targets", len(active) == 3)
     for target in active:
         check(f"up: {target['scrapeUrl']}", target["health"] == "up", target["lastError"])
 

@@ -95,7 +95,15 @@ serve api
 serve listener POSTRIDER_METRICS__LISTEN="127.0.0.1:$metrics_port"
 api=$(address_of "$work/api.out")
 address_of "$work/listener.out" >/dev/null
-for page in "$api/metrics" "http://127.0.0.1:$metrics_port/metrics"; do
+# A warm standby of the first daemon, which has metrics of its own.
+POSTRIDER_TOKEN=$(cat "$work/api/first-key") "$bin" key create standby --scope replicate --url "$api" -o json |
+    sed -n 's/.*"key": *"\([^"]*\)".*/\1/p' >"$work/standby.key"
+chmod 600 "$work/standby.key"
+mkdir -m 700 "$work/standby"
+cp "$work/api/master.key" "$work/standby/"
+serve standby POSTRIDER_STANDBY__OF="$api" POSTRIDER_STANDBY__KEY_FILE="$work/standby.key"
+standby=$(address_of "$work/standby.out")
+for page in "$api/metrics" "http://127.0.0.1:$metrics_port/metrics" "$standby/metrics"; do
     curl -sSf "$page" | promtool check metrics || fail "promtool refuses $page"
 done
 
@@ -105,14 +113,14 @@ global: { scrape_interval: 1s, evaluation_interval: 1s }
 rule_files: [ "$PWD/packaging/prometheus/postrider.rules.yml" ]
 scrape_configs:
   - job_name: postrider
-    static_configs: [ { targets: [ "${api#http://}", "127.0.0.1:$metrics_port" ] } ]
+    static_configs: [ { targets: [ "${api#http://}", "127.0.0.1:$metrics_port", "${standby#http://}" ] } ]
 CONFIGURATION
 promtool check config "$work/prometheus.yml"
 prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" --log.level=warn \
     --web.listen-address="127.0.0.1:$prometheus_port" >"$work/prometheus.log" 2>&1 &
 running+=($!)
 "$work/python/bin/python" tests/suites/consumers.py "http://127.0.0.1:$prometheus_port" "$api" \
-    "$(cat "$work/api/first-key")" "http://127.0.0.1:$metrics_port" ||
-    { tail -n 20 "$work/prometheus.log" "$work/api.log" >&2; fail "Prometheus"; }
+    "$(cat "$work/api/first-key")" "http://127.0.0.1:$metrics_port" "$standby" ||
+    { tail -n 20 "$work/prometheus.log" "$work/api.log" "$work/standby.log" >&2; fail "Prometheus"; }
 if grep -i 'level=\(warn\|error\)' "$work/prometheus.log"; then fail "Prometheus complains"; fi
 echo "all passed"
