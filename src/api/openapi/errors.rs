@@ -45,6 +45,7 @@ pub fn of(route: &Route) -> Vec<u16> {
             | "/v1/events/batch"
             | "/v1/event-types"
             | "/v1/attempts"
+            | "/v1/deliveries"
             | "/v1/stats"
             | "/v1/stats/series"
             | "/v1/webhooks"
@@ -60,7 +61,8 @@ pub fn of(route: &Route) -> Vec<u16> {
         .filter(|status| match status {
             401 => !open,
             404 => route.path.contains('{') || names_objects || matches!(route.access, RouteAccess::Metrics(_)),
-            409 => writes,
+            // The caller may have another store, or a higher term of this one.
+            409 => writes || route.path == "/v1/replication",
             // Reading a secret leaves an audit line.
             507 => writes || route.path.ends_with("/secret"),
             422 => takes_fields || route.verb == RouteMethod::Post,
