@@ -29,7 +29,7 @@ pub struct Column {
 enum Ids {
     Nobodys,
     Of(Noun),
-    /// Of the noun that the row's action names.
+    /// The id is of the noun that the row's action names.
     OfAction,
 }
 

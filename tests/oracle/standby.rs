@@ -75,7 +75,7 @@ impl Standby {
             }
         }
         self.follower = replication.follow(now, ReplicationMode::Async);
-        ensure!(self.follower.is_some(), "nobody may follow");
+        ensure!(self.follower.is_some(), "the standby may not follow");
         let mut stream = Vec::new();
         let sent = opened.writer.backup_snapshot().and_then(|snapshot| snapshot.for_standby().send(&mut stream));
         if sent.is_err() {
@@ -85,7 +85,7 @@ impl Standby {
         }
         (self.disk, self.log_disk) = (FaultyDisk::new(self.rng.draw()), FaultyDisk::new(self.rng.draw()));
         receive(&mut stream.as_slice(), &self.disk, &mut |_| {}).map_err(text)?;
-        let from = self.follower.as_ref().map(Follower::from).ok_or("nobody follows")?;
+        let from = self.follower.as_ref().map(Follower::from).ok_or("no standby follows")?;
         LogWriter::create(&self.log_disk, self.rng.draw(), from).map_err(text)?;
         let (disk, log_disk) = (self.disk.clone(), self.log_disk.clone());
         let replica = self.opened(&disk, &log_disk)?;

@@ -32,7 +32,7 @@ pub(in crate::store) struct BackupLease {
 /// Payloads that were erased while the backup runs.
 #[derive(Debug, Default)]
 struct ErasedPayloads {
-    /// By the partition's file and the offset in its blob file.
+    /// Each payload has the partition's file and its offset in the blob file as key.
     payloads: BTreeMap<(String, u64), Vec<u8>>,
     bytes: usize,
 }
