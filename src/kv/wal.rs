@@ -7,7 +7,8 @@
 //! one fills while a checkpoint flushes the other.
 //!
 //! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log
-//! says so, and is refused without it.
+//! says so, and is refused without it. Each record is written together with a head that counts the records before it, which
+//! are durable. So only the last record can be missing without being noticed, and that one may not have been acknowledged.
 //!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
@@ -150,14 +151,14 @@ impl Wal {
         if self.head.is_some_and(|head| head.partition == partition || head.previous == partition) {
             return Ok(());
         }
-        self.announce_head(WalHead { sequence: 0, partition, previous: 0, epoch: epoch + 1, number: 0 })
+        self.announce_head(WalHead { sequence: 0, partition, previous: 0, epoch: epoch + 1, number: 0, durable: 0 })
     }
 
     /// Makes the log that of the new partition `partition`, durably. The list of partitions may name it afterwards.
     /// redb must contain all records of `previous`, which the log serves as well until then.
     pub fn announce(&mut self, disk: &dyn Disk, partition: u128, previous: u128) -> Result<()> {
         self.make(disk)?;
-        self.announce_head(WalHead { sequence: 0, partition, previous, epoch: 1, number: 0 })
+        self.announce_head(WalHead { sequence: 0, partition, previous, epoch: 1, number: 0, durable: 0 })
     }
 
     fn make(&mut self, disk: &dyn Disk) -> Result<()> {
@@ -224,18 +225,16 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it, with the head of a new epoch in the same sync. `false` if it does not fit into
-    /// this epoch; then nothing was written.
+    /// Appends a record and syncs it, with a head that counts the records before it in the same sync. `false` if it does not
+    /// fit into this epoch; then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
         if self.end + bytes > EPOCH_BYTES_MAX {
             return Ok(false);
         }
-        if self.head.is_none_or(|head| (head.partition, head.epoch) != (self.partition, self.epoch)) {
-            let (partition, epoch, number) = (self.partition, self.epoch, self.first);
-            self.write_head(WalHead { sequence: 0, partition, previous: 0, epoch, number })?;
-        }
+        let (partition, epoch, number, durable) = (self.partition, self.epoch, self.first, self.number);
+        self.write_head(WalHead { sequence: 0, partition, previous: 0, epoch, number, durable })?;
         self.backend()?.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
         if !mutant!("ack_before_commit") {
             self.backend()?.sync_data().map_err(failed)?;
@@ -252,8 +251,8 @@ impl Wal {
     /// it was never acknowledged. `None` if there are no records.
     ///
     /// # Errors
-    /// `WalDamaged` if records are missing before the epoch that the head names, or if a later record follows an
-    /// unreadable one. Such a record is damaged and not torn, and its batch was acknowledged.
+    /// `WalDamaged` if records are missing that the head counts as durable, or if a later record follows an unreadable
+    /// one. Such a record is damaged and not torn, and its batch was acknowledged.
     pub fn records_after(
         &self,
         partition: u128,
@@ -282,14 +281,15 @@ impl Wal {
                 return Err(damaged(format!("byte {from} is unreadable, and record {number} at byte {at} is not")));
             }
         }
-        // An epoch begins only after all records of the one before were synced.
-        let begun = self.head.filter(|head| head.partition == partition && head.epoch == first + 1);
-        let number = end.map_or(0, |end| end.number);
-        match begun {
-            Some(head) if end.is_none() || number < head.number => {
-                Err(damaged(format!("record {number} is unreadable, and {} were written", head.number)))
-            }
-            _ => Ok(end),
+        let Some(head) = self.head.filter(|head| head.partition == partition && head.epoch >= first) else {
+            return Ok(end);
+        };
+        // An epoch begins only after all records of the one before were synced, and that one has at least one.
+        let is_begun = head.epoch == first + 1;
+        let number = end.map_or(if is_begun { 0 } else { head.number }, |end| end.number);
+        match (is_begun && end.is_none()) || number < head.durable {
+            true => Err(damaged(format!("record {number} is unreadable, and {} were written", head.durable))),
+            false => Ok(end),
         }
     }
 
@@ -325,7 +325,8 @@ impl Wal {
             }
         }
         let begun = |epoch| self.head.filter(|head| (head.partition, head.epoch) == (partition, epoch));
-        let written = begun(first + 1).map_or(0, |head| head.number).max(last.map_or(0, |last| last + 1));
+        let counted = begun(first + 1).or(begun(first)).map_or(0, |head| head.durable);
+        let written = counted.max(last.map_or(0, |last| last + 1));
         let from = next.or(begun(first).map(|head| head.number)).or(first_lost).unwrap_or(written);
         lost.records = written.saturating_sub(from);
         Ok(lost)

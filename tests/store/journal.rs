@@ -198,6 +198,22 @@ fn a_record_that_others_follow_is_damaged_by_a_zeroed_head_or_sector() {
 }
 
 #[test]
+fn zeros_from_any_record_on_are_damage_unless_it_is_the_last() {
+    let killed = killed();
+    for record in 0..5 {
+        let start = killed.records[record].start;
+        let end = if start < HALF_BYTES { HALF_BYTES } else { RECORDS_BYTES };
+        killed.is_refused(&format!("zeros from {record}"), record, |log| zero(log, start..end));
+        let folder = killed.damaged(|log| zero(log, start..end));
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let lost = accept_loss(&*disk).unwrap().expect("a loss").lost.records;
+        // At least: the head does not know where the epoch before its own began, nor whether the last record was durable.
+        let known = [3, 5, 4, 2, 1];
+        assert_eq!(lost, known[record], "zeros from {record}");
+    }
+}
+
+#[test]
 fn a_torn_last_record_was_never_acknowledged_and_ends_the_log() {
     let killed = killed();
     let last = killed.records[5].clone();
