@@ -7,8 +7,9 @@
 //! one fills while a checkpoint flushes the other.
 //!
 //! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log
-//! says so, and is refused without it. Each record is written together with a head that counts the records before it, which
-//! are durable. So only the last record can be missing without being noticed, and that one may not have been acknowledged.
+//! says so, and is refused without it. After the sync of each record a head is written that counts it, and the next sync
+//! makes that head durable. So a missing record is noticed after a kill. After a power cut only the last one can be missing
+//! unnoticed.
 //!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
@@ -225,20 +226,20 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it, with a head that counts the records before it in the same sync. `false` if it does not
-    /// fit into this epoch; then nothing was written.
+    /// Appends a record and syncs it, then writes a head that counts it. `false` if the record does not fit into this epoch;
+    /// then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
         if self.end + bytes > EPOCH_BYTES_MAX {
             return Ok(false);
         }
-        let (partition, epoch, number, durable) = (self.partition, self.epoch, self.first, self.number);
-        self.write_head(WalHead { sequence: 0, partition, previous: 0, epoch, number, durable })?;
         self.backend()?.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
         if !mutant!("ack_before_commit") {
             self.backend()?.sync_data().map_err(failed)?;
         }
+        let (partition, epoch, number, durable) = (self.partition, self.epoch, self.first, self.number + 1);
+        self.write_head(WalHead { sequence: 0, partition, previous: 0, epoch, number, durable })?;
         self.end += bytes;
         self.number += 1;
         if self.record.capacity() > BUFFER_BYTES_MAX {

@@ -31,7 +31,7 @@ pub(in crate::kv) struct WalHead {
     pub epoch: u64,
     /// The number of that epoch's first record.
     pub number: u64,
-    /// The number of the first record that was not yet durable when the head was written. All before it were synced.
+    /// The number of the first record that was not durable when the head was written. All before it were synced.
     pub durable: u64,
 }
 
