@@ -245,6 +245,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
         let window = ListWindow::newest(10);
         assert_eq!(bench.store.jobs(bench.tenant(), window).unwrap().rows.len(), jobs, "{key}");
     }
+    assert_eq!(bench.ordered, ["CreateJobs", "CreateJobs"], "all apps of a request are one command");
     for job in bench.store.running_jobs().unwrap() {
         loop {
             let Ok(Receipt::Job(job)) = bench
