@@ -61,6 +61,11 @@ impl<'a> RequestContext<'a> {
         self.object()
     }
 
+    /// `optional_object` if the body `may_lack`, as that of a change whose fields are all optional; else `object`.
+    pub fn object_or_none(&self, may_lack: bool) -> Result<JsonObject<'a>, ApiError> {
+        if may_lack { self.optional_object() } else { self.object() }
+    }
+
     /// 422 unless the body has no fields or is absent.
     pub fn no_fields(&self) -> Result<(), ApiError> {
         let mut field_errors = Vec::new();
