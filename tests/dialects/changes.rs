@@ -93,6 +93,7 @@ fn devdraft_bodies_are_judged_as_native_ones_and_named_as_the_page_names_them() 
             let (status, told) = devdraft(&mut bench, method.clone(), path, body.clone());
             let message = if field == "url" { "Invalid webhook URL format" } else { "Validation failed" };
             assert_eq!((status, &told["message"]), (400, &json!(message)), "{method} {field} {value}");
+            let says = if field == "url" { "URL must be a valid HTTPS endpoint" } else { says };
             assert!(told["details"].as_str().unwrap().contains(says), "{told}");
         }
     }
