@@ -13,10 +13,7 @@ use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
 use super::{
     LogFormat, Settings,
-    value::{
-        ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin,
-        is_origin,
-    },
+    value::{ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin, is_origin},
 };
 
 /// Stands for a secret in the output.
@@ -127,9 +124,10 @@ impl SettingKey {
         }
     }
 
-    /// Whether the value is shown in a masked form only.
-    pub fn is_secret(&self) -> bool {
-        self.mask.is_some()
+    /// Whether `shown`, by `show_masked` of other settings, tells nothing of a secret that `here` does not have.
+    pub fn is_hidden_in(&self, shown: &RawSetting, here: &Settings) -> bool {
+        let is_mask = matches!(shown, RawSetting::Text(text) if text == MASK);
+        self.mask.is_some() && (is_mask || *shown == self.show_masked(here))
     }
 
     /// The value in force, as the file would write it. It may be a secret.
