@@ -19,7 +19,7 @@ use crate::rules::quotas::QuotaLimits;
 pub use environment::Environment;
 pub use error::{ConfigError, SettingProblem};
 pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
-pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of, duration_text};
+pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of};
 pub use value_source::ValueSource;
 
 /// The commented settings file of the packages. Its commented-out settings are the defaults.
