@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::model::id::IdKind;
 use crate::model::{Id, Scope};
+use crate::rules::diagnosis::DiagnosisReader;
 use crate::rules::json;
 use crate::store::{Command, IdempotencyKey, TenantScope, WriteRequest};
 
@@ -36,6 +37,11 @@ pub struct RequestContext<'a> {
 impl<'a> RequestContext<'a> {
     pub fn tenant(&self) -> TenantScope {
         self.principal.tenant
+    }
+
+    /// The reader of causes and cures: a key of one app is its customer's.
+    pub fn reader(&self) -> DiagnosisReader {
+        if self.tenant().app.is_some() { DiagnosisReader::Tenant } else { DiagnosisReader::Operator }
     }
 
     pub fn may(&self, scope: Scope) -> bool {
