@@ -30,6 +30,8 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum time until a request with `Upgrade` is answered.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Maximum number of headers of an answer. hyper bounds their bytes.
+const ANSWER_HEADERS_MAX: usize = 10_000;
 
 /// The endpoint of a URL.
 #[derive(Clone)]
@@ -166,7 +168,7 @@ impl HttpEndpoint {
         request.headers_mut().insert(header::HOST, self.host.clone());
         timeout(EXCHANGE_TIMEOUT, self.connected(request))
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", EXCHANGE_TIMEOUT.as_secs())))
+            .unwrap_or_else(|_| Err(format!("no answer within {}s", EXCHANGE_TIMEOUT.as_secs())))
     }
 
     /// Sends `request` with `Upgrade`. Returns the response, and the connection if the status is 101.
@@ -189,7 +191,7 @@ impl HttpEndpoint {
                 }
             }
         };
-        let words = || format!("no answer within {} s", UPGRADE_TIMEOUT.as_secs());
+        let words = || format!("no answer within {}s", UPGRADE_TIMEOUT.as_secs());
         timeout(UPGRADE_TIMEOUT, upgrading).await.unwrap_or_else(|_| Err(words()))
     }
 
@@ -221,7 +223,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let words = |error: hyper::Error| format!("the connection broke: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+    let (mut sender, connection) = http1().handshake(TokioIo::new(stream)).await.map_err(words)?;
     tokio::spawn(connection.with_upgrades());
     let mut answer = sender.send_request(request).await.map_err(words)?;
     let stream = match answer.status() {
@@ -241,6 +243,12 @@ where
     Ok(UpgradeAnswer { response: Response::from_parts(parts, body), stream })
 }
 
+fn http1() -> hyper::client::conn::http1::Builder {
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    builder.max_headers(ANSWER_HEADERS_MAX);
+    builder
+}
+
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let stream = in_time(TcpStream::connect((host, port))).await?;
     // A request is written in two pieces. With Nagle's algorithm the second would wait for the acknowledgement of the first.
@@ -251,7 +259,7 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
 async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> Result<T, String> {
     match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
     }
 }
 
@@ -260,7 +268,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let words = |error: hyper::Error| format!("the connection broke: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+    let (mut sender, connection) = http1().handshake(TokioIo::new(stream)).await.map_err(words)?;
     let driver = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(words)?;
     let (parts, body) = answer.into_parts();

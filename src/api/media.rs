@@ -56,21 +56,36 @@ impl BodyRule {
             ));
         }
         match self {
-            BodyRule::None | BodyRule::OptionalJson | BodyRule::AnyType => Ok(()),
-            BodyRule::Json | BodyRule::Batch => one_of(headers, &["application/json"]),
-            BodyRule::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
+            BodyRule::OptionalJson => Ok(()),
             BodyRule::Event(check) => check(headers),
-            BodyRule::Form => one_of(headers, &["application/x-www-form-urlencoded"]),
+            _ if may_lack_body(headers) => Ok(()),
+            rule => rule.media_types().map_or(Ok(()), |accepted| one_of(headers, accepted)),
         }
     }
 
-    /// 415 for an optional body of the wrong type, which can be checked only once the body is present.
+    /// 415 for a body of the wrong type that `admit` could not judge. A body that is missing has no type: the route says
+    /// whether it needs one.
     pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
+        let accepted = self.media_types().filter(|_| !body.is_empty());
+        accepted.map_or(Ok(()), |accepted| one_of(headers, accepted))
+    }
+
+    /// The media types that the route accepts. `None` if it accepts any, or judges them itself.
+    fn media_types(self) -> Option<&'static [&'static str]> {
         match self {
-            BodyRule::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),
-            _ => Ok(()),
+            BodyRule::None | BodyRule::AnyType | BodyRule::Event(_) => None,
+            BodyRule::Json | BodyRule::OptionalJson | BodyRule::Batch => Some(&["application/json"]),
+            BodyRule::MergePatch => Some(&["application/json", "application/merge-patch+json"]),
+            BodyRule::Form => Some(&["application/x-www-form-urlencoded"]),
         }
     }
+}
+
+/// Whether the headers announce neither a type nor bytes (RFC 9112 section 6.3). Over HTTP/2 bytes may follow all the
+/// same.
+fn may_lack_body(headers: &HeaderMap) -> bool {
+    let has_length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    !has_length && !headers.contains_key(header::CONTENT_TYPE) && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), ApiError> {
@@ -138,7 +153,7 @@ mod tests {
             ("text/plain", 415),
             ("application/jsonp", 415),
             ("application/merge-patch+json", 415),
-            ("", 415),
+            ("", 200),
         ] {
             assert_eq!(status(BodyRule::Json, content_type), expected, "{content_type}");
         }
@@ -161,9 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_body_needs_its_media_type_once_it_is_there() {
+    fn a_body_needs_its_media_type_once_it_is_there() {
         let headers = HeaderMap::new();
-        assert!(BodyRule::OptionalJson.admit_bytes(&headers, b"").is_ok());
-        assert_eq!(BodyRule::OptionalJson.admit_bytes(&headers, b"{}").unwrap_err().status, 415);
+        for rule in [BodyRule::OptionalJson, BodyRule::Json, BodyRule::MergePatch, BodyRule::Batch, BodyRule::Form] {
+            assert!(rule.admit(&headers).is_ok() && rule.admit_bytes(&headers, b"").is_ok(), "{rule:?}");
+            assert_eq!(rule.admit_bytes(&headers, b"{}").unwrap_err().status, 415, "{rule:?}");
+        }
+        for (name, value) in [(header::CONTENT_LENGTH, "2"), (header::TRANSFER_ENCODING, "chunked")] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(BodyRule::Json.admit(&headers).unwrap_err().status, 415, "before the body is read");
+        }
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::model::id::IdKind;
 use crate::model::{Id, Scope};
+use crate::rules::diagnosis::DiagnosisReader;
 use crate::rules::json;
 use crate::store::{Command, IdempotencyKey, TenantScope, WriteRequest};
 
@@ -38,6 +39,11 @@ impl<'a> RequestContext<'a> {
         self.principal.tenant
     }
 
+    /// The reader of causes and cures: a key of one app is its customer's.
+    pub fn reader(&self) -> DiagnosisReader {
+        if self.tenant().app.is_some() { DiagnosisReader::Tenant } else { DiagnosisReader::Operator }
+    }
+
     pub fn may(&self, scope: Scope) -> bool {
         self.principal.key.may(scope)
     }
@@ -59,6 +65,11 @@ impl<'a> RequestContext<'a> {
                 .map_err(|field_error: FieldError| ApiError::invalid(vec![field_error]));
         }
         self.object()
+    }
+
+    /// `optional_object` if the body `may_lack`, as that of a change whose fields are all optional; else `object`.
+    pub fn object_or_none(&self, may_lack: bool) -> Result<JsonObject<'a>, ApiError> {
+        if may_lack { self.optional_object() } else { self.object() }
     }
 
     /// 422 unless the body has no fields or is absent.

@@ -45,7 +45,8 @@ impl SettingsInForce {
         shown.ok_or_else(|| Exit::failed("the daemon is of another version and does not tell its settings"))
     }
 
-    /// `here` with these values in place of its own. Secrets stay those of `here`.
+    /// `here` with these values in place of its own. A secret that is masked as a whole stays that of `here`. A URL with
+    /// a masked password is taken with its mask.
     pub fn onto(&self, here: &Settings) -> Settings {
         here.with_shown(self.rows.iter().map(|row| (row.name.as_str(), &row.value)))
     }
@@ -139,5 +140,23 @@ mod tests {
         assert_eq!((there.retention_ms, &there.delivery), (loaded.settings.retention_ms, &loaded.settings.delivery));
         assert_eq!(there.metrics.key, None, "a mask is no key");
         assert_eq!(read.differences(&shown), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_proxy_of_the_daemon_counts_and_its_password_is_not_told() {
+        let loaded = |proxy: &str| {
+            let variables = [("POSTRIDER_DELIVERY__PROXY".to_owned(), proxy.to_owned())];
+            let environment = Environment::new(variables, |_| Err(std::io::ErrorKind::NotFound.into()));
+            Settings::load(&Flags::default(), &environment).expect("the settings are right")
+        };
+        let onto = |of_daemon: &str, here: &str| {
+            let there = SettingsInForce::of(&loaded(of_daemon)).onto(&loaded(here).settings).delivery.proxy;
+            there.map(|proxy| proxy.expose().to_owned()).unwrap_or_default()
+        };
+        let its = "http://u:hunter2@proxy:3128";
+        assert_eq!(onto(its, "http://other:1"), "http://u:********@proxy:3128");
+        assert_eq!(onto(its, ""), "http://u:********@proxy:3128");
+        assert_eq!(onto("", its), "", "the daemon has none");
+        assert_eq!(onto(its, its), its);
     }
 }

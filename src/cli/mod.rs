@@ -21,6 +21,7 @@ mod import;
 mod in_force;
 mod input;
 mod key;
+mod leading;
 mod list;
 mod listen;
 mod log;
@@ -119,9 +120,10 @@ pub enum Verb {
 /// # Errors
 /// It is no verb, or asks for help: for [`unparsed`].
 pub fn parse() -> Result<Cli, clap::Error> {
-    let matches = help::grouped().try_get_matches().map_err(|error| {
+    let words = leading::behind_verb(&Cli::command(), std::env::args_os().collect());
+    let matches = help::grouped().try_get_matches_from(words.clone()).map_err(|error| {
         // The usage of the error would name the flags that variables gave, as if they were needed.
-        let bare = || help::without_variables(help::grouped()).try_get_matches().err();
+        let bare = || help::without_variables(help::grouped()).try_get_matches_from(words).err();
         if error.use_stderr() { bare().unwrap_or(error) } else { error }
     })?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::{Exit, table::one_line};
+use crate::rules::durations;
 use crate::rules::target::ADDRESS_REFUSED;
 
 /// Maximum characters that are shown of an answer that is no problem document.
@@ -103,8 +104,8 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
 }
 
 fn retry_after(value: &header::HeaderValue) -> Option<String> {
-    let seconds: u64 = value.to_str().ok()?.trim().parse().ok()?;
-    Some(format!("try again in {seconds} s"))
+    let seconds: u32 = value.to_str().ok()?.trim().parse().ok()?;
+    Some(format!("try again in {}", durations::rough(i64::from(seconds) * 1_000)))
 }
 
 #[cfg(test)]
@@ -147,7 +148,7 @@ mod tests {
         headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("3"));
         let exit = exit(StatusCode::SERVICE_UNAVAILABLE, &headers, b"{}", "http://h");
         assert_eq!((exit.code(), exit.status), (1, Some(503)));
-        assert!(exit.text().contains("hint: try again in 3 s"), "{}", exit.text());
+        assert!(exit.text().contains("hint: try again in 3s"), "{}", exit.text());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::daemon::standby::running::{RunningStandby, StandbyEnd};
 use crate::daemon::{self, Daemon, Platform};
 use crate::engine::network::ListenAddr;
 use crate::store;
-use crate::store::admin::{AcceptedLoss, LostPayloads};
+use crate::store::admin::{AcceptedLoss, LostPayloads, LostRecords, WAL_BYTES};
 
 /// Run the daemon: take events in, deliver them, keep them
 #[derive(Args, Debug)]
@@ -251,11 +251,23 @@ fn tell_loss(payloads: &[LostPayloads], accepted: Option<AcceptedLoss>) {
     let kept = kept_as.map_or("there is no file to keep".to_owned(), |name| format!("the file is kept as {name}"));
     screen::note(&format!(
         "postrider: the write-ahead log is damaged: {damage}\n\
-         postrider: lost are at least {} commits, with at least {} events; the newest row that is left is of {}; {kept}\n",
-        lost.records,
-        lost.events,
+         postrider: {}; the newest row that is left is of {}; {kept}\n",
+        lost_words(lost),
         rfc3339(kept_until.0),
     ));
+}
+
+/// The extent of a loss in words. A log that is gone or unreadable shows no lower bound.
+fn lost_words(lost: LostRecords) -> String {
+    match (lost.records, lost.events) {
+        (0, _) => format!(
+            "how much is lost is not known, because nothing of the log is left to count by; a log has at most {} MiB of \
+             commits",
+            WAL_BYTES >> 20
+        ),
+        (records, 0) => format!("lost are at least {records} commits; how many events were in them is not known"),
+        (records, events) => format!("lost are at least {records} commits, with at least {events} events"),
+    }
 }
 
 /// Tells the first key, if this start made it, the address, and the next steps.
@@ -336,5 +348,19 @@ impl From<daemon::DaemonError> for Exit {
             daemon::DaemonError::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_cannot_be_counted_is_not_told_as_a_number() {
+        let words = |records, events| lost_words(LostRecords { records, events });
+        let unknown = words(0, 0);
+        assert!(unknown.contains("not known") && unknown.ends_with("at most 32 MiB of commits"), "{unknown}");
+        assert_eq!(words(3, 0), "lost are at least 3 commits; how many events were in them is not known");
+        assert_eq!(words(3, 2), "lost are at least 3 commits, with at least 2 events");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::noun::{self, Noun};
 use super::paint::Paint;
+use crate::rules::durations;
 
 const GAP: usize = 2;
 /// Minimum width to which a text is cut. It is never cut below its title.
@@ -251,6 +252,24 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
+/// The value of a member in one line. A duration has its unit. The name keeps the unit of the API, as forms take it.
+fn value_text(name: &str, value: &Value) -> String {
+    let unit_ms = match name {
+        "timeout_ms" => 1,
+        _ if name.ends_with("_per_s") => return plain(value),
+        _ if name.ends_with("_s") => 1_000,
+        _ => return plain(value),
+    };
+    let text = |value: &Value| match value.as_i64().and_then(|count| count.checked_mul(unit_ms)) {
+        Some(ms) => durations::exact(ms),
+        None => plain(value),
+    };
+    match value {
+        Value::Array(entries) if !entries.is_empty() => entries.iter().map(text).collect::<Vec<_>>().join(","),
+        value => text(value),
+    }
+}
+
 /// How a record is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordStyle {
@@ -290,7 +309,7 @@ fn record_at(value: &Value, depth: usize, style: RecordStyle, out: &mut String) 
             }
             _ => {
                 let below = format!("\n{indent}{}", " ".repeat(names + GAP));
-                let lines: Vec<String> = shortened(plain(member), style).lines().map(harmless).collect();
+                let lines: Vec<String> = shortened(value_text(&name, member), style).lines().map(harmless).collect();
                 let text = paint.word(&lines.join(&below));
                 out.push_str(&format!("{indent}{}{pad}{text}\n", paint.strong(&name)));
             }
@@ -318,7 +337,7 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
             names.push(name);
         }
     }
-    let line = |entry: &Value| names.iter().map(|name| harmless(&plain(&entry[*name]))).collect::<Vec<_>>();
+    let line = |entry: &Value| names.iter().map(|name| harmless(&value_text(name, &entry[*name]))).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = entries.iter().map(line).collect();
     let titles: Vec<String> = names.iter().map(|name| harmless(name)).collect();
     let chars = |text: &String| text.chars().count();

@@ -8,15 +8,13 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::api::dialects::{DIALECT_LISTS, DIALECTS, DialectList};
 use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
+use crate::rules::durations;
 use crate::rules::forward_proxy::{self, ForwardProxy};
 use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
 use super::{
     LogFormat, Settings,
-    value::{
-        ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin,
-        is_origin,
-    },
+    value::{ListenSetting, RawSetting, SecretSetting, bytes_text, is_destination, is_host_or_origin, is_origin},
 };
 
 /// Stands for a secret in the output.
@@ -127,9 +125,10 @@ impl SettingKey {
         }
     }
 
-    /// Whether the value is shown in a masked form only.
-    pub fn is_secret(&self) -> bool {
-        self.mask.is_some()
+    /// Whether `shown`, by `show_masked` of other settings, tells nothing of a secret that `here` does not have.
+    pub fn is_hidden_in(&self, shown: &RawSetting, here: &Settings) -> bool {
+        let is_mask = matches!(shown, RawSetting::Text(text) if text == MASK);
+        self.mask.is_some() && (is_mask || *shown == self.show_masked(here))
     }
 
     /// The value in force, as the file would write it. It may be a secret.
@@ -278,12 +277,12 @@ const SERVICE_KEYS: &[SettingKey] = &[
     key(
         "retention",
         |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
-        |s| text(duration_text(s.retention_ms)),
+        |s| text(durations::exact(s.retention_ms)),
     ),
     key(
         "idempotency_window",
         |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
-        |s| text(duration_text(s.idempotency_window_ms)),
+        |s| text(durations::exact(s.idempotency_window_ms)),
     ),
     key(
         "max_event_bytes",
@@ -455,13 +454,13 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
     key(
         "ui.session",
         |s, raw| raw.duration_ms(MINUTE_MS, DAY_MS).map(|ms| s.ui.session_ms = ms),
-        |s| text(duration_text(s.ui.session_ms)),
+        |s| text(durations::exact(s.ui.session_ms)),
     )
     .live(),
     key(
         "ui.idle",
         |s, raw| raw.duration_ms(MINUTE_MS, DAY_MS).map(|ms| s.ui.idle_ms = ms),
-        |s| text(duration_text(s.ui.idle_ms)),
+        |s| text(durations::exact(s.ui.idle_ms)),
     )
     .live(),
     key(

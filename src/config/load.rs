@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::api::dialects::DIALECTS;
+use crate::rules::durations;
 use crate::rules::quotas::QuotaLimits;
 
 use super::{
@@ -272,7 +273,7 @@ impl Loader {
             _ if idempotency_window_ms > retention_ms => {
                 let text = format!(
                     "is longer than the retention, {} (from {})",
-                    super::duration_text(retention_ms),
+                    durations::exact(retention_ms),
                     self.origin("retention")
                 );
                 self.problem(&origin, "idempotency_window", text);

@@ -19,7 +19,7 @@ use crate::rules::quotas::QuotaLimits;
 pub use environment::Environment;
 pub use error::{ConfigError, SettingProblem};
 pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
-pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of, duration_text};
+pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of};
 pub use value_source::ValueSource;
 
 /// The commented settings file of the packages. Its commented-out settings are the defaults.
@@ -76,11 +76,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings with the values that a daemon has shown, by name. A secret is masked there and stays as it is here.
+    /// These settings with the values that a daemon has shown, by name. A secret stays as it is here if it is shown as a
+    /// mask alone, or as the one here is shown. Any other masked value is taken with its mask: a URL names its host.
     pub fn with_shown<'a>(&self, shown: impl IntoIterator<Item = (&'a str, &'a RawSetting)>) -> Settings {
         let mut settings = self.clone();
         for (name, value) in shown {
-            if let Some(key) = keys::find(name).filter(|key| !key.is_secret()) {
+            if let Some(key) = keys::find(name).filter(|key| !key.is_hidden_in(value, self)) {
                 // A value that this version does not take stays as it is here.
                 let _ = key.read(&mut settings, value);
             }

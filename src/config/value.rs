@@ -11,6 +11,8 @@ use std::{
 
 use jiff::{Span, SpanRelativeTo};
 
+use crate::rules::durations;
+
 /// Maximum length of a unix socket's path on Linux (`sun_path` has 108 bytes with its zero, unix(7)).
 const UNIX_SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -136,8 +138,8 @@ impl RawSetting {
         ms.filter(|ms| (min..=max).contains(ms)).ok_or_else(|| {
             self.is_not(&format!(
                 "a duration from {} to {}, such as 30s, 90m, 24h, 31d",
-                duration_text(min),
-                duration_text(max)
+                durations::exact(min),
+                durations::exact(max)
             ))
         })
     }
@@ -185,15 +187,6 @@ pub fn duration_ms_of(text: &str) -> Option<i64> {
     let span: Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     i64::try_from(duration.as_millis()).ok()
-}
-
-/// The shortest exact text of a duration. One day is `24h`. From two days on, days are counted.
-pub fn duration_text(ms: i64) -> String {
-    const UNITS: [(i64, i64, &str); 4] = [(86_400_000, 2, "d"), (3_600_000, 1, "h"), (60_000, 1, "m"), (1_000, 0, "s")];
-    match UNITS.iter().find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least) {
-        Some((unit, _, name)) => format!("{}{name}", ms / unit),
-        None => format!("{ms}ms"),
-    }
 }
 
 /// The address of a listener.
@@ -335,10 +328,10 @@ mod tests {
     fn durations_are_read_in_every_unit_and_written_back() {
         for (written, ms) in [("30s", 30_000), ("90m", 5_400_000), ("24h", 86_400_000), ("31d", 2_678_400_000)] {
             assert_eq!(text(written).duration_ms(0, i64::MAX), Ok(ms), "{written}");
-            assert_eq!(duration_text(ms), written);
+            assert_eq!(durations::exact(ms), written);
         }
         assert_eq!(text("1h 30m").duration_ms(0, i64::MAX), Ok(5_400_000));
-        assert_eq!(duration_text(1_500), "1500ms");
+        assert_eq!(durations::exact(1_500), "1500ms");
         for wrong in ["31", "", "1 month", "-5s", "tomorrow", "9999999999d"] {
             let error = text(wrong).duration_ms(1_000, 86_400_000).expect_err(wrong);
             assert!(error.contains("a duration from 1s to 24h"), "{error}");

@@ -52,7 +52,7 @@ use self::listeners::{addresses, listen, listen_all};
 use self::policy_guard::PolicyGuard;
 
 pub use keys::{FirstKey, KeyRotation};
-pub use offline::{accept_loss, compact, rotate_master_key, verify, wal_damage};
+pub use offline::{accept_loss, check_files, compact, rotate_master_key, verify, wal_damage};
 pub use protocol::CONTROL_FILE;
 
 /// Interval at which an owner asks the other machine for its term.

@@ -12,7 +12,7 @@ use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
 use crate::store::RealDisk;
 use crate::store::admin::{
-    self, AcceptedLoss, Compacted, Defect, LostPayloads, OnBackupProgress, OnVerifyProgress, VerifyReport,
+    self, AcceptedLoss, Compacted, Defect, FileCheck, LostPayloads, OnBackupProgress, OnVerifyProgress, VerifyReport,
 };
 
 use super::backup_repo::{self, BASE};
@@ -75,6 +75,18 @@ pub fn wal_damage(data_dir: &Path) -> Result<Option<String>, DaemonError> {
         found => found?,
     }
     Ok(admin::wal_damage(held(RealDisk::look(data_dir), data_dir)?)?)
+}
+
+/// The files of the store that do not open. `None` if there is no store. Nothing is changed.
+///
+/// # Errors
+/// A daemon has the store, or its files cannot be listed.
+pub fn check_files(data_dir: &Path) -> Result<Option<FileCheck>, DaemonError> {
+    match has_store(data_dir) {
+        Err(DaemonError::NoStore(_)) => return Ok(None),
+        found => found?,
+    }
+    Ok(Some(admin::check_files(held(RealDisk::look(data_dir), data_dir)?)?))
 }
 
 /// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is

@@ -8,6 +8,7 @@ use crate::engine::metrics::WebhookCounts;
 use crate::engine::proxy_health::ProxyState;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
+use crate::rules::durations;
 use crate::store::admin::Role;
 
 /// One cause of unreadiness, or one warning.
@@ -57,9 +58,9 @@ impl Engine {
         let mut warnings = Vec::new();
         // Events are accepted and sent all the same.
         if let Some(off_ms) = self.clock_trust.off_ms() {
-            let (off_s, side) = (off_ms.abs() / 1_000, if off_ms > 0 { "ahead of" } else { "behind" });
+            let (off, side) = (durations::rough(off_ms.abs()), if off_ms > 0 { "ahead of" } else { "behind" });
             let detail = format!(
-                "the clock is {off_s} s {side} the time that has passed: {CURE}; receivers may refuse signatures as too \
+                "the clock is {off} {side} the time that has passed: {CURE}; receivers may refuse signatures as too \
                  old or too new"
             );
             warnings.push(ReadinessIssue::new("clock_distrusted", detail));

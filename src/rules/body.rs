@@ -203,19 +203,15 @@ fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
     }
 }
 
-/// sent.dm's envelope `{field, sub_type?, event?, timestamp, payload, request_id}`: `message.delivered` is of the field
-/// `message` and the sub-type `message.delivered`, which newer receivers read as `event`. A type without a dot is a field
-/// without a sub-type. `payload` is `data` as received. `request_id` is the id of the event.
+/// sent.dm's envelope `{field, sub_type, event, timestamp, payload, request_id}`: `message.delivered` is of the field
+/// `message` and the sub-type `message.delivered`, which newer receivers read as `event`. A type without a dot is all
+/// three, because receivers compare the type in the header with one of them. `payload` is `data` as received.
+/// `request_id` is the id of the event.
 fn sent(fields: &mut BodyFields, facts: &BodyInput) {
     let kind = facts.event.attributes.event_type.as_str();
-    match kind.split_once('.') {
-        Some((field, _)) => {
-            fields.text("field", field);
-            fields.text("sub_type", kind);
-            fields.text("event", kind);
-        }
-        None => fields.text("field", kind),
-    }
+    fields.text("field", kind.split('.').next().unwrap_or_default());
+    fields.text("sub_type", kind);
+    fields.text("event", kind);
     fields.shown("timestamp", whole_seconds(facts.event.occurred_at));
     fields.json("payload", facts.data_or_null());
     fields.shown("request_id", facts.event.id);

@@ -121,8 +121,8 @@ fn sent_names_the_field_and_the_sub_type() {
     assert_eq!(as_json(FieldSet::Sent, &event, br#"{"a": 1}"#), expected);
     event.attributes.event_type = "bounce".into();
     event.occurred_at = event.occurred_at.plus_ms(90);
-    let expected =
-        format!(r#"{{"field":"bounce","timestamp":"2026-03-05T10:05:00Z","payload":[],"request_id":"{}"}}"#, event.id);
+    let head = r#"{"field":"bounce","sub_type":"bounce","event":"bounce""#;
+    let expected = format!(r#"{head},"timestamp":"2026-03-05T10:05:00Z","payload":[],"request_id":"{}"}}"#, event.id);
     assert_eq!(as_json(FieldSet::Sent, &event, b"[]"), expected);
 }
 

@@ -5,6 +5,7 @@
 mod tenant;
 
 pub use tenant::for_tenant;
+use tenant::then_for_tenant;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,16 @@ pub struct Diagnosis {
     pub words: String,
     /// The cure.
     pub fix: String,
+}
+
+/// The person to whom a cause and its cure are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiagnosisReader {
+    #[default]
+    Operator,
+    /// A customer with one app, who can mend a receiver and a webhook only.
+    Tenant,
 }
 
 /// The part of a failed attempt that its cause is read from.
@@ -87,7 +98,15 @@ impl Diagnosis {
     }
 }
 
-/// Explains a failed attempt.
+/// Explains a failed attempt to its reader.
+pub fn told_to(reader: DiagnosisReader, failure: &Failure) -> Diagnosis {
+    match reader {
+        DiagnosisReader::Operator => of_failure(failure),
+        DiagnosisReader::Tenant => for_tenant(failure),
+    }
+}
+
+/// Explains a failed attempt to an operator.
 pub fn of_failure(failure: &Failure) -> Diagnosis {
     let host = failure.host();
     let (words, fix) = match failure.outcome {
@@ -95,10 +114,7 @@ pub fn of_failure(failure: &Failure) -> Diagnosis {
         AttemptOutcome::BlockedAddress => return of_blocked(failure, &host),
         AttemptOutcome::DnsError => return of_dns(failure, &host),
         AttemptOutcome::HttpStatus => return of_status(failure),
-        AttemptOutcome::ConnectRefused => (
-            "Nothing listens there",
-            "start the receiver, or mend the port of the URL; the waiting deliveries are sent as soon as it answers",
-        ),
+        AttemptOutcome::ConnectRefused => ("Nothing listens there", "start the receiver, or mend the port of the URL"),
         AttemptOutcome::ConnectTimeout => {
             ("No answer to the connection", "look at firewalls between here and there, and whether the receiver runs")
         }
@@ -115,8 +131,7 @@ pub fn of_failure(failure: &Failure) -> Diagnosis {
         ),
         AttemptOutcome::ProxyError => (
             "The proxy of the settings failed, not the receiver",
-            "look at the proxy (delivery.proxy): what it allows, its log, and the user and the password; what waits is \
-             sent by the schedule",
+            "look at the log of the proxy (delivery.proxy), and at its rules, user and password",
         ),
         AttemptOutcome::Expired => {
             let fix = "mend the receiver, then replay the failed deliveries".to_owned();
@@ -129,34 +144,41 @@ pub fn of_failure(failure: &Failure) -> Diagnosis {
 
 /// Explains why a webhook's deliveries fail or wait. `shown` is its state as `circuit::shown` gives it, and `last` its last
 /// attempt, if that failed. `None` if the webhook is well.
-pub fn of_webhook(webhook: &Webhook, shown: &WebhookState, last: Option<&Failure>) -> Option<Diagnosis> {
-    let id = webhook.id;
+pub fn of_webhook(
+    reader: DiagnosisReader,
+    webhook: &Webhook,
+    shown: &WebhookState,
+    last: Option<&Failure>,
+) -> Option<Diagnosis> {
     let state = capitalized(&hold::sentence(webhook, shown));
-    let hold = hold::of(webhook, shown);
-    if webhook.status == WebhookStatus::Paused {
-        return Some(Diagnosis { words: state, fix: format!("postrider webhook resume {id}") });
-    }
-    let cause = last.map(of_failure);
-    let words = match (&cause, hold.is_some()) {
-        (None, false) => return None,
-        (None, true) => state,
-        (Some(cause), false) => format!("The last attempt failed: {}", cause.words),
-        (Some(cause), true) => format!("{state}. The last attempt failed: {}", cause.words),
+    let is_held = hold::of(webhook, shown).is_some();
+    let then = match reader {
+        DiagnosisReader::Operator => then_for_operator(webhook, is_held),
+        DiagnosisReader::Tenant => then_for_tenant(webhook, is_held).map(str::to_owned),
     };
-    let then = match webhook.status {
+    // Nothing is sent while it is paused, so the last attempt is no cause.
+    let cause = last.filter(|_| webhook.status != WebhookStatus::Paused).map(|last| told_to(reader, last));
+    let Some(cause) = cause else { return then.map(|fix| Diagnosis { words: state, fix }) };
+    let failed = format!("The last attempt failed: {}", cause.words);
+    Some(match then {
+        None => Diagnosis { words: failed, fix: cause.fix },
+        Some(then) => Diagnosis { words: format!("{state}. {failed}"), fix: format!("{}. Then: {then}", cause.fix) },
+    })
+}
+
+/// The commands that let a webhook send again. `None` if nothing holds it.
+fn then_for_operator(webhook: &Webhook, is_held: bool) -> Option<String> {
+    let id = format!("{}{}", Webhook::PREFIX, webhook.id);
+    match webhook.status {
+        WebhookStatus::Paused => Some(format!("postrider webhook resume {id}")),
         WebhookStatus::Disabled => {
-            format!("postrider webhook enable {id}, and postrider replay --webhook {id} --missing")
+            Some(format!("postrider webhook enable {id}, and postrider replay --webhook {id} --missing"))
         }
-        _ if hold.is_some() => {
-            format!("postrider webhook test {id} tries it; then postrider webhook resume {id} sends at once")
+        WebhookStatus::Enabled if is_held => {
+            Some(format!("postrider webhook test {id}, which tries it, and postrider webhook resume {id}"))
         }
-        _ => "the next attempt goes by the schedule".to_owned(),
-    };
-    let fix = match cause {
-        Some(cause) => format!("{}. Then: {then}", cause.fix),
-        None => then,
-    };
-    Some(Diagnosis { words, fix })
+        WebhookStatus::Enabled => None,
+    }
 }
 
 fn capitalized(text: &str) -> String {
@@ -227,13 +249,13 @@ fn answered(status: u16, error: &str) -> String {
 fn of_status(failure: &Failure) -> Diagnosis {
     let status = failure.status_code.unwrap_or(0);
     let fix = match status {
-        401 | 403 => "look at the webhook's auth and secret: the receiver refuses them",
+        401 | 403 => "mend the webhook's auth or secret, which the receiver refuses",
         404 | 405 => "mend the URL or the method of the webhook",
-        410 => "the receiver says that it is gone for good: remove the webhook, or mend its URL",
-        429 => "the receiver wants less: set rate_limit_per_s or lower max_in_flight",
-        300..=399 => "redirects are not followed: give the URL that it leads to",
+        410 => "remove the webhook, or mend its URL: the receiver says that it is gone for good",
+        429 => "set rate_limit_per_s of the webhook, or lower its max_in_flight: the receiver wants less",
+        300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => {
-            let fix = format!("look at the receiver's log; the attempt has its answer's body: {FAILED_ATTEMPTS}");
+            let fix = format!("look at the receiver's log, and at the body of its answer: {FAILED_ATTEMPTS}");
             return Diagnosis { words: answered(status, &failure.error), fix };
         }
     };

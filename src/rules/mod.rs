@@ -8,6 +8,7 @@ pub mod circuit;
 pub mod descriptors;
 pub mod dfns_id;
 pub mod diagnosis;
+pub mod durations;
 pub mod exposition;
 pub mod fanout;
 pub mod filter;

@@ -13,7 +13,7 @@ use crate::store::partitions::set::{PARTITIONS, STATE_FILE, owner_of};
 use crate::store::replication::log::ReplicationLog;
 use crate::store::secrets::vault::KEY_BYTES;
 
-pub use crate::kv::wal::LostRecords;
+pub use crate::kv::wal::{LostRecords, WAL_BYTES};
 pub use crate::store::backup::{
     BackupProgress, BackupSnapshot, OnBackupProgress, ReceivedBackup, is_stream, receive, refuse,
 };
@@ -29,7 +29,9 @@ pub use crate::store::replication::{
 };
 pub use crate::store::secrets::master_key::{opens, rewrap};
 pub use crate::store::tenure::{Role, Tenure, set_tenure, tenure};
-pub use crate::store::verify::{Defect, OnVerifyProgress, VerifyProgress, VerifyReport, verify};
+pub use crate::store::verify::{
+    Defect, FileCheck, OnVerifyProgress, VerifyProgress, VerifyReport, check_files, verify,
+};
 
 /// The folders that contain files of a store, below its directory and the inner one first.
 pub const FOLDERS: [&str; 2] = [PARTITIONS, ""];

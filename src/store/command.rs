@@ -149,6 +149,8 @@ pub enum StateCommand {
     AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
     /// Receipt: `Job`.
     CreateJob { spec: JobSpec },
+    /// Makes all of the jobs, or none. Receipt: `Done`.
+    CreateJobs { specs: Vec<JobSpec> },
     /// Receipt: `Job`.
     CancelJob { id: JobId },
     /// Saves the progress of a running job. Receipt: `Done`.

@@ -9,6 +9,7 @@ use crate::api::logins::PageSettings;
 use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, RequestContext, Step};
 use crate::model::ApiKey;
 use crate::model::Scope;
+use crate::rules::durations;
 use crate::store::{AuditEntry, StateCommand, WriteRequest};
 
 use super::ask::Ask;
@@ -92,7 +93,7 @@ pub fn enter(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<Log
         return Ok(refuse("Log in over https: this daemon takes no key in clear text.", StatusCode::FORBIDDEN));
     }
     if let Err(wait_s) = pages.logins.count_try(http_request.remote.map(|remote| remote.ip()), context.now) {
-        let said = format!("Too many tries. Try again in {wait_s} seconds.");
+        let said = format!("Too many tries. Try again in {}.", durations::rough(i64::from(wait_s) * 1_000));
         let refused = page(context, http_request, to, Some(&said), StatusCode::TOO_MANY_REQUESTS);
         return Ok(LoginResult::Refused(refused.with(RETRY_AFTER, HeaderValue::from(wait_s))));
     }

@@ -93,7 +93,7 @@ async fn a_hold_is_shown_and_resuming_ends_it() {
     assert_eq!(time(&held, "held_until"), until);
     assert_eq!(time(&held, "failing_since"), START);
     assert_eq!(time(&held, "disable_at"), START.plus_ms(432_000_000));
-    let why = json!({ "reason": "receiver", "until": held["held_until"] });
+    let why = json!({ "reason": "receiver", "until": held["held_until"], "behind": null });
     assert_eq!(held["waiting_for"], why);
     let row = daemon.delivery_in(&waiting, "pending").await;
     assert_eq!(time(&row, "next_attempt_at"), until, "not in the past");
@@ -126,14 +126,14 @@ async fn an_open_circuit_is_shown_with_its_next_probe() {
     assert_eq!(time(&row, "next_attempt_at"), probe);
     let state = health(&daemon, &webhook).await["state"].clone();
     assert_eq!((&state["circuit"], &state["waiting"]), (&json!("open"), &json!(11)), "{state}");
-    assert_eq!(state["waiting_for"], json!({ "reason": "circuit", "until": open["held_until"] }));
+    assert_eq!(state["waiting_for"], json!({ "reason": "circuit", "until": open["held_until"], "behind": null }));
     let retried = async |row: &Value| {
         let path = format!("/v1/deliveries/{}/retry", text(row, "id"));
         daemon.try_post(&path, json!({})).await.expect(202)["waiting_for"].clone()
     };
     let later = daemon.publish("a", json!("later")).await;
     let row = daemon.delivery_in(&later, "pending").await;
-    let behind_it = json!({ "reason": "circuit", "until": open["held_until"] });
+    let behind_it = json!({ "reason": "circuit", "until": open["held_until"], "behind": null });
     assert_eq!(retried(&row).await, behind_it, "another one is the probe");
     daemon.delivery_when(&behind, |row| row["attempts"] == 1).await;
     assert_eq!(retried(&row).await, Value::Null, "it is the probe");

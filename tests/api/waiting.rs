@@ -73,6 +73,20 @@ async fn an_ordered_delivery_names_the_one_before_it_and_the_circuit_its_probe()
         cursor = format!("&cursor={next}");
     }
     assert_eq!(paged, expected.iter().map(|(id, ..)| (*id).to_owned()).collect::<Vec<_>>());
+    // The webhook names the head, in every place where it says why nothing is sent.
+    let head = json!({ "reason": "order", "until": page["data"][0]["next_attempt_at"], "behind": first });
+    let path = format!("/v1/webhooks/{}", text(&hook, "id"));
+    assert_eq!(daemon.get(&path).await["waiting_for"], head);
+    assert_eq!(daemon.get("/v1/webhooks").await["data"][0]["waiting_for"], head);
+    assert_eq!(daemon.get(&format!("{path}/health")).await["state"]["waiting_for"], head);
+    let retry = format!("/v1/deliveries/{}/retry", queued[1]);
+    let retried = daemon.try_post(&retry, json!({})).await.expect(202);
+    assert_eq!(retried["waiting_for"], json!({ "reason": "order", "until": null, "behind": first }));
+    let paused = daemon.post(&format!("{path}/pause"), json!({})).await;
+    assert_eq!(paused["status"], "paused");
+    let paused = json!({ "reason": "paused", "until": null, "behind": first });
+    assert_eq!(daemon.get(&path).await["waiting_for"], paused);
+    daemon.post(&format!("{path}/resume"), json!({})).await;
     let done = daemon.post(&format!("/v1/deliveries/{first}/cancel"), json!({})).await;
     let done = daemon.get(&format!("/v1/deliveries/{}", text(&done, "id"))).await;
     assert_eq!(done["waiting_for"], Value::Null);

@@ -130,6 +130,23 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
 }
 
 #[test]
+fn files_that_do_not_open_are_named_by_the_doctor_without_a_daemon() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    let (_, words) = said_by(&data, &["doctor", "--offline"], &[]);
+    assert!(words.contains("all 2 files open"), "{words}");
+    for path in [data.join("state.redb"), partition(&data)] {
+        let whole = fs::read(&path).expect("bytes");
+        for bytes in [vec![0; whole.len()], whole[..whole.len() / 2].to_vec()] {
+            fs::write(&path, bytes).expect("written");
+            let (code, words) = said_by(&data, &["doctor", "--offline"], &[]);
+            assert!(code == FAILED && words.contains(name(&path)) && words.contains("restore a backup"), "{words}");
+        }
+        fs::write(path, whole).expect("written");
+    }
+}
+
+#[test]
 fn a_journal_that_is_missing_after_a_kill_is_refused_until_the_loss_is_accepted() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
@@ -147,6 +164,6 @@ fn a_journal_that_is_missing_after_a_kill_is_refused_until_the_loss_is_accepted(
     let accepting = start_with(&["--accept-loss"], &data, &log);
     accepting.stop();
     let words = fs::read_to_string(&log).expect("a log");
-    assert!(words.contains("the file is missing") && words.contains("lost are at least"), "{words}");
+    assert!(words.contains("the file is missing") && words.contains("how much is lost is not known"), "{words}");
     start(&data, &log, &[]).stop();
 }

@@ -93,6 +93,7 @@ fn devdraft_bodies_are_judged_as_native_ones_and_named_as_the_page_names_them() 
             let (status, told) = devdraft(&mut bench, method.clone(), path, body.clone());
             let message = if field == "url" { "Invalid webhook URL format" } else { "Validation failed" };
             assert_eq!((status, &told["message"]), (400, &json!(message)), "{method} {field} {value}");
+            let says = if field == "url" { "URL must be a valid HTTPS endpoint" } else { says };
             assert!(told["details"].as_str().unwrap().contains(says), "{told}");
         }
     }
@@ -245,6 +246,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
         let window = ListWindow::newest(10);
         assert_eq!(bench.store.jobs(bench.tenant(), window).unwrap().rows.len(), jobs, "{key}");
     }
+    assert_eq!(bench.ordered, ["CreateJobs", "CreateJobs"], "all apps of a request are one command");
     for job in bench.store.running_jobs().unwrap() {
         loop {
             let Ok(Receipt::Job(job)) = bench

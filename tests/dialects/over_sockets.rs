@@ -26,10 +26,10 @@ fn sent_accepts(request: &Request, secret: &str, now_s: i64) -> bool {
     let signed = [format!("{id}.{timestamp}.").as_bytes(), &request.body].concat();
     let right = STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &signed));
     let body = request.json();
-    let kind = body.get("sub_type").unwrap_or(&body["field"]);
     request.header("x-webhook-signature") == format!("v1,{right}")
         && (now_s - timestamp.parse::<i64>().unwrap()).abs() <= 300
-        && kind == request.header("x-webhook-event-type")
+        && body["sub_type"] == request.header("x-webhook-event-type")
+        && body["event"] == request.header("x-webhook-event-type")
 }
 
 /// HEAD is safe (RFC 9110 section 9.2.1), although Everlytic's `reprocess` and the log-in by a link act on GET.
@@ -46,6 +46,57 @@ async fn head_of_a_route_that_acts_is_refused() {
     assert_eq!(answer.status, 405);
     let answer = daemon.call(Method::HEAD, "/v1/webhooks", &[], String::new()).await;
     assert_eq!(answer.status, 200);
+}
+
+fn lossy(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+/// A request without a body has no `Content-Type` either: it is judged as a request without fields, or as one that needs a
+/// body, and never by its media type.
+#[tokio::test]
+async fn a_request_without_a_body_is_not_judged_by_its_media_type() {
+    let daemon = TestDaemon::start().await;
+    let id = text(&daemon.webhook("https://hooks.example.com/in", json!({})).await, "id").to_owned();
+    let dfns = postrider::rules::dfns_id::webhook(id.parse().unwrap());
+    let basic = format!("Basic {}", STANDARD.encode(format!("u:{}", daemon.key)));
+    let bearer = format!("Bearer {}", daemon.key);
+    let everlytic = "/transactional/email/v1/webhooks";
+    for (method, path, status) in [
+        (Method::POST, everlytic.to_owned(), 400),
+        (Method::PUT, format!("{everlytic}/{id}"), 400),
+        (Method::POST, "/v3/webhooks".to_owned(), 400),
+        (Method::PUT, format!("/v3/webhooks/{id}"), 200),
+        (Method::POST, format!("/v3/webhooks/{id}/rotate-secret"), 200),
+        (Method::POST, format!("/v3/webhooks/{id}/test"), 400),
+        (Method::POST, "/webhooks".to_owned(), 400),
+        (Method::PUT, format!("/webhooks/{dfns}"), 200),
+        (Method::POST, "/auth/action/init".to_owned(), 400),
+        (Method::POST, "/api/v2/webhooks".to_owned(), 400),
+        (Method::PATCH, format!("/api/v2/webhooks/{id}"), 200),
+        (Method::POST, format!("/api/v2/webhooks/{id}/resume"), 200),
+        (Method::POST, "/api/v0/webhooks".to_owned(), 400),
+        (Method::PATCH, format!("/api/v0/webhooks/{id}"), 200),
+        (Method::POST, "/v1/webhooks".to_owned(), 400),
+        (Method::PATCH, format!("/v1/webhooks/{id}"), 400),
+        (Method::POST, "/v1/replays".to_owned(), 400),
+        (Method::POST, format!("/v1/webhooks/{id}/pause"), 200),
+    ] {
+        let headers = match path.split('/').nth(1) {
+            Some("transactional") => [("authorization", basic.as_str())],
+            Some("v3") => [("x-api-key", daemon.key.as_str())],
+            _ if path.starts_with("/api/v0") => [("x-client-secret", daemon.key.as_str())],
+            _ => [("authorization", bearer.as_str())],
+        };
+        let answer = daemon.with_key("").call(method.clone(), &path, &headers, String::new()).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", lossy(&answer));
+        if path == everlytic {
+            assert_eq!(answer.json()["error"]["errors"][0]["reason"], "invalid");
+        }
+        if path.ends_with("/test") {
+            assert!(lossy(&answer).contains("Event type is required"), "{}", lossy(&answer));
+        }
+    }
 }
 
 #[tokio::test]

@@ -251,7 +251,7 @@ fn head_changes_nothing_on_any_route() {
         assert!(changes.is_empty(), "HEAD {target}: {changes:?}");
     }
     request(&mut bench, "everlytic", ADMIN, Method::GET, path, "");
-    assert_eq!(bench.ordered, ["CreateJob"], "GET acts");
+    assert_eq!(bench.ordered, ["CreateJobs"], "GET acts");
 }
 
 fn is_get(route: &&postrider::api::route::Route) -> bool {

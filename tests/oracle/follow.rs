@@ -11,20 +11,14 @@ use postrider::model::{EventId, Time};
 use postrider::store::admin::LogReplay;
 use postrider::store::admin::receive;
 use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
-use postrider::store::open;
 
+use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::oracle::Oracle;
-use crate::oracle::power_loss::{misbehave, recover};
-use crate::oracle::world::{MASTER_KEY, Step, World};
-use crate::oracle::{Check, Rng, check, ensure, setting};
+use crate::oracle::world::World;
+use crate::oracle::{Check, Rng, ensure};
 use crate::support::disk::FaultyDisk;
 
-const SEEDS: u64 = 4;
 const ROUNDS: u64 = 12;
-/// Maximum steps of a round. A power cut ends it earlier.
-const STEPS_OF_ROUND: u64 = 25;
-/// Steps after which the store is compared with the oracle, and its state stored.
-const REMEMBER_STEPS: u64 = 6;
 /// Maximum commits of one follower that are restored.
 const REMEMBERED_MAX: usize = 8;
 /// Steps between the start of following and the request for the copy.
@@ -131,15 +125,7 @@ impl Shadow {
             replay.take(record).map_err(|error| error.to_string())?;
         }
         replay.finish().map_err(|error| error.to_string())?;
-        let mut random = rng.fork();
-        let random = Box::new(move || random.draw());
-        let opened = open(Arc::new(disk), world.options.clone(), &MASTER_KEY, now, random);
-        let store = opened.map_err(|error| format!("it does not open: {error}"))?.store;
-        check::all(oracle, &store, now, rng)?;
-        check::hidden(oracle, &store)?;
-        let report = store.verify(&mut |_| {}).map_err(|error| error.to_string())?;
-        ensure!(report.is_sound() && report.unlisted.is_empty(), "{report:#?}");
-        Ok(())
+        beside::compare(disk, world, (oracle, now), rng)
     }
 }
 
@@ -150,17 +136,16 @@ struct Watch {
     gone_back: u64,
 }
 
-impl Watch {
-    fn begin(&mut self, world: &mut World) -> Check {
+impl Companion for Watch {
+    fn before_step(&mut self, world: &mut World) -> Check {
         if self.shadow.is_none() && world.store().is_some() {
             self.shadow = Some(Shadow::begin(world)?);
         }
         Ok(())
     }
 
-    /// Reads the published commits. With `is_quiet` the oracle can be compared with all of it. Before `openings` no
-    /// other process had opened the store.
-    fn hear(&mut self, world: &mut World, openings: u64, is_quiet: bool) -> Check {
+    /// Reads the published commits.
+    fn after_step(&mut self, world: &mut World, openings: u64, is_quiet: bool) -> Check {
         let Some(mut shadow) = self.shadow.take() else { return Ok(()) };
         let goes_on = shadow.listen()?;
         if !goes_on || world.openings() != openings {
@@ -178,52 +163,27 @@ impl Watch {
         self.shadow = Some(shadow);
         Ok(())
     }
+
+    fn after_recovery(&mut self, world: &mut World, openings: u64) -> Check {
+        self.after_step(world, openings, true)
+    }
 }
 
 /// Runs one store from its first write request to its last. Returns the number of restored commits.
-fn run(seed: u64, rounds: u64) -> Check<u64> {
+fn run(seed: u64, rounds: u64) -> Check<[u64; 1]> {
     let mut world = World::new(seed);
     world.cuts_openings = true;
     let mut watch = Watch::default();
-    for _ in 0..rounds {
-        let is_calm = world.rng.chance(60);
-        // As in `power_loss`, changes of the configuration are not tried while they may fail and be on disk.
-        world.history.is_calm = !is_calm;
-        if !is_calm {
-            misbehave(&mut world);
-        }
-        let mut stepped = Step::Done;
-        for step in 1..=STEPS_OF_ROUND {
-            watch.begin(&mut world)?;
-            let openings = world.openings();
-            stepped = world.step()?;
-            let is_quiet = is_calm && stepped == Step::Done && step % REMEMBER_STEPS == 0;
-            if is_quiet {
-                stepped = world.quiet()?;
-            }
-            watch.hear(&mut world, openings, is_quiet && stepped == Step::Done)?;
-            if stepped == Step::Cut {
-                break;
-            }
-        }
-        let openings = world.openings();
-        recover(&mut world, stepped)?;
-        watch.hear(&mut world, openings, true)?;
-    }
+    beside::run(&mut world, rounds, &mut watch)?;
     if let Some(last) = watch.shadow {
         watch.gone_back += last.settle(&mut world)?;
     }
-    Ok(watch.gone_back)
+    Ok([watch.gone_back])
 }
 
 #[test]
 fn a_copy_brought_forward_is_what_the_oracle_was_at_that_commit() {
-    let rounds = setting("POSTRIDER_STEPS").map_or(ROUNDS, |steps| steps.div_ceil(STEPS_OF_ROUND));
-    let only = setting("POSTRIDER_SEED");
-    let mut gone_back = 0;
-    for seed in only.map_or((1..=SEEDS).collect(), |seed| vec![seed]) {
-        gone_back += run(seed, rounds).unwrap_or_else(|problem| panic!("POSTRIDER_SEED={seed}: {problem}"));
-    }
+    let ([gone_back], is_whole) = over_seeds(ROUNDS, run);
     println!("{gone_back} commits were gone back to");
-    assert!(gone_back >= SEEDS || only.is_some(), "only {gone_back}");
+    assert!(gone_back >= SEEDS || !is_whole, "only {gone_back}");
 }

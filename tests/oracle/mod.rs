@@ -12,6 +12,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+mod beside;
 mod check;
 mod compact;
 mod continuous_check;

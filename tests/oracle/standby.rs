@@ -7,19 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::store::admin::{Follower, LogWriter, Replica, ReplicaBatch, ReplicationMode, receive};
-use postrider::store::open;
 
-use crate::oracle::power_loss::{misbehave, recover};
-use crate::oracle::world::{MASTER_KEY, Step, World};
-use crate::oracle::{Check, Rng, check, ensure, setting};
+use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
+use crate::oracle::world::World;
+use crate::oracle::{Check, Rng, ensure};
 use crate::support::disk::FaultyDisk;
 
-const SEEDS: u64 = 4;
 const ROUNDS: u64 = 6;
-/// Maximum steps of a round. A power cut ends it earlier.
-const STEPS_OF_ROUND: u64 = 25;
-/// Steps after which the replica is compared with the oracle.
-const COMPARED_STEPS: u64 = 6;
 const WRITE_PERCENT: u64 = 20;
 const CUT_PERCENT: u64 = 4;
 const BREAK_PERCENT: u64 = 8;
@@ -146,63 +140,41 @@ impl Standby {
         let replica = self.opened(&disk, &log_disk)?;
         ensure!(replica.last().number == self.confirmed, "{:?} is not {}", replica.last(), self.confirmed);
         replica.close().map_err(text)?;
-        let mut random = self.rng.fork();
-        let random = Box::new(move || random.draw());
-        let opened = open(Arc::new(disk), world.options.clone(), &MASTER_KEY, world.now, random);
-        let store = opened.map_err(|error| format!("it does not open: {error}"))?.store;
-        check::all(&world.oracle, &store, world.now, &mut self.rng.fork())?;
-        check::hidden(&world.oracle, &store)?;
-        let report = store.verify(&mut |_| {}).map_err(text)?;
-        ensure!(report.is_sound() && report.unlisted.is_empty(), "{report:#?}");
+        beside::compare(disk, world, (&world.oracle, world.now), &mut self.rng)?;
         self.compared += 1;
         Ok(())
     }
 }
 
+impl Companion for Standby {
+    fn before_step(&mut self, world: &mut World) -> Check {
+        if self.follower.is_none() { self.connect(world) } else { Ok(()) }
+    }
+
+    fn after_step(&mut self, world: &mut World, _: u64, is_quiet: bool) -> Check {
+        self.hear()?;
+        if is_quiet {
+            self.compare(world).map_err(|problem| format!("commit {}: {problem}", self.confirmed))?;
+        }
+        self.suffer()
+    }
+
+    fn after_recovery(&mut self, _: &mut World, _: u64) -> Check {
+        self.hear()
+    }
+}
+
 /// Runs one store with its standby. Returns the numbers of resumed connections and of comparisons.
-fn run(seed: u64, rounds: u64) -> Check<(u64, u64)> {
+fn run(seed: u64, rounds: u64) -> Check<[u64; 2]> {
     let mut world = World::new(seed);
     let mut standby = Standby::new(&mut world.rng);
-    for _ in 0..rounds {
-        let is_calm = world.rng.chance(60);
-        // As in `power_loss`, changes of the configuration are not tried while they may fail and be on disk.
-        world.history.is_calm = !is_calm;
-        if !is_calm {
-            misbehave(&mut world);
-        }
-        let mut stepped = Step::Done;
-        for step in 1..=STEPS_OF_ROUND {
-            if standby.follower.is_none() {
-                standby.connect(&mut world)?;
-            }
-            stepped = world.step()?;
-            if is_calm && stepped == Step::Done && step % COMPARED_STEPS == 0 {
-                stepped = world.quiet()?;
-            }
-            standby.hear()?;
-            if is_calm && stepped == Step::Done && step % COMPARED_STEPS == 0 {
-                standby.compare(&world).map_err(|problem| format!("commit {}: {problem}", standby.confirmed))?;
-            }
-            standby.suffer()?;
-            if stepped == Step::Cut {
-                break;
-            }
-        }
-        recover(&mut world, stepped)?;
-        standby.hear()?;
-    }
-    Ok((standby.resumed, standby.compared))
+    beside::run(&mut world, rounds, &mut standby)?;
+    Ok([standby.resumed, standby.compared])
 }
 
 #[test]
 fn a_promoted_replica_is_what_the_oracle_was_at_the_last_confirmed_commit() {
-    let rounds = setting("POSTRIDER_STEPS").map_or(ROUNDS, |steps| steps.div_ceil(STEPS_OF_ROUND));
-    let only = setting("POSTRIDER_SEED");
-    let (mut resumed, mut compared) = (0, 0);
-    for seed in only.map_or((1..=SEEDS).collect(), |seed| vec![seed]) {
-        let counts = run(seed, rounds).unwrap_or_else(|problem| panic!("POSTRIDER_SEED={seed}: {problem}"));
-        (resumed, compared) = (resumed + counts.0, compared + counts.1);
-    }
+    let ([resumed, compared], is_whole) = over_seeds(ROUNDS, run);
     println!("{resumed} connections resumed, {compared} replicas were promoted");
-    assert!(resumed >= SEEDS && compared >= SEEDS || only.is_some(), "only {resumed} and {compared}");
+    assert!(resumed >= SEEDS && compared >= SEEDS || !is_whole, "only {resumed} and {compared}");
 }

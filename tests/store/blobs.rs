@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use postrider::kv::segment::{BLOBS_SCHEMA, FIRST_SCHEMA, Segment};
 use postrider::model::{EventId, Time};
-use postrider::store::admin::{accept_loss, accept_lost_payloads, files, receive, verify};
+use postrider::store::admin::{FileCheck, accept_loss, accept_lost_payloads, check_files, files, receive, verify};
 use postrider::store::{Disk, Error, EventInput, PartitionCommand, RealDisk, Rejection, Retention, Store};
 
 use super::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
@@ -175,6 +175,41 @@ fn a_payload_after_an_accepted_loss_takes_no_place_that_a_row_names() {
     assert!(bench.apply(PartitionCommand::EraseEvent { id: events[1] }.into()).0.is_ok());
     assert_eq!(read(&bench, events[0]).unwrap(), Some(payload(0)));
     assert_eq!(read(&bench, new).unwrap(), Some(payload(4)));
+}
+
+#[test]
+fn files_that_do_not_open_are_named_without_reading_their_rows() {
+    let mut bench = Bench::new();
+    publish(&mut bench, 0);
+    bench.reopen_after(|folder| {
+        let checked = || check_files(disk(folder)).unwrap();
+        assert_eq!(checked(), FileCheck { files: 2, ..FileCheck::default() });
+        let blobs = blobs(folder).unwrap();
+        let partition = blobs.with_extension("redb");
+        for path in [folder.join("state.redb"), partition, blobs] {
+            let whole = fs::read(&path).unwrap();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+            let is_blobs = name.ends_with(".blobs");
+            // A blob file is longer than its payloads.
+            let short = if is_blobs { 100 } else { whole.len() / 2 };
+            for bytes in [whole[..short].to_vec(), vec![0; whole.len()], Vec::new()] {
+                // A blob file's payloads have checksums of their own, which only `verify` reads.
+                if is_blobs && bytes.len() == whole.len() {
+                    continue;
+                }
+                fs::write(&path, &bytes).unwrap();
+                let damaged: Vec<String> = checked().damaged.into_iter().map(|defect| defect.file).collect();
+                assert_eq!(damaged, [name], "{} of {} bytes", bytes.len(), whole.len());
+                assert!(fs::read(&path).unwrap() == bytes, "nothing is changed");
+            }
+            fs::write(&path, whole).unwrap();
+        }
+        let id = "0195d5c8000070008000000000000001";
+        let run = folder.join(format!("partitions/{id}-{id}.fingerprints"));
+        fs::write(&run, [0; 5000]).unwrap();
+        assert_eq!(checked().remade, [run.strip_prefix(folder).unwrap().to_str().unwrap()]);
+        fs::remove_file(run).unwrap();
+    });
 }
 
 #[test]

@@ -28,7 +28,7 @@ function sentAccepts(secret, headers, body) {
     const right = crypto.createHmac('sha256', key).update(signed).digest('base64');
     const age = Math.abs(Date.now() / 1000 - Number(headers['x-webhook-timestamp']));
     const event = JSON.parse(body);
-    return given?.[1] === right && age <= 300 && headers['x-webhook-event-type'] === (event.sub_type ?? event.field);
+    return given?.[1] === right && age <= 300 && headers['x-webhook-event-type'] === event.sub_type;
 }
 
 // A receiver that takes everything. `next` is the next request.

@@ -156,15 +156,16 @@ fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let Some(webhook) = named else {
         return Err(ApiError::invalid(vec![FieldError::new("/webhook_id", "no webhook of the event's app")]));
     };
-    let (store, now) = (context.store.clone(), context.now);
+    let (store, now, reader) = (context.store.clone(), context.now, request.reader());
     let first = store.first_due_of(webhook.id, now)?;
     let command = PartitionCommand::Resend { event: event.id, webhook: webhook.id };
     Ok(Step::apply(request.write(command)?, move |applied| {
         let Receipt::Delivery(delivery) = applied.receipt else { return Err(super::unexpected()) };
         let state = circuit::shown(store.state(delivery.webhook_id), now);
         let is_first = first.is_none_or(|first| first == delivery.id);
-        let waiting_for = WaitingForView::of_retried(&webhook, &state, is_first);
-        let view = RetriedView { delivery: DeliveryView::new(&delivery), waiting_for };
+        let behind = store.standing_before(&delivery)?;
+        let waiting_for = WaitingForView::of_retried(&webhook, &state, is_first, behind);
+        let view = RetriedView { delivery: DeliveryView::new(reader, &delivery), waiting_for };
         Ok(HttpResponse::json(StatusCode::ACCEPTED, &view))
     }))
 }

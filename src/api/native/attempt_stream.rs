@@ -78,7 +78,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         return Ok(Step::Wait { topic: FeedTopic::Attempts, until, reached: Some(page.reached.as_u128()) });
     }
     let view = AttemptStreamView {
-        data: page.rows.iter().map(AttemptView::new).collect(),
+        data: page.rows.iter().map(|row| AttemptView::new(request.reader(), row)).collect(),
         next_cursor: cursor::write(CursorKind::AttemptStream, page.reached.as_u128()),
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))

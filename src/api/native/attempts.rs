@@ -18,7 +18,7 @@ use crate::model::webhook::WebhookMethod;
 use crate::model::{
     Attempt, AttemptId, AttemptMade, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
 };
-use crate::rules::diagnosis::{self, Diagnosis, Failure};
+use crate::rules::diagnosis::{self, Diagnosis, DiagnosisReader, Failure};
 use crate::store::AttemptQuery;
 
 use super::{deliveries, page, webhooks};
@@ -80,8 +80,8 @@ fn without_ids(schema: &mut Schema) {
 }
 
 impl<'a> AttemptView<'a> {
-    pub fn new(attempt: &'a Attempt) -> Self {
-        let view = AttemptView::without_ids(attempt.webhook_id, &attempt.made);
+    pub fn new(reader: DiagnosisReader, attempt: &'a Attempt) -> Self {
+        let view = AttemptView::without_ids(reader, attempt.webhook_id, &attempt.made);
         AttemptView {
             id: Some(attempt.id),
             delivery_id: Some(attempt.delivery_id),
@@ -95,11 +95,11 @@ impl<'a> AttemptView<'a> {
     }
 
     /// The view of a test's attempt. The attempt is not stored, so it has no ids.
-    pub fn unstored(webhook_id: WebhookId, made: &'a AttemptMade) -> TestAttemptView<'a> {
-        TestAttemptView(AttemptView::without_ids(webhook_id, made))
+    pub fn unstored(reader: DiagnosisReader, webhook_id: WebhookId, made: &'a AttemptMade) -> TestAttemptView<'a> {
+        TestAttemptView(AttemptView::without_ids(reader, webhook_id, made))
     }
 
-    fn without_ids(webhook_id: WebhookId, made: &'a AttemptMade) -> Self {
+    fn without_ids(reader: DiagnosisReader, webhook_id: WebhookId, made: &'a AttemptMade) -> Self {
         AttemptView {
             id: None,
             delivery_id: None,
@@ -124,7 +124,7 @@ impl<'a> AttemptView<'a> {
             response_body: made.response_body.as_deref(),
             response_erased_at: None,
             timings_ms: made.timings,
-            reason: Failure::of_attempt(made).as_ref().map(diagnosis::of_failure),
+            reason: Failure::of_attempt(made).map(|failure| diagnosis::told_to(reader, &failure)),
         }
     }
 }
@@ -168,7 +168,7 @@ fn listed(
         window: request.query.window(CursorKind::Attempts)?,
     };
     let page = context.store.attempts(&query, context.now)?;
-    Ok(Step::Reply(page::response(CursorKind::Attempts, &page, AttemptView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Attempts, &page, |row| AttemptView::new(request.reader(), row))))
 }
 
 /// `GET /v1/webhooks/{id}/attempts`.
@@ -188,7 +188,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let id: AttemptId = request.id("attempt")?;
     let found = context.store.attempt(request.tenant(), id, context.now)?;
     let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
-    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AttemptView::new(&attempt))))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AttemptView::new(request.reader(), &attempt))))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::DeliveryId;
+use crate::rules::diagnosis::DiagnosisReader;
 use crate::store::{IdempotencyKey, PartitionCommand, Receipt, RetriedDelivery, WriteRequest};
 
 use super::deliveries::DeliveryView;
@@ -52,6 +53,7 @@ struct RetryErrorView<'a> {
 
 /// The commands that are left, and the results so far.
 struct Retries {
+    reader: DiagnosisReader,
     ids: Vec<DeliveryId>,
     left: VecDeque<WriteRequest>,
     done: HashMap<DeliveryId, RetriedDelivery>,
@@ -88,7 +90,7 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
         idempotency: idempotency.as_ref().map(|keep| of_partition(keep, home)),
         command: PartitionCommand::RetryMany { ids }.into(),
     };
-    let retries = Retries { ids, left: groups.into_iter().map(write).collect(), done };
+    let retries = Retries { reader: request.reader(), ids, left: groups.into_iter().map(write).collect(), done };
     run(retries, Box::new(keeping(request)?))
 }
 
@@ -122,7 +124,7 @@ fn read_ids(request: &RequestContext<'_>) -> Result<Vec<DeliveryId>, ApiError> {
 fn run(mut retries: Retries, answer: Box<dyn FnOnce(HttpResponse) -> Step + Send>) -> Result<Step, ApiError> {
     let Some(write_request) = retries.left.pop_front() else {
         let rows = retries.ids.iter().filter_map(|id| retries.done.get(id));
-        let view = RetriedManyView { data: rows.map(shown).collect() };
+        let view = RetriedManyView { data: rows.map(|row| shown(retries.reader, row)).collect() };
         return Ok(answer(HttpResponse::json(StatusCode::OK, &view)));
     };
     Ok(Step::Apply {
@@ -135,10 +137,10 @@ fn run(mut retries: Retries, answer: Box<dyn FnOnce(HttpResponse) -> Step + Send
     })
 }
 
-fn shown(retried: &RetriedDelivery) -> BulkRetriedView<'_> {
+fn shown(reader: DiagnosisReader, retried: &RetriedDelivery) -> BulkRetriedView<'_> {
     BulkRetriedView {
         id: retried.id,
-        delivery: retried.sent.as_deref().map(DeliveryView::new),
+        delivery: retried.sent.as_deref().map(|sent| DeliveryView::new(reader, sent)),
         error: retried.rejection.as_ref().map(|(code, detail)| RetryErrorView { code, detail }),
     }
 }

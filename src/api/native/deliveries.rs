@@ -16,8 +16,8 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::rules::circuit;
-use crate::rules::diagnosis::{self, Diagnosis, Failure};
-use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
+use crate::rules::diagnosis::{self, Diagnosis, DiagnosisReader, Failure};
+use crate::store::{DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
 use super::stats::narrowed;
 use super::waiting::WaitingDeliveryView;
@@ -54,7 +54,7 @@ pub struct DeliveryView<'a> {
 }
 
 impl<'a> DeliveryView<'a> {
-    pub fn new(delivery: &'a Delivery) -> Self {
+    pub fn new(reader: DiagnosisReader, delivery: &'a Delivery) -> Self {
         DeliveryView {
             id: delivery.id,
             event_id: delivery.event_id,
@@ -73,13 +73,13 @@ impl<'a> DeliveryView<'a> {
             last_outcome: delivery.last_outcome,
             last_error: delivery.last_error.as_deref(),
             last_response_time_ms: delivery.last_response_time_ms,
-            reason: reason(delivery),
+            reason: reason(reader, delivery),
         }
     }
 }
 
-fn reason(delivery: &Delivery) -> Option<Diagnosis> {
-    let diagnosis = diagnosis::of_failure(&Failure::of_delivery(delivery)?);
+fn reason(reader: DiagnosisReader, delivery: &Delivery) -> Option<Diagnosis> {
+    let diagnosis = diagnosis::told_to(reader, &Failure::of_delivery(delivery)?);
     Some(match delivery.last_attempt_id {
         Some(id) => diagnosis.of_attempt(id),
         None => diagnosis,
@@ -167,14 +167,24 @@ fn listed(
     };
     if is_by_end {
         let page = context.store.failed_deliveries(&query, params.failed_position()?, context.now)?;
-        return Ok(shown_list(&page.rows, page.next.map(cursor::write_failed), page.indexed_from));
+        return Ok(shown_list(request.reader(), &page.rows, page.next.map(cursor::write_failed), page.indexed_from));
     }
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(shown_list(&page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next)), None))
+    Ok(shown_list(
+        request.reader(),
+        &page.rows,
+        page.next.map(|next| cursor::write(CursorKind::Deliveries, next)),
+        None,
+    ))
 }
 
-fn shown_list(rows: &[Delivery], next_cursor: Option<String>, indexed_from: Option<Time>) -> Step {
-    let data = rows.iter().map(DeliveryView::new).collect();
+fn shown_list(
+    reader: DiagnosisReader,
+    rows: &[Delivery],
+    next_cursor: Option<String>,
+    indexed_from: Option<Time>,
+) -> Step {
+    let data = rows.iter().map(|row| DeliveryView::new(reader, row)).collect();
     Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryListView { data, next_cursor, indexed_from }))
 }
 
@@ -193,7 +203,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let delivery = in_path(context, request)?;
     let behind = context.store.standing_before(&delivery)?;
-    let view = WaitingDeliveryView::new(context, &delivery, behind);
+    let view = WaitingDeliveryView::new(context, request.reader(), (&delivery, behind));
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
@@ -202,7 +212,7 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     request.no_fields()?;
     let delivery = in_path(context, request)?;
     let webhook = context.registry.webhook(request.tenant(), delivery.webhook_id).cloned();
-    let (store, now) = (context.store.clone(), context.now);
+    let (store, now, reader) = (context.store.clone(), context.now, request.reader());
     // Read before the retry, because the probe that it lets through may be recorded before the answer is made.
     let first = store.first_due_of(delivery.webhook_id, now)?;
     let write_request = request.write(PartitionCommand::Retry { id: delivery.id })?;
@@ -210,8 +220,9 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
         let Receipt::Delivery(delivery) = applied.receipt else { return Err(super::unexpected()) };
         let state = circuit::shown(store.state(delivery.webhook_id), now);
         let is_first = first.is_none_or(|first| first == delivery.id);
-        let waiting_for = webhook.and_then(|webhook| WaitingForView::of_retried(&webhook, &state, is_first));
-        let view = RetriedView { delivery: DeliveryView::new(&delivery), waiting_for };
+        let behind = store.standing_before(&delivery)?;
+        let waiting_for = webhook.and_then(|webhook| WaitingForView::of_retried(&webhook, &state, is_first, behind));
+        let view = RetriedView { delivery: DeliveryView::new(reader, &delivery), waiting_for };
         Ok(HttpResponse::json(StatusCode::ACCEPTED, &view))
     }))
 }
@@ -220,12 +231,9 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(PartitionCommand::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
-}
-
-fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
-    match applied.receipt {
-        Receipt::Delivery(delivery) => Ok(HttpResponse::json(status, &DeliveryView::new(&delivery))),
+    let reader = request.reader();
+    Ok(Step::apply(request.write(PartitionCommand::CancelDelivery { id })?, move |applied| match applied.receipt {
+        Receipt::Delivery(delivery) => Ok(HttpResponse::json(StatusCode::OK, &DeliveryView::new(reader, &delivery))),
         _ => Err(super::unexpected()),
-    }
+    }))
 }

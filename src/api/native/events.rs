@@ -264,7 +264,7 @@ pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         window: request.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, DeliveryView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, |row| DeliveryView::new(request.reader(), row))))
 }
 
 /// `POST /v1/events/{id}/cancel`.

@@ -20,6 +20,7 @@ use crate::rules::hold;
 use crate::store::{AttemptQuery, ListWindow, WebhookFigures};
 
 use super::waiting_for::WaitingForView;
+use super::webhook_live::QueueHead;
 use super::webhooks;
 
 /// How many of the deliveries that were attempted last are judged.
@@ -74,7 +75,12 @@ struct HealthReasonsView {
 }
 
 impl HealthStateView {
-    fn new(webhook: &Webhook, shown: &WebhookState, waiting: u64, oldest_waiting: Option<Time>) -> HealthStateView {
+    fn new(
+        webhook: &Webhook,
+        (shown, head): (&WebhookState, Option<QueueHead>),
+        waiting: u64,
+        oldest_waiting: Option<Time>,
+    ) -> HealthStateView {
         HealthStateView {
             status: match webhook.status {
                 WebhookStatus::Enabled => "enabled",
@@ -87,7 +93,7 @@ impl HealthStateView {
                 DisabledReason::Failures => "failures",
                 DisabledReason::Gone => "gone",
             }),
-            waiting_for: WaitingForView::of(webhook, shown),
+            waiting_for: WaitingForView::of(webhook, shown, head),
             circuit: match shown.circuit {
                 CircuitState::Closed => "closed",
                 CircuitState::Open => "open",
@@ -111,8 +117,9 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     let attempts = last_attempts(context, request, webhook.id)?;
     let health = health::health(&measured(&figures, &attempts));
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
+    let head = QueueHead::of(context.store, &webhook, context.now);
     let answer = HealthView {
-        state: HealthStateView::new(&webhook, &shown, figures.sums.open(), oldest_waiting),
+        state: HealthStateView::new(&webhook, (&shown, head), figures.sums.open(), oldest_waiting),
         success_rate: health.success_rate.state,
         response_time: health.response_time.state,
         activity: health.activity.state,

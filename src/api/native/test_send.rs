@@ -42,10 +42,8 @@ pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         return Ok(Step::Reply(kept));
     }
     let give = replays::keeping(request)?;
-    let id = webhook.id;
+    let (id, reader) = (webhook.id, request.reader());
     let test_send = Box::new(TestSend { webhook, event_type, data });
-    Ok(Step::Test {
-        test_send,
-        then: Box::new(move |made| Ok(give(HttpResponse::json(StatusCode::OK, &AttemptView::unstored(id, &made))))),
-    })
+    let shown = move |made: &_| HttpResponse::json(StatusCode::OK, &AttemptView::unstored(reader, id, made));
+    Ok(Step::Test { test_send, then: Box::new(move |made| Ok(give(shown(&made)))) })
 }

@@ -12,6 +12,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{Delivery, DeliveryId, Time};
+use crate::rules::diagnosis::DiagnosisReader;
 use crate::rules::waiting::{self, WaitReason};
 use crate::store::TenantScope;
 
@@ -43,7 +44,11 @@ pub struct WaitingDeliveryView<'a> {
 
 impl<'a> WaitingDeliveryView<'a> {
     /// `behind` is the delivery that stands before it in an ordered queue.
-    pub fn new(context: &ApiContext<'_>, delivery: &'a Delivery, behind: Option<DeliveryId>) -> Self {
+    pub fn new(
+        context: &ApiContext<'_>,
+        reader: DiagnosisReader,
+        (delivery, behind): (&'a Delivery, Option<DeliveryId>),
+    ) -> Self {
         let tenant = TenantScope { org: delivery.org_id, app: None };
         let waiting_for = context.registry.webhook(tenant, delivery.webhook_id).and_then(|webhook| {
             let state = context.store.state(webhook.id);
@@ -54,7 +59,7 @@ impl<'a> WaitingDeliveryView<'a> {
             until: wait.until,
             behind: wait.behind,
         });
-        WaitingDeliveryView { delivery: DeliveryView::new(delivery), waiting_for }
+        WaitingDeliveryView { delivery: DeliveryView::new(reader, delivery), waiting_for }
     }
 }
 
@@ -70,9 +75,10 @@ pub struct WaitingListView<'a> {
 pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let (after, limit) = (request.query.waiting_position()?, request.query.limit()?);
+    let reader = request.reader();
     let page = context.store.waiting(webhook.id, after, limit, context.now)?;
     let view = WaitingListView {
-        data: page.rows.iter().map(|(row, behind)| WaitingDeliveryView::new(context, row, *behind)).collect(),
+        data: page.rows.iter().map(|(row, behind)| WaitingDeliveryView::new(context, reader, (row, *behind))).collect(),
         next_cursor: page.next.map(cursor::write_waiting),
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))

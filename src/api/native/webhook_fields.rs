@@ -432,10 +432,13 @@ pub static FIELDS: &[WebhookField] = &[
     field("failed_probes", schema::failed_probes, |_, live| text(live.state.failed_probes)),
     field("held_until", schema::held_until, |_, live| text(live.state.held_until())).or_null(),
     field("disable_at", schema::disable_at, |webhook, live| text(hold::disable_at(webhook, &live.state))).or_null(),
-    field("waiting_for", schema::waiting_for, |webhook, live| text(WaitingForView::of(webhook, &live.state))).or_null(),
+    field("waiting_for", schema::waiting_for, |webhook, live| {
+        text(WaitingForView::of(webhook, &live.state, live.queue_head))
+    })
+    .or_null(),
     field("in_flight", schema::in_flight, |_, live| text(live.in_flight)),
     field("reason", schema::reason, |webhook, live| {
-        text(diagnosis::of_webhook(webhook, &live.state, live.last_failure.as_ref()))
+        text(diagnosis::of_webhook(live.reader, webhook, &live.state, live.last_failure.as_ref()))
     })
     .or_null(),
 ];

@@ -24,6 +24,7 @@ use crate::model::figures::Sums;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{DeliveryOrder, WebhookStatus};
 use crate::model::{Time, Webhook, WebhookId};
+use crate::rules::diagnosis::DiagnosisReader;
 use crate::rules::ranking;
 use crate::store::{HourSpan, INDEXED_ROWS_MAX, QUEUES_MAX, Search};
 
@@ -151,8 +152,8 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let all = rows.len();
     rows.truncate(limit);
     let data = match with_figures {
-        true => with_their_figures(context, &rows)?,
-        false => rows.iter().map(|(_, webhook)| listed(context, webhook, None)).collect(),
+        true => with_their_figures(context, request.reader(), &rows)?,
+        false => rows.iter().map(|(_, webhook)| listed(context, request.reader(), webhook, None)).collect(),
     };
     let last = data.len().checked_sub(1).map(|last| &rows[last].0);
     let next_cursor = last.filter(|_| data.len() < all).map(cursor::write_ranked);
@@ -162,15 +163,17 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 fn listed<'a>(
     context: &ApiContext<'_>,
+    reader: DiagnosisReader,
     webhook: &'a Webhook,
     figures: Option<WebhookFiguresView>,
 ) -> ListedWebhookView<'a> {
-    ListedWebhookView { webhook: WebhookView::new(webhook, WebhookLive::of(context, webhook)), figures }
+    ListedWebhookView { webhook: WebhookView::new(webhook, WebhookLive::of(context, reader, webhook)), figures }
 }
 
 /// The first of the rows with their figures, until `INDEXED_ROWS_MAX` rows are examined.
 fn with_their_figures<'a>(
     context: &ApiContext<'_>,
+    reader: DiagnosisReader,
     rows: &'a [(RankedPosition, Arc<Webhook>)],
 ) -> Result<Vec<ListedWebhookView<'a>>, ApiError> {
     let (from, mut examined) = (stats::first_minute(context.now, DAY_MS), 0);
@@ -185,7 +188,7 @@ fn with_their_figures<'a>(
             if examined > INDEXED_ROWS_MAX && !data.is_empty() {
                 return Ok(data);
             }
-            data.push(listed(context, webhook, Some(figures(context, webhook, &hours, &sums)?)));
+            data.push(listed(context, reader, webhook, Some(figures(context, webhook, &hours, &sums)?)));
         }
     }
     Ok(data)

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::context::ApiContext;
 use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
-use crate::model::{Time, WebhookId};
+use crate::model::{DeliveryId, Time, WebhookId};
 use crate::rules::circuit;
-use crate::rules::diagnosis::Failure;
+use crate::rules::diagnosis::{DiagnosisReader, Failure};
 use crate::store::Store;
 
 /// The running state of a webhook as it is shown. It is stored with an answer that a caller may ask for again.
@@ -21,20 +21,49 @@ pub struct WebhookLive {
     /// Requests that have no answer yet, and outcomes that are not durable.
     #[serde(default)]
     pub in_flight: u32,
+    /// `None` if no delivery stands behind another.
+    #[serde(default)]
+    pub queue_head: Option<QueueHead>,
+    /// The reader of `reason`.
+    #[serde(default)]
+    pub reader: DiagnosisReader,
+}
+
+/// The delivery that stands before all others of a webhook that is ordered as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueHead {
+    pub id: DeliveryId,
+    /// Its next attempt. `None` if it is due.
+    pub until: Option<Time>,
+}
+
+impl QueueHead {
+    /// A damaged row gives no head. It must not hide the webhook.
+    pub fn of(store: &Store, webhook: &Webhook, now: Time) -> Option<QueueHead> {
+        let head = store.queue_head(webhook).ok().flatten()?;
+        Some(QueueHead { id: head.id, until: head.next_attempt_at.filter(|at| *at > now) })
+    }
 }
 
 impl WebhookLive {
     /// The state of `webhook` now.
-    pub fn of(context: &ApiContext<'_>, webhook: &Webhook) -> WebhookLive {
+    pub fn of(context: &ApiContext<'_>, reader: DiagnosisReader, webhook: &Webhook) -> WebhookLive {
         let state = context.store.state(webhook.id);
-        WebhookLive::with(context.store, webhook, state, context.now, context.health_source.in_flight(webhook.id))
+        let in_flight = context.health_source.in_flight(webhook.id);
+        WebhookLive { reader, ..WebhookLive::with(context.store, webhook, state, context.now, in_flight) }
     }
 
     /// The same with another running state and a known number of requests in flight.
     pub fn with(store: &Store, webhook: &Webhook, state: WebhookState, now: Time, in_flight: u32) -> WebhookLive {
         let state = circuit::shown(state, now);
         let last_failure = may_have_failed(webhook, &state).then(|| last_failure(store, webhook.id, now)).flatten();
-        WebhookLive { state, last_failure, in_flight }
+        WebhookLive {
+            state,
+            last_failure,
+            in_flight,
+            queue_head: QueueHead::of(store, webhook, now),
+            reader: DiagnosisReader::default(),
+        }
     }
 }
 

@@ -3,17 +3,17 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::doc::parts::{
-    about, boolean, choice, count, form, items, line, nullable, number, reference, text, time, whole,
+    about, boolean, choice, count, form, id, items, line, nullable, number, reference, text, time, whole,
 };
 use crate::api::limits::{
     CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, EVENT_TYPES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, PEM_BYTES_MAX,
     RATE_PER_S_MAX, RATE_PER_S_MIN, SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX,
 };
-use crate::rules::hold::HoldReason;
 use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
 
 use super::owned;
+use super::waiting_for;
 use super::webhook_form::SCHEDULES;
 
 /// The components of webhooks' forms, without the forms themselves.
@@ -77,11 +77,11 @@ pub fn disable_at() -> Value {
 }
 
 pub fn waiting_for() -> Value {
-    let reasons = HoldReason::ALL.map(HoldReason::as_str);
     let until =
         about(nullable(time()), "When the next request may go. Null if a call has to end it, or a probe is under way.");
-    let members = json!({ "reason": choice(&reasons), "until": until });
-    let schema = json!({ "type": "object", "required": ["reason", "until"], "properties": members });
+    let behind = about(nullable(id()), "The head of the queue of a webhook that is ordered as a whole.");
+    let members = json!({ "reason": choice(&waiting_for::reasons()), "until": until, "behind": behind });
+    let schema = json!({ "type": "object", "required": ["reason", "until", "behind"], "properties": members });
     about(schema, "Why no delivery of the webhook is sent now. Null if nothing holds them.")
 }
 

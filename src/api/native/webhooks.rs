@@ -115,7 +115,7 @@ pub fn read_new(
 /// `GET /v1/webhooks/{id}`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
-    Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, &webhook))))
+    Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, request.reader(), &webhook))))
 }
 
 /// The running state as it is shown now.
@@ -134,15 +134,15 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
     judge_bypass(Some(&webhook), &patched, request)?;
     if patched == *webhook {
-        return Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, &webhook))));
+        return Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, request.reader(), &webhook))));
     }
-    let (store, now) = (context.store.clone(), context.now);
+    let (store, now, reader) = (context.store.clone(), context.now, request.reader());
     let in_flight = context.health_source.in_flight(webhook.id);
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         let live = WebhookLive::with(&store, &webhook, store.state(webhook.id), now, in_flight);
-        Ok(shown(&webhook, live))
+        Ok(shown(&webhook, WebhookLive { reader, ..live }))
     }))
 }
 
@@ -180,6 +180,7 @@ fn set_status(
     };
     let in_flight = context.health_source.in_flight(id);
     let live = WebhookLive::with(context.store, &webhook, state, context.now, in_flight);
+    let live = WebhookLive { reader: request.reader(), ..live };
     let extra = serde_json::to_vec(&live).map_err(|_| super::unexpected())?;
     let write_request = request.write_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(write_request, move |mut applied| {

@@ -12,6 +12,7 @@ use crate::cli::paint::Paint;
 use crate::cli::program::program;
 use crate::cli::screen::Screen;
 use crate::cli::table::{Column, number, text};
+use crate::rules::durations;
 
 const FIGURE_COLUMNS: &[Column] = &[
     text("WEBHOOK", "name"),
@@ -102,7 +103,10 @@ Or look at it in a browser on this machine; the link logs in once:
 /// The API's address and the remaining time. Without a time the demo runs until Ctrl-C.
 pub fn closing(stage: &Stage, left: Option<Duration>) -> String {
     let until = match left {
-        Some(left) => format!("for {} more seconds (`demo --keep` stays until Ctrl-C)", left.as_secs()),
+        Some(left) => {
+            let left = durations::rough(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
+            format!("for another {left} (`demo --keep` stays until Ctrl-C)")
+        }
         None => "until Ctrl-C".to_owned(),
     };
     let (url, key, program) = (stage.url(), stage.key(), program());

@@ -8,8 +8,8 @@ use super::finding::Finding;
 use super::machine::bytes;
 use crate::cli::client::{Call, Client};
 use crate::cli::moment::now_ms;
-use crate::config::duration_text;
 use crate::model::Time;
+use crate::rules::durations;
 use crate::store::admin::QUEUE_BYTES_MAX;
 
 /// Lateness of the oldest due delivery above which the doctor warns.
@@ -104,7 +104,7 @@ fn backlog(stats: &Value, now_ms: i64) -> Finding {
     let late_ms = due.map_or(0, |due| now_ms - due.0).max(0);
     let detail = format!(
         "deliveries that are not final: {waiting}; the oldest due one is {} late",
-        duration_text(late_ms / 1_000 * 1_000)
+        durations::exact(late_ms / 1_000 * 1_000)
     );
     match late_ms {
         0 => Finding::ok(CHECK, format!("deliveries that are not final: {waiting}; none is late")),
@@ -176,7 +176,10 @@ fn standby(value: impl Fn(&str) -> Option<f64>) -> Option<Finding> {
     let behind = value("postrider_standby_behind_seconds")?;
     let commits = value("postrider_standby_behind_commits").unwrap_or(0.0);
     let is_well = value("postrider_standby_connected") == Some(1.0) && value("postrider_standby_whole") == Some(1.0);
-    let detail = format!("this is a standby, {commits} commits and {behind:.0} s behind its owner");
+    let detail = format!(
+        "this is a standby, {commits} commits and {} behind its owner",
+        durations::rough((behind * 1_000.0) as i64)
+    );
     Some(match is_well && behind < STANDBY_BEHIND_S {
         true => Finding::ok("standby", detail),
         false => {

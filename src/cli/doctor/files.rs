@@ -14,6 +14,7 @@ const OF_ANYBODY_ELSE: u32 = 0o077;
 
 pub(super) fn look(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
+    findings.extend(store_files(&site.data_dir));
     findings.extend(write_ahead_log(&site.data_dir));
     let settings = &site.settings;
     let key_files = [("admin_key_file", &settings.admin_key_file), ("master_key_file", &settings.master_key_file)];
@@ -60,6 +61,28 @@ fn data_dir(dir: &Path) -> Vec<Finding> {
     }
     if findings.is_empty() {
         findings.push(Finding::ok(CHECK, format!("{shown}, for its owner alone")));
+    }
+    findings
+}
+
+/// Nothing if the daemon has the store, or there is none to be looked into: other checks say so.
+fn store_files(dir: &Path) -> Vec<Finding> {
+    const CHECK: &str = "store";
+    let Ok(Some(check)) = daemon::check_files(dir) else { return Vec::new() };
+    let damaged = check.damaged.iter().map(|defect| {
+        let fix = match defect.file.ends_with(".blobs") {
+            true => "restore a backup; or `postrider serve --accept-loss` once, which gives up the lost payloads",
+            false => "restore a backup; `postrider verify` says what else is damaged",
+        };
+        Finding::fail(CHECK, format!("{defect}"), fix)
+    });
+    let remade = check.remade.iter().map(|file| {
+        Finding::warn(CHECK, format!("{file} is damaged"), "start the daemon: it makes the file again from its rows")
+    });
+    let mut findings: Vec<Finding> = damaged.chain(remade).collect();
+    if findings.is_empty() {
+        let detail = format!("all {} files open; `postrider verify` reads every row", check.files);
+        findings.push(Finding::ok(CHECK, detail));
     }
     findings
 }

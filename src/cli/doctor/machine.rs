@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::Site;
 use super::finding::Finding;
 use crate::cli::moment::{now_ms, rfc3339};
-use crate::config::duration_text;
 use crate::model::EventId;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::rules::descriptors::{client_connections_max, descriptors_wanted};
+use crate::rules::durations;
 
 /// Number of syncs that are measured.
 const SYNCS: usize = 16;
@@ -178,7 +178,7 @@ fn clock(stored: &Stored, now_ms: i64) -> Finding {
             CHECK,
             format!(
                 "it says {now}, and nothing was stored for {}",
-                duration_text((now_ms - newest) / HOUR_MS * HOUR_MS)
+                durations::exact((now_ms - newest) / HOUR_MS * HOUR_MS)
             ),
             "if the daemon stood still for so long, all is well and `postrider doctor --accept-clock` lets retention go \
              on after its start; else set the clock",

@@ -70,9 +70,14 @@ fn is_unwell(webhook: &Value) -> bool {
         Some("disabled") => !by_hand,
         _ => {
             let fails = webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0);
-            fails || !webhook["waiting_for"].is_null()
+            fails || is_held(webhook)
         }
     }
+}
+
+/// Whether something holds every delivery. The head of an ordered queue that waits for its time holds nothing.
+fn is_held(webhook: &Value) -> bool {
+    webhook["waiting_for"]["reason"].as_str().is_some_and(|reason| reason != "order")
 }
 
 async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
@@ -101,7 +106,7 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
             );
             format!("is {state}")
         }
-        _ if !webhook["waiting_for"].is_null() => {
+        _ if is_held(webhook) => {
             fix = format!(
                 "{fix}. postrider webhook test {told} tries it; then postrider webhook resume {told} sends at once"
             );

@@ -109,6 +109,22 @@ fn lists_of_objects_are_tables_and_records_where_those_do_not_fit() {
 }
 
 #[test]
+fn durations_have_their_unit_and_rates_are_numbers() {
+    let value = json!({
+        "timeout_ms": 30_000, "disable_after_s": 432_000, "retry_schedule_s": [5, 300, 7_200], "rate_limit_per_s": 5,
+        "overlap_s": null, "response_time_ms": 30_000, "retention_s": 2_678_400,
+    });
+    let expected = "disable_after_s   5d\noverlap_s         -\nrate_limit_per_s  5\nresponse_time_ms  30000\n\
+                    retention_s       31d\nretry_schedule_s  5s,5m,2h\ntimeout_ms        30s\n";
+    let text = record(&value, PIPE);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+    let rows = json!({"webhooks": [{"name": "a", "disable_after_s": 60}]});
+    assert!(record(&rows, PIPE).ends_with("a     1m\n"), "{}", record(&rows, PIPE));
+}
+
+#[test]
 fn a_long_text_says_what_it_lacks_on_a_terminal_only() {
     let value = json!({"response_body": "x".repeat(BODY_CHARS_MAX + 7)});
     let terminal = RecordStyle { width: Some(80), is_full: false, ..PIPE };

@@ -10,8 +10,6 @@ pub const RESPONSE_HEADERS_KEPT_MAX: usize = 100;
 pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a response's status line and headers.
 pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Maximum number of headers of a response.
-pub(in crate::engine) const RESPONSE_HEADERS_MAX: usize = 100;
 /// Maximum length of the extensions and trailers of a chunked body together.
 pub(in crate::engine) const CHUNK_EXTRAS_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a request's path and query together (a limit of the crate `http`).

@@ -3,6 +3,7 @@
 //! Invariant: no text names a setting, a file, a command, a proxy or an address of the operator.
 
 use crate::model::AttemptOutcome;
+use crate::model::webhook::{Webhook, WebhookStatus};
 
 use super::{Diagnosis, Failure, tls_code};
 
@@ -15,7 +16,7 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
         }
         AttemptOutcome::DnsError => (format!("{host} had no address"), "mend the host name of the URL"),
         AttemptOutcome::ProxyError => {
-            ("The request was not sent, which is not your fault".to_owned(), "it is sent again by the schedule")
+            ("The request was not sent, which is not your fault".to_owned(), "wait: it is sent again by the schedule")
         }
         AttemptOutcome::TlsError => {
             (failure.error_and(&format!("TLS cannot be spoken with {host}")), of_tls(tls_code(&failure.error)))
@@ -26,10 +27,9 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
         }
         AttemptOutcome::Expired => (failure.error.clone(), "mend the receiver, then replay the failed deliveries"),
         AttemptOutcome::Success => ("The attempt succeeded".to_owned(), "nothing is left to mend"),
-        AttemptOutcome::ConnectRefused => (
-            failure.error_and("Nothing listens there"),
-            "start the receiver, or mend the port of the URL; the waiting deliveries are sent as soon as it answers",
-        ),
+        AttemptOutcome::ConnectRefused => {
+            (failure.error_and("Nothing listens there"), "start the receiver, or mend the port of the URL")
+        }
         AttemptOutcome::ConnectTimeout => (
             failure.error_and("No answer to the connection"),
             "look at the firewall before the receiver, and whether the receiver runs",
@@ -49,6 +49,16 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
     Diagnosis { words, fix: fix.to_owned() }
 }
 
+/// The steps that let a webhook send again. `None` if nothing holds it.
+pub(super) fn then_for_tenant(webhook: &Webhook, is_held: bool) -> Option<&'static str> {
+    match webhook.status {
+        WebhookStatus::Paused => Some("resume the webhook"),
+        WebhookStatus::Disabled => Some("enable the webhook, and replay the deliveries that it missed"),
+        WebhookStatus::Enabled if is_held => Some("test the webhook, and resume it"),
+        WebhookStatus::Enabled => None,
+    }
+}
+
 fn of_tls(code: Option<&str>) -> &'static str {
     match code {
         Some("certificate_expired" | "certificate_not_valid_yet") => "renew the certificate of the receiver",
@@ -63,11 +73,11 @@ fn of_tls(code: Option<&str>) -> &'static str {
 
 fn of_status(status: u16) -> &'static str {
     match status {
-        401 | 403 => "have the receiver take the request: it refuses its signature or its credentials",
+        401 | 403 => "mend the webhook's credentials or secret, which the receiver refuses",
         404 | 405 => "mend the URL or the method of the webhook",
-        410 => "the receiver says that it is gone for good: delete the webhook, or mend its URL",
-        429 => "the receiver wants less: lower the requests a second of the webhook",
-        300..=399 => "redirects are not followed: give the URL that it leads to",
+        410 => "delete the webhook, or mend its URL: the receiver says that it is gone for good",
+        429 => "lower the requests a second of the webhook: the receiver wants less",
+        300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => "look at the receiver's log, and at its answer",
     }
 }

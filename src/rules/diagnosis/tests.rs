@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::model::{Id, Time};
 
+const OPERATOR: DiagnosisReader = DiagnosisReader::Operator;
+
 fn failure(outcome: AttemptOutcome, error: &str) -> Failure {
     let url = Some("https://hooks.example.com/x".to_owned());
     Failure { outcome, status_code: Some(500), error: error.to_owned(), url, addresses: None }
@@ -104,18 +106,37 @@ fn a_webhook_says_why_it_waits_and_its_cure() {
     let status = |status| Webhook { status, ..hook.clone() };
     let well = WebhookState::default();
     let failed = failure(AttemptOutcome::ConnectRefused, "Connection refused");
-    assert_eq!(of_webhook(&hook, &well, None), None);
-    let paused = of_webhook(&status(WebhookStatus::Paused), &well, Some(&failed)).unwrap();
+    assert_eq!(of_webhook(OPERATOR, &hook, &well, None), None);
+    let paused = of_webhook(OPERATOR, &status(WebhookStatus::Paused), &well, Some(&failed)).unwrap();
     assert!(paused.words.starts_with("Paused") && paused.fix.starts_with("postrider webhook resume"), "{paused:?}");
-    let disabled = of_webhook(&status(WebhookStatus::Disabled), &well, None).unwrap();
+    let disabled = of_webhook(OPERATOR, &status(WebhookStatus::Disabled), &well, None).unwrap();
     assert!(disabled.words.starts_with("Disabled") && disabled.fix.contains("webhook enable"), "{disabled:?}");
-    let failing = of_webhook(&hook, &well, Some(&failed)).unwrap();
+    let failing = of_webhook(OPERATOR, &hook, &well, Some(&failed)).unwrap();
     assert_eq!(failing.words, "The last attempt failed: Connection refused. Nothing listens there");
-    assert!(failing.fix.starts_with("start the receiver"), "{failing:?}");
+    assert_eq!(failing.fix, "start the receiver, or mend the port of the URL");
     let held = WebhookState { retry_after: Some(Time(9)), ..well };
-    let held = of_webhook(&hook, &held, Some(&failed)).unwrap();
+    let held = of_webhook(OPERATOR, &hook, &held, Some(&failed)).unwrap();
     assert!(held.words.contains("Retry-After") && held.words.contains("Nothing listens"), "{held:?}");
     assert!(held.fix.contains("webhook resume"), "{held:?}");
+    let names_it = |told: &Diagnosis| told.fix.contains(&format!("whk_{}", hook.id));
+    assert!(names_it(&paused) && names_it(&disabled) && names_it(&held), "a command can be typed as it stands");
+}
+
+#[test]
+fn a_tenant_reads_no_command_about_a_webhook() {
+    let hook = Webhook::new(Id::MIN, Id::MIN);
+    let held = WebhookState { retry_after: Some(Time(9)), ..WebhookState::default() };
+    for status in [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled] {
+        for outcome in [AttemptOutcome::ProxyError, AttemptOutcome::BlockedAddress, AttemptOutcome::HttpStatus] {
+            let hook = Webhook { status, ..hook.clone() };
+            let told = of_webhook(DiagnosisReader::Tenant, &hook, &held, Some(&failure(outcome, ""))).unwrap();
+            let said = format!("{}. {}", told.words, told.fix);
+            assert!(
+                !["postrider ", "delivery.a", "delivery.p", "prox"].iter().any(|word| said.contains(word)),
+                "{said}"
+            );
+        }
+    }
 }
 
 #[test]

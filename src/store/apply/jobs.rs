@@ -37,13 +37,7 @@ struct JobSlice {
 
 impl StateBatch<'_> {
     pub(super) fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> ApplyResult<Receipt> {
-        let by = by.ok_or(Rejection::NotFound("organization"))?;
-        if let Some(id) = spec.webhook {
-            self.webhook_within(Some(by), id)?;
-        }
-        if let Some(id) = spec.app {
-            self.app_within(Some(by), id)?;
-        }
+        let by = self.judge_job(by, spec)?;
         let id: JobId = self.inputs.id();
         let about = AuditSubject { org: by.tenant.org, app: app_of(&self.registry, spec) };
         let job = Job {
@@ -74,6 +68,29 @@ impl StateBatch<'_> {
             json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
         );
         Ok(Receipt::Job(Box::new(job)))
+    }
+
+    /// A rejected command must have written nothing, so every job is judged before the first is made.
+    pub(super) fn create_jobs(&mut self, by: Option<&Caller>, specs: &[JobSpec]) -> ApplyResult<Receipt> {
+        for spec in specs {
+            self.judge_job(by, spec)?;
+        }
+        for spec in specs {
+            self.create_job(by, spec)?;
+        }
+        Ok(Receipt::Done)
+    }
+
+    /// The caller of a job whose webhook and app it may see.
+    fn judge_job<'b>(&self, by: Option<&'b Caller>, spec: &JobSpec) -> ApplyResult<&'b Caller> {
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
+        if let Some(id) = spec.webhook {
+            self.webhook_within(Some(by), id)?;
+        }
+        if let Some(id) = spec.app {
+            self.app_within(Some(by), id)?;
+        }
+        Ok(by)
     }
 
     pub(super) fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> ApplyResult<Receipt> {

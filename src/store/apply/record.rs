@@ -7,7 +7,7 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::mutants::mutant;
 use crate::rules::retry::{self, FinishedAttempt};
 use crate::rules::transition::{self, TransitionInput};
-use crate::rules::{circuit, patterns};
+use crate::rules::{circuit, durations, patterns};
 
 use crate::kv::tables::{self, Key, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
@@ -196,7 +196,10 @@ impl PartitionBatch<'_> {
                 self.follow.push(WriteRequest::internal(StateCommand::AutoDisable { id: webhook.id, reason, seen_at }));
                 let words = match reason {
                     crate::model::webhook::DisabledReason::Gone => "the receiver answered 410 Gone".to_owned(),
-                    _ => format!("no success for {} s; the last: {error}", webhook.disable_after_s),
+                    _ => format!(
+                        "no success for {}; the last: {error}",
+                        durations::exact((webhook.disable_after_s as i64).saturating_mul(1_000))
+                    ),
                 };
                 ("webhook.disabled", words)
             }

@@ -68,6 +68,7 @@ impl StateBatch<'_> {
             StateCommand::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
             StateCommand::ReadSecret { id } => self.read_secret(by, *id),
             StateCommand::CreateJob { spec } => self.create_job(by, spec),
+            StateCommand::CreateJobs { specs } => self.create_jobs(by, specs),
             StateCommand::CancelJob { id } => self.cancel_job(by, *id),
             StateCommand::SaveJob(job) => self.save_job(job),
             StateCommand::Audit(deed) => self.audit_entry(by, deed),

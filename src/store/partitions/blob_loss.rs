@@ -37,8 +37,8 @@ pub fn accept_lost_payloads(disk: &dyn Disk) -> Result<Vec<LostPayloads>> {
     Ok(lost)
 }
 
-/// Opens a partition with the records of the write-ahead log, and closes it again.
-fn opens(disk: &dyn Disk, name: &str, first: u128) -> Result<()> {
+/// Opens a partition with the records of the write-ahead log, and closes it again. Damage of the log is no error.
+pub(in crate::store) fn opens(disk: &dyn Disk, name: &str, first: u128) -> Result<()> {
     let file = Arc::new(Segment::open(disk, name, OpenMode::Write, ACTIVE_CACHE_BYTES)?);
     match file.replay_wal(first, &Wal::open(disk)?) {
         Err(Error::WalDamaged { .. }) => {}

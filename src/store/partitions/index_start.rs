@@ -1,8 +1,7 @@
-//! From when on the index of failed deliveries is complete: a store of an earlier version has failed deliveries without
-//! index entries.
+//! From when on an index is complete: a store of an earlier version has rows without index entries.
 //!
-//! Invariant: every delivery that failed in a partition after the noted one has its entries, and in the noted one and those
-//! before it every delivery that ended since the noted time.
+//! Invariant: every row of a partition after the noted one has its entries, and in the noted one and those before it every
+//! row since the noted time. The time of a failed delivery is its end.
 
 use crate::kv::codec;
 use crate::kv::error::Result;
@@ -14,14 +13,27 @@ use crate::store::commit::CommitTarget;
 use crate::store::partitions::set::PartitionSet;
 use crate::store::writer::Writer;
 
-/// Key in `meta` of `state.redb`. A store of an earlier version lacks the row until its first round of maintenance.
-pub(in crate::store) const INDEX_START_KEY: &[u8] = b"failed_since";
+/// An index that a later version added. Its key is that of its start in `meta` of `state.redb`: a store of an earlier
+/// version lacks the row until its first round of maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum LaterIndex {
+    FailedDeliveries,
+    /// The counts of event types.
+    EventTypes,
+    EventsByApp,
+}
 
-/// The same for the counts of event types, which a later version added.
-pub(in crate::store) const TYPES_START_KEY: &[u8] = b"types_since";
+impl LaterIndex {
+    pub const ALL: [LaterIndex; 3] = [LaterIndex::FailedDeliveries, LaterIndex::EventTypes, LaterIndex::EventsByApp];
 
-/// The same for the index of events by app, which a later version added.
-pub(in crate::store) const APPS_START_KEY: &[u8] = b"apps_since";
+    pub const fn key(self) -> &'static [u8] {
+        match self {
+            LaterIndex::FailedDeliveries => b"failed_since",
+            LaterIndex::EventTypes => b"types_since",
+            LaterIndex::EventsByApp => b"apps_since",
+        }
+    }
+}
 
 /// The time since which the index is complete, and the first id of the newest partition that has older rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,30 +48,20 @@ impl IndexStart {
         codec::encode(&(Time::ZERO, 0_u128))
     }
 
-    /// Whether a partition may have failed deliveries without index entries.
+    /// Whether a partition may have rows without index entries.
     pub const fn lacks_entries(&self, first: u128) -> bool {
         first <= self.partition
     }
 }
 
-/// The stored start. Without a row no partition counts as complete.
-pub(in crate::store) fn stored(partition_set: &PartitionSet) -> Result<IndexStart> {
-    Ok(row(partition_set, INDEX_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
+/// The stored start of an index. Without a row no partition counts as complete.
+pub(in crate::store) fn stored(partition_set: &PartitionSet, index: LaterIndex) -> Result<IndexStart> {
+    Ok(row(partition_set, index)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
 }
 
-/// The same for the counts of event types.
-pub(in crate::store) fn stored_of_types(partition_set: &PartitionSet) -> Result<IndexStart> {
-    Ok(row(partition_set, TYPES_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
-}
-
-/// The same for the index of events by app.
-pub(in crate::store) fn stored_of_apps(partition_set: &PartitionSet) -> Result<IndexStart> {
-    Ok(row(partition_set, APPS_START_KEY)?.unwrap_or(IndexStart { at: Time::MAX, partition: u128::MAX }))
-}
-
-fn row(partition_set: &PartitionSet, key: &[u8]) -> Result<Option<IndexStart>> {
+fn row(partition_set: &PartitionSet, index: LaterIndex) -> Result<Option<IndexStart>> {
     let state = partition_set.state()?.snapshot()?;
-    let row = state.get(Table::Meta, key, codec::decode::<(Time, u128)>)?.flatten();
+    let row = state.get(Table::Meta, index.key(), codec::decode::<(Time, u128)>)?.flatten();
     Ok(row.map(|(at, partition)| IndexStart { at, partition }))
 }
 
@@ -67,17 +69,17 @@ impl Writer {
     /// Stores the start for a store of an earlier version. All partitions so far may lack entries.
     pub(in crate::store) fn store_index_start(&mut self, now: Time) -> Result<()> {
         let mut missing = Vec::new();
-        for key in [INDEX_START_KEY, TYPES_START_KEY, APPS_START_KEY] {
-            if row(&self.partition_set, key)?.is_none() {
-                missing.push(key);
+        for index in LaterIndex::ALL {
+            if row(&self.partition_set, index)?.is_none() {
+                missing.push(index);
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
-        for key in missing {
-            write_batch.put(Table::Meta, Key::from_slice(key), &(now, self.active));
+        for index in missing {
+            write_batch.put(Table::Meta, Key::from_slice(index.key()), &(now, self.active));
         }
         self.commit(CommitTarget::State, write_batch)
     }

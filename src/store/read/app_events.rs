@@ -5,7 +5,7 @@
 use crate::kv::error::Result;
 use crate::kv::tables::Table;
 use crate::model::id::AppId;
-use crate::store::partitions::index_start::{self, IndexStart};
+use crate::store::partitions::index_start::{self, IndexStart, LaterIndex};
 use crate::store::partitions::set::PartitionSet;
 
 #[cfg(test)]
@@ -23,7 +23,7 @@ impl AppEvents {
         let Some(app) = app.filter(|app| !partition_set.registry().is_default_app(*app)) else {
             return Ok(AppEvents { indexed: None });
         };
-        Ok(AppEvents { indexed: Some((app, index_start::stored_of_apps(partition_set)?)) })
+        Ok(AppEvents { indexed: Some((app, index_start::stored(partition_set, LaterIndex::EventsByApp)?)) })
     }
 
     /// The table and the prefix of keys in the partition that begins with `first`.

@@ -15,7 +15,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
 use crate::store::event_types::TypeHourRow;
-use crate::store::partitions::index_start;
+use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::read::lists::Store;
 
 /// An event type that was seen within the retention.
@@ -62,7 +62,7 @@ impl Store {
         let names: Vec<(String, u32)> = seen.into_iter().take(limit).collect();
         let next = names.last().map(|(name, _)| name.clone()).filter(|_| has_more);
         let rows = self.counted(&owner, names, now)?;
-        let start = index_start::stored_of_types(&self.partition_set)?;
+        let start = index_start::stored(&self.partition_set, LaterIndex::EventTypes)?;
         let is_whole = !self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first));
         let indexed_from = (!is_whole).then_some(start.at.min(now));
         Ok(EventTypePage { rows, next, indexed_from })

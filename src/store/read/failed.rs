@@ -15,7 +15,7 @@ use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
-use crate::store::partitions::index_start;
+use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::read::lists::{Store, before};
 use crate::store::read::lookup::decoded;
@@ -54,7 +54,7 @@ impl Store {
         position: Option<FailedPosition>,
         now: Time,
     ) -> Result<FailedPage> {
-        let start = index_start::stored(&self.partition_set)?;
+        let start = index_start::stored(&self.partition_set, LaterIndex::FailedDeliveries)?;
         let is_whole = !self.partition_set.partitions().iter().any(|p| start.lacks_entries(p.first));
         let indexed_from = (!is_whole).then_some(start.at.min(now));
         let mut page = FailedPage { rows: Vec::new(), next: None, indexed_from };

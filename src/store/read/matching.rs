@@ -12,7 +12,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::model::job::{JobSpec, LastDeliveryFilter};
 use crate::store::command::TenantScope;
-use crate::store::partitions::index_start;
+use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::read::app_events::AppEvents;
 use crate::store::read::failed::LatestEndFirst;
 use crate::store::read::lists::Store;
@@ -134,7 +134,7 @@ impl Store {
 
     /// Whether every failed delivery is in the index.
     fn has_whole_index(&self) -> Result<bool> {
-        let start = index_start::stored(&self.partition_set)?;
+        let start = index_start::stored(&self.partition_set, LaterIndex::FailedDeliveries)?;
         Ok(!self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first)))
     }
 

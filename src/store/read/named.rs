@@ -13,7 +13,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
 use crate::store::event_names::{EventName, last_run};
-use crate::store::partitions::index_start;
+use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::read::lists::{Store, before, wanted_event};
 use crate::store::read::lookup::decoded;
 use crate::store::read::query::{EventQuery, INDEXED_ROWS_MAX, ListWindow};
@@ -38,7 +38,7 @@ struct Budget {
 impl Store {
     /// A page of the events that have `name` and that `query` finds.
     pub fn named_events(&self, query: &EventQuery, name: EventName<'_>, now: Time) -> Result<NamedPage> {
-        let start = index_start::stored(&self.partition_set)?;
+        let start = index_start::stored(&self.partition_set, LaterIndex::FailedDeliveries)?;
         let hash = name.hash(query.tenant.org);
         let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
         let from = EventId::floor(query.window.from.map_or(oldest, |from| from.max(oldest)));

@@ -6,7 +6,8 @@
 use std::ops::Bound;
 
 use crate::model::id::{DeliveryId, WebhookId};
-use crate::model::{Delivery, Time};
+use crate::model::webhook::DeliveryOrder;
+use crate::model::{Delivery, Time, Webhook};
 
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
@@ -78,6 +79,25 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// The head of a webhook's own queue as it is stored, if others stand behind it. `None` for a webhook that is not
+    /// ordered as a whole.
+    pub fn queue_head(&self, webhook: &Webhook) -> Result<Option<Delivery>> {
+        if webhook.ordered != DeliveryOrder::Webhook {
+            return Ok(None);
+        }
+        let mut queued: Vec<(DeliveryId, Option<Delivery>)> = Vec::new();
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let first = queued_after(&snapshot, webhook.id, (0, DeliveryId::MIN), 2)?;
+            for (_, id) in first.into_iter().take_while(|(hash, _)| *hash == 0) {
+                queued.push((id, decoded::<Delivery>(&snapshot, Table::Deliveries, id.as_bytes())?));
+            }
+        }
+        queued.sort_unstable_by_key(|(id, _)| *id);
+        let head = queued.first().and_then(|(_, head)| head.clone());
+        Ok(head.filter(|head| queued.len() > 1 && !head.status.is_final()))
     }
 
     /// The delivery that stands before an open one in an ordered queue. `None` if none does.

@@ -13,7 +13,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{Key, STATE_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::partitions::index_start::{APPS_START_KEY, INDEX_START_KEY, IndexStart, TYPES_START_KEY};
+use crate::store::partitions::index_start::{IndexStart, LaterIndex};
 use crate::store::partitions::set::STATE_FILE;
 use crate::store::partitions::tenant_figures::{FIGURES_START_KEY, FiguresStart};
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
@@ -39,9 +39,9 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
     let complete = IndexStart::new_store_row;
     let rows = [
         (Table::Meta, DATA_KEY, wrapped),
-        (Table::Meta, APPS_START_KEY, complete()),
-        (Table::Meta, INDEX_START_KEY, complete()),
-        (Table::Meta, TYPES_START_KEY, complete()),
+        (Table::Meta, LaterIndex::EventsByApp.key(), complete()),
+        (Table::Meta, LaterIndex::FailedDeliveries.key(), complete()),
+        (Table::Meta, LaterIndex::EventTypes.key(), complete()),
         (Table::Meta, FIGURES_START_KEY, FiguresStart::new_store_row()),
     ];
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &rows)

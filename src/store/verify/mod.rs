@@ -4,6 +4,7 @@
 //! rows. An unreadable row is reported once, by the walk of its own table. Rows that refer to it are not reported.
 
 mod delivery_shape;
+mod files;
 mod partition;
 mod recount;
 mod state;
@@ -29,6 +30,8 @@ use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_F
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
+
+pub use files::{FileCheck, check_files};
 
 /// Maximum number of defects that a report lists. Further ones are only counted.
 pub const PROBLEMS_MAX: usize = 1_000;

@@ -23,7 +23,7 @@ use crate::store::event_names::names_of;
 use crate::store::event_types::TypeHourRow;
 use crate::store::figures::{Owner, SumsRow};
 use crate::store::idempotency::index;
-use crate::store::partitions::index_start::{self, IndexStart};
+use crate::store::partitions::index_start::{self, IndexStart, LaterIndex};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::partitions::tenant_figures;
 use crate::store::read::lookup::last_id;
@@ -50,9 +50,9 @@ pub(in crate::store) fn walk(
         span,
         queued,
         listed,
-        index_start: index_start::stored(partition_set)?,
-        types_start: index_start::stored_of_types(partition_set)?,
-        apps_start: index_start::stored_of_apps(partition_set)?,
+        index_start: index_start::stored(partition_set, LaterIndex::FailedDeliveries)?,
+        types_start: index_start::stored(partition_set, LaterIndex::EventTypes)?,
+        apps_start: index_start::stored(partition_set, LaterIndex::EventsByApp)?,
         typed: 0,
         lacks_counts: tenant_figures::stored(partition_set)?.is_none_or(|start| start.lacks_counts(span.0)),
         names: 0,

@@ -109,7 +109,7 @@ static ROUTES: &[Route] = &[
 ];
 
 const NAME_CHARS_MIN: usize = 3;
-/// The vendor's words about a wrong URL, which the reason follows.
+/// The vendor's words about a wrong URL (docs.devdraft.ai, create a webhook).
 const URL_DETAILS: &str = "URL must be a valid HTTPS endpoint";
 /// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
@@ -225,7 +225,7 @@ impl DevdraftInput {
         was: Option<&Webhook>,
         field_errors: &mut FieldErrors,
     ) -> Result<DevdraftInput, ApiError> {
-        let mut object = request.object()?;
+        let mut object = request.object_or_none(was.is_some())?;
         let mut members = Vec::new();
         let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=NAME_CHARS_MAX);
         if let Some(name) = object.optional("name", field_errors, name) {
@@ -241,7 +241,12 @@ impl DevdraftInput {
         if let Some(on) = wanted.filter(|on| was.is_none_or(|was| *on != derived::is_active(was))) {
             members.push(format!("\"status\":\"{}\"", if on { "enabled" } else { "disabled" }));
         }
-        let secret = object.optional("signing_secret", field_errors, read_secret);
+        // A key without `webhooks:secret` reads the mask. Sent back, the mask changes nothing.
+        let secret = object.optional("signing_secret", field_errors, |raw| match fields::text(raw).as_deref() {
+            Ok(views::SECRET_MASK) if was.is_some() => Ok(None),
+            _ => read_secret(raw).map(Some),
+        });
+        let secret = secret.flatten();
         object.finish(field_errors);
         Ok(DevdraftInput { native: format!("{{{}}}", members.join(",")), secret })
     }
@@ -446,7 +451,7 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
         _ if api_error.errors.is_empty() => api_error.detail.clone(),
-        _ if about_url => format!("{URL_DETAILS}: {}", field_errors.collect::<Vec<_>>().join("; ")),
+        _ if about_url => URL_DETAILS.to_owned(),
         _ => field_errors.collect::<Vec<_>>().join("; "),
     };
     HttpResponse::json(

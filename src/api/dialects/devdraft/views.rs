@@ -15,7 +15,7 @@ use crate::store::WebhookFigures;
 use super::docs;
 
 /// Stands for the secret if the key may not read it.
-const SECRET_MASK: &str = "whsec_********";
+pub const SECRET_MASK: &str = "whsec_********";
 
 /// A webhook with its figures.
 #[derive(Serialize, JsonSchema)]

@@ -107,7 +107,7 @@ static ROUTES: &[Route] = &[
         RouteMethod::Put,
         "/webhooks/{id}",
         Judged(Scope::WebhooksWrite, may_update, writes::update),
-        BodyRule::Json,
+        BodyRule::OptionalJson,
         doc(
             "updateDfnsWebhook",
             "Change a webhook (`Webhooks:Update`); a field that is left out stays",

@@ -95,7 +95,7 @@ fn read_form(
     was: Option<&Webhook>,
     field_errors: &mut FieldErrors,
 ) -> Result<NativeForm, ApiError> {
-    let mut object = request.object()?;
+    let mut object = request.object_or_none(was.is_some())?;
     let mut form = NativeForm::default();
     webhook_input::set_url(&mut form, object.take("url"), was);
     let events = match was {

@@ -28,7 +28,7 @@ use crate::model::job::JobSpec;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{ContentType, FieldSet, WebhookAuth, WebhookMethod};
 use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
-use crate::store::{Caller, Registry, StateCommand, WriteRequest};
+use crate::store::{Registry, StateCommand, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
@@ -261,12 +261,19 @@ fn reprocess(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.app_id).collect();
     apps.sort_unstable();
     apps.dedup();
-    reprocess_all(apps, context.now.minus_ms(REPROCESS_MS), request.principal.caller())
+    if apps.is_empty() {
+        return ok(&EverlyticDone { status: true });
+    }
+    let from = context.now.minus_ms(REPROCESS_MS);
+    let specs = apps.into_iter().map(|app| failures_of(app, from)).collect();
+    let caller = Some(request.principal.caller());
+    let write_request = WriteRequest { caller, idempotency: None, command: StateCommand::CreateJobs { specs }.into() };
+    Ok(Step::apply(write_request, |_| Ok(HttpResponse::json(StatusCode::OK, &EverlyticDone { status: true }))))
 }
 
-fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, ApiError> {
-    let Some(app) = apps.pop() else { return ok(&EverlyticDone { status: true }) };
-    let spec = JobSpec {
+/// A job over the failed deliveries of an app since `from`.
+fn failures_of(app: AppId, from: Time) -> JobSpec {
+    JobSpec {
         webhook: None,
         app: Some(app),
         from: Some(from),
@@ -278,16 +285,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
         last: Default::default(),
         waiting: false,
         retrying: false,
-    };
-    let write_request =
-        WriteRequest { caller: Some(by.clone()), idempotency: None, command: StateCommand::CreateJob { spec }.into() };
-    Ok(Step::Apply {
-        write_request: Box::new(write_request),
-        then: Box::new(move |applied| {
-            applied?;
-            reprocess_all(apps, from, by)
-        }),
-    })
+    }
 }
 
 /// HTTP Basic with the key as the password. Any user name is accepted.

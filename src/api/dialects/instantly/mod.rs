@@ -455,11 +455,16 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     HttpResponse::json(status, &InstantlyError { status_code: status.as_u16(), error: title, message })
 }
 
-/// A mistake in the vendor's words: `body/name must …`.
+/// A mistake in the vendor's words, which are those of a JSON Schema: `body/name must …`. A property that is missing or not
+/// known is a mistake of the object that it is in.
 fn in_body(field_error: &FieldError) -> String {
     let FieldError { pointer, detail } = field_error;
-    match (pointer.trim_start_matches('/'), detail.as_str()) {
-        (field, "is required") => format!("body must have required property '{field}'"),
+    let (object, property) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+    match detail.as_str() {
+        "is required" => format!("body{object} must have required property '{property}'"),
+        "is not a known field" => format!("body{object} must NOT have additional properties: '{property}'"),
+        // One text here is a list of one natively.
+        _ if matches!(object, "/event_type" | "/campaign") => format!("body{object} {detail}"),
         _ => format!("body{pointer} {detail}"),
     }
 }

@@ -282,7 +282,7 @@ fn read_form(
     was: Option<&Webhook>,
     field_errors: &mut FieldErrors,
 ) -> Result<NativeForm, ApiError> {
-    let mut object = request.object()?;
+    let mut object = request.object_or_none(was.is_some())?;
     let mut form = NativeForm::default();
     form.set_raw("url", object.take_any("target_hook_url"));
     form.set_raw("name", object.take_any("name"));

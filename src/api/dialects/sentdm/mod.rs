@@ -102,7 +102,7 @@ static ROUTES: &[Route] = &[
         RouteMethod::Put,
         WEBHOOK,
         Judged(Scope::WebhooksWrite, may_write, writes::update),
-        BodyRule::Json,
+        BodyRule::OptionalJson,
         doc(
             "updateSentWebhook",
             "Change a webhook; a field that is left out stays",
@@ -152,7 +152,7 @@ static ROUTES: &[Route] = &[
         RouteMethod::Post,
         TEST,
         Judged(Scope::WebhooksWrite, may_write, writes::test),
-        BodyRule::Json,
+        BodyRule::OptionalJson,
         doc(
             "testSentWebhook",
             "Send one signed request now and store nothing",

@@ -202,7 +202,7 @@ pub fn test(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         return Ok(first);
     }
     let webhook = in_path(context, request)?;
-    let mut object = request.object()?;
+    let mut object = request.optional_object()?;
     let mut field_errors = FieldErrors::new();
     let event_type = match object.has("event_type") {
         true => object.required("event_type", &mut field_errors, read_type),
@@ -242,7 +242,7 @@ fn read_form(
     was: Option<&Webhook>,
     field_errors: &mut FieldErrors,
 ) -> Result<(NativeForm, bool), ApiError> {
-    let mut object = request.object()?;
+    let mut object = request.object_or_none(was.is_some())?;
     let mut form = NativeForm::default();
     form.set_raw("name", object.take("display_name"));
     form.set_raw("url", object.take("endpoint_url"));

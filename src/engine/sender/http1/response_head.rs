@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Response, Status};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
-use crate::engine::sender::limits::{
-    INTERIM_ANSWERS_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX, RESPONSE_HEADERS_MAX,
-};
+use crate::engine::sender::limits::{INTERIM_ANSWERS_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX};
 use crate::model::Headers;
 use crate::rules::keep_alive;
+
+/// Number of headers that are read without an allocation.
+const FEW_HEADERS: usize = 100;
 
 /// The head of a final response, as far as an attempt needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +79,6 @@ pub(in crate::engine) enum HeadProgress {
 pub(in crate::engine) enum ResponseFault {
     #[error("the head of the response is no HTTP/1.1: {0}")]
     Head(httparse::Error),
-    #[error("the head of the response has more than {RESPONSE_HEADERS_MAX} headers")]
-    TooManyHeaders,
     #[error("the head of the response is longer than {0} bytes")]
     HeadTooLong(usize),
     #[error("the response has a status code below 100")]
@@ -103,12 +102,26 @@ pub(in crate::engine) fn read_head(bytes: &[u8]) -> Result<HeadProgress, Respons
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
         .ignore_invalid_headers_in_responses(true);
-    let mut lines = [const { MaybeUninit::uninit() }; RESPONSE_HEADERS_MAX];
+    match read_lines(&config, bytes, &mut [const { MaybeUninit::uninit() }; FEW_HEADERS]) {
+        // The bytes bound the number of lines, and the caller bounds the bytes.
+        Err(ResponseFault::Head(httparse::Error::TooManyHeaders)) => {
+            let lines = memchr_iter(b'\n', bytes).count();
+            read_lines(&config, bytes, &mut vec![MaybeUninit::uninit(); lines])
+        }
+        read => read,
+    }
+}
+
+/// Reads the head at the beginning of `bytes`, with room for as many headers as `lines` has.
+fn read_lines<'b>(
+    config: &ParserConfig,
+    bytes: &'b [u8],
+    lines: &mut [MaybeUninit<Header<'b>>],
+) -> Result<HeadProgress, ResponseFault> {
     let mut response = Response::new(&mut []);
-    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut lines) {
+    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, lines) {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(HeadProgress::Partial),
-        Err(httparse::Error::TooManyHeaders) => return Err(ResponseFault::TooManyHeaders),
         Err(why) => return Err(ResponseFault::Head(why)),
     };
     match response.code.unwrap_or_default() {

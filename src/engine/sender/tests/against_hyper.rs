@@ -153,6 +153,7 @@ fn hypers(pieces: &[&[u8]], closes: bool) -> Seen {
     builder
         .max_header_size(RESPONSE_HEAD_BYTES_MAX)
         .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+        .max_headers(RESPONSE_HEAD_BYTES_MAX)
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
         .ignore_invalid_headers_in_responses(true);

@@ -208,6 +208,22 @@ async fn a_million_headers_are_not_read_to_the_end() {
 }
 
 #[tokio::test]
+async fn an_answer_with_many_headers_has_its_status_and_framing() {
+    for count in [99, 100, 101, 300, 5_000] {
+        let lines: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let receiver = TestReceiver::responding(format!("HTTP/1.1 503 no\r\n{lines}Content-Length: 2\r\n\r\nok")).await;
+        let got = send(&receiver.url(), PATIENT).await;
+        assert_eq!(
+            (got.outcome, got.status_code),
+            (AttemptOutcome::HttpStatus, Some(503)),
+            "{count}: {:?}",
+            got.detail
+        );
+        assert_eq!((&got.response_body[..], got.response_headers.len()), (&b"ok"[..], 100), "{count}");
+    }
+}
+
+#[tokio::test]
 async fn stored_headers_are_capped() {
     let long = "x".repeat(9_000);
     let head = format!("HTTP/1.1 200 OK\r\nA: {long}\r\nB: {long}\r\nContent-Length: 0\r\n\r\n");

@@ -178,7 +178,7 @@ async fn what_the_guard_refuses_by_its_text_never_reaches_the_proxy() {
 async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(17 * 1024));
     let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(INTERIM_ANSWERS_MAX + 1) + "HTTP/1.1 403 Nope\r\n\r\n";
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(3_000));
     for (answer, contact, words) in [
         ("HTTP/1.1 403 Nope\r\n\r\n", ProxyContact::TunnelRefused, "it answered CONNECT with 403 Forbidden"),
         (

@@ -7,7 +7,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::model::id::{AppId, EventId};
 use crate::store::command::TenantScope;
-use crate::store::partitions::index_start::APPS_START_KEY;
+use crate::store::partitions::index_start::LaterIndex;
 use crate::store::read::query::{EventQuery, ListWindow};
 use crate::store::verify::tests::{NOW, store};
 use crate::store::{EventInput, Opened, PartitionCommand, Receipt, Retention, TwoWayWindow, WriteRequest};
@@ -101,7 +101,7 @@ fn the_events_that_an_earlier_version_stored_are_found_among_all() {
     let mut own = listed(&opened, second, 10);
     let state = opened.store.partition_set.state().unwrap();
     let mut write_batch = WriteBatch::on(state.snapshot().unwrap());
-    write_batch.remove(Table::Meta, Key::from_slice(APPS_START_KEY));
+    write_batch.remove(Table::Meta, Key::from_slice(LaterIndex::EventsByApp.key()));
     state.commit(write_batch).unwrap();
     drop(state);
     let partition = opened.store.partition_set.partitions().pop().unwrap();

@@ -9,7 +9,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::model::id::WebhookId;
 use crate::model::job::{JobSpec, LastDeliveryFilter};
 use crate::store::command::{Caller, TenantScope};
-use crate::store::partitions::index_start::INDEX_START_KEY;
+use crate::store::partitions::index_start::LaterIndex;
 use crate::store::read::query::{COUNTED_ROWS_MAX, ListWindow, TimeSpan};
 use crate::store::verify::tests::{NOW, apply, finished, store, webhook};
 use crate::store::{Dispatch, EventInput, Opened, PartitionCommand, Retention, StateCommand, WriteRequest};
@@ -101,7 +101,7 @@ fn make_old(opened: &mut Opened) {
     }
     let state = opened.store.partition_set.state().unwrap();
     let mut write_batch = WriteBatch::on(state.snapshot().unwrap());
-    write_batch.remove(Table::Meta, Key::from_slice(INDEX_START_KEY));
+    write_batch.remove(Table::Meta, Key::from_slice(LaterIndex::FailedDeliveries.key()));
     state.commit(write_batch).unwrap();
 }
 

@@ -5,7 +5,7 @@ use crate::kv::snapshot::examined;
 use crate::kv::tables::Key;
 use crate::kv::write_batch::WriteBatch;
 use crate::store::command::TenantScope;
-use crate::store::partitions::index_start::INDEX_START_KEY;
+use crate::store::partitions::index_start::LaterIndex;
 use crate::store::read::query::ListWindow;
 use crate::store::verify::tests::{NOW, store};
 use crate::store::{EventInput, Opened, PartitionCommand, Retention, WriteRequest};
@@ -105,7 +105,7 @@ fn what_an_earlier_version_stored_is_searched_for() {
     let mut expected = three_hours(&mut opened);
     let state = opened.store.partition_set.state().unwrap();
     let mut write_batch = WriteBatch::on(state.snapshot().unwrap());
-    write_batch.remove(Table::Meta, Key::from_slice(INDEX_START_KEY));
+    write_batch.remove(Table::Meta, Key::from_slice(LaterIndex::FailedDeliveries.key()));
     state.commit(write_batch).unwrap();
     drop(state);
     assert_eq!(listed(&opened, "ann", 2), expected, "before the first maintenance");
