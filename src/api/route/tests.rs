@@ -38,6 +38,7 @@ fn registry() -> Registry {
         default_app_id: Id::from_u128(2),
         created_at: NOW,
         revoked_links: Vec::new(),
+        operational_app_id: None,
     });
     let all = [
         (KEY, vec![Scope::Admin], None),

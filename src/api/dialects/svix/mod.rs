@@ -10,6 +10,7 @@ mod docs;
 mod endpoint_form;
 mod endpoints;
 mod errors;
+mod event_type_routes;
 mod event_types;
 mod forms;
 mod headers;
@@ -18,6 +19,8 @@ mod ids;
 mod iterator;
 mod list;
 mod messages;
+mod operational;
+mod operational_routes;
 mod permissions;
 mod portal;
 mod query;
@@ -46,7 +49,7 @@ pub static DIALECT: Dialect = Dialect {
 };
 
 /// Paths of Svix that are deliberately not served: a part of the path, and the reason.
-const ABSENT: [(&str, &str); 10] = [
+const ABSENT: [(&str, &str); 9] = [
     ("/stream", "streams are absent: GET /v1/webhooks/{id}/feed is the native feed of an endpoint"),
     ("/auth/stream", "streams are absent: GET /v1/webhooks/{id}/feed is the native feed of an endpoint"),
     ("/ingest", "ingest is absent: webhooks of others are not received here"),
@@ -56,7 +59,6 @@ const ABSENT: [(&str, &str); 10] = [
     ("/event-type/import/openapi", "the import of an OpenAPI document is absent: make event types one by one"),
     ("/stats/usage", "usage statistics are absent: GET /v1/stats has the native figures"),
     ("/integration", "integrations are absent: make a key for the app instead"),
-    ("/operational-webhook", "operational webhooks are absent: webhooks of the default app get postrider.* events"),
 ];
 
 /// The reason why a path is not served.
@@ -106,7 +108,6 @@ mod tests {
             "/api/v1/app/a/endpoint/b/transformation",
             "/api/v1/app/a/integration",
             "/api/v1/auth/stream/sink",
-            "/api/v1/operational-webhook/endpoint",
         ] {
             assert!(absent(path).is_some(), "{path}");
         }
