@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::api::auth::Principal;
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, ApiSettings};
 use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
@@ -291,7 +291,12 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
 }
 
 /// HTTP Basic with the key as the password. Any user name is accepted.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     let key = key_of(password(http_request).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
     Ok(Principal::new(key, http_request))
 }

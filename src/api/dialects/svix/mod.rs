@@ -12,6 +12,7 @@ mod endpoints;
 mod errors;
 mod event_type_routes;
 mod event_types;
+mod foreign_tokens;
 mod forms;
 mod headers;
 mod health;
@@ -29,12 +30,10 @@ mod secrets;
 mod stats;
 mod tasks;
 
-use crate::api::auth::{self, Principal};
+use crate::api::auth::Principal;
 use crate::api::error::ApiError;
-use crate::api::request::HttpRequest;
 use crate::api::route::LenientRules;
-use crate::model::{Scope, Time};
-use crate::store::Registry;
+use crate::model::Scope;
 
 use crate::api::dialects::Dialect;
 
@@ -42,7 +41,7 @@ pub static DIALECT: Dialect = Dialect {
     name: "svix",
     prefix: "/api/v1",
     routes: routes::ROUTES,
-    identify,
+    identify: foreign_tokens::identify,
     render: errors::render,
     doc: &docs::DOC,
     lenient: Some(LenientRules { absent }),
@@ -69,11 +68,6 @@ fn absent(path: &str) -> Option<&'static str> {
         _ => path.starts_with(part),
     };
     ABSENT.iter().find(|(part, _)| names(part)).map(|(_, why)| *why)
-}
-
-/// `Authorization: Bearer` with an API key.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(http_request, registry, now)
 }
 
 /// The tokens that a route accepts.

@@ -25,7 +25,8 @@ const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
 const CAPABILITIES_MAX: usize = 32;
 const FLAGS_MAX: usize = 100;
 const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::EventsRead];
-const ALL_SCOPES: [Scope; 6] =
+/// The scopes of a token that is not narrowed.
+pub const ALL_SCOPES: [Scope; 6] =
     [Scope::AppsRead, Scope::WebhooksRead, Scope::WebhooksWrite, Scope::WebhooksSecret, Scope::EventsRead, RETRY];
 /// The scope of acting on messages without sending.
 pub const RETRY: Scope = Scope::DeliveriesRetry;
@@ -184,10 +185,13 @@ pub fn expire_all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 }
 
 /// `POST /api/v1/auth/logout`: ends the token that calls.
-pub fn logout(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn logout(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     if request.tenant().app.is_none() {
         return Err(generic("only the token of an app's portal can end itself"));
     }
     let id = request.principal.key.id;
+    if context.registry.key(id).is_none() {
+        return Err(generic("a token of the Svix server ends when it expires"));
+    }
     Ok(Step::apply(request.write(StateCommand::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
