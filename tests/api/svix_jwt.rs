@@ -54,6 +54,10 @@ async fn a_token_of_the_organization_does_everything_of_the_shape() {
     let access = post(&caller, "/auth/app-portal-access/acme", json!({}), 200).await;
     let portal = daemon.with_key(text(&access, "token"));
     assert_eq!(get(&portal, "/app/acme").await["id"], acme["id"]);
+    let who = |app: &Value, source: &str| json!({ "appId": app, "permissionSource": source });
+    assert_eq!(get(&caller, "/auth/whoami").await, who(&Value::Null, "SvixJwt"));
+    assert_eq!(get(&daemon, "/auth/whoami").await, who(&Value::Null, "RegionalAuthToken"));
+    assert_eq!(get(&portal, "/auth/whoami").await, who(&acme["id"], "RegionalAuthToken"));
     let keys = daemon.get("/v1/keys").await;
     let made = keys["data"].as_array().unwrap().iter().find(|key| key["name"] == "portal").unwrap().clone();
     assert_eq!(made["expires_at"], START.plus_ms(3_600_000).to_string(), "not longer than the token that made it");

@@ -17,7 +17,7 @@ use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::permissions::*;
-use super::portal::{self, SvixPortalAccess};
+use super::portal::{self, SvixPortalAccess, SvixWhoami};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
 use super::tasks::{self, SvixBackgroundTask, SvixTask};
@@ -438,6 +438,13 @@ pub static ROUTES: &[Route] = &[
         apps_read(portal::logout),
         BodyRule::None,
         doc("svixLogout", "End the token that calls", &[done("It is ended.")]),
+    ),
+    route(
+        RouteMethod::Get,
+        "/api/v1/auth/whoami",
+        apps_read(portal::whoami),
+        BodyRule::None,
+        doc("svixWhoami", "The caller", &[ok::<SvixWhoami>("The caller.")]),
     ),
     event_type_routes::LIST,
     event_type_routes::CREATE,
