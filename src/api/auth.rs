@@ -15,6 +15,7 @@ use crate::model::id::{AppId, KeyId, PortalLinkId};
 use crate::model::{ApiKey, Scope, Time};
 use crate::store::{Caller, Registry, TenantScope};
 
+use super::context::ApiSettings;
 use super::error::ApiError;
 use super::request::HttpRequest;
 
@@ -129,8 +130,13 @@ pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>,
     Ok(key.clone())
 }
 
-/// The caller behind a bearer token.
-pub fn by_bearer(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+/// The caller behind a bearer token that is a key.
+pub fn by_key(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     let key = key_of(bearer(&http_request.headers)?, registry, now)?;
     Ok(Principal::new(key, http_request))
 }

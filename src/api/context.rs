@@ -13,6 +13,7 @@ use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
 use crate::store::{Registry, Store, TenantScope};
 
+use super::jwt::JwtSettings;
 use super::logins::PageSettings;
 
 /// The settings that apply to requests (api.md section 9).
@@ -30,6 +31,8 @@ pub struct ApiSettings {
     pub pages: PageSettings,
     /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
     pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
+    /// The tokens of a Svix server that the Svix shape takes. `None` for none.
+    pub svix_tokens: Option<JwtSettings>,
 }
 
 /// The clients that may read `/metrics` on the main listener.

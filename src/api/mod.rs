@@ -13,6 +13,7 @@ pub mod doc;
 pub mod error;
 pub mod fields;
 pub mod idempotency;
+pub mod jwt;
 pub mod limits;
 pub mod link;
 pub mod logins;

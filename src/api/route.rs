@@ -26,11 +26,9 @@ use super::step::Step;
 pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
 pub type OpenHandler = fn(&ApiContext<'_>, &HttpRequest) -> Result<HttpResponse, ApiError>;
 pub type OpenStepHandler = fn(&mut ApiContext<'_>, &HttpRequest) -> Result<Step, ApiError>;
-/// Identifies the caller by the request's headers. 401 if there is none, and 400 if the credentials contradict each
-/// other.
-pub type Identify = fn(&HttpRequest, &Registry, Time) -> Result<Principal, ApiError>;
-/// The same by a session, whose rules are among the settings.
-pub type IdentifySession = fn(&HttpRequest, &Registry, &ApiSettings, Time) -> Result<Principal, ApiError>;
+/// Identifies the caller by the request's headers. Rules of sessions and of foreign tokens are among the settings. 401 if
+/// there is no caller, and 400 if the credentials contradict each other.
+pub type Identify = fn(&HttpRequest, &Registry, &ApiSettings, Time) -> Result<Principal, ApiError>;
 /// Renders an error in a mount's own envelope.
 pub type Render = fn(&ApiError, &ErrorContext<'_>) -> HttpResponse;
 /// 403 for a caller that lacks the permission of a route.
@@ -217,7 +215,7 @@ pub struct LenientRules {
 /// The rules of a mount of pages for browsers, which replace those of an API.
 #[derive(Clone, Copy)]
 pub struct PageRules {
-    pub identify: IdentifySession,
+    pub identify: Identify,
     /// Whether the mount also answers a request for `/`, which has no prefix.
     pub greets: fn(&HttpRequest) -> bool,
 }
@@ -427,10 +425,10 @@ impl MatchedRoute {
             }
             RouteMatch::Route(..) if self.is_open() => Ok(None),
             RouteMatch::OtherMethod(routes) if routes.iter().all(|route| route.is_open()) => Ok(None),
-            _ => match self.mount.pages {
-                Some(pages) => (pages.identify)(http_request, registry, settings, now).map(Some),
-                None => (self.mount.identify)(http_request, registry, now).map(Some),
-            },
+            _ => {
+                let identify = self.mount.pages.map_or(self.mount.identify, |pages| pages.identify);
+                identify(http_request, registry, settings, now).map(Some)
+            }
         }
     }
 

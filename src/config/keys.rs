@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::api::dialects::{DIALECT_LISTS, DIALECTS, DialectList};
+use crate::model::OrganizationId;
 use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 use crate::rules::durations;
 use crate::rules::forward_proxy::{self, ForwardProxy};
@@ -210,6 +211,11 @@ fn level(raw: &RawSetting) -> Result<String, String> {
 /// The address of a listener besides the API's.
 fn listen_or_none(raw: &RawSetting) -> Result<Option<ListenSetting>, String> {
     raw.text_or_none("an address with a port, or unix:/path")?.map(|text| text.parse::<ListenSetting>()).transpose()
+}
+
+fn organization(raw: &RawSetting) -> Result<Option<OrganizationId>, String> {
+    const WHAT: &str = "an organization's id";
+    raw.text_or_none(WHAT)?.map(|text| text.trim().parse().map_err(|_| raw.is_not(WHAT))).transpose()
 }
 
 fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
@@ -422,6 +428,21 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         "dialects.svix_whitelabel",
         |s, raw| raw.switch().map(|on| s.svix_whitelabel = on),
         |s| RawSetting::Switch(s.svix_whitelabel),
+    ),
+    key(
+        "dialects.svix_jwt_secret_file",
+        |s, raw| raw.path_or_none().map(|path| s.svix_tokens.secret_file = path),
+        |s| path_or_empty(s.svix_tokens.secret_file.as_ref()),
+    ),
+    key(
+        "dialects.svix_jwt_org",
+        |s, raw| raw.text("an organization's id at Svix").map(|id| s.svix_tokens.org = id),
+        |s| text(&s.svix_tokens.org),
+    ),
+    key(
+        "dialects.svix_jwt_organization",
+        |s, raw| organization(raw).map(|id| s.svix_tokens.organization = id),
+        |s| text(s.svix_tokens.organization.map(|id| id.to_string()).unwrap_or_default()),
     ),
     key("log.level", |s, raw| level(raw).map(|level| s.log.level = level), |s| text(&s.log.level)).live(),
     key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),

@@ -14,6 +14,7 @@ mod value_source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::model::OrganizationId;
 use crate::rules::quotas::QuotaLimits;
 
 pub use environment::Environment;
@@ -57,6 +58,7 @@ pub struct Settings {
     pub dialects: BTreeSet<String>,
     /// Whether Svix's signature scheme sends its headers under the names of Standard Webhooks.
     pub svix_whitelabel: bool,
+    pub svix_tokens: SvixTokenSettings,
     /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
     pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
     /// The size at which a partition is sealed.
@@ -106,6 +108,19 @@ pub struct DeliverySettings {
     pub proxy: Option<SecretSetting>,
     /// Hosts that are reached without the proxy. `NoProxy` parses them.
     pub no_proxy: Vec<String>,
+}
+
+/// The tokens of a Svix server that the Svix shape takes in place of keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SvixTokenSettings {
+    /// The file of the secret that signs them. `secret` has its text.
+    pub secret_file: Option<PathBuf>,
+    /// The secret. `None` if no such token is taken.
+    pub secret: Option<SecretSetting>,
+    /// The organization's id in the tokens.
+    pub org: String,
+    /// The organization here. `None` for the oldest one.
+    pub organization: Option<OrganizationId>,
 }
 
 /// The API's listener, besides its address.

@@ -58,7 +58,7 @@ fn quoted(text: &str) -> String {
 }
 
 impl RawSetting {
-    fn is_not(&self, what: &str) -> String {
+    pub fn is_not(&self, what: &str) -> String {
         match self {
             Self::Text(text) if text.is_empty() => format!("is empty, and should be {what}"),
             _ => format!("{self} is not {what}"),

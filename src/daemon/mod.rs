@@ -25,11 +25,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::api::auth::{KEY_PREFIX, key_hash, key_text};
+use crate::api::jwt::JwtSettings;
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::api::logins::PageSettings;
 use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
-use crate::config::Settings;
+use crate::config::{Settings, SvixTokenSettings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
@@ -542,7 +543,13 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
         },
         public_url,
         dialect_lists: settings.dialect_lists.clone(),
+        svix_tokens: svix_tokens(&settings.svix_tokens),
     }
+}
+
+fn svix_tokens(settings: &SvixTokenSettings) -> Option<JwtSettings> {
+    let secret = settings.secret.as_ref()?;
+    Some(JwtSettings::new(secret.expose(), settings.org.clone(), settings.organization))
 }
 
 /// This sender's name in handshakes: the host by which its clients know it.

@@ -119,6 +119,8 @@ pub enum StateCommand {
     CreateApp { app: AppSettings },
     /// The app that has the `uid` already, as it is, or else a new one. Receipt: `App`.
     EnsureApp { app: AppSettings },
+    /// The app of the organization's operational webhooks, or a new one. A key of one app is refused. Receipt: `App`.
+    EnsureOperationalApp,
     /// Receipt: `App`. A taken `uid`: `Conflict`.
     UpdateApp { id: AppId, change: AppChange },
     /// Removes the app, its webhooks and its keys. The default app is refused. Receipt: `Done`.

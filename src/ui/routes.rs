@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http::header::ACCEPT;
 
-use crate::api::auth::by_bearer;
+use crate::api::auth::by_key;
 use crate::api::doc::{RouteDoc, doc};
 use crate::api::media::BodyRule;
 use crate::api::route::{Handler, OpenHandler, OpenStepHandler, PageRules, Route, RouteAccess, RouteMethod};
@@ -142,7 +142,7 @@ static ROUTES: &[Route] = &[
 /// The mount of the pages.
 pub fn mount() -> ApiMount {
     let pages = PageRules { identify: session::identify, greets: is_browser };
-    ApiMount::new("ui", "/ui", ROUTES, by_bearer, errors::render).with_pages(pages)
+    ApiMount::new("ui", "/ui", ROUTES, by_key, errors::render).with_pages(pages)
 }
 
 /// Whether a request for `/` comes from a browser: it asks for HTML and shows no key.

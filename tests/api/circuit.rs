@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::support::daemon::{text, time};
 use crate::support::{Act, Receiver, Request, START, TestDaemon, eventually};
 
-/// A webhook that receives the system events about the others.
+/// A webhook that receives the system events about how the others do.
 async fn watcher(daemon: &TestDaemon) -> Receiver {
     let watcher = Receiver::start().await;
-    daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.webhook.*"] })).await;
+    let types = ["failing", "recovered", "disabled"].map(|kind| format!("postrider.webhook.{kind}"));
+    daemon.webhook(&watcher.url(), json!({ "event_types": types })).await;
     watcher
 }
 

@@ -38,6 +38,8 @@ mod svix;
 mod svix_acting;
 mod svix_edges;
 mod svix_import;
+mod svix_jwt;
+mod svix_operational;
 mod system;
 mod times;
 mod waiting;

@@ -49,7 +49,7 @@ async fn a_used_up_schedule_is_a_failure_and_an_event_of_its_own() {
     let daemon = TestDaemon::start().await;
     let (receiver, watcher) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
     let webhook = daemon
-        .webhook(&receiver.url(), json!({ "retry_schedule_s": [10], "event_types": ["a.**", "postrider.**"] }))
+        .webhook(&receiver.url(), json!({ "retry_schedule_s": [10], "event_types": ["a.**", "postrider.delivery.**"] }))
         .await;
     daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.**"] })).await;
     let event = daemon.publish("a.b", json!(1)).await;

@@ -1,6 +1,7 @@
 //! A dialect of the tests, to show that a dialect is one folder and one line of `DIALECTS`.
 
 use http::{Method, StatusCode};
+use postrider::api::context::ApiSettings;
 use postrider::api::dialects::doc::{doc, missing_object};
 use postrider::api::dialects::{DIALECT_LISTS, DIALECTS, Dialect, DialectDoc};
 use postrider::api::doc::done;
@@ -55,7 +56,12 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     let shown = http_request.headers.get("x-sixth").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Principal::new(auth::key_of(shown, registry, now)?, http_request))
 }

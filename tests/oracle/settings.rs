@@ -6,7 +6,7 @@ use postrider::model::id::{AppId, KeyId, OrganizationId, PortalLinkId, WebhookId
 use postrider::model::portal::RevokedPortalLink;
 use postrider::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{ApiKey, App, Organization, Time};
-use postrider::rules::circuit;
+use postrider::rules::{circuit, patterns};
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
@@ -88,6 +88,7 @@ impl Oracle {
             default_app_id: app_id,
             created_at: now,
             revoked_links: Vec::new(),
+            operational_app_id: None,
         };
         let app = App {
             id: app_id,
@@ -269,7 +270,22 @@ impl Oracle {
             ..draft.clone()
         };
         self.note(asked, webhook.org_id, "webhook.create", webhook.id.to_string());
-        Ok(Ok(self.put_webhook(webhook)))
+        let receipt = self.put_webhook(webhook.clone());
+        self.tell_change(&webhook, "webhook.created");
+        Ok(Ok(receipt))
+    }
+
+    /// A change of a webhook is published if another one of its app wants that.
+    fn tell_change(&mut self, webhook: &Webhook, kind: &str) {
+        let event_type = format!("postrider.{kind}");
+        let mut others = self.webhooks.values().filter(|one| one.app_id == webhook.app_id && one.id != webhook.id);
+        if others.any(|one| {
+            one.status != WebhookStatus::Disabled
+                && one.channels.is_empty()
+                && patterns::wants(&one.event_types, &event_type)
+        }) {
+            self.follow.push(format!("publish {kind}:{}:{}", webhook.id, webhook.version));
+        }
     }
 
     fn put_webhook(&mut self, webhook: Webhook) -> Receipt {
@@ -303,6 +319,7 @@ impl Oracle {
             self.follow.push(format!("publish webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version));
         }
         self.note(asked, webhook.org_id, "webhook.update", webhook.id.to_string());
+        self.tell_change(&webhook, "webhook.updated");
         Ok(Ok(self.put_webhook(webhook)))
     }
 
@@ -312,6 +329,7 @@ impl Oracle {
             return Ok(Err("not_found webhook".into()));
         };
         self.drop_webhook(id, asked.now);
+        self.tell_change(&webhook, "webhook.deleted");
         self.note(asked, webhook.org_id, "webhook.delete", id.to_string());
         Ok(Ok(Receipt::Done))
     }
@@ -326,6 +344,13 @@ impl Oracle {
         let mut webhook = Webhook { version: old.version + 1, updated_at: now, ..old.clone() };
         change(&mut webhook);
         self.put_webhook(webhook)
+    }
+
+    fn told_update(&mut self, receipt: Receipt) -> Receipt {
+        if let Receipt::Webhook(webhook) = &receipt {
+            self.tell_change(webhook, "webhook.updated");
+        }
+        receipt
     }
 
     fn set_status(&mut self, id: WebhookId, status: WebhookStatus, asked: &Asked<'_>) -> Answered {
@@ -347,10 +372,11 @@ impl Oracle {
         if old.status == status {
             return Ok(Ok(Receipt::Webhook(Arc::new(old))));
         }
-        Ok(Ok(self.change(&old, asked.now, |webhook| {
+        let receipt = self.change(&old, asked.now, |webhook| {
             webhook.status = status;
             webhook.status_since = Some(asked.now);
-        })))
+        });
+        Ok(Ok(self.told_update(receipt)))
     }
 
     fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time, asked: &Asked<'_>) -> Answered {
@@ -381,7 +407,8 @@ impl Oracle {
         }
         secrets.truncate(LIVE_SECRETS_MAX);
         self.note(asked, old.org_id, "webhook.rotate_secret", id.to_string());
-        Ok(Ok(self.change(&old, now, |webhook| webhook.secrets = secrets)))
+        let receipt = self.change(&old, now, |webhook| webhook.secrets = secrets);
+        Ok(Ok(self.told_update(receipt)))
     }
 
     fn read_secret(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {

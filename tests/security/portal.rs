@@ -290,3 +290,23 @@ async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
     off.first.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(409);
     assert_eq!(off.client("").call(Method::GET, "/ui/portal/enter?t=x", &[], "").await.status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_of_the_svix_shape_opens_the_portal_with_its_own_rights() {
+    let house = House::start().await;
+    make_app(&house, "acme").await;
+    webhook_of(&house, "acme", "own-hook").await;
+    let access = async |body: Value| house.first.post("/api/v1/auth/app-portal-access/acme", body).await.expect(200);
+    let whole = enter(&house, &access(json!({})).await).await;
+    let page = whole.get("/ui/portal/webhooks").await;
+    assert!(page.body.contains("own-hook") && page.body.contains("webhooks/new"), "{}", page.body);
+    assert_eq!(whole.get("/ui/portal/replays").await.status, 200);
+    let reader = enter(&house, &access(json!({ "readOnly": true })).await).await;
+    assert_eq!(reader.get("/ui/portal/webhooks").await.status, 200);
+    assert_eq!(reader.get("/ui/portal/webhooks/new").await.status, 403);
+    assert_eq!(reader.get("/ui/portal/replays").await.status, 403);
+    house.first.post("/api/v1/auth/app/acme/expire-all", json!({})).await.expect(204);
+    assert_eq!(whole.get("/ui/portal/webhooks").await.status, 401, "expire-all ends the links too");
+    let nothing = access(json!({ "capabilities": [] })).await;
+    assert_eq!(text(&nothing, "url"), house.daemon.url(), "a link without rights would open nothing");
+}

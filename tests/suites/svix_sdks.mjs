@@ -195,6 +195,23 @@ const steps = {
     await portal.authentication.logout();
     await refused(401, () => portal.application.get(uid));
   },
+  async operational() {
+    const target = `http://127.0.0.1:${receiver.address().port}/in`;
+    const api = svix.operationalWebhook.endpoint;
+    const types = { [isSecond ? "eventTypes" : "filterTypes"]: ["endpoint.created"] };
+    const made = await api.create({ url: target, uid: "ops-npm", ...types });
+    assert.deepEqual(isSecond ? made.eventTypes : made.filterTypes, ["endpoint.created"]);
+    assert.equal((await api.get("ops-npm")).id, made.id);
+    assert.ok((await api.list()).data.some((one) => one.id === made.id));
+    await api.rotateSecret(made.id, {});
+    const { key } = await api.getSecret(made.id);
+    const told = await svix.endpoint.create(uid, { url: target, channels: ["nowhere"] });
+    const { payload } = await verified(key);
+    assert.deepEqual([payload.type, payload.data.endpointId], ["endpoint.created", told.id]);
+    await svix.endpoint.delete(uid, told.id);
+    await api.delete(made.id);
+    await refused(404, () => api.get(made.id));
+  },
   async end() {
     await svix.health.get();
     await svix.application.delete(uid);

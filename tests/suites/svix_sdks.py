@@ -24,6 +24,7 @@ from svix.api import (
     MessageAttemptListByMsgOptions,
     MessageListOptions,
 )
+from svix.api.operational_webhook_endpoint import OperationalWebhookEndpointListOptions as OperationalListOptions
 from svix.exceptions import HttpError, HTTPValidationError
 
 URL, TOKEN = sys.argv[1:3]
@@ -317,6 +318,34 @@ class Walk:
         self.svix.authentication.expire_all(self.uid, models.ApplicationTokenExpireIn())
         refused(401, lambda: reader.application.get(self.uid))
 
+    def operational(self):
+        api = self.svix.operational_webhook.endpoint
+        operator = Receiver()
+        types = {"event_types" if IS_SECOND else "filter_types": ["endpoint.created", "message.attempt.exhausted"]}
+        made = api.create(models.OperationalWebhookEndpointIn(url=operator.url, uid="ops", metadata={"a": "b"}, **types))
+        equal((made.url, made.uid, made.metadata), (operator.url, "ops", {"a": "b"}))
+        equal(made.event_types if IS_SECOND else made.filter_types, ["endpoint.created", "message.attempt.exhausted"])
+        equal(api.get("ops").id, made.id)
+        assert made.id in [one.id for one in pages(lambda at: api.list(OperationalListOptions(limit=1, iterator=at)))]
+        set_headers = api.set_headers if IS_SECOND else api.update_headers
+        set_headers(made.id, models.OperationalWebhookEndpointHeadersIn(headers={"X-One": "1"}))
+        equal(api.get_headers(made.id).headers, {"X-One": "1"})
+        api.rotate_secret(made.id, models.OperationalWebhookEndpointSecretIn())
+        secret = api.get_secret(made.id).key
+        told = self.svix.endpoint.create(self.uid, endpoint_in(url=self.receiver.url, channels=["nowhere"]))
+        headers, notice = operator.verified(secret)
+        data = {"appId": self.svix.application.get(self.uid).id, "appUid": self.uid, "endpointId": told.id, "endpointUid": None}
+        equal((notice, headers["x-one"]), ({"type": "endpoint.created", "data": data}, "1"))
+        if not IS_SECOND:
+            equal(models.EndpointCreatedEvent.model_validate(notice).data.endpoint_id, told.id)
+        self.svix.endpoint.delete(self.uid, told.id)
+        replace = api.upsert if IS_SECOND else api.update
+        body = models.OperationalWebhookEndpointUpsertIn if IS_SECOND else models.OperationalWebhookEndpointUpdate
+        equal(replace(made.id, body(url=operator.url, description="d")).description, "d")
+        refused(422, lambda: api.create(models.OperationalWebhookEndpointIn(url="ftp://example.com")))
+        api.delete(made.id)
+        refused(404, lambda: api.get(made.id))
+
     def end(self):
         self.svix.health.get()
         refused(404, lambda: self.svix.connector.get("none"))
@@ -325,7 +354,7 @@ class Walk:
 
 
 walk, failed = Walk(), False
-for step in ["applications", "event_types", "endpoints", "messages", "attempts", "acting", "portal", "long_list", "end"]:
+for step in ["applications", "event_types", "endpoints", "messages", "attempts", "acting", "portal", "operational", "long_list", "end"]:
     try:
         getattr(walk, step)()
         print(f"ok      {step}")

@@ -70,12 +70,15 @@ fn unreadable() -> ApiError {
 }
 
 /// The event types that Postrider itself publishes.
-const SYSTEM_TYPES: [&str; 5] = [
+const SYSTEM_TYPES: [&str; 8] = [
     "postrider.delivery.exhausted",
     "postrider.delivery.expired",
+    "postrider.webhook.created",
+    "postrider.webhook.deleted",
     "postrider.webhook.disabled",
     "postrider.webhook.failing",
     "postrider.webhook.recovered",
+    "postrider.webhook.updated",
 ];
 
 /// The event types that these webhooks name, and Postrider's own. It takes any type, so there is no fixed list.

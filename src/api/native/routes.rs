@@ -587,7 +587,7 @@ pub static ROUTES: &[Route] = &[
 
 /// The native mount: bearer keys, problem documents, and every path that no dialect claims.
 pub fn mount() -> ApiMount {
-    ApiMount::new("native", "", ROUTES, auth::by_bearer, |api_error, error_context| {
+    ApiMount::new("native", "", ROUTES, auth::by_key, |api_error, error_context| {
         problem::render(api_error, error_context.request_id)
     })
 }

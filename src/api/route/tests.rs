@@ -27,6 +27,7 @@ fn settings() -> ApiSettings {
         metrics: MetricsAccess::Everybody,
         pages: PageSettings::new([0; 32]),
         dialect_lists: Default::default(),
+        svix_tokens: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn registry() -> Registry {
         default_app_id: Id::from_u128(2),
         created_at: NOW,
         revoked_links: Vec::new(),
+        operational_app_id: None,
     });
     let all = [
         (KEY, vec![Scope::Admin], None),

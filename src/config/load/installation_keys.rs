@@ -61,6 +61,22 @@ impl Loader {
         }
     }
 
+    /// The secret of the tokens of a Svix server, from the file of its setting.
+    pub(super) fn svix_token_secret(&mut self, environment: &Environment) {
+        const NAME: &str = "dialects.svix_jwt_secret_file";
+        let Some(path) = self.settings.svix_tokens.secret_file.clone() else { return };
+        let text = match environment.read(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) => {
+                return self.problem(&self.origin(NAME), NAME, format!("cannot read {}: {error}", path.display()));
+            }
+        };
+        if text.is_empty() {
+            return self.problem(&self.origin(NAME), NAME, format!("{} is empty", path.display()));
+        }
+        self.settings.svix_tokens.secret = Some(SecretSetting::new(text));
+    }
+
     /// The key's text without surrounding white space. It comes from the variable, else from the file that a setting
     /// names, else from the credential. Also records the source.
     fn key(

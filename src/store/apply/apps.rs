@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
-use crate::model::{ApiKey, App};
+use crate::model::{ApiKey, App, Organization};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
@@ -13,6 +13,9 @@ use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{AppChange, AppSettings, Caller, Receipt, Rejection};
+
+/// Name of the app of an organization's operational webhooks.
+const OPERATIONAL_APP_NAME: &str = "operational webhooks";
 
 impl StateBatch<'_> {
     pub(super) fn create_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
@@ -50,6 +53,22 @@ impl StateBatch<'_> {
             Some(app) => Ok(Receipt::App(App::clone(app))),
             None => self.create_app(by, new),
         }
+    }
+
+    pub(super) fn ensure_operational_app(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
+        let tenant = by.ok_or(Rejection::NotFound("organization"))?.tenant;
+        let organization = self.registry.organization(tenant.org).filter(|_| tenant.app.is_none()).cloned();
+        let organization = organization.ok_or(Rejection::NotFound("organization"))?;
+        if let Some(app) = organization.operational_app_id.and_then(|id| self.registry.app(tenant, id)) {
+            return Ok(Receipt::App(App::clone(app)));
+        }
+        let settings = AppSettings { name: OPERATIONAL_APP_NAME.to_owned(), ..AppSettings::default() };
+        let Receipt::App(app) = self.create_app(by, &settings)? else { return Ok(Receipt::Done) };
+        let mut organization = Organization::clone(&organization);
+        organization.operational_app_id = Some(app.id);
+        self.write_batch.put(Table::Organizations, tables::one(organization.id), &organization);
+        self.registry.put_organization(organization);
+        Ok(Receipt::App(app))
     }
 
     fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {

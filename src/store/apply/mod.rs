@@ -9,6 +9,7 @@ mod event_types;
 pub(in crate::store) mod jobs;
 mod keys;
 mod notice;
+mod operational;
 mod organizations;
 mod portal_links;
 pub(in crate::store) mod publish;

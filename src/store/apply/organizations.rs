@@ -25,6 +25,7 @@ impl StateBatch<'_> {
             default_app_id: app_id,
             created_at: now,
             revoked_links: Vec::new(),
+            operational_app_id: None,
         };
         let app = App {
             id: app_id,

@@ -10,6 +10,7 @@ use crate::rules::transition::{self, TransitionInput};
 use crate::rules::{circuit, durations, patterns};
 
 use crate::kv::tables::{self, Key, Table};
+use crate::store::apply::operational::{self, FAILURES_TO_NOTICE, Occurrence};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
 use crate::store::command::{AttemptReport, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
@@ -72,8 +73,8 @@ impl PartitionBatch<'_> {
                 self.update_webhook_state(&webhook, &delivery, report, gone)?;
             }
             // A resend has no schedule that could be used up.
-            if delivery.status == DeliveryStatus::Failed && !was.status.is_final() && !delivery.resend {
-                self.publish_exhausted(&webhook, &delivery);
+            if !was.status.is_final() && !delivery.resend {
+                self.publish_progress(&webhook, &delivery, &attempt)?;
             }
         }
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
@@ -232,6 +233,24 @@ impl PartitionBatch<'_> {
         }
         let ids = [("delivery_id", delivery.id.to_string()), ("event_id", delivery.event_id.to_string())];
         self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}", delivery.id), &ids));
+    }
+
+    /// Publishes that an open delivery is failing, exhausted or recovered.
+    fn publish_progress(&mut self, webhook: &Webhook, delivery: &Delivery, attempt: &Attempt) -> ApplyResult<()> {
+        if delivery.status == DeliveryStatus::Failed {
+            self.publish_exhausted(webhook, delivery);
+        }
+        let occurrence = match delivery.status {
+            DeliveryStatus::Failed => Occurrence::Exhausted(attempt),
+            DeliveryStatus::Retrying if delivery.attempts == FAILURES_TO_NOTICE => Occurrence::Failing(attempt),
+            DeliveryStatus::Delivered if delivery.attempts > FAILURES_TO_NOTICE => Occurrence::Recovered(attempt),
+            _ => return Ok(()),
+        };
+        if operational::is_told(&self.registry, webhook, occurrence) {
+            let event = self.event_of(delivery)?;
+            self.follow.extend(operational::about(&self.registry, webhook, occurrence, Some(&event)));
+        }
+        Ok(())
     }
 
     /// When a delivery that ends at `at` has ended: at the removal of its webhook, if that came first.

@@ -54,6 +54,7 @@ impl StateBatch<'_> {
             StateCommand::CreateOrganization { name, key } => self.create_organization(by, name, key),
             StateCommand::CreateApp { app } => self.create_app(by, app),
             StateCommand::EnsureApp { app } => self.ensure_app(by, app),
+            StateCommand::EnsureOperationalApp => self.ensure_operational_app(by),
             StateCommand::UpdateApp { id, change } => self.update_app(by, *id, change),
             StateCommand::RemoveApp { id } => self.remove_app(by, *id),
             StateCommand::EndPortal { id } => self.end_portal(by, *id),

@@ -15,6 +15,7 @@ use crate::kv::tables::{self, Table};
 use crate::store::apply::apps::is_another;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
+use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, notice};
 use crate::store::command::{Caller, Receipt, Rejection};
@@ -63,6 +64,7 @@ impl StateBatch<'_> {
             &webhook.id.to_string(),
             json!({ "url": webhook.url, "name": webhook.name }),
         );
+        self.tell(&webhook, Occurrence::Created, "created");
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -97,7 +99,10 @@ impl StateBatch<'_> {
         if old.status != WebhookStatus::Disabled && webhook.status == WebhookStatus::Disabled {
             let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
             self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
+            let manually = Occurrence::Disabled(DisabledReason::Manual, None);
+            self.follow.extend(operational::about(&self.registry, &webhook, manually, None));
         }
+        self.tell(&webhook, Occurrence::Updated, &format!("changed: {}", names_of(&changes)));
         self.note(by, AuditSubject::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
     }
@@ -129,8 +134,11 @@ impl StateBatch<'_> {
         if old.status == status && !is_released {
             return Ok(Receipt::Webhook(old));
         }
-        let webhook =
-            if old.status == status { old } else { self.put_webhook(with_status(&old, status, self.inputs.now)) };
+        let is_changed = old.status != status;
+        let webhook = if is_changed { self.put_webhook(with_status(&old, status, self.inputs.now)) } else { old };
+        if is_changed {
+            self.tell(&webhook, Occurrence::Updated, "changed: status");
+        }
         let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
@@ -149,6 +157,9 @@ impl StateBatch<'_> {
         let disabled = with_status(&old, WebhookStatus::Disabled, self.inputs.now);
         let webhook = Webhook { disabled_reason: Some(reason), ..disabled };
         let webhook = self.put_webhook(webhook);
+        let since = self.state(id).failing_since;
+        let occurrence = Occurrence::Disabled(reason, since);
+        self.follow.extend(operational::about(&self.registry, &webhook, occurrence, None));
         self.note(
             None,
             AuditSubject::webhook(&webhook),
@@ -162,6 +173,7 @@ impl StateBatch<'_> {
     pub(super) fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id);
+        self.tell(&webhook, Occurrence::Deleted, "deleted");
         self.note(
             by,
             AuditSubject::webhook(&webhook),
@@ -200,6 +212,7 @@ impl StateBatch<'_> {
         secrets.truncate(LIVE_SECRETS_MAX);
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
+        self.tell(&webhook, Occurrence::Updated, "changed: secrets");
         self.note(
             by,
             AuditSubject::webhook(&webhook),
@@ -222,6 +235,18 @@ impl StateBatch<'_> {
             None => self.registry.webhooks.get(&id),
         };
         Ok(found.cloned().ok_or(Rejection::NotFound("webhook"))?)
+    }
+
+    /// Publishes that a webhook was created, changed or deleted, where a webhook wants that.
+    fn tell(&mut self, webhook: &Webhook, occurrence: Occurrence<'_>, reason: &str) {
+        let kind = match occurrence {
+            Occurrence::Created => "webhook.created",
+            Occurrence::Deleted => "webhook.deleted",
+            _ => "webhook.updated",
+        };
+        let event_id = format!("{kind}:{}:{}", webhook.id, webhook.version);
+        self.follow.extend(notice::about_change(&self.registry, webhook, kind, reason, &event_id));
+        self.follow.extend(operational::about(&self.registry, webhook, occurrence, None));
     }
 
     fn put_webhook(&mut self, webhook: Webhook) -> Arc<Webhook> {
@@ -264,6 +289,12 @@ impl StateBatch<'_> {
 /// The next version of a webhook, with another status.
 fn with_status(old: &Webhook, status: WebhookStatus, now: Time) -> Webhook {
     Webhook { status, status_since: Some(now), version: old.version + 1, updated_at: now, ..old.clone() }
+}
+
+/// The names in a list of changed fields, with commas between.
+fn names_of(changes: &serde_json::Value) -> String {
+    let names = changes.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Names of the fields that differ. Values are omitted, because some are secret.

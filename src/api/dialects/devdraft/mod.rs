@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::auth::Principal;
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, ApiSettings};
 use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
@@ -382,7 +382,12 @@ fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
 }
 
 /// `x-client-secret` is the key. `x-client-key` is its id and may be missing.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
     let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());

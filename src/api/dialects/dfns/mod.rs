@@ -18,7 +18,6 @@ use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
 use crate::api::native::replays;
 use crate::api::params;
-use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
@@ -26,7 +25,7 @@ use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
 use crate::model::{AttemptMade, Scope, Time, Webhook};
 use crate::rules::dfns_id;
-use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow, Registry};
+use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow};
 
 use std::sync::Arc;
 
@@ -37,8 +36,16 @@ use crate::api::dialects::{Dialect, DialectList, get};
 use self::user_actions::{DfnsChallenge, DfnsUserActionToken};
 use self::writes::DfnsDeleted;
 
-pub static DIALECT: Dialect =
-    Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
+/// `X-DFNS-APPID` and the signature of user actions are ignored.
+pub static DIALECT: Dialect = Dialect {
+    name: "dfns",
+    prefix: "/webhooks",
+    routes: ROUTES,
+    identify: auth::by_key,
+    render,
+    doc: &docs::DOC,
+    lenient: None,
+};
 
 static ROUTES: &[Route] = &[
     get(
@@ -367,11 +374,6 @@ fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
             Ok(give(HttpResponse::json(StatusCode::OK, &pong)))
         }),
     })
-}
-
-/// `Authorization: Bearer`. `X-DFNS-APPID` and the signature of user actions are ignored.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(http_request, registry, now)
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {

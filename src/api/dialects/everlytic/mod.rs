@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::api::auth::Principal;
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, ApiSettings};
 use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
@@ -289,7 +289,12 @@ fn failures_of(app: AppId, from: Time) -> JobSpec {
 }
 
 /// HTTP Basic with the key as the password. Any user name is accepted.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     let key = key_of(password(http_request).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
     Ok(Principal::new(key, http_request))
 }

@@ -16,7 +16,6 @@ use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
 use crate::api::params::{self, Param, Params};
-use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
@@ -25,7 +24,7 @@ use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, AttemptId, DeliveryId, OrganizationId, Scope, Time};
 use crate::rules::health;
-use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow, Registry};
+use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow};
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
@@ -33,8 +32,15 @@ use crate::api::dialects::{Dialect, get};
 
 use webhooks::{InstantlyEventTypes, InstantlyTested, InstantlyWebhook, InstantlyWebhookPage};
 
-pub static DIALECT: Dialect =
-    Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
+pub static DIALECT: Dialect = Dialect {
+    name: "instantly",
+    prefix: "/api/v2",
+    routes: ROUTES,
+    identify: auth::by_key,
+    render,
+    doc: &docs::DOC,
+    lenient: None,
+};
 
 static ROUTES: &[Route] = &[
     get(
@@ -391,11 +397,6 @@ fn date_of(time: Time) -> String {
     let mut text = time.to_string();
     text.truncate(10);
     text
-}
-
-/// `Authorization: Bearer`.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(http_request, registry, now)
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {

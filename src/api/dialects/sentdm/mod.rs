@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::Principal;
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, ApiSettings};
 use crate::api::doc::{answer, done};
 use crate::api::error::ApiError;
 use crate::api::media::BodyRule;
@@ -346,7 +346,12 @@ fn in_words(name: &str) -> String {
 }
 
 /// `x-api-key`. Only a key of the whole organization may name a profile.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(
+    http_request: &HttpRequest,
+    registry: &Registry,
+    _: &ApiSettings,
+    now: Time,
+) -> Result<Principal, ApiError> {
     let key = key_of(credential(&http_request.headers, API_KEY), registry, now, "ApiKey realm=\"postrider\"")?;
     if key.app_id.is_some() && http_request.headers.contains_key(PROFILE_ID) {
         return Err(ApiError::forbidden("profile_key", "only an organization's key may send x-profile-id"));

@@ -208,8 +208,10 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let query = SvixQuery::read(request)?;
     let (limit, is_ascending, travel) = (query.limit()?, query.is_ascending(true)?, query.travel(Noun::App)?);
     let tenant = request.tenant();
-    let default = context.registry.organization(tenant.org).map(|org| org.default_app_id);
-    let own = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id) && Some(app.id) != default);
+    let organization = context.registry.organization(tenant.org).ok_or_else(absent)?;
+    let is_listed =
+        |app: &App| app.id != organization.default_app_id && Some(app.id) != organization.operational_app_id;
+    let own = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id) && is_listed(app));
     let turn = match is_ascending {
         true => turn(own, travel.as_ref(), limit, |app, place| app.id.as_u128().cmp(place)),
         false => turn(own.rev(), travel.as_ref(), limit, |app, place| place.cmp(&app.id.as_u128())),

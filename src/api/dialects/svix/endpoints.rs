@@ -15,7 +15,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::WebhookStatus;
-use crate::model::{App, Time, Webhook};
+use crate::model::{App, AppId, Time, Webhook};
 use crate::rules::signing;
 use crate::store::{Applied, Receipt, StateCommand, first_secret};
 
@@ -25,7 +25,7 @@ use super::errors::absent;
 use super::ids::{self, Noun};
 use super::iterator::turn;
 use super::query::SvixQuery;
-use super::{event_types, headers, list};
+use super::{event_types, headers, list, operational};
 use crate::api::dialects::derived::ok;
 
 /// An endpoint.
@@ -87,7 +87,7 @@ pub fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     }
 }
 
-fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
+pub fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::json(status, &SvixEndpoint::new(&*received(applied)?)))
 }
 
@@ -112,21 +112,23 @@ pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 /// `POST /api/v1/app/{app_id}/endpoint`.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
-    make(context, request, &app, true)
+    make(context, request, Some(&app), true)
 }
 
-/// Makes an endpoint. A body of PUT has no secret and no headers.
-fn make(
+/// Makes an endpoint. A body of PUT has no secret and no headers. Without an app it is an operational webhook, whose app is
+/// made first.
+pub fn make(
     context: &mut ApiContext<'_>,
     request: &RequestContext<'_>,
-    app: &App,
+    app: Option<&App>,
     is_post: bool,
 ) -> Result<Step, ApiError> {
     let mut object = request.object()?;
+    operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, false, &context.settings.policy, &mut field_errors);
     event_types::judge(context, request, input.named_types(), &[], &mut field_errors);
-    let mut webhook = Webhook::new(app.org_id, app.id);
+    let mut webhook = Webhook::new(request.tenant().org, app.map_or(AppId::MIN, |app| app.id));
     endpoint_form::preset(&mut webhook);
     let mut secret = None;
     if is_post {
@@ -140,9 +142,12 @@ fn make(
     webhooks::judge_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let write_request =
-        request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None }, None)?;
-    Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied)))
+    let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None };
+    let write_request = request.write_secret(command, None)?;
+    match app {
+        Some(_) => Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied))),
+        None => operational::make_app_first(write_request),
+    }
 }
 
 /// `PUT /api/v1/app/{app_id}/endpoint/{endpoint_id}`: makes an unknown one. Secret and headers stay.
@@ -150,7 +155,7 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let app = ids::app(context, request)?;
     match ids::endpoint(context, request) {
         Ok((_, webhook)) => change(context, request, &webhook, false),
-        Err(api_error) if api_error == absent() => make(context, request, &app, false),
+        Err(api_error) if api_error == absent() => make(context, request, Some(&app), false),
         Err(api_error) => Err(api_error),
     }
 }
@@ -168,6 +173,7 @@ fn change(
     is_patch: bool,
 ) -> Result<Step, ApiError> {
     let mut object = request.object()?;
+    operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, is_patch, &context.settings.policy, &mut field_errors);
     event_types::judge(context, request, input.named_types(), &old.event_types, &mut field_errors);

@@ -23,6 +23,7 @@ use super::errors::absent;
 use super::ids::{self, is_name};
 use super::iterator::turn;
 use super::list;
+use super::operational;
 use super::query::{EXPUNGE, INCLUDE_ARCHIVED, SvixQuery, WITH_CONTENT, named_iterator};
 use crate::api::dialects::derived::ok;
 
@@ -240,6 +241,9 @@ pub fn judge(
     field_errors: &mut FieldErrors,
 ) {
     let is_live = |name: &str| {
+        if ids::is_operational(request) {
+            return operational::EVENT_TYPES.contains(&name);
+        }
         let found = context.registry.event_type(request.tenant().org, name);
         found.is_some_and(|one| !one.definition.archived && is_shown(request, one))
     };

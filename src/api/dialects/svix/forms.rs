@@ -16,8 +16,10 @@ pub fn all() -> Map<String, Value> {
     [
         ("SvixApplicationIn", open(&["name"], &application)),
         ("SvixApplicationPatch", open(&[], &application)),
-        ("SvixEndpointIn", endpoint(false)),
-        ("SvixEndpointPatch", endpoint(true)),
+        ("SvixEndpointIn", endpoint(false, true)),
+        ("SvixEndpointPatch", endpoint(true, true)),
+        ("SvixOperationalEndpointIn", endpoint(false, false)),
+        ("SvixOperationalEndpointPatch", endpoint(true, false)),
         ("SvixHeadersIn", open(&["headers"], &[("headers", map_of(nullable(text())))])),
         ("SvixHeadersPatch", open(&[], &[("headers", map_of(nullable(text()))), ("deleteHeaders", items(text(), 50))])),
         ("SvixRotateIn", open(&[], &[("key", nullable(text())), ("gracePeriodSeconds", nullable(whole(0, 604_800)))])),
@@ -52,18 +54,20 @@ pub fn all() -> Map<String, Value> {
     .collect()
 }
 
-/// A new endpoint, or a change of one.
-fn endpoint(is_patch: bool) -> Value {
+/// A new endpoint, or a change of one. An operational webhook has no channels.
+fn endpoint(is_patch: bool, has_channels: bool) -> Value {
     let mut members = vec![
         ("url", text()),
         ("description", nullable(text())),
         ("disabled", nullable(boolean())),
         ("eventTypes", about(nullable(items(event_type(), 500)), "Null for all.")),
         ("filterTypes", about(nullable(items(event_type(), 500)), "The same, of older clients.")),
-        ("channels", about(nullable(items(text(), 10)), "Null for all.")),
         ("throttleRate", nullable(rate())),
         ("rateLimit", about(nullable(rate()), "The same, of older clients.")),
     ];
+    if has_channels {
+        members.push(("channels", about(nullable(items(text(), 10)), "Null for all.")));
+    }
     if !is_patch {
         members.push(("secret", about(nullable(text()), "`whsec_` and base64. Made if absent.")));
         members.push(("headers", nullable(map_of(nullable(text())))));

@@ -75,8 +75,23 @@ pub fn name_in_path<'a>(request: &'a RequestContext<'_>, part: &str) -> Result<&
     }
 }
 
-/// The app in the path, by id or `uid`.
+/// Whether the path is of the operational webhooks, which names no app.
+pub fn is_operational(request: &RequestContext<'_>) -> bool {
+    request.path.get("app_id").is_empty()
+}
+
+/// The app of the organization's operational webhooks. `None` before the first of them is made.
+pub fn operational_app(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Option<Arc<App>> {
+    let tenant = request.tenant();
+    let id = context.registry.organization(tenant.org)?.operational_app_id?;
+    context.registry.app(tenant, id).cloned()
+}
+
+/// The app in the path, by id or `uid`. In a path without one the app of the operational webhooks.
 pub fn app(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<App>, ApiError> {
+    if is_operational(request) {
+        return operational_app(context, request).ok_or_else(absent);
+    }
     let name = name_in_path(request, "app_id")?;
     find_app(context, request, name).ok_or_else(absent)
 }

@@ -10,7 +10,9 @@ mod docs;
 mod endpoint_form;
 mod endpoints;
 mod errors;
+mod event_type_routes;
 mod event_types;
+mod foreign_tokens;
 mod forms;
 mod headers;
 mod health;
@@ -18,6 +20,8 @@ mod ids;
 mod iterator;
 mod list;
 mod messages;
+mod operational;
+mod operational_routes;
 mod permissions;
 mod portal;
 mod query;
@@ -26,12 +30,10 @@ mod secrets;
 mod stats;
 mod tasks;
 
-use crate::api::auth::{self, Principal};
+use crate::api::auth::Principal;
 use crate::api::error::ApiError;
-use crate::api::request::HttpRequest;
 use crate::api::route::LenientRules;
-use crate::model::{Scope, Time};
-use crate::store::Registry;
+use crate::model::Scope;
 
 use crate::api::dialects::Dialect;
 
@@ -39,14 +41,14 @@ pub static DIALECT: Dialect = Dialect {
     name: "svix",
     prefix: "/api/v1",
     routes: routes::ROUTES,
-    identify,
+    identify: foreign_tokens::identify,
     render: errors::render,
     doc: &docs::DOC,
     lenient: Some(LenientRules { absent }),
 };
 
 /// Paths of Svix that are deliberately not served: a part of the path, and the reason.
-const ABSENT: [(&str, &str); 10] = [
+const ABSENT: [(&str, &str); 9] = [
     ("/stream", "streams are absent: GET /v1/webhooks/{id}/feed is the native feed of an endpoint"),
     ("/auth/stream", "streams are absent: GET /v1/webhooks/{id}/feed is the native feed of an endpoint"),
     ("/ingest", "ingest is absent: webhooks of others are not received here"),
@@ -56,7 +58,6 @@ const ABSENT: [(&str, &str); 10] = [
     ("/event-type/import/openapi", "the import of an OpenAPI document is absent: make event types one by one"),
     ("/stats/usage", "usage statistics are absent: GET /v1/stats has the native figures"),
     ("/integration", "integrations are absent: make a key for the app instead"),
-    ("/operational-webhook", "operational webhooks are absent: webhooks of the default app get postrider.* events"),
 ];
 
 /// The reason why a path is not served.
@@ -67,11 +68,6 @@ fn absent(path: &str) -> Option<&'static str> {
         _ => path.starts_with(part),
     };
     ABSENT.iter().find(|(part, _)| names(part)).map(|(_, why)| *why)
-}
-
-/// `Authorization: Bearer` with an API key.
-fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(http_request, registry, now)
 }
 
 /// The tokens that a route accepts.
@@ -106,7 +102,6 @@ mod tests {
             "/api/v1/app/a/endpoint/b/transformation",
             "/api/v1/app/a/integration",
             "/api/v1/auth/stream/sink",
-            "/api/v1/operational-webhook/endpoint",
         ] {
             assert!(absent(path).is_some(), "{path}");
         }

@@ -27,6 +27,8 @@ permissions! {
     org_events_read: Scope::EventsRead, Organization;
     org_events_write: Scope::EventsWrite, Organization;
     org_keys_write: Scope::KeysWrite, Organization;
+    org_webhooks_read: Scope::WebhooksRead, Organization;
+    org_webhooks_secret: Scope::WebhooksSecret, Organization;
     org_webhooks_write: Scope::WebhooksWrite, Organization;
     apps_read: Scope::AppsRead, Any;
     events_read: Scope::EventsRead, Any;

@@ -8,16 +8,21 @@ use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::limits::PORTAL_LINK_S_MAX;
+use crate::api::logins::PageSettings;
 use crate::api::native::keys;
+use crate::api::portal_token;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::{AppId, Scope};
+use crate::model::portal::PortalLink;
+use crate::model::{AppId, Id, OrganizationId, Scope, Time};
 use crate::store::{NewKey, Receipt, StateCommand, WriteRequest};
 
 use super::apps::AppInput;
 use super::errors::{absent, generic};
 use super::ids;
+use crate::api::dialects::derived::ok;
 
 /// Seconds until a token expires.
 const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
@@ -25,7 +30,8 @@ const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
 const CAPABILITIES_MAX: usize = 32;
 const FLAGS_MAX: usize = 100;
 const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::EventsRead];
-const ALL_SCOPES: [Scope; 6] =
+/// The scopes of a token that is not narrowed.
+pub const ALL_SCOPES: [Scope; 6] =
     [Scope::AppsRead, Scope::WebhooksRead, Scope::WebhooksWrite, Scope::WebhooksSecret, Scope::EventsRead, RETRY];
 /// The scope of acting on messages without sending.
 pub const RETRY: Scope = Scope::DeliveriesRetry;
@@ -33,6 +39,7 @@ pub const RETRY: Scope = Scope::DeliveriesRetry;
 /// A new token of an app's portal.
 #[derive(Serialize, JsonSchema)]
 pub struct SvixPortalAccess<'a> {
+    /// The address for the browser of the tenant: a link to its pages for a day at most. Without a portal it is the server's.
     url: &'a str,
     token: &'a str,
 }
@@ -98,9 +105,12 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let mut input = PortalInput::read(object)?;
     let application = input.application.take();
     let (text, key) = new_key(context, request, &input)?;
-    let (url, named) = (context.settings.pages.url.clone(), request.path.get("app_id"));
+    let (door, named) = (PortalDoor::new(context, request, &key), request.path.get("app_id"));
     match found {
-        Some(app) => token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url),
+        Some(app) => {
+            let url = door.url(app.id);
+            token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
+        }
         None => {
             request.principal.need(Scope::AppsWrite)?;
             let application = application.unwrap_or_default();
@@ -112,11 +122,56 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             let (idempotency, caller) = (write_request.idempotency.take(), write_request.caller.clone());
             let then = Box::new(move |applied: Result<crate::store::Applied, _>| {
                 let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
-                let command = command(key, app.id).into();
+                let (command, url) = (command(key, app.id).into(), door.url(app.id));
                 token_step(WriteRequest { caller, idempotency, command }, text, url)
             });
             Ok(Step::Apply { write_request: Box::new(write_request), then })
         }
+    }
+}
+
+/// The way of a browser to an app's pages, as long as the token lives and a link of the portal may.
+struct PortalDoor {
+    pages: PageSettings,
+    /// The link, but for its app. `None` if there is no portal, or the token that makes it is none of a key.
+    link: Option<PortalLink>,
+    org: OrganizationId,
+    random: [u8; 2],
+    now: Time,
+}
+
+impl PortalDoor {
+    fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>, key: &NewKey) -> PortalDoor {
+        let maker = &request.principal.key;
+        let longest = context.now.plus_ms(PORTAL_LINK_S_MAX as i64 * 1_000);
+        let expires_at = key.expires_at.map_or(longest, |end| end.min(longest));
+        // The pages of a tenant ask for `events:write` to send again, and send nothing new.
+        let is_given = |scope: &Scope| match scope {
+            Scope::EventsWrite => key.scopes.contains(&RETRY) && request.may(Scope::EventsWrite),
+            other => key.scopes.contains(other),
+        };
+        let has_portal = context.settings.pages.portal.enabled && context.registry.key(maker.id).is_some();
+        let link = has_portal.then(|| PortalLink {
+            id: Id::MIN,
+            key_id: maker.id,
+            key_hash: portal_token::hash_start(maker),
+            app_id: AppId::MIN,
+            scopes: PortalLink::SCOPES.into_iter().filter(is_given).collect(),
+            enter_by: expires_at,
+            expires_at,
+            return_url: None,
+        });
+        let link = link.filter(|link| !link.scopes.is_empty());
+        let (pages, random) = (context.settings.pages.clone(), context.draw());
+        PortalDoor { pages, link, org: maker.org_id, random, now: context.now }
+    }
+
+    /// The URL of the app's pages. Without a portal it is that of the server.
+    fn url(self, app: AppId) -> String {
+        let Some(link) = self.link else { return self.pages.url };
+        let id = portal_token::new_id(&self.pages, self.org, app, self.random, self.now);
+        let link = PortalLink { id, app_id: app, ..link };
+        format!("{}/ui/portal/enter?t={}", self.pages.url, portal_token::text(&link, &self.pages))
     }
 }
 
@@ -170,7 +225,7 @@ pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
         application: None,
     };
     let (text, key) = new_key(context, request, &input)?;
-    let url = context.settings.pages.url.clone();
+    let url = PortalDoor::new(context, request, &key).url(app.id);
     token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
 }
 
@@ -184,10 +239,32 @@ pub fn expire_all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 }
 
 /// `POST /api/v1/auth/logout`: ends the token that calls.
-pub fn logout(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn logout(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     if request.tenant().app.is_none() {
         return Err(generic("only the token of an app's portal can end itself"));
     }
     let id = request.principal.key.id;
+    if context.registry.key(id).is_none() {
+        return Err(generic("a token of the Svix server ends when it expires"));
+    }
     Ok(Step::apply(request.write(StateCommand::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+}
+
+/// The caller.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SvixWhoami {
+    /// The app of a token that is confined to one.
+    app_id: Option<String>,
+    /// `SvixJwt` for a token of a Svix server, and `RegionalAuthToken` for a key.
+    permission_source: &'static str,
+}
+
+/// `GET /api/v1/auth/whoami`.
+pub fn whoami(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let is_key = context.registry.key(request.principal.key.id).is_some();
+    ok(&SvixWhoami {
+        app_id: request.tenant().app.map(|app| ids::Noun::App.write(app)),
+        permission_source: if is_key { "RegionalAuthToken" } else { "SvixJwt" },
+    })
 }

@@ -13,19 +13,18 @@ use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
 use super::destinations::{self, SvixEndpointMessage, SvixMessageEndpoint};
 use super::endpoints::{self, SvixEndpoint};
-use super::event_types::{self, SvixEventType};
 use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::permissions::*;
-use super::portal::{self, SvixPortalAccess};
+use super::portal::{self, SvixPortalAccess, SvixWhoami};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
 use super::tasks::{self, SvixBackgroundTask, SvixTask};
-use super::{docs, health, query};
+use super::{docs, event_type_routes, health, operational_routes, query};
 use crate::api::dialects::doc::doc;
 
-const fn route(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
+pub const fn route(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
     Route::new(verb, path, access, body, doc)
 }
 
@@ -442,63 +441,17 @@ pub static ROUTES: &[Route] = &[
     ),
     route(
         RouteMethod::Get,
-        "/api/v1/event-type",
-        webhooks_read(event_types::list),
+        "/api/v1/auth/whoami",
+        apps_read(portal::whoami),
         BodyRule::None,
-        doc("svixListEventTypes", "List event types by name", &[ok::<SvixList<SvixEventType>>("A page.")]),
-    )
-    .with_query(&[query::LIMIT, query::ITERATOR, query::ORDER, query::INCLUDE_ARCHIVED, query::WITH_CONTENT]),
-    route(
-        RouteMethod::Post,
-        "/api/v1/event-type",
-        org_webhooks_write(event_types::create),
-        BodyRule::AnyType,
-        doc(
-            "svixCreateEventType",
-            "Create an event type, or an archived one anew",
-            &[answer::<SvixEventType>(201, "The event type.")],
-        )
-        .takes("SvixEventTypeIn"),
+        doc("svixWhoami", "The caller", &[ok::<SvixWhoami>("The caller.")]),
     ),
-    route(
-        RouteMethod::Get,
-        "/api/v1/event-type/{event_type_name}",
-        webhooks_read(event_types::get),
-        BodyRule::None,
-        doc("svixGetEventType", "Read an event type", &[ok::<SvixEventType>("The event type.")]),
-    )
-    .with_segments(&[docs::SEG_EVENT_TYPE_NAME]),
-    route(
-        RouteMethod::Put,
-        "/api/v1/event-type/{event_type_name}",
-        org_webhooks_write(event_types::replace),
-        BodyRule::AnyType,
-        doc(
-            "svixUpdateEventType",
-            "Replace an event type, or create it",
-            &[ok::<SvixEventType>("The event type."), answer::<SvixEventType>(201, "The new event type.")],
-        )
-        .takes("SvixEventTypeUpdate"),
-    )
-    .with_segments(&[docs::SEG_EVENT_TYPE_NAME]),
-    route(
-        RouteMethod::Patch,
-        "/api/v1/event-type/{event_type_name}",
-        org_webhooks_write(event_types::patch),
-        BodyRule::AnyType,
-        doc("svixPatchEventType", "Change an event type", &[ok::<SvixEventType>("The event type.")])
-            .takes("SvixEventTypePatch"),
-    )
-    .with_segments(&[docs::SEG_EVENT_TYPE_NAME]),
-    route(
-        RouteMethod::Delete,
-        "/api/v1/event-type/{event_type_name}",
-        org_webhooks_write(event_types::remove),
-        BodyRule::None,
-        doc("svixDeleteEventType", "Archive an event type, or remove it for good", &[done("It is archived or gone.")]),
-    )
-    .with_query(&[query::EXPUNGE])
-    .with_segments(&[docs::SEG_EVENT_TYPE_NAME]),
+    event_type_routes::LIST,
+    event_type_routes::CREATE,
+    event_type_routes::GET,
+    event_type_routes::REPLACE,
+    event_type_routes::PATCH,
+    event_type_routes::REMOVE,
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
@@ -597,4 +550,15 @@ pub static ROUTES: &[Route] = &[
         doc("svixExpireAllTokens", "End all tokens of an application's portal", &[done("They are ended.")]),
     )
     .with_segments(&[docs::SEG_APP_ID]),
+    operational_routes::LIST,
+    operational_routes::CREATE,
+    operational_routes::GET,
+    operational_routes::REPLACE,
+    operational_routes::PATCH,
+    operational_routes::REMOVE,
+    operational_routes::HEADERS,
+    operational_routes::REPLACE_HEADERS,
+    operational_routes::PATCH_HEADERS,
+    operational_routes::SECRET,
+    operational_routes::ROTATE,
 ];
