@@ -97,7 +97,14 @@ fn a_torn_record_ends_the_journal() {
         let mut byte = [0];
         wal.backend().unwrap().read(at, &mut byte).unwrap();
         wal.backend().unwrap().write(at, &[byte[0] ^ 0x10]).unwrap();
+        // After a kill the head counts the record.
+        let found = after(&wal, 7, 0);
+        assert!(matches!(found, Err(Error::WalDamaged { .. })), "at {at}: {found:?}");
+        // A power cut tears the record before it is synced, and so before the head counts it.
+        let counting = wal.head;
+        wal.head = counting.map(|head| WalHead { durable: 1, ..head });
         assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 1, "at {at}");
+        wal.head = counting;
         wal.backend().unwrap().write(at, &byte).unwrap();
     }
     assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 2);
