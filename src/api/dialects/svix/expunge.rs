@@ -21,7 +21,7 @@ use super::ids;
 /// Messages of one request.
 pub const MESSAGES_MAX: usize = 250;
 
-/// What became of each message, by the name in the request: `expunged` or `not-found`.
+/// The outcome of each message, by the name in the request: `expunged` or `not-found`.
 #[derive(Serialize, JsonSchema)]
 pub struct SvixExpunged {
     results: BTreeMap<String, &'static str>,

@@ -462,7 +462,7 @@ pub static ROUTES: &[Route] = &[
         "/api/v1/app/{app_id}/msg/bulk-expunge",
         org_events_write(expunge::some),
         BodyRule::AnyType,
-        doc("svixBulkExpunge", "Erase the payloads of some messages", &[ok::<SvixExpunged>("What became of each.")])
+        doc("svixBulkExpunge", "Erase the payloads of some messages", &[ok::<SvixExpunged>("The outcome of each.")])
             .takes("SvixBulkExpungeIn"),
     )
     .with_segments(&[docs::SEG_APP_ID]),
