@@ -32,7 +32,7 @@ pub struct ApiSettings {
     /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
     pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
     /// The tokens of a Svix server that the Svix shape takes. `None` for none.
-    pub svix_tokens: Option<JwtSettings>,
+    pub foreign_tokens: Option<JwtSettings>,
 }
 
 /// The clients that may read `/metrics` on the main listener.

@@ -422,6 +422,9 @@ const SERVICE_KEYS: &[SettingKey] = &[
     .live(),
 ];
 
+/// The setting with the file of the secret of foreign tokens.
+pub const FOREIGN_SECRET_FILE: &str = "dialects.svix_jwt_secret_file";
+
 /// The settings after the dialects, in the order of `packaging/postrider.toml`.
 const OBSERVATION_KEYS: &[SettingKey] = &[
     key(
@@ -430,19 +433,19 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         |s| RawSetting::Switch(s.svix_whitelabel),
     ),
     key(
-        "dialects.svix_jwt_secret_file",
-        |s, raw| raw.path_or_none().map(|path| s.svix_tokens.secret_file = path),
-        |s| path_or_empty(s.svix_tokens.secret_file.as_ref()),
+        FOREIGN_SECRET_FILE,
+        |s, raw| raw.path_or_none().map(|path| s.foreign_tokens.secret_file = path),
+        |s| path_or_empty(s.foreign_tokens.secret_file.as_ref()),
     ),
     key(
         "dialects.svix_jwt_org",
-        |s, raw| raw.text("an organization's id at Svix").map(|id| s.svix_tokens.org = id),
-        |s| text(&s.svix_tokens.org),
+        |s, raw| raw.text("an organization's id at Svix").map(|id| s.foreign_tokens.org = id),
+        |s| text(&s.foreign_tokens.org),
     ),
     key(
         "dialects.svix_jwt_organization",
-        |s, raw| organization(raw).map(|id| s.svix_tokens.organization = id),
-        |s| text(s.svix_tokens.organization.map(|id| id.to_string()).unwrap_or_default()),
+        |s, raw| organization(raw).map(|id| s.foreign_tokens.organization = id),
+        |s| text(s.foreign_tokens.organization.map(|id| id.to_string()).unwrap_or_default()),
     ),
     key("log.level", |s, raw| level(raw).map(|level| s.log.level = level), |s| text(&s.log.level)).live(),
     key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),

@@ -17,8 +17,8 @@ use crate::rules::durations;
 use crate::rules::quotas::QuotaLimits;
 
 use super::{
-    ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, PortalPages,
-    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings, SvixTokenSettings,
+    ConfigError, DeliverySettings, Environment, ForeignTokenSettings, ListenSetting, LogSettings, MetricsSettings,
+    PortalPages, SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings,
     TraceSettings, UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
@@ -83,7 +83,7 @@ impl Settings {
         loading.between_settings();
         loading.admin_key(environment);
         loading.master_key(environment);
-        loading.svix_token_secret(environment);
+        loading.foreign_token_secret(environment);
         match loading.problems.is_empty() {
             true => Ok(Loaded { settings: loading.settings, file, origins: loading.origins }),
             false => Err(ConfigError { problems: loading.problems }),
@@ -105,7 +105,7 @@ impl Settings {
             server: ServerSettings::default(),
             dialects: DIALECTS.iter().map(|dialect| dialect.name.to_owned()).collect(),
             svix_whitelabel: false,
-            svix_tokens: SvixTokenSettings::default(),
+            foreign_tokens: ForeignTokenSettings::default(),
             dialect_lists: BTreeMap::new(),
             partition_max_bytes: 0,
             min_free_bytes: 0,

@@ -58,7 +58,7 @@ pub struct Settings {
     pub dialects: BTreeSet<String>,
     /// Whether Svix's signature scheme sends its headers under the names of Standard Webhooks.
     pub svix_whitelabel: bool,
-    pub svix_tokens: SvixTokenSettings,
+    pub foreign_tokens: ForeignTokenSettings,
     /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
     pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
     /// The size at which a partition is sealed.
@@ -112,7 +112,7 @@ pub struct DeliverySettings {
 
 /// The tokens of a Svix server that the Svix shape takes in place of keys.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SvixTokenSettings {
+pub struct ForeignTokenSettings {
     /// The file of the secret that signs them. `secret` has its text.
     pub secret_file: Option<PathBuf>,
     /// The secret. `None` if no such token is taken.

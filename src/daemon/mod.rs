@@ -30,7 +30,7 @@ use crate::api::link::{LinkRequest, LinkStream};
 use crate::api::logins::PageSettings;
 use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
-use crate::config::{Settings, SvixTokenSettings};
+use crate::config::{ForeignTokenSettings, Settings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
@@ -543,11 +543,11 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str, pages:
         },
         public_url,
         dialect_lists: settings.dialect_lists.clone(),
-        svix_tokens: svix_tokens(&settings.svix_tokens),
+        foreign_tokens: foreign_tokens(&settings.foreign_tokens),
     }
 }
 
-fn svix_tokens(settings: &SvixTokenSettings) -> Option<JwtSettings> {
+fn foreign_tokens(settings: &ForeignTokenSettings) -> Option<JwtSettings> {
     let secret = settings.secret.as_ref()?;
     Some(JwtSettings::new(secret.expose(), settings.org.clone(), settings.organization))
 }

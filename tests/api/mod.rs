@@ -40,6 +40,7 @@ mod svix_edges;
 mod svix_import;
 mod svix_jwt;
 mod svix_operational;
+mod svix_polling;
 mod system;
 mod times;
 mod waiting;

@@ -6,7 +6,7 @@ use http::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use postrider::config::{SecretSetting, SvixTokenSettings};
+use postrider::config::{ForeignTokenSettings, SecretSetting};
 
 use super::svix::{app, call, endpoint, get, ids, message, post};
 use crate::support::daemon::text;
@@ -20,7 +20,8 @@ const OLD_APP: &str = "app_1srOrx2ZWZBpBUvZwXKQmoEYga2";
 async fn daemon() -> TestDaemon {
     TestDaemon::with(|settings| {
         let secret = Some(SecretSetting::new(SECRET.to_owned()));
-        settings.svix_tokens = SvixTokenSettings { secret, org: ORG.to_owned(), ..SvixTokenSettings::default() };
+        settings.foreign_tokens =
+            ForeignTokenSettings { secret, org: ORG.to_owned(), ..ForeignTokenSettings::default() };
     })
     .await
 }

@@ -116,7 +116,7 @@ fn settings() -> ApiSettings {
         metrics: MetricsAccess::Everybody,
         pages: postrider::api::logins::PageSettings::new([0; 32]),
         dialect_lists: Default::default(),
-        svix_tokens: None,
+        foreign_tokens: None,
     }
 }
 

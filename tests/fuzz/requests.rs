@@ -114,7 +114,7 @@ fn world() -> World {
         metrics: MetricsAccess::Everybody,
         pages: postrider::api::logins::PageSettings::new([0; 32]),
         dialect_lists: Default::default(),
-        svix_tokens: None,
+        foreign_tokens: None,
     };
     World {
         _folder: folder,

@@ -23,6 +23,7 @@ from svix.api import (
     MessageAttemptListByEndpointOptions,
     MessageAttemptListByMsgOptions,
     MessageListOptions,
+    MessagePollerPollOptions,
 )
 from svix.api.operational_webhook_endpoint import OperationalWebhookEndpointListOptions as OperationalListOptions
 from svix.exceptions import HttpError, HTTPValidationError
@@ -299,6 +300,13 @@ class Walk:
         assert missing.id in [one.id for one in tasks.list().data]
         precheck = models.MessagePrecheckIn(event_type=self.type)
         equal(self.svix.message.precheck(self.uid, precheck).active, True)
+        polled = self.svix.message.poller.poll(self.uid, self.endpoint)
+        assert example.id in [one.id for one in polled.data] and polled.done, polled
+        again = MessagePollerPollOptions(iterator=polled.iterator)
+        equal(self.svix.message.poller.poll(self.uid, self.endpoint, again).data, [])
+        if IS_SECOND:
+            erased = self.svix.message.bulk_expunge_content(self.uid, models.BulkExpungeContentsIn(ids=[example.id, "none"]))
+            equal({name: str(state) for name, state in erased.results.items()}, {example.id: "expunged", "none": "not-found"})
 
     def portal(self):
         access = self.svix.authentication.app_portal_access(self.uid, models.AppPortalAccessIn())

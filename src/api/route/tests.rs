@@ -27,7 +27,7 @@ fn settings() -> ApiSettings {
         metrics: MetricsAccess::Everybody,
         pages: PageSettings::new([0; 32]),
         dialect_lists: Default::default(),
-        svix_tokens: None,
+        foreign_tokens: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Loader;
+use super::{Loader, keys};
 use crate::config::{Environment, SecretSetting, ValueSource};
 
 const ADMIN_KEY_BYTES_MAX: usize = 512;
@@ -62,9 +62,9 @@ impl Loader {
     }
 
     /// The secret of the tokens of a Svix server, from the file of its setting.
-    pub(super) fn svix_token_secret(&mut self, environment: &Environment) {
-        const NAME: &str = "dialects.svix_jwt_secret_file";
-        let Some(path) = self.settings.svix_tokens.secret_file.clone() else { return };
+    pub(super) fn foreign_token_secret(&mut self, environment: &Environment) {
+        const NAME: &str = keys::FOREIGN_SECRET_FILE;
+        let Some(path) = self.settings.foreign_tokens.secret_file.clone() else { return };
         let text = match environment.read(&path) {
             Ok(text) => text.trim().to_owned(),
             Err(error) => {
@@ -74,7 +74,7 @@ impl Loader {
         if text.is_empty() {
             return self.problem(&self.origin(NAME), NAME, format!("{} is empty", path.display()));
         }
-        self.settings.svix_tokens.secret = Some(SecretSetting::new(text));
+        self.settings.foreign_tokens.secret = Some(SecretSetting::new(text));
     }
 
     /// The key's text without surrounding white space. It comes from the variable, else from the file that a setting

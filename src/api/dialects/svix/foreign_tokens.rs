@@ -36,7 +36,7 @@ pub fn identify(
     now: Time,
 ) -> Result<Principal, ApiError> {
     let text = auth::bearer(&http_request.headers)?;
-    match &settings.svix_tokens {
+    match &settings.foreign_tokens {
         Some(tokens) if jwt::is_token(text) => {
             let wrong = || ApiError::unauthorized("credentials_wrong", "this is no valid token");
             let claims = jwt::verified(text, &tokens.key, now).ok_or_else(wrong)?;

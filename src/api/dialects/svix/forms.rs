@@ -47,6 +47,7 @@ pub fn all() -> Map<String, Value> {
             "SvixPrecheckIn",
             open(&["eventType"], &[("eventType", event_type()), ("channels", nullable(items(text(), 100)))]),
         ),
+        ("SvixBulkExpungeIn", open(&[], &[("ids", nullable(items(text(), super::expunge::MESSAGES_MAX)))])),
         ("SvixPortalAccessIn", portal(&application)),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))

@@ -140,7 +140,8 @@ pub fn message(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result
     Ok((app, event))
 }
 
-fn find_message(context: &ApiContext<'_>, app: &App, name: &str) -> Result<Option<Event>, ApiError> {
+/// The message of an app by id or event id.
+pub fn find_message(context: &ApiContext<'_>, app: &App, name: &str) -> Result<Option<Event>, ApiError> {
     let tenant = within(app);
     if let Some(id) = Noun::Message.read::<Event>(name) {
         return Ok(context.store.event(tenant, id, context.now)?);

@@ -24,7 +24,7 @@ use super::apps::{AppInput, read_uid};
 use super::errors::absent;
 use super::ids::{self, Noun, is_name, message_text};
 use super::list;
-use super::query::{CHANNEL_CHARS_MAX, SvixQuery, WITH_CONTENT};
+use super::query::{CHANNEL_CHARS_MAX, EVENT_TYPE, SvixQuery, WITH_CONTENT};
 use crate::api::dialects::derived::{self, ok};
 
 /// Channels of a message.
@@ -82,6 +82,12 @@ pub struct MessageFilter {
 impl MessageFilter {
     pub fn read(query: &SvixQuery) -> Result<MessageFilter, ApiError> {
         let event_types = query.event_types()?.into_iter().map(str::to_owned).collect();
+        Ok(MessageFilter { event_types, channel: query.channel()?.map(str::to_owned) })
+    }
+
+    /// The filter of the poller, which names one type by `event_type`.
+    pub fn read_one(query: &SvixQuery) -> Result<MessageFilter, ApiError> {
+        let event_types = query.text(&EVENT_TYPE).into_iter().map(str::to_owned).collect();
         Ok(MessageFilter { event_types, channel: query.channel()?.map(str::to_owned) })
     }
 

@@ -28,6 +28,8 @@ pub const CHANNEL: Param =
     Param::new("channel", ParamValues::Text { chars_max: None }, "Only messages of this channel.");
 pub const EVENT_TYPES: Param =
     Param::new("event_types", ParamValues::Text { chars_max: None }, "Only of these event types, with commas between.");
+pub const EVENT_TYPE: Param =
+    Param::new("event_type", ParamValues::Text { chars_max: None }, "Only of this event type.");
 pub const WITH_CONTENT: Param =
     Param::new("with_content", ParamValues::Boolean, "Whether payloads and answers are shown.");
 pub const WITH_MSG: Param = Param::new("with_msg", ParamValues::Boolean, "Whether the message is shown too.");

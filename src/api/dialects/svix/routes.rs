@@ -13,10 +13,12 @@ use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
 use super::destinations::{self, SvixEndpointMessage, SvixMessageEndpoint};
 use super::endpoints::{self, SvixEndpoint};
+use super::expunge::{self, SvixExpunged};
 use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::permissions::*;
+use super::poller::{self, SvixPolled};
 use super::portal::{self, SvixPortalAccess, SvixWhoami};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
@@ -446,6 +448,24 @@ pub static ROUTES: &[Route] = &[
         BodyRule::None,
         doc("svixWhoami", "The caller", &[ok::<SvixWhoami>("The caller.")]),
     ),
+    route(
+        RouteMethod::Get,
+        "/api/v1/app/{app_id}/poller/{sink_id}",
+        events_read(poller::poll),
+        BodyRule::None,
+        doc("svixPoll", "Fetch the messages of an endpoint", &[ok::<SvixPolled>("Messages, oldest first.")]),
+    )
+    .with_query(&[query::LIMIT, query::ITERATOR, query::EVENT_TYPE, query::CHANNEL, query::AFTER])
+    .with_segments(&[docs::SEG_APP_ID, docs::SEG_SINK_ID]),
+    route(
+        RouteMethod::Post,
+        "/api/v1/app/{app_id}/msg/bulk-expunge",
+        org_events_write(expunge::some),
+        BodyRule::AnyType,
+        doc("svixBulkExpunge", "Erase the payloads of some messages", &[ok::<SvixExpunged>("The outcome of each.")])
+            .takes("SvixBulkExpungeIn"),
+    )
+    .with_segments(&[docs::SEG_APP_ID]),
     event_type_routes::LIST,
     event_type_routes::CREATE,
     event_type_routes::GET,
