@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 mod check;
+mod cluster;
+mod cluster_nodes;
 mod compact;
 mod continuous_check;
 mod erased;
