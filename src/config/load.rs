@@ -16,9 +16,9 @@ use crate::api::dialects::DIALECTS;
 use crate::rules::quotas::QuotaLimits;
 
 use super::{
-    ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, PortalPages,
-    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings, TraceSettings,
-    UiSettings, ValueSource,
+    ClusterSettings, ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings,
+    PortalPages, SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings,
+    TraceSettings, UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -115,6 +115,7 @@ impl Settings {
             portal: PortalPages::default(),
             traces: TraceSettings::default(),
             standby: StandbySettings::default(),
+            cluster: ClusterSettings::default(),
         }
     }
 }

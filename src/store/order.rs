@@ -84,12 +84,6 @@ pub trait CommitLog: Debug + Send + Sync {
     /// The log does not answer.
     fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<LogEntry>, LogUnreachable>;
 
-    /// The mark of the record with a number. `None` if the log does not have it.
-    ///
-    /// # Errors
-    /// The log does not answer.
-    fn mark(&self, number: u64) -> Result<Option<LogMark>, LogUnreachable>;
-
     /// The mark of the last record.
     ///
     /// # Errors
