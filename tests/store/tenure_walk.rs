@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(250);
 const TICKS: u64 = 1_600;
 /// Ticks without faults at the end of a walk.
 const CALM_TICKS: u64 = 240;
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 120;
 
 /// A promise that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +74,6 @@ impl CommitLog for Reached {
 
     fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<LogEntry>, LogUnreachable> {
         self.check().and_then(|()| self.log.read(from, bytes_max))
-    }
-
-    fn mark(&self, number: u64) -> Result<Option<LogMark>, LogUnreachable> {
-        self.check().and_then(|()| self.log.mark(number))
     }
 
     fn last(&self) -> Result<LogMark, LogUnreachable> {
@@ -209,8 +205,8 @@ impl Walk {
         };
         match fenced {
             Ok(_) => {
-                // What this process does not know it cannot heal.
-                self.log.keep_up_to(node.tail.before().number);
+                // A log that forgets a fence lets a late append of the owner before it in, and no node can heal that.
+                self.log.keep_up_to(node.tail.last().number);
                 let tenure = reached.tenure.clone();
                 let order = CommitOrder::new(reached, node.tail.clone(), tenure).trying_again(Duration::ZERO);
                 node.owner = Some((epoch, order, node.watch.held().map_or(now, |held| held.until)));
@@ -245,7 +241,8 @@ impl Walk {
     /// of a commit: only the log keeps that safe.
     fn publishes(&mut self, me: usize, is_cut: bool) -> bool {
         let is_serving = self.nodes[me].owner.as_ref().is_some_and(|(_, _, until)| *until > self.now);
-        (is_serving || self.rng.chance(20)) && !(is_cut && self.rng.chance(70))
+        // A quiet owner learns late that another one has taken over.
+        (is_serving || self.rng.chance(20)) && self.rng.chance(30) && !(is_cut && self.rng.chance(70))
     }
 
     fn publish(&mut self, me: usize) -> Check {
@@ -298,7 +295,7 @@ impl Walk {
         self.nodes[me].reached.is_cut.store(is_cut, Ordering::Relaxed);
         if self.nodes[me].beat.is_none() && self.nodes[me].next_beat <= now {
             let shown = if is_cut { None } else { Some(self.beat(me)) };
-            let arrives = now + TICK * if self.rng.chance(90) { 0 } else { self.rng.below(20) as u32 };
+            let arrives = now + TICK * if self.rng.chance(60) { 0 } else { self.rng.below(20) as u32 };
             self.nodes[me].beat = Some((now, shown, arrives));
             self.nodes[me].next_beat = now + BEAT_EVERY;
         }

@@ -159,10 +159,6 @@ impl CommitLog for MemoryLog {
         Ok(fitting.collect())
     }
 
-    fn mark(&self, number: u64) -> Result<Option<LogMark>, LogUnreachable> {
-        Ok(self.stored().entries.get(&number).map(|entry| entry.mark))
-    }
-
     fn last(&self) -> Result<LogMark, LogUnreachable> {
         self.stored().last().ok_or_else(|| unreachable("empty"))
     }
