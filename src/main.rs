@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Restore(verb) => verb.run(),
         Verb::Compact(verb) => verb.run(),
         Verb::Promote(verb) => verb.run(),
+        Verb::Cluster(verb) => verb.run(),
         Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

@@ -3,8 +3,9 @@
 //! Invariant: without the feature `mutants` every point is the constant `false`, so a normal build contains no mutant.
 
 /// Mutants that exist: a name for each `mutant!` point, and the promise it breaks.
-pub const MUTANTS: [(&str, &str); 21] = [
+pub const MUTANTS: [(&str, &str); 22] = [
     ("ack_before_commit", "An acknowledgement precedes durability: the write-ahead log is written and not synced."),
+    ("answer_before_append", "A commit of a cluster is answered before the log has it."),
     ("blob_after_record", "The record that names a large payload is synced before the payload."),
     ("cancel_keeps_lane", "A delivery that is cancelled stays in its lane."),
     ("clock_step_taken", "A step of the wall clock is taken at once."),
@@ -28,7 +29,8 @@ pub const MUTANTS: [(&str, &str); 21] = [
 ];
 
 /// The mutants that the oracle of the store finds. The simulation finds all others.
-pub const FOUND_BY_ORACLE: [&str; 8] = [
+pub const FOUND_BY_ORACLE: [&str; 9] = [
+    "answer_before_append",
     "blob_after_record",
     "cancel_keeps_lane",
     "erase_keeps_data",

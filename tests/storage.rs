@@ -3,6 +3,7 @@
 /// The parts of the support folder that need no daemon.
 mod support {
     pub mod disk;
+    pub mod memory_log;
     pub mod rng;
 }
 

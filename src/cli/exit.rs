@@ -1,5 +1,5 @@
 //! The unsuccessful end of a verb: the exit code, the message, and a hint. The codes are part of the contract: 1
-//! failed, 2 usage, 69 daemon unreachable, 71 address in use, 76 overtaken, 78 bad configuration.
+//! failed, 2 usage, 69 daemon unreachable, 71 address in use, 75 stepped down, 76 overtaken, 78 bad configuration.
 
 use std::process::ExitCode;
 
@@ -16,6 +16,8 @@ const SOFTWARE: u8 = 70;
 const ADDRESS_IN_USE: u8 = 71;
 /// `EX_IOERR` of sysexits(3).
 const STORAGE: u8 = 74;
+/// `EX_TEMPFAIL` of sysexits(3).
+const STEPPED_DOWN: u8 = 75;
 /// `EX_PROTOCOL` of sysexits(3).
 const OVERTAKEN: u8 = 76;
 /// `EX_CONFIG` of sysexits(3).
@@ -60,6 +62,11 @@ impl Exit {
     /// Another program listens on the address. The units in `packaging/systemd` do not restart after this code.
     pub fn address_in_use(message: impl Into<String>) -> Self {
         Self::new(ADDRESS_IN_USE, message)
+    }
+
+    /// The node owns the store of its cluster no more. The units in `packaging/systemd` start it again.
+    pub fn stepped_down(message: impl Into<String>) -> Self {
+        Self::new(STEPPED_DOWN, message)
     }
 
     /// Another machine owns the store under a higher term. The units in `packaging/systemd` do not restart after this code.

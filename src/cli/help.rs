@@ -26,6 +26,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "verify",
             "compact",
             "promote",
+            "cluster",
             "openapi",
             "completions",
             "man",

@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod backup;
 mod client;
+mod cluster;
 mod compact;
 mod config;
 mod delivery;
@@ -70,7 +71,7 @@ Examples:
   postrider tail
 
 Client commands find a daemon of this machine and its key by themselves. POSTRIDER_URL and POSTRIDER_TOKEN name another.
-Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 76 overtaken by another owner, 78 bad configuration.";
+Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 75 owns its cluster no more, 76 overtaken by another owner, 78 bad configuration.";
 
 /// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept
 #[derive(Debug, Parser)]
@@ -109,6 +110,7 @@ pub enum Verb {
     Restore(backup::Restore),
     Compact(compact::Compact),
     Promote(promote::Promote),
+    Cluster(cluster::Cluster),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

@@ -15,10 +15,12 @@ use super::{
     trusted_file,
 };
 use crate::config::{ConfigError, Environment, Flags, ListenSetting, Loaded, SettingChange, Settings, ValueSource};
+use crate::daemon::cluster::is_node;
+use crate::daemon::cluster::running::{RunningNode, StoodBy};
 use crate::daemon::control::{ControlSocket, ShownSettings};
 use crate::daemon::link::OtherMachine;
 use crate::daemon::standby::running::{RunningStandby, StandbyEnd};
-use crate::daemon::{self, Daemon, Platform};
+use crate::daemon::{self, Daemon, Ownership, Platform};
 use crate::engine::network::ListenAddr;
 use crate::store;
 use crate::store::admin::{AcceptedLoss, LostPayloads, LostRecords, WAL_BYTES};
@@ -79,20 +81,12 @@ impl Serve {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
-        let mut world = Platform::real(&loaded.settings)?;
+        let world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        let owner = daemon::standby::owner_of(&loaded.settings, &*world.disk)?;
-        let was_standby = owner.is_some();
-        if let Some(owner) = owner {
-            let told = told(&mut term, &mut interrupt);
-            match stand_by(&loaded.settings, world, owner, shown.clone(), told).await? {
-                StandbyEnd::Stopped => return Ok(()),
-                StandbyEnd::Promoted { term } => tracing::info!(term, "this store is the owner's now"),
-            }
-            world = Platform::real(&loaded.settings)?;
-        }
-        let daemon = Daemon::start(&loaded.settings, world).await?;
+        let owning = own_store(&loaded.settings, world, &shown, told(&mut term, &mut interrupt)).await?;
+        let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
+        let daemon = Daemon::start_as(&loaded.settings, world, ownership).await?;
         // A backup can be taken without the daemon as well, so it serves without this.
         let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
         if let Err(error) = &control {
@@ -124,7 +118,12 @@ impl Serve {
                     daemon.stop(Duration::ZERO).await;
                     return Err(daemon::set_overtaken(&loaded.settings, tenure)?.into());
                 }
-                () = daemon.engine.broken.notified() => return Err(broken()),
+                () = ended_tenure(node.as_ref()) => {
+                    drop(control);
+                    daemon.stop(Duration::ZERO).await;
+                    return Err(stepped_down());
+                }
+                () = daemon.engine.broken.notified() => return Err(broken(node.as_ref())),
                 () = daemon.engine.crashed.notified() => return Err(crashed()),
             }
         }
@@ -132,6 +131,7 @@ impl Serve {
         tracing::info!("stopping");
         watchdog.abort();
         daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
+        release(node).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -168,9 +168,32 @@ impl Serve {
     }
 }
 
-fn broken() -> Exit {
+fn broken(node: Option<&RunningNode>) -> Exit {
+    if node.is_some_and(|node| node.state.tenure.is_over()) {
+        return stepped_down();
+    }
     let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
     Exit::storage(words).hint("look at the disk, then start again")
+}
+
+fn stepped_down() -> Exit {
+    let words = "another node may own the cluster's store now; nothing acknowledged is lost";
+    Exit::stepped_down(words).hint("start again: the node stands by then")
+}
+
+/// Waits until the tenure of a node has ended. Without a cluster it never ends.
+async fn ended_tenure(node: Option<&RunningNode>) {
+    match node {
+        Some(node) => node.state.stepped_down().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives the lease of a node back.
+async fn release(node: Option<RunningNode>) {
+    if let Some(node) = node {
+        node.release().await;
+    }
 }
 
 fn crashed() -> Exit {
@@ -183,6 +206,49 @@ async fn told(term: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// A store that this machine owns, before it is opened.
+struct OwnedStore {
+    world: Platform,
+    /// The node of a cluster, and its ownership. `None` if the store is by itself.
+    node: Option<RunningNode>,
+    ownership: Option<Ownership>,
+    was_standby: bool,
+}
+
+/// Stands by as long as another machine owns the store. `None` if `told` ended.
+async fn own_store(
+    settings: &Settings,
+    world: Platform,
+    shown: &ShownSettings,
+    told: impl Future<Output = ()>,
+) -> Result<Option<OwnedStore>, Exit> {
+    if is_node(settings, &*world.disk)? {
+        let node = RunningNode::start(settings)?;
+        tell_supervisor(&[NotifyState::Ready]);
+        let watchdog = tokio::spawn(watchdog());
+        let stood_by = node.stand_by(settings, world, told).await;
+        watchdog.abort();
+        let ownership = match stood_by? {
+            StoodBy::Stopped => return Ok(None),
+            StoodBy::SteppedDown => return Err(stepped_down()),
+            StoodBy::Owns(ownership) => Some(ownership),
+        };
+        let world = Platform::real(settings)?;
+        return Ok(Some(OwnedStore { world, node: Some(node), ownership, was_standby: true }));
+    }
+    let Some(owner) = daemon::standby::owner_of(settings, &*world.disk)? else {
+        return Ok(Some(OwnedStore { world, node: None, ownership: None, was_standby: false }));
+    };
+    match stand_by(settings, world, owner, shown.clone(), told).await? {
+        StandbyEnd::Stopped => Ok(None),
+        StandbyEnd::Promoted { term } => {
+            tracing::info!(term, "this store is the owner's now");
+            let world = Platform::real(settings)?;
+            Ok(Some(OwnedStore { world, node: None, ownership: None, was_standby: true }))
+        }
     }
 }
 

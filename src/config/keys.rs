@@ -245,6 +245,18 @@ fn proxy(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
     }
 }
 
+/// The error does not repeat the value, which may contain a password.
+fn postgres_url(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
+    let is_url = |text: &str| {
+        url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.has_host())
+    };
+    match raw {
+        RawSetting::Text(text) if text.trim().is_empty() => Ok(None),
+        RawSetting::Text(text) if is_url(text.trim()) => Ok(Some(SecretSetting::new(text.trim()))),
+        _ => Err("is not a URL such as postgres://postrider:password@db.example.com/postrider".to_owned()),
+    }
+}
+
 fn socket_mode(raw: &RawSetting) -> Result<u32, String> {
     const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
     let written = raw.text(WHAT)?;
@@ -537,6 +549,32 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         |s| RawSetting::Switch(s.standby.required),
     )
     .live(),
+    key(
+        "cluster.log",
+        |s, raw| postgres_url(raw).map(|url| s.cluster.log = url),
+        |s| text(s.cluster.log.as_ref().map(SecretSetting::expose).unwrap_or_default()),
+    )
+    .masked_by(forward_proxy::masked),
+    key(
+        "cluster.url",
+        |s, raw| public_url(raw).map(|url| s.cluster.url = url),
+        |s| text(s.cluster.url.clone().unwrap_or_default()),
+    ),
+    key(
+        "cluster.node",
+        |s, raw| raw.text_or_none("a name").map(|name| s.cluster.node = name),
+        |s| text(s.cluster.node.clone().unwrap_or_default()),
+    ),
+    key(
+        "cluster.key_file",
+        |s, raw| raw.path_or_none().map(|path| s.cluster.key_file = path),
+        |s| path_or_empty(s.cluster.key_file.as_ref()),
+    ),
+    key(
+        "cluster.ca_file",
+        |s, raw| raw.path_or_none().map(|path| s.cluster.ca_file = path),
+        |s| path_or_empty(s.cluster.ca_file.as_ref()),
+    ),
 ];
 
 /// All settings, in the order of `packaging/postrider.toml`. Every dialect of `DIALECTS` has one.

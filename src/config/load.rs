@@ -17,9 +17,9 @@ use crate::rules::durations;
 use crate::rules::quotas::QuotaLimits;
 
 use super::{
-    ConfigError, DeliverySettings, Environment, ForeignTokenSettings, ListenSetting, LogSettings, MetricsSettings,
-    PortalPages, SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, StandbySettings,
-    TraceSettings, UiSettings, ValueSource,
+    ClusterSettings, ConfigError, DeliverySettings, Environment, ForeignTokenSettings, ListenSetting, LogSettings,
+    MetricsSettings, PortalPages, SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings,
+    StandbySettings, TraceSettings, UiSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -118,6 +118,7 @@ impl Settings {
             portal: PortalPages::default(),
             traces: TraceSettings::default(),
             standby: StandbySettings::default(),
+            cluster: ClusterSettings::default(),
         }
     }
 }

@@ -75,6 +75,7 @@ pub struct Settings {
     pub portal: PortalPages,
     pub traces: TraceSettings,
     pub standby: StandbySettings,
+    pub cluster: ClusterSettings,
 }
 
 impl Settings {
@@ -227,6 +228,21 @@ pub struct StandbySettings {
     pub ca_file: Option<PathBuf>,
     /// Whether an owner answers a change only once a standby has it.
     pub required: bool,
+}
+
+/// The cluster that this machine is a node of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The URL of the PostgreSQL database with the log, with its credentials. `None` if the store is by itself.
+    pub log: Option<SecretSetting>,
+    /// The URL of this node's API for the other nodes.
+    pub url: Option<String>,
+    /// The name of this node, which no other node has. `None` for its URL.
+    pub node: Option<String>,
+    /// The file of the API key with the scope `replicate`, for a node without a store.
+    pub key_file: Option<PathBuf>,
+    /// PEM file of the authorities that the other nodes' certificates must come from. `None` for those of this machine.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Export of traces.

@@ -36,7 +36,7 @@ const NAME_PURPOSE: &str = "postrider store name";
 const NAME_BYTES: usize = 16;
 
 /// The name of a store: the same on every machine that has its data key.
-fn store_name(store: &Store) -> String {
+pub(super) fn store_name(store: &Store) -> String {
     store.derived_key(NAME_PURPOSE)[..NAME_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

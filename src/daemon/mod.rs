@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod backup_repo;
+pub mod cluster;
 pub mod control;
 mod descriptors;
 pub mod follow;
@@ -12,6 +13,7 @@ mod listeners;
 mod metrics_listener;
 mod offline;
 mod otlp;
+mod ownership;
 mod policy_guard;
 mod portal_logo;
 pub mod promote;
@@ -45,15 +47,17 @@ use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher, ServedPart};
 use crate::server::shared_origins::SharedOrigins;
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::admin::{self, Role, Tenure};
-use crate::store::{self, Disk, RealDisk, Store, StoreOptions};
+use crate::store::{self, Disk, RealDisk, StoreOptions};
 use crate::ui;
 
 use self::link::{OtherMachine, OvertakenSignal, OwnerLinks};
 use self::listeners::{addresses, listen, listen_all};
+use self::ownership::open_as_owner;
 use self::policy_guard::PolicyGuard;
 
 pub use keys::{FirstKey, KeyRotation};
 pub use offline::{accept_loss, check_files, compact, rotate_master_key, verify, wal_damage};
+pub use ownership::Ownership;
 pub use protocol::CONTROL_FILE;
 
 /// Interval at which an owner asks the other machine for its term.
@@ -180,10 +184,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon and returns once it accepts requests. Must be called within the runtime.
     pub async fn start(settings: &Settings, world: Platform) -> Result<Daemon, DaemonError> {
+        Daemon::start_as(settings, world, None).await
+    }
+
+    /// Like `start`, for the node of a cluster that owns the store, if `own` is its ownership.
+    pub async fn start_as(settings: &Settings, world: Platform, own: Option<Ownership>) -> Result<Daemon, DaemonError> {
         let Platform { clock, random, network, disk, work, limits, listeners } = world;
         warm_up(work);
-        let tls = certificate(settings)?;
-        let (opened, tenure) = open_as_owner(settings, disk, &*clock, &random)?;
+        let (tls, window) = (certificate(settings)?, own.as_ref().map(|own| own.window.clone()));
+        let (opened, tenure) = open_as_owner(settings, disk, (&*clock, &random), own)?;
         let is_new = opened.is_new;
         let (listeners, pages_listener) = listen_all(settings, &*network, listeners).await?;
         let address = listeners[0].local_addr();
@@ -202,6 +211,7 @@ impl Daemon {
             origin: origin(settings, &address),
             watcher: watcher(settings)?,
             svix_whitelabel: settings.svix_whitelabel,
+            window,
         };
         let (engine, running) = Engine::start(parts).map_err(DaemonError::Engine)?;
         let engine = Arc::new(engine);
@@ -327,23 +337,6 @@ impl Daemon {
     }
 }
 
-/// Opens the store of an owner.
-///
-/// # Errors
-/// The store cannot be opened, is a standby's, or has met a higher term.
-fn open_as_owner(
-    settings: &Settings,
-    disk: Arc<dyn Disk>,
-    clock: &dyn Clock,
-    random: &Arc<dyn Random>,
-) -> Result<(store::Opened, Tenure), DaemonError> {
-    let master_key = keys::master_key(settings, &*disk, &**random)?;
-    let ids = Box::new(numbers(random.clone()));
-    let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;
-    let tenure = owner_tenure(settings, &opened.store)?;
-    Ok((opened, tenure))
-}
-
 /// The settings of pages at this address, which the settings file may change.
 fn page_settings(engine: &Engine, url: String) -> PageSettings {
     PageSettings { url, ..PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE)) }
@@ -353,32 +346,6 @@ fn page_settings(engine: &Engine, url: String) -> PageSettings {
 fn warm_up(work: BlockingPool) {
     if work == BlockingPool::Threads {
         engine::sender::read_roots_ahead();
-    }
-}
-
-/// The tenure of an opened store.
-///
-/// # Errors
-/// The store is a standby's, or has met a higher term.
-fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonError> {
-    let (tenure, dir) = (store.tenure()?, settings.data_dir.display());
-    match tenure {
-        Tenure { overtaken_by: 0, role: Role::Owner, .. } => Ok(tenure),
-        Tenure { overtaken_by: 0, role: Role::Copy, .. } => {
-            tracing::warn!(
-                cure = "stop the other store for good, then stop this one, run postrider promote, and start it again",
-                "this store is a restored copy: if the store that it was copied from runs too, both send every delivery"
-            );
-            Ok(tenure)
-        }
-        Tenure { overtaken_by: 0, role: Role::Standby, .. } => {
-            let words =
-                format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
-            Err(DaemonError::Settings(words))
-        }
-        Tenure { term, overtaken_by, .. } => {
-            Err(DaemonError::Overtaken { dir: dir.to_string(), own: term, term: overtaken_by })
-        }
     }
 }
 

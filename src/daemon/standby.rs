@@ -3,9 +3,9 @@
 //! Invariant: a commit is confirmed once it is durable here and the copy is whole. The replica in the data directory stays
 //! whole while a new copy is made beside it.
 
-mod base;
+pub(super) mod base;
 pub mod running;
-mod service;
+pub(super) mod service;
 
 use std::fs;
 use std::io;
@@ -94,7 +94,7 @@ impl SharedStatus {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, change: impl FnOnce(&mut StandbyStatus)) {
+    pub(super) fn set(&self, change: impl FnOnce(&mut StandbyStatus)) {
         let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut status);
         if status.is_connected && status.is_whole && status.applied >= status.owner {
@@ -272,7 +272,8 @@ impl Standby {
                 StreamFrame::Resumed(_) => self.follow_term(term)?,
                 StreamFrame::From(from) => {
                     tracing::info!(owner = self.owner.url(), "copying the owner's store");
-                    *base = match BaseCopy::begin(&self.settings, &self.runtime, &self.owner, from, (store, term)) {
+                    let of = (store, Role::Standby, term);
+                    *base = match BaseCopy::begin(&self.settings, &self.runtime, &self.owner, from, of) {
                         Ok(begun) => Some(begun),
                         Err(DaemonError::Unreachable(words)) => return Ok(Some(words)),
                         Err(error) => return Err(error),
@@ -336,7 +337,7 @@ fn open_replica(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<Replica, DaemonE
 }
 
 /// Random numbers of the machine.
-fn random() -> Box<dyn FnMut() -> u64 + Send> {
+pub(super) fn random() -> Box<dyn FnMut() -> u64 + Send> {
     Box::new(numbers(Arc::new(SystemRandomness::default())))
 }
 
@@ -354,6 +355,10 @@ pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<Comm
             return Err(DaemonError::Engine(words));
         }
         Role::Copy => None,
+        Role::Member => {
+            let words = format!("{}: the nodes of a cluster take over by themselves", data_dir.display());
+            return Err(DaemonError::Engine(words));
+        }
         Role::Standby => {
             let replica = open_replica(data_dir, disk.clone())?;
             let last = replica.last();
@@ -369,6 +374,6 @@ pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<Comm
     Ok((promoted.term, last))
 }
 
-fn failed(path: &Path, source: io::Error) -> DaemonError {
+pub(super) fn failed(path: &Path, source: io::Error) -> DaemonError {
     DaemonError::Io { what: path.display().to_string(), source }
 }

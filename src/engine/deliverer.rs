@@ -22,12 +22,16 @@ use crate::engine::proxy_health::ProxyHealth;
 use crate::engine::sender::{
     DeliveryProxy, ExchangeResult, ProxyContact, RESPONSE_BODY_BYTES_MAX, Sender, Shortage, reason,
 };
+use crate::engine::serve_window::ServeWindow;
 use crate::engine::shortages::Shortages;
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Maximum characters of an attempt's `error`: names in a receiver's certificate may be long.
 const ERROR_CHARS_MAX: usize = 300;
+
+/// Delay of a delivery behind the end of the tenure, at which the process ends too.
+const OUTSIDE_WINDOW_MS: i64 = 1_000;
 
 /// The error of an attempt that panicked.
 const PANICKED: &str = "The daemon failed at this attempt; its log says where";
@@ -59,6 +63,8 @@ pub struct Deliverer {
     pub drawn_ids: Arc<DrawnIds>,
     /// Whether Svix's scheme signs in the headers of Standard Webhooks.
     pub svix_whitelabel: bool,
+    /// The time in which an owner in a cluster may begin deliveries. `None` if the store is by itself.
+    pub window: Option<Arc<ServeWindow>>,
 }
 
 impl Deliverer {
@@ -76,6 +82,9 @@ impl Deliverer {
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
     ) -> AttemptEnd {
+        if self.window.as_ref().is_some_and(|window| !window.is_open()) {
+            return AttemptEnd::Withheld(self.clock.now().plus_ms(OUTSIDE_WINDOW_MS));
+        }
         let proxy = compiled.as_ref().ok().and_then(|compiled| self.sender.proxy_of(compiled.target()));
         if let Some(until) = proxy.as_ref().and_then(|_| self.proxy_health.wait(self.clock.now())) {
             return AttemptEnd::Withheld(until);

@@ -16,10 +16,13 @@ mod expiry;
 pub mod feeds;
 pub mod handshake;
 pub mod janitor;
+pub mod lease;
 mod log_backoff;
 mod machine_state;
 pub mod metrics;
 pub mod network;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod proxy_health;
 mod queue_item;
 pub mod readiness;
@@ -29,6 +32,7 @@ mod resolver;
 mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
+pub mod serve_window;
 mod shortages;
 mod state_log;
 mod storage_log;
@@ -36,12 +40,13 @@ pub mod write_queue;
 mod writer_loop;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
 use crate::model::{AttemptId, Time, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
-use crate::store::admin::{BackupSnapshot, Replication};
+use crate::store::admin::{BackupSnapshot, OrderStats, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
 use self::believed_clock::BelievedClock;
@@ -57,6 +62,7 @@ use self::network::Network;
 use self::proxy_health::{ProxyHealth, ProxyState};
 use self::scheduler::{Scheduler, SchedulerHandle};
 use self::sender::{AddressGuard, DeliveryProxy, Sender};
+use self::serve_window::ServeWindow;
 use self::write_queue::{Busy, WriteQueue};
 
 /// The inputs of an engine.
@@ -76,6 +82,8 @@ pub struct EngineParts {
     pub watcher: Option<Arc<dyn deliverer::AttemptObserver>>,
     /// Whether Svix's scheme signs in the headers of Standard Webhooks.
     pub svix_whitelabel: bool,
+    /// The time in which an owner in a cluster may begin deliveries. `None` if the store is by itself.
+    pub window: Option<Arc<ServeWindow>>,
 }
 
 /// A running engine.
@@ -94,8 +102,10 @@ pub struct Engine {
     pub broken: Arc<Notify>,
     /// Notified when a critical task panicked: the process must end.
     pub crashed: Arc<Notify>,
+    /// Counts of the appends to the log of a cluster. `None` if the store is by itself.
+    order_stats: Option<Arc<OrderStats>>,
     in_flight_max: usize,
-    /// When the engine started.
+    /// When the engine started, by the machine's clock: the believed time is first read by the tasks.
     started_at: Time,
     scheduler: SchedulerHandle,
     write_queue: WriteQueue,
@@ -159,14 +169,13 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
-        // By the machine's clock: the believed time is first read by the tasks below.
         let started_at = parts.clock.now();
         let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, .. } = parts;
-        let (watcher, svix_whitelabel) = (parts.watcher, parts.svix_whitelabel);
+        let (watcher, svix_whitelabel, window) = (parts.watcher, parts.svix_whitelabel, parts.window);
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
-        let replication = opened.writer.replication();
+        let (replication, order_stats) = (opened.writer.replication(), opened.writer.order_stats());
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers::new(believed, store.newest_attempt(), scheduler_handle.clone());
@@ -194,6 +203,7 @@ impl Engine {
             shortages: Arc::default(),
             drawn_ids,
             svix_whitelabel,
+            window,
         });
         let engine = Engine {
             store,
@@ -208,6 +218,7 @@ impl Engine {
             work,
             broken,
             crashed,
+            order_stats,
             in_flight_max,
             started_at,
             scheduler: scheduler_handle,
@@ -278,6 +289,7 @@ impl Engine {
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
         let backlog = self.store.backlog(&ids, now).unwrap_or_default();
+        let order = self.order_stats.as_deref();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
             in_flight_max: self.in_flight_max as i64,
@@ -296,6 +308,8 @@ impl Engine {
             proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
             proxy_failures: self.deliverer.proxy_health.failures(),
             clients: self.client_connections.stats(),
+            cluster_log_up: i64::from(order.is_none_or(|order| !order.is_unanswered.load(Ordering::Relaxed))),
+            cluster_healed: order.map_or(0, |order| order.healed.load(Ordering::Relaxed) as i64),
         };
         self.metrics.text(format, &levels, self.store.written_bytes())
     }

@@ -31,5 +31,6 @@ pub mod secret_spellings;
 pub mod shares;
 pub mod signing;
 pub mod target;
+pub mod tenure;
 pub mod transition;
 pub mod waiting;

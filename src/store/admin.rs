@@ -17,12 +17,16 @@ pub use crate::kv::wal::{LostRecords, WAL_BYTES};
 pub use crate::store::backup::{
     BackupProgress, BackupSnapshot, OnBackupProgress, ReceivedBackup, is_stream, receive, refuse,
 };
+pub use crate::store::order::{
+    Appended, CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, OrderStats, TenureEnd,
+    fence, judge_append, read_next, rest,
+};
 pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};
 pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
-pub use crate::store::replication::replica::{Replica, remove_log};
+pub use crate::store::replication::replica::{Replica, last_mark, remove_log};
 pub use crate::store::replication::{
     CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, Replication,
     ReplicationMode, ReplicationStats, point_of, renumber,

@@ -60,8 +60,12 @@ pub struct Tick {
 /// The state of the writer's storage, for the writer's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterHealth {
-    /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.
+    /// Whether a sync has failed, whose writes may be lost, or the order of commits has ended. Nothing more may be applied
+    /// then.
     pub has_lost_writes: bool,
+    /// Whether the order of commits has ended: the log outside this machine takes no more commits of this store, or this
+    /// store lacks one of them.
+    pub has_lost_order: bool,
     /// Whether publishing is refused because of the disk.
     pub is_disk_full: bool,
     /// Bytes written to storage since the start.
@@ -223,6 +227,7 @@ impl Writer {
     pub fn health(&self) -> WriterHealth {
         WriterHealth {
             has_lost_writes: self.has_lost_writes(),
+            has_lost_order: self.has_lost_order(),
             is_disk_full: self.space.is_full(),
             written_bytes: self.partition_set.disk.written_bytes(),
         }

@@ -30,6 +30,8 @@ pub enum Role {
     /// It was restored from a backup and not promoted yet. It serves like an owner, and the store that it is a copy of may
     /// serve too.
     Copy,
+    /// It is a node of a cluster, whose log says which node is the owner. `term` is the one before the cluster.
+    Member,
 }
 
 /// The term and the role of a store.

@@ -27,6 +27,7 @@ use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
 use crate::store::idempotency::rows;
+use crate::store::order::{CommitOrder, OrderStats};
 use crate::store::partitions::set::{PartitionSet, STATE_FILE};
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
@@ -82,6 +83,8 @@ pub struct Writer {
     /// The time that `state.redb` has as the last one.
     pub(in crate::store) last_seen: Time,
     pub(in crate::store) publisher: CommitPublisher,
+    /// The log outside this machine that has each commit first. `None` if the store is by itself.
+    pub(in crate::store) order: Option<CommitOrder>,
     pub(in crate::store) sealed_batch: SealedBatch,
     pub(in crate::store) checkpoint_schedule: CheckpointSchedule,
     /// The last field, because dropping it waits for a running checkpoint.
@@ -216,11 +219,13 @@ impl Writer {
         (state, partitions)
     }
 
-    /// After a failed sync, rejects requests: memory may contain rows that are not on disk, and no commit may depend on
+    /// After a failed sync or the end of the order, rejects requests: memory may contain rows that are not on disk, and no commit may depend on
     /// them.
     fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
         if self.has_lost_writes() {
-            results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));
+            let words =
+                if self.has_lost_order() { "this node owns the store no more" } else { "a sync to disk has failed" };
+            results.reject_all(slots, &Rejection::Failed(words.into()));
         }
         self.has_lost_writes()
     }
@@ -452,9 +457,20 @@ impl Writer {
         self.partition_set.set_space_missing(self.space.is_missing());
     }
 
-    /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.
+    /// Whether a sync has failed, whose writes may be lost, or the order of commits has ended. Nothing more may be applied
+    /// then.
     pub(in crate::store) fn has_lost_writes(&self) -> bool {
-        self.partition_set.disk.has_lost_writes()
+        self.partition_set.disk.has_lost_writes() || self.has_lost_order()
+    }
+
+    /// Whether the log outside this machine takes no more commits of this store, or this store lacks one of them.
+    pub(in crate::store) fn has_lost_order(&self) -> bool {
+        self.order.as_ref().is_some_and(CommitOrder::is_lost)
+    }
+
+    /// Counts of the appends to the log outside this machine. `None` if the store is by itself.
+    pub fn order_stats(&self) -> Option<Arc<OrderStats>> {
+        self.order.as_ref().map(CommitOrder::stats)
     }
 
     /// The replicas to which this writer publishes its commits.

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 mod beside;
 mod check;
+mod cluster;
+mod cluster_nodes;
 mod compact;
 mod continuous_check;
 mod erased;

@@ -19,6 +19,7 @@ use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
 use self::batch::{Answered, Batch};
 use super::check;
+use super::cluster_nodes::Nodes;
 use super::history::History;
 use super::oracle::{Oracle, Place, label};
 use super::stored::Found;
@@ -30,6 +31,8 @@ pub const MASTER_KEY: [u8; 32] = [7; 32];
 
 pub struct World {
     pub disk: FaultyDisk,
+    /// The log and the other nodes of a cluster. `None` if the store is by itself.
+    pub nodes: Option<Nodes>,
     pub options: StoreOptions,
     pub oracle: Oracle,
     pub now: Time,
@@ -97,6 +100,7 @@ impl World {
         };
         World {
             disk: FaultyDisk::new(rng.draw()),
+            nodes: None,
             options,
             oracle,
             now: START,
@@ -142,6 +146,9 @@ impl World {
 
     /// Opens the store, repeatedly while the power fails meanwhile, and decides about the interrupted operation.
     fn open(&mut self, pending: Pending) -> Check {
+        if let Some(nodes) = &mut self.nodes {
+            nodes.choose_owner(&mut self.disk, &mut self.rng);
+        }
         loop {
             if self.disk.has_lost_writes() {
                 // The process has ended, and the machine has not.
@@ -150,9 +157,7 @@ impl World {
             if self.cuts_openings && self.rng.chance(30) {
                 self.disk.set_fuse(Some(self.rng.below(80)));
             }
-            let mut random = self.rng.fork();
-            let disk = Arc::new(self.disk.clone());
-            match open(disk, self.options.clone(), &MASTER_KEY, self.now, Box::new(move || random.draw())) {
+            match self.open_store() {
                 // A sync failed meanwhile, where a daemon would end and be started again. Or the power failed at a write
                 // that the store can do without.
                 Ok(opened) if self.disk.has_lost_writes() || self.disk.is_dead() => self.disk = self.disk_after(opened),
@@ -197,6 +202,18 @@ impl World {
         ensure!(released == held, "at start {released:?} are let go, {held:?} should be");
         self.next = first;
         Ok(())
+    }
+
+    /// Opens the store by itself, or as the owner of its cluster.
+    fn open_store(&mut self) -> Check<Opened> {
+        let mut random = self.rng.fork();
+        match &mut self.nodes {
+            Some(nodes) => nodes.open(&self.disk, &self.options, self.now, random),
+            None => {
+                let (disk, random) = (Arc::new(self.disk.clone()), Box::new(move || random.draw()));
+                open(disk, self.options.clone(), &MASTER_KEY, self.now, random).map_err(|error| error.to_string())
+            }
+        }
     }
 
     /// The labels of requests that release all heads that no request has released.
@@ -266,7 +283,8 @@ impl World {
 
     /// Whether the process has ended or must end.
     fn has_ended(&self) -> bool {
-        self.disk.is_dead() || self.disk.has_lost_writes()
+        let has_lost_order = self.opened.as_ref().is_some_and(|opened| opened.writer.health().has_lost_order);
+        self.disk.is_dead() || self.disk.has_lost_writes() || has_lost_order
     }
 
     /// Cuts the power while no operation is running.

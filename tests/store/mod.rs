@@ -7,3 +7,4 @@ mod journal;
 mod life;
 mod partitions;
 mod readers;
+mod tenure_walk;

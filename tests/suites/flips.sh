@@ -9,4 +9,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_FLIPS=${POSTRIDER_FLIPS:-3000}
 # Optimised (tests/suites/build), because all rows are read after each flip.
-cargo test --profile ci --features mutants --test storage -- --nocapture flips::
+cargo test --profile ci --features mutants,postgres --test storage -- --nocapture flips::

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
 unset POSTRIDER_MUTANT
-build=(cargo test --profile ci --features mutants)
+build=(cargo test --profile ci --features mutants,postgres)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -35,7 +35,7 @@ simulate() {
 }
 
 ask_oracle() {
-    "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow > "$log" 2>&1
+    "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow oracle::cluster > "$log" 2>&1
 }
 
 "${build[@]}" --test simulation --test storage --no-run

@@ -9,4 +9,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_CRASHES=${POSTRIDER_CRASHES:-20000}
 # Optimised (tests/suites/build), because each cut costs a walk over all tables.
-cargo test --profile ci --features mutants --test storage -- --nocapture power_loss::
+cargo test --profile ci --features mutants,postgres --test storage -- --nocapture power_loss::

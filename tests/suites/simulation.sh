@@ -11,4 +11,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_SIM_HOURS:-1000}
 # Optimised (tests/suites/build).
-cargo test --profile ci --features mutants --test simulation -- --nocapture nothing_accepted
+cargo test --profile ci --features mutants,postgres --test simulation -- --nocapture nothing_accepted

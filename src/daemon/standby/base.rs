@@ -36,7 +36,7 @@ const WAIT: Duration = Duration::from_millis(50);
 type CopyEnd = Result<Result<(), String>, store::Error>;
 
 /// A copy that is being made.
-pub(super) struct BaseCopy {
+pub(in crate::daemon) struct BaseCopy {
     settings: Settings,
     partial: PathBuf,
     disk: Arc<dyn Disk>,
@@ -48,6 +48,7 @@ pub(super) struct BaseCopy {
     copying: Option<JoinHandle<CopyEnd>>,
     /// The owner's stream, to end the copy.
     stream: UnixStream,
+    role: Role,
     term: u64,
 }
 
@@ -62,7 +63,7 @@ impl Drop for BaseCopy {
 
 impl BaseCopy {
     /// Begins a copy beside the store of the data directory, with the log of the commits after `from`. `of` is the name
-    /// and the term of the store.
+    /// of the store, and the role and the term that the copy has.
     ///
     /// # Errors
     /// `Unreachable` if the owner gives none, or the disk fails.
@@ -71,7 +72,7 @@ impl BaseCopy {
         runtime: &Handle,
         owner: &OtherMachine,
         from: CommitPosition,
-        of: (&str, u64),
+        of: (&str, Role, u64),
     ) -> Result<BaseCopy, DaemonError> {
         let partial = settings.data_dir.join(PARTIAL);
         let disk = take_empty(&partial)?;
@@ -105,7 +106,8 @@ impl BaseCopy {
             is_cancelled,
             copying: Some(copying),
             stream,
-            term: of.1,
+            role: of.1,
+            term: of.2,
         })
     }
 
@@ -138,7 +140,7 @@ impl BaseCopy {
             let words = "the owner's store opens with another master key: give this machine the owner's".to_owned();
             return Err(store::Error::MasterKey(words).into());
         }
-        admin::set_tenure(&*self.disk, Tenure { term: self.term, role: Role::Standby, overtaken_by: 0 })?;
+        admin::set_tenure(&*self.disk, Tenure { term: self.term, role: self.role, overtaken_by: 0 })?;
         Ok(Ok(WholeCopy { partial: self.partial.clone() }))
     }
 }
@@ -173,7 +175,7 @@ fn bring_forward(
 }
 
 /// A whole copy, beside the store of the data directory.
-pub(super) struct WholeCopy {
+pub(in crate::daemon) struct WholeCopy {
     partial: PathBuf,
 }
 

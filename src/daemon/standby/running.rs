@@ -71,7 +71,7 @@ impl RunningStandby {
         let url = owner.url().to_owned();
         let mut standby = Standby::open(settings, owner, disk.clone())?;
         let access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
-        let service = StandbyService { status: standby.status.clone(), owner: url, access };
+        let service = StandbyService { status: standby.status.clone(), owner: Box::new(move || url.clone()), access };
         let (status, stop) = (standby.status.clone(), standby.stop.clone());
         let server = Server::start_with(Arc::new(service), listeners, limits, tls.clone());
         let (requests, promotions) = mpsc::channel(PROMOTIONS_MAX);

@@ -27,18 +27,18 @@ const RETRY_S: u32 = 5;
 /// The service of a standby.
 pub struct StandbyService {
     pub status: SharedStatus,
-    /// The URL of the owner.
-    pub owner: String,
+    /// Says the URL of the owner.
+    pub owner: Box<dyn Fn() -> String + Send + Sync>,
     pub access: Arc<ArcSwap<MetricsAccess>>,
 }
 
 impl StandbyService {
     fn ready(&self) -> HttpResponse {
-        let status = self.status.get();
+        let (status, owner) = (self.status.get(), (self.owner)());
         let detail = match (status.is_connected, status.is_whole) {
-            (true, true) => format!("this is the standby of {}, {} commits behind", self.owner, status.lag_commits()),
-            (true, false) => format!("this is the standby of {}, whose store is being copied", self.owner),
-            (false, _) => format!("this is the standby of {}, which is not reached", self.owner),
+            (true, true) => format!("this is the standby of {owner}, {} commits behind", status.lag_commits()),
+            (true, false) => format!("this is the standby of {owner}, whose store is being copied"),
+            (false, _) => format!("this is the standby of {owner}, which is not reached"),
         };
         let answer = json!({
             "status": "unready",
@@ -50,7 +50,7 @@ impl StandbyService {
 
     fn told(&self, mut response: HttpResponse) -> HttpResponse {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_S));
-        if let Ok(owner) = HeaderValue::from_str(&self.owner) {
+        if let Ok(owner) = HeaderValue::from_str(&(self.owner)()) {
             response.headers.insert(OWNER_HEADER, owner);
         }
         response
@@ -112,7 +112,7 @@ impl Service for StandbyService {
             _ => Err(Box::new(self.told(HttpResponse::problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "standby",
-                &format!("this is a standby; the owner is {}", self.owner),
+                &format!("this is a standby; the owner is {}", (self.owner)()),
                 &http_request.request_id,
             )))),
         }

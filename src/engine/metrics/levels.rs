@@ -32,6 +32,9 @@ pub struct GaugeInputs {
     pub proxy_up: i64,
     pub proxy_failures: ProxyFailures,
     pub clients: ClientConnectionStats,
+    /// 0 if the log of a cluster gave no answer to the last append, 1 otherwise.
+    pub cluster_log_up: i64,
+    pub cluster_healed: i64,
 }
 
 /// Number of webhooks by status.
@@ -47,7 +50,7 @@ pub struct WebhookCounts {
 /// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 20] = [
+const PLAIN: [(&str, &str, Reading); 22] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -69,6 +72,10 @@ const PLAIN: [(&str, &str, Reading); 20] = [
         clamp(l.followers.standby_lag)
     }),
     ("standby_required", "Whether changes wait for a standby", |l| i64::from(l.followers.is_standby_required)),
+    ("cluster_log_up", "Whether the log of the cluster answered the last append; 1 without a cluster", |l| {
+        l.cluster_log_up
+    }),
+    ("cluster_healed_commits", "Commits that the log of the cluster had forgotten and got again", |l| l.cluster_healed),
     ("proxy_up", "Whether deliveries pass their proxy; 1 where there is none", |l| l.proxy_up),
     ("ready", "Whether /readyz says ready", |l| l.ready),
     ("client_connections", "Connections of clients that are open", |l| clamp(l.clients.open as u64)),

@@ -25,6 +25,7 @@ use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
 use crate::store::idempotency::run_file::is_run_file;
+use crate::store::order::CommitOrder;
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of, owner_of,
 };
@@ -63,14 +64,41 @@ pub fn open(
     open_with_ids(disk, options, master_key, now, random, Box::new(Stamp::after(0)))
 }
 
+/// Like `open`, for a node of a cluster that has appended its fence: each commit is in the log of `order` first. The store
+/// has every commit up to the fence.
+///
+/// # Errors
+/// As `open`. `order` is dropped then.
+pub fn open_in_order(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    master_key: &[u8; KEY_BYTES],
+    now: Time,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    order: CommitOrder,
+) -> Result<Opened> {
+    open_parts(disk, options, master_key, now, (random, Box::new(Stamp::after(0))), Some(order))
+}
+
 /// Like `open`, with ids from another source. A test that loads a given history passes the history's own.
 pub fn open_with_ids(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
     key: &[u8; KEY_BYTES],
     now: Time,
-    mut random: Box<dyn FnMut() -> u64 + Send>,
+    random: Box<dyn FnMut() -> u64 + Send>,
     ids: Box<dyn IdSource>,
+) -> Result<Opened> {
+    open_parts(disk, options, key, now, (random, ids), None)
+}
+
+fn open_parts(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    key: &[u8; KEY_BYTES],
+    now: Time,
+    (mut random, ids): (Box<dyn FnMut() -> u64 + Send>, Box<dyn IdSource>),
+    order: Option<CommitOrder>,
 ) -> Result<Opened> {
     let master = Vault::new(key);
     if disk.exists(STATE_FILE).map_err(|e| crate::kv::error::io(STATE_FILE, e))? {
@@ -107,6 +135,7 @@ pub fn open_with_ids(
         now,
         last_seen: last_seen::stored(&partition_set)?.unwrap_or(Time::ZERO),
         publisher: CommitPublisher::default(),
+        order,
         sealed_batch: Default::default(),
         checkpoint_schedule: Default::default(),
         checkpoint_runner: Default::default(),
@@ -280,7 +309,8 @@ impl Writer {
                 self.partition_set.raise_newest(Id::from_u128(last));
             }
         }
-        self.publisher.0.resume(mark.unwrap_or_default(), now);
+        let run = self.order.as_ref().map_or(now.0, |order| order.last().writer as i64);
+        self.publisher.0.resume(mark.unwrap_or_default(), run);
         if self.active == 0 {
             self.roll(now)?;
         }

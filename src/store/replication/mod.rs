@@ -57,11 +57,7 @@ pub struct CommitRecord {
 
 impl CommitRecord {
     fn encode(point: CommitPosition, file: &str, write_batch: &WriteBatch) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(&point.number.to_le_bytes());
-        bytes.extend_from_slice(&point.at.0.to_le_bytes());
-        bytes.extend_from_slice(&(file.len() as u16).to_le_bytes());
-        bytes.extend_from_slice(file.as_bytes());
+        let mut bytes = encode_commit(point, file);
         write_batch.for_replicas(|changes| wal::encode_changes(changes, &mut bytes));
         bytes
     }
@@ -74,6 +70,16 @@ impl CommitRecord {
         let file = std::str::from_utf8(name).ok()?.to_owned();
         Some(CommitRecord { point, file, changes: wal::decode_changes(rest)? })
     }
+}
+
+/// The first bytes of an encoded record. The changes of the commit follow.
+pub(in crate::store) fn encode_commit(point: CommitPosition, file: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&point.number.to_le_bytes());
+    bytes.extend_from_slice(&point.at.0.to_le_bytes());
+    bytes.extend_from_slice(&(file.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(file.as_bytes());
+    bytes
 }
 
 /// Commit position of an encoded record. `None` if the bytes are too few.
@@ -186,27 +192,34 @@ impl Default for Replication {
 /// A commit to publish once it is durable.
 #[derive(Debug)]
 pub(in crate::store) struct PendingCommit {
-    number: u64,
+    pub(in crate::store) number: u64,
     /// The encoded commit. `None` if nothing records it.
-    pub(in crate::store) record: Option<Vec<u8>>,
+    pub(in crate::store) record: Option<Arc<[u8]>>,
 }
 
 impl Replication {
-    /// Continues the numbers of a store that was opened at `now`, after its last commit.
-    pub(in crate::store) fn resume(&self, before: CommitMark, now: Time) {
+    /// Continues the numbers of a store after its last commit. `run` tells this run's commits apart from those of others.
+    pub(in crate::store) fn resume(&self, before: CommitMark, run: i64) {
         let mut shared = self.shared();
-        (shared.before, shared.run) = (before, now.0);
+        (shared.before, shared.run) = (before, run);
         shared.tail.restart(before.number);
         self.begun.store(before.number, Ordering::Release);
     }
 
-    /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it.
-    pub(in crate::store) fn begin(&self, file: &str, at: Time, write_batch: &mut WriteBatch) -> PendingCommit {
+    /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it. It is encoded if a
+    /// replica wants it, or `is_ordered`: a log outside this machine does.
+    pub(in crate::store) fn begin(
+        &self,
+        file: &str,
+        at: Time,
+        write_batch: &mut WriteBatch,
+        is_ordered: bool,
+    ) -> PendingCommit {
         // Only the writer takes numbers. A replica that connects meanwhile reads them.
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         CommitMark { number, run: self.shared().run }.put(write_batch);
-        let is_recorded = self.is_recorded.load(Ordering::Acquire);
-        let record = is_recorded.then(|| CommitRecord::encode(CommitPosition { number, at }, file, write_batch));
+        let is_recorded = is_ordered || self.is_recorded.load(Ordering::Acquire);
+        let record = is_recorded.then(|| CommitRecord::encode(CommitPosition { number, at }, file, write_batch).into());
         PendingCommit { number, record }
     }
 
@@ -218,7 +231,7 @@ impl Replication {
             self.shared().tail.restart(number);
             return self.disconnect_all(DisconnectReason::Uncertain);
         }
-        let Some(record) = record.map(Arc::<[u8]>::from) else { return };
+        let Some(record) = record else { return };
         // The lock is released before waiting: a disconnecting replica needs it.
         let queues = {
             let mut shared = self.shared();

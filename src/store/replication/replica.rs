@@ -147,8 +147,11 @@ pub fn remove_log(disk: &dyn Disk) -> Result<()> {
     names.iter().rev().try_for_each(|name| disk.remove(name).map_err(|error| io(name, error)))
 }
 
-/// The greatest mark of the files that may change.
-fn last_mark(disk: &dyn Disk) -> Result<CommitMark> {
+/// The greatest mark of the files that may change, of a store that no writer has open and whose write-ahead log is not needed.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn last_mark(disk: &dyn Disk) -> Result<CommitMark> {
     let state = Arc::new(Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let mut names = Vec::new();
     let snapshot = state.snapshot()?;

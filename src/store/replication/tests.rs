@@ -164,7 +164,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
         let (base, number) = (opened.store.partition_set.state().unwrap().snapshot().unwrap(), following.begun() + 1);
         let mut write_batch = WriteBatch::on(base);
         write_batch.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
-        let begun = following.begin("state.redb", NOW, &mut write_batch);
+        let begun = following.begin("state.redb", NOW, &mut write_batch, false);
         following.end(begun, true);
         let records = taken(&other);
         assert_eq!(
@@ -248,7 +248,7 @@ fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_
     let following = opened.writer.replication();
     let mut write_batch = WriteBatch::on(opened.store.partition_set.state().unwrap().snapshot().unwrap());
     let one_more = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
-    let begun = following.begin("state.redb", NOW, &mut write_batch);
+    let begun = following.begin("state.redb", NOW, &mut write_batch, false);
     following.end(begun, false);
     assert!(matches!(one_more.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
     assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));

@@ -1,0 +1,87 @@
+//! The engine of a cluster by the settings: its log and its lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::daemon::DaemonError;
+use crate::engine::lease::{Leases, Member};
+use crate::store::admin::{CommitLog, LogMark};
+
+/// Time for which the log keeps a record at the least.
+pub const KEEP: Duration = Duration::from_secs(86_400);
+
+/// The engine of a cluster.
+pub struct ClusterEngine {
+    pub log: Arc<dyn CommitLog>,
+    pub leases: Arc<dyn Leases>,
+}
+
+/// This node as the others see it.
+///
+/// # Errors
+/// A setting is missing.
+pub fn member(settings: &Settings) -> Result<Member, DaemonError> {
+    let Some(url) = settings.cluster.url.clone() else {
+        let words = "cluster.log needs cluster.url too: the URL of this node's API for the other nodes";
+        return Err(DaemonError::Settings(words.to_owned()));
+    };
+    let options = [settings.retention_ms, settings.idempotency_window_ms];
+    let bytes: Vec<u8> = options.iter().flat_map(|option| option.to_le_bytes()).collect();
+    Ok(Member {
+        node: settings.cluster.node.clone().unwrap_or_else(|| url.clone()),
+        url,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        options: i64::from(crc32fast::hash(&bytes)),
+    })
+}
+
+/// The engine of the settings. Must be called within the runtime. `None` if they name none.
+///
+/// # Errors
+/// The settings cannot be used, or this program was built without PostgreSQL.
+pub fn connect(settings: &Settings) -> Result<Option<ClusterEngine>, DaemonError> {
+    let Some(url) = &settings.cluster.log else { return Ok(None) };
+    open(url.expose(), member(settings)?).map(Some)
+}
+
+#[cfg(feature = "postgres")]
+fn open(url: &str, me: Member) -> Result<ClusterEngine, DaemonError> {
+    use crate::engine::postgres::{Connect, PostgresLease, PostgresLog};
+    let connect = Connect::of(url).map_err(|why| DaemonError::Settings(format!("cluster.log {why}")))?;
+    let leases = Arc::new(PostgresLease::new(connect.clone(), me));
+    Ok(ClusterEngine { log: Arc::new(PostgresLog::new(connect)), leases })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open(_: &str, _: Member) -> Result<ClusterEngine, DaemonError> {
+    Err(without_postgres())
+}
+
+/// Makes the tables in the engine of the settings, and begins the log with a store's last commit.
+///
+/// # Errors
+/// The engine does not answer or has a cluster already, or this program was built without PostgreSQL.
+#[cfg(feature = "postgres")]
+pub async fn begin(settings: &Settings, store: &str, last: LogMark) -> Result<(), DaemonError> {
+    use crate::engine::postgres;
+    let url = settings.cluster.log.as_ref().map(|url| url.expose()).unwrap_or_default();
+    let connect = postgres::Connect::of(url).map_err(|why| DaemonError::Settings(format!("cluster.log {why}")))?;
+    postgres::begin(&connect, store, last).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+}
+
+/// Refuses: this program was built without PostgreSQL.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn begin(_: &Settings, _: &str, _: LogMark) -> Result<(), DaemonError> {
+    Err(without_postgres())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn without_postgres() -> DaemonError {
+    DaemonError::Settings(
+        "cluster.log: this program was built without the feature postgres; the packages have it".into(),
+    )
+}

@@ -1,0 +1,52 @@
+//! Begins a cluster with a stopped store, and shows its members.
+
+use super::engine::{begin, connect, member};
+use super::log_mark;
+use crate::config::Settings;
+use crate::daemon::link::store_name;
+use crate::daemon::offline::{hand_over, has_store};
+use crate::daemon::standby::random;
+use crate::daemon::{DaemonError, keys, options, take};
+use crate::engine::clock::{Clock as _, SystemClock};
+use crate::engine::lease::MemberRow;
+use crate::store::admin::{self, Role, Tenure};
+use crate::store::open;
+
+/// Makes the stopped store of the data directory the first node of a cluster: its next commit is the log's first. Returns the
+/// number of its last commit. Must be called on a thread that runs no task.
+///
+/// # Errors
+/// The store is in use, no owner's, or in a cluster already, or the engine does not answer.
+pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64, DaemonError> {
+    let data_dir = &settings.data_dir;
+    let disk = take(data_dir)?;
+    has_store(data_dir)?;
+    member(settings)?;
+    let tenure = admin::tenure(&*disk)?;
+    if tenure.role != Role::Owner || tenure.overtaken_by > 0 {
+        let words = format!("{}: only an owner's store begins a cluster", data_dir.display());
+        return Err(DaemonError::Engine(words));
+    }
+    let (key, now) = (keys::kept_master_key(settings, &*disk)?, SystemClock.now());
+    let opened = open(disk.clone(), options(settings), &key, now, random())?;
+    let name = store_name(&opened.store);
+    drop(opened);
+    let last = admin::rest(disk.clone(), options(settings), &key, now, random())?;
+    runtime.block_on(begin(settings, &name, log_mark(last)))?;
+    admin::set_tenure(&*disk, Tenure { role: Role::Member, ..tenure })?;
+    hand_over(data_dir)?;
+    Ok(last.number)
+}
+
+/// The members of the cluster of the settings, and whether PostgreSQL has a synchronous standby.
+///
+/// # Errors
+/// The settings name no engine, or it does not answer.
+pub async fn status(settings: &Settings) -> Result<(Vec<MemberRow>, bool), DaemonError> {
+    let Some(engine) = connect(settings)? else {
+        return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
+    };
+    let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
+    let members = engine.leases.members().await.map_err(unreachable)?;
+    Ok((members, engine.leases.is_synchronous().await.map_err(unreachable)?))
+}

@@ -1,0 +1,138 @@
+//! The running node of a cluster: its beats, and while it stands by its listener and the thread that applies the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+
+use super::beats::{self, BeatState};
+use super::engine::{ClusterEngine, KEEP, connect};
+use super::{Node, NodeEnd};
+use crate::config::Settings;
+use crate::daemon::follow::StopSignal;
+use crate::daemon::standby::SharedStatus;
+use crate::daemon::standby::service::StandbyService;
+use crate::daemon::{DaemonError, Ownership, Platform, certificate, listen, metrics_listener, url};
+use crate::server::{Server, ServerTls};
+use crate::store::admin::CommitOrder;
+
+/// Time for the last answers at a stop.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A node, from its start to its end. Dropping it ends its beats.
+pub struct RunningNode {
+    engine: ClusterEngine,
+    pub state: Arc<BeatState>,
+    beating: JoinHandle<()>,
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+/// The result of standing by.
+pub enum StoodBy {
+    Stopped,
+    Owns(Ownership),
+    SteppedDown,
+}
+
+impl RunningNode {
+    /// Starts the beats of the node that the settings describe. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The settings cannot be used.
+    pub fn start(settings: &Settings) -> Result<RunningNode, DaemonError> {
+        let Some(engine) = connect(settings)? else {
+            return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
+        };
+        let state = Arc::<BeatState>::default();
+        let beating = tokio::spawn(beats::run(engine.leases.clone(), engine.log.clone(), state.clone(), KEEP));
+        Ok(RunningNode { engine, state, beating })
+    }
+
+    /// Stands by until this node owns the store, or `told` ends.
+    ///
+    /// # Errors
+    /// An address is in use, the disk fails, or the store does not go on with the log.
+    pub async fn stand_by(
+        &self,
+        settings: &Settings,
+        world: Platform,
+        told: impl Future<Output = ()>,
+    ) -> Result<StoodBy, DaemonError> {
+        self.warn_of_one_copy().await;
+        let (status, stop) = (SharedStatus::default(), Arc::<StopSignal>::default());
+        let mut node = Node {
+            settings: settings.clone(),
+            disk: world.disk.clone(),
+            log: self.engine.log.clone(),
+            state: self.state.clone(),
+            status: status.clone(),
+            stop: stop.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let server = self.serve(settings, world, status).await?;
+        let mut running = tokio::task::spawn_blocking(move || node.run());
+        tokio::pin!(told);
+        let ended = tokio::select! {
+            () = &mut told => {
+                stop.tell();
+                running.await
+            }
+            ended = &mut running => ended,
+        };
+        server.0.drain(tokio::time::Instant::now() + DRAIN).await;
+        let panicked = |_| DaemonError::Engine("what applies the log has panicked".to_owned());
+        match ended.map_err(panicked)?? {
+            NodeEnd::Stopped => Ok(StoodBy::Stopped),
+            NodeEnd::SteppedDown => Ok(StoodBy::SteppedDown),
+            NodeEnd::Owns(order) => Ok(StoodBy::Owns(self.ownership(order))),
+        }
+    }
+
+    fn ownership(&self, order: Box<CommitOrder>) -> Ownership {
+        Ownership { order, epoch: self.state.epoch().unwrap_or(0), window: self.state.window.clone() }
+    }
+
+    async fn serve(
+        &self,
+        settings: &Settings,
+        world: Platform,
+        status: SharedStatus,
+    ) -> Result<(Server, Option<Arc<ServerTls>>), DaemonError> {
+        let Platform { network, limits, listeners, .. } = world;
+        let tls = certificate(settings)?;
+        let mode = settings.server.socket_mode;
+        let listeners =
+            if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
+        let address = listeners[0].local_addr();
+        let state = self.state.clone();
+        let owner = move || state.last().and_then(|beat| beat.owner).unwrap_or_default();
+        let access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
+        let service = StandbyService { status, owner: Box::new(owner), access };
+        tracing::info!(url = url(&address, tls.is_some()), "this node stands by");
+        Ok((Server::start_with(Arc::new(service), listeners, limits, tls.clone()), tls))
+    }
+
+    /// Warns if a commit is in one place only when it is answered.
+    async fn warn_of_one_copy(&self) {
+        if let Ok(false) = self.engine.leases.is_synchronous().await {
+            tracing::warn!(
+                "PostgreSQL has no synchronous_standby_names: if it fails over, what it forgets is lost unless its owner lives"
+            );
+        }
+    }
+
+    /// Gives the lease back, so that another node takes over at once. The store is closed.
+    pub async fn release(self) {
+        self.beating.abort();
+        let Some(epoch) = self.state.epoch() else { return };
+        if let Err(error) = self.engine.leases.release(epoch).await {
+            tracing::warn!(%error, "the lease was not given back; it runs out by itself");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Opens the store of an owner: by itself, or as the node of a cluster that owns the store.
+
+use std::sync::Arc;
+
+use super::{DaemonError, keys, options};
+use crate::config::Settings;
+use crate::engine::clock::{Clock, Random, numbers};
+use crate::engine::serve_window::ServeWindow;
+use crate::store::admin::{CommitOrder, Role, Tenure};
+use crate::store::{self, Disk, Store};
+
+/// The ownership of a cluster's store, which a node has gained.
+pub struct Ownership {
+    pub order: Box<CommitOrder>,
+    /// Number of the owner among all owners.
+    pub epoch: u64,
+    /// The time in which deliveries may begin.
+    pub window: Arc<ServeWindow>,
+}
+
+/// Opens the store of an owner.
+///
+/// # Errors
+/// The store cannot be opened, is a standby's, or has met a higher term.
+pub(super) fn open_as_owner(
+    settings: &Settings,
+    disk: Arc<dyn Disk>,
+    (clock, random): (&dyn Clock, &Arc<dyn Random>),
+    ownership: Option<Ownership>,
+) -> Result<(store::Opened, Tenure), DaemonError> {
+    let master_key = keys::master_key(settings, &*disk, &**random)?;
+    let ids = Box::new(numbers(random.clone()));
+    if let Some(Ownership { order, epoch, .. }) = ownership {
+        let opened = store::open_in_order(disk, options(settings), &master_key, clock.now(), ids, *order)?;
+        return Ok((opened, Tenure { term: epoch, role: Role::Member, overtaken_by: 0 }));
+    }
+    let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;
+    let tenure = owner_tenure(settings, &opened.store)?;
+    Ok((opened, tenure))
+}
+
+/// The tenure of an opened store.
+///
+/// # Errors
+/// The store is a standby's, or has met a higher term.
+fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonError> {
+    let (tenure, dir) = (store.tenure()?, settings.data_dir.display());
+    match tenure {
+        Tenure { overtaken_by: 0, role: Role::Owner, .. } => Ok(tenure),
+        Tenure { overtaken_by: 0, role: Role::Copy, .. } => {
+            tracing::warn!(
+                cure = "stop the other store for good, then stop this one, run postrider promote, and start it again",
+                "this store is a restored copy: if the store that it was copied from runs too, both send every delivery"
+            );
+            Ok(tenure)
+        }
+        Tenure { overtaken_by: 0, role: Role::Member, .. } => {
+            Err(DaemonError::Settings(format!("{dir}: this store is a node's of a cluster: set cluster.log")))
+        }
+        Tenure { overtaken_by: 0, role: Role::Standby, .. } => {
+            let words =
+                format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
+            Err(DaemonError::Settings(words))
+        }
+        Tenure { term, overtaken_by, .. } => {
+            Err(DaemonError::Overtaken { dir: dir.to_string(), own: term, term: overtaken_by })
+        }
+    }
+}

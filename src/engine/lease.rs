@@ -1,0 +1,69 @@
+//! The lease on the store of a cluster, which an engine keeps beside the log.
+//!
+//! `rules::tenure` decides when a node takes it, and how long the node serves.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::rules::tenure::ShownLease;
+use crate::store::admin::LogUnreachable;
+
+/// A node of the cluster, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, which no other node has.
+    pub node: String,
+    /// The URL of its API for the other nodes.
+    pub url: String,
+    pub version: String,
+    /// Hash of the store's options, which all nodes must share.
+    pub options: i64,
+}
+
+/// A member as the engine shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberRow {
+    pub member: Member,
+    /// Number of its last commit, as it said last.
+    pub applied: u64,
+    /// Seconds since its last beat.
+    pub seen_s: f64,
+    pub is_owner: bool,
+}
+
+/// The answer to a beat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    pub lease: ShownLease,
+    /// Number of the log's last record.
+    pub last: u64,
+    /// The URL of the owner. `None` if there is none.
+    pub owner: Option<String>,
+}
+
+/// The answer of an engine, which comes in bounded time.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LogUnreachable>> + Send + 'a>>;
+
+/// The lease, as one node uses it. Each call fails if the engine does not answer.
+pub trait Leases: Send + Sync {
+    /// Says that this node lives and has applied the commits up to `applied`, and renews the lease of epoch `held` if that
+    /// still runs.
+    fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat>;
+
+    /// Takes the lease if its epoch is `seen`. Returns the new epoch, `None` if another node was faster. Without an answer the
+    /// lease may be taken all the same.
+    fn take(&self, seen: u64) -> Pending<'_, Option<u64>>;
+
+    /// Gives the lease of an epoch back. Without an answer it runs out by itself.
+    fn release(&self, epoch: u64) -> Pending<'_, ()>;
+
+    /// The members, by name.
+    fn members(&self) -> Pending<'_, Vec<MemberRow>>;
+
+    /// Number of the last record behind which each member has applied another, and that is older than `keep`. 0 if there is
+    /// none.
+    fn trimmable(&self, keep: Duration) -> Pending<'_, u64>;
+
+    /// Whether the engine confirms a commit only once a second machine has it.
+    fn is_synchronous(&self) -> Pending<'_, bool>;
+}

@@ -1,0 +1,233 @@
+//! The log and the lease of a cluster in PostgreSQL, version 12 and later.
+//!
+//! The log and the lease have a connection each, so that a slow append delays no beat. A connection that fails is replaced at
+//! the next call. Every wait for an answer is bounded.
+//!
+//! Invariant: an append is one statement, or one transaction that is rolled back unless it added all its records. The
+//! primary key of the log decides which of two appends of a number counts.
+
+mod lease;
+mod schema;
+mod tls;
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::{Client, Config, Statement};
+
+use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, judge_append};
+
+pub use lease::PostgresLease;
+pub use schema::begin;
+
+/// Time to wait for a connection, and for the answer of one statement.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Time to wait for the answer to a statement that reads or removes many records.
+const LONG_ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Records that are read at once.
+const READ_RECORDS: i64 = 10_000;
+/// The only shard so far.
+const SHARD: i16 = 0;
+
+/// Settings of a session. A commit that is answered must be durable, whatever a role's default is.
+const SESSION: &str = "set application_name = 'postrider'; \
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local')";
+
+const APPEND: &str = "insert into postrider.log (shard, number, epoch, writer, sum, body) \
+    select $1, r.number, r.epoch, r.writer, r.sum, r.body \
+    from unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[]) as r(number, epoch, writer, sum, body) \
+    where exists (select 1 from postrider.log where shard = $1 and number = $7 and writer = $8) \
+    on conflict do nothing";
+const FOUND: &str = "select number, epoch, writer, sum from postrider.log \
+    where shard = $1 and (number between $2 and $3 or number = (select max(number) from postrider.log where shard = $1)) \
+    order by number";
+const LAST: &str = "select number, epoch, writer, sum from postrider.log where shard = $1 order by number desc limit 1";
+const READ: &str = "select number, epoch, writer, sum, body from (select *, sum(length(body)) over (order by number) as bytes \
+    from (select * from postrider.log where shard = $1 and number >= $2 order by number limit $4) as next) as counted \
+    where bytes <= $3 or number < $2 + 2 order by number";
+const TRIM: &str = "delete from postrider.log where shard = $1 and number <= $2 \
+    and number < (select max(number) from postrider.log where shard = $1)";
+
+/// How to reach the engine.
+#[derive(Clone)]
+pub struct Connect {
+    config: Config,
+    tls: tls::Connector,
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The settings have a password.
+        f.debug_struct("Connect").field("hosts", &self.config.get_hosts()).finish_non_exhaustive()
+    }
+}
+
+impl Connect {
+    /// The engine of a URL: `postgres://user:password@host/database`, with the parameters of libpq. `sslmode=require` checks
+    /// the certificate, unlike libpq's.
+    ///
+    /// # Errors
+    /// A description: the URL cannot be used, or no certificate authority can be loaded.
+    pub fn of(url: &str) -> Result<Connect, String> {
+        let mut config: Config = url.parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
+        config.connect_timeout(ANSWER_MAX).tcp_user_timeout(ANSWER_MAX).keepalives_idle(ANSWER_MAX);
+        Ok(Connect { config, tls: tls::Connector::new()? })
+    }
+
+    async fn client(&self) -> Result<Client, LogUnreachable> {
+        let connecting = async {
+            let (client, connection) = self.config.connect(self.tls.clone()).await.map_err(unreachable)?;
+            // It ends with the client, or with an error that the client's next call has too.
+            tokio::spawn(async move { drop(connection.await) });
+            client.batch_execute(SESSION).await.map_err(unreachable)?;
+            Ok(client)
+        };
+        in_time(ANSWER_MAX, connecting).await
+    }
+}
+
+fn unreachable(error: tokio_postgres::Error) -> LogUnreachable {
+    let words = match error.as_db_error() {
+        Some(error) => error.to_string(),
+        None => std::error::Error::source(&error).map_or_else(|| error.to_string(), |why| format!("{error}: {why}")),
+    };
+    LogUnreachable(format!("PostgreSQL: {words}"))
+}
+
+async fn in_time<T>(
+    wait: Duration,
+    answer: impl Future<Output = Result<T, LogUnreachable>>,
+) -> Result<T, LogUnreachable> {
+    let late = || Err(LogUnreachable(format!("PostgreSQL gave no answer for {} s", wait.as_secs())));
+    tokio::time::timeout(wait, answer).await.unwrap_or_else(|_| late())
+}
+
+/// A connection with the statements that are prepared on it.
+struct LogSession {
+    client: Client,
+    append: Statement,
+}
+
+/// The log. Calls block, so they come from a thread that runs no task.
+pub struct PostgresLog {
+    connect: Connect,
+    runtime: Handle,
+    session: Mutex<Option<LogSession>>,
+}
+
+impl std::fmt::Debug for PostgresLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresLog").field("connect", &self.connect).finish_non_exhaustive()
+    }
+}
+
+type Row = (LogMark, u32);
+
+fn mark_of(row: &tokio_postgres::Row) -> Row {
+    let unsigned = |column: usize| row.get::<_, i64>(column) as u64;
+    (LogMark { number: unsigned(0), epoch: unsigned(1), writer: unsigned(2) }, row.get::<_, i64>(3) as u32)
+}
+
+impl PostgresLog {
+    /// The log in an engine. Must be called within the runtime.
+    pub fn new(connect: Connect) -> PostgresLog {
+        PostgresLog { connect, runtime: Handle::current(), session: Mutex::new(None) }
+    }
+
+    /// Runs a call on the connection. After an error or without an answer the next call connects anew.
+    fn call<T>(
+        &self,
+        wait: Duration,
+        call: impl AsyncFnOnce(&LogSession) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, LogUnreachable> {
+        self.runtime.block_on(async {
+            let mut session = self.session().await?;
+            let Some(open) = session.as_ref() else { return Err(LogUnreachable("no connection".to_owned())) };
+            let answer = in_time(wait, async { call(open).await.map_err(unreachable) }).await;
+            if answer.is_err() {
+                *session = None;
+            }
+            answer
+        })
+    }
+
+    async fn session(&self) -> Result<MutexGuard<'_, Option<LogSession>>, LogUnreachable> {
+        let mut session = self.session.lock().await;
+        if session.as_ref().is_none_or(|session| session.client.is_closed()) {
+            *session = None;
+            let client = self.connect.client().await?;
+            let append = in_time(ANSWER_MAX, async { client.prepare(APPEND).await.map_err(unreachable) }).await?;
+            *session = Some(LogSession { client, append });
+        }
+        Ok(session)
+    }
+}
+
+/// Adds the records. Returns how many were added.
+async fn insert(session: &LogSession, before: LogMark, entries: &[LogEntry]) -> Result<u64, tokio_postgres::Error> {
+    let column = |of: fn(&LogEntry) -> i64| entries.iter().map(of).collect::<Vec<_>>();
+    let numbers = column(|entry| entry.mark.number as i64);
+    let epochs = column(|entry| entry.mark.epoch as i64);
+    let writers = column(|entry| entry.mark.writer as i64);
+    let sums = column(|entry| i64::from(entry.sum));
+    let bodies: Vec<&[u8]> = entries.iter().map(|entry| &*entry.body).collect();
+    let (number, writer) = (before.number as i64, before.writer as i64);
+    session
+        .client
+        .execute(&session.append, &[&SHARD, &numbers, &epochs, &writers, &sums, &bodies, &number, &writer])
+        .await
+}
+
+/// Adds all records or none. Returns whether they were added.
+async fn insert_all(
+    session: &LogSession,
+    before: LogMark,
+    entries: &[LogEntry],
+) -> Result<bool, tokio_postgres::Error> {
+    if entries.len() == 1 {
+        return Ok(insert(session, before, entries).await? == 1);
+    }
+    session.client.batch_execute("begin").await?;
+    let is_whole = insert(session, before, entries).await? == entries.len() as u64;
+    session.client.batch_execute(if is_whole { "commit" } else { "rollback" }).await?;
+    Ok(is_whole)
+}
+
+impl CommitLog for PostgresLog {
+    fn append(&self, before: LogMark, entries: &[LogEntry]) -> Result<Appended, LogUnreachable> {
+        self.call(ANSWER_MAX, async |session| {
+            if entries.is_empty() || insert_all(session, before, entries).await? {
+                return Ok(Appended::Durable);
+            }
+            let to = entries.last().map_or(before.number, |entry| entry.mark.number) as i64;
+            let rows = session.client.query(FOUND, &[&SHARD, &(before.number as i64), &to]).await?;
+            let found: Vec<Row> = rows.iter().map(mark_of).collect();
+            let last = found.last().map(|(mark, _)| *mark).unwrap_or_default();
+            Ok(judge_append(before, entries, &found, last))
+        })
+    }
+
+    fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<LogEntry>, LogUnreachable> {
+        self.call(LONG_ANSWER_MAX, async |session| {
+            let bytes = bytes_max as i64;
+            let rows = session.client.query(READ, &[&SHARD, &(from as i64), &bytes, &READ_RECORDS]).await?;
+            let entry = |row: &tokio_postgres::Row| {
+                let (mark, sum) = mark_of(row);
+                LogEntry { mark, sum, body: row.get::<_, &[u8]>(4).into() }
+            };
+            Ok(rows.iter().map(entry).collect())
+        })
+    }
+
+    fn last(&self) -> Result<LogMark, LogUnreachable> {
+        let row = self.call(ANSWER_MAX, async |session| session.client.query_opt(LAST, &[&SHARD]).await)?;
+        row.map(|row| mark_of(&row).0).ok_or_else(|| LogUnreachable("the log is empty".to_owned()))
+    }
+
+    fn trim(&self, upto: u64) -> Result<(), LogUnreachable> {
+        self.call(LONG_ANSWER_MAX, async |session| {
+            session.client.execute(TRIM, &[&SHARD, &(upto as i64)]).await.map(drop)
+        })
+    }
+}

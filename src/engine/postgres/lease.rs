@@ -1,0 +1,155 @@
+//! The lease on a store, and the members of its cluster.
+//!
+//! Invariant: a lease is renewed in the statement that checks that it still runs, by the engine's clock. Taking it raises its
+//! epoch, if the epoch is the one that was seen.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Row};
+
+use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
+use crate::engine::lease::{Beat, Leases, Member, MemberRow, Pending};
+use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease};
+use crate::store::admin::LogUnreachable;
+
+/// A member counts as alive for so long after its last beat.
+const ALIVE: Duration = LEASE;
+
+/// Renews the lease that runs, says that the member lives, and shows both. `$7` is the epoch that the member holds, or -1.
+const BEAT: &str = "with me as (
+        insert into postrider.member (shard, node, url, version, options, seen_at, applied)
+            values ($1, $2, $3, $4, $5, now(), $6)
+        on conflict (shard, node) do update set url = excluded.url, version = excluded.version,
+            options = excluded.options, seen_at = excluded.seen_at, applied = excluded.applied),
+    renewed as (
+        update postrider.shard set until = now() + make_interval(secs => $8)
+            where shard = $1 and node = $2 and epoch = $7 and until > now() returning epoch)
+    select s.epoch, s.node, exists (select 1 from renewed) or s.until > now() and s.epoch is distinct from $7,
+        (select max(number) from postrider.log where shard = $1),
+        (select max(applied) from postrider.member
+            where shard = $1 and node <> $2 and seen_at > now() - make_interval(secs => $9)),
+        (select url from postrider.member as m where m.shard = $1 and m.node = s.node)
+    from postrider.shard as s where s.shard = $1";
+const TAKE: &str = "update postrider.shard set epoch = epoch + 1, node = $2, until = now() + make_interval(secs => $4)
+    where shard = $1 and epoch = $3 returning epoch";
+const RELEASE: &str = "update postrider.shard set node = null, until = now() where shard = $1 and epoch = $2";
+const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
+        extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
+    from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
+/// The last record that may go: each member that was seen within the time to keep has applied a later one, and it is older
+/// than that.
+const TRIMMABLE: &str = "select least(
+        (select min(applied) - 1 from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
+        (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2)))";
+const IS_SYNCHRONOUS: &str = "select current_setting('synchronous_standby_names') <> ''";
+
+/// The lease in an engine, as one node uses it.
+pub struct PostgresLease {
+    connect: Connect,
+    me: Member,
+    client: Mutex<Option<Client>>,
+}
+
+impl PostgresLease {
+    pub fn new(connect: Connect, me: Member) -> PostgresLease {
+        PostgresLease { connect, me, client: Mutex::new(None) }
+    }
+
+    /// Runs a call on the connection. After an error or without an answer the next call connects anew.
+    async fn call<T>(
+        &self,
+        wait: Duration,
+        call: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, LogUnreachable> {
+        let mut client = self.client.lock().await;
+        // Taken out, so that a call that is dropped leaves no connection with an answer under way.
+        let open = match client.take().filter(|client| !client.is_closed()) {
+            Some(open) => open,
+            None => self.connect.client().await?,
+        };
+        let answer = in_time(wait, async { call(&open).await.map_err(unreachable) }).await?;
+        *client = Some(open);
+        Ok(answer)
+    }
+
+    async fn send_beat(&self, applied: u64, held: Option<u64>) -> Result<Beat, LogUnreachable> {
+        let me = &self.me;
+        let (applied_i, held_i) = (applied as i64, held.map_or(-1, |held| held as i64));
+        let (lease_s, alive_s) = (LEASE.as_secs_f64(), ALIVE.as_secs_f64());
+        let row = self.call(ANSWER_MAX, async |client| {
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+                [&SHARD, &me.node, &me.url, &me.version, &me.options, &applied_i, &held_i, &lease_s, &alive_s];
+            client.query_opt(BEAT, &parameters).await
+        });
+        let row = row.await?.ok_or_else(|| LogUnreachable("this database has no cluster".to_owned()))?;
+        let holder = match row.get::<_, Option<String>>(1) {
+            None => LeaseHolder::Nobody,
+            Some(node) if node == me.node => LeaseHolder::Me,
+            Some(_) => LeaseHolder::Other,
+        };
+        let last = row.get::<_, Option<i64>>(3).unwrap_or(0) as u64;
+        // Another node may have commits that the log has forgotten. Those in the log are read before the fence.
+        let ahead = row.get::<_, Option<i64>>(4).unwrap_or(0) as u64;
+        let is_outrun = ahead > last && ahead > applied;
+        let epoch = row.get::<_, i64>(0) as u64;
+        let lease = ShownLease { epoch, holder, is_running: row.get(2), is_outrun };
+        Ok(Beat { lease, last, owner: row.get(5) })
+    }
+
+    async fn take_epoch(&self, seen: u64) -> Result<Option<u64>, LogUnreachable> {
+        let taken = self.call(ANSWER_MAX, async |client| {
+            client.query_opt(TAKE, &[&SHARD, &self.me.node, &(seen as i64), &LEASE.as_secs_f64()]).await
+        });
+        Ok(taken.await?.map(|row| row.get::<_, i64>(0) as u64))
+    }
+
+    async fn release_epoch(&self, epoch: u64) -> Result<(), LogUnreachable> {
+        let released = async |client: &Client| client.execute(RELEASE, &[&SHARD, &(epoch as i64)]).await;
+        self.call(ANSWER_MAX, released).await.map(drop)
+    }
+
+    async fn list_members(&self) -> Result<Vec<MemberRow>, LogUnreachable> {
+        let rows = self.call(ANSWER_MAX, async |client| client.query(MEMBERS, &[&SHARD]).await).await?;
+        let member = |row: &Row| MemberRow {
+            member: Member { node: row.get(0), url: row.get(1), version: row.get(2), options: row.get(3) },
+            applied: row.get::<_, i64>(4) as u64,
+            seen_s: row.get(5),
+            is_owner: row.get(6),
+        };
+        Ok(rows.iter().map(member).collect())
+    }
+
+    async fn find_trimmable(&self, keep: Duration) -> Result<u64, LogUnreachable> {
+        let keep_s = keep.as_secs_f64();
+        let row = self.call(LONG_ANSWER_MAX, async |client| client.query_one(TRIMMABLE, &[&SHARD, &keep_s]).await);
+        Ok(row.await?.get::<_, Option<i64>>(0).unwrap_or(0).max(0) as u64)
+    }
+}
+
+impl Leases for PostgresLease {
+    fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat> {
+        Box::pin(self.send_beat(applied, held))
+    }
+
+    fn take(&self, seen: u64) -> Pending<'_, Option<u64>> {
+        Box::pin(self.take_epoch(seen))
+    }
+
+    fn release(&self, epoch: u64) -> Pending<'_, ()> {
+        Box::pin(self.release_epoch(epoch))
+    }
+
+    fn members(&self) -> Pending<'_, Vec<MemberRow>> {
+        Box::pin(self.list_members())
+    }
+
+    fn trimmable(&self, keep: Duration) -> Pending<'_, u64> {
+        Box::pin(self.find_trimmable(keep))
+    }
+
+    fn is_synchronous(&self) -> Pending<'_, bool> {
+        let ask = async |client: &Client| client.query_one(IS_SYNCHRONOUS, &[]).await;
+        Box::pin(async move { self.call(ANSWER_MAX, ask).await.map(|row| row.get(0)) })
+    }
+}

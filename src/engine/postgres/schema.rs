@@ -1,0 +1,46 @@
+//! The tables of a cluster, and the first record of its log.
+
+use super::{ANSWER_MAX, Connect, SHARD, in_time, unreachable};
+use crate::store::admin::{LogMark, LogUnreachable};
+
+/// The tables. A record's body is stored as it is: it is compressed by no engine and read whole.
+const TABLES: &str = "
+create schema if not exists postrider;
+create table if not exists postrider.shard (
+    shard int2 primary key, store text not null, epoch int8 not null, node text, until timestamptz not null);
+create table if not exists postrider.member (
+    shard int2, node text, url text not null, version text not null, options int8 not null,
+    seen_at timestamptz not null, applied int8 not null, primary key (shard, node));
+create table if not exists postrider.log (
+    shard int2, number int8, epoch int8 not null, writer int8 not null, at timestamptz not null default now(),
+    sum int8 not null, body bytea not null, primary key (shard, number));
+alter table postrider.log alter column body set storage external;
+";
+
+const BEGIN_SHARD: &str = "insert into postrider.shard (shard, store, epoch, node, until) values ($1, $2, 0, null, now()) \
+    on conflict do nothing";
+const BEGIN_LOG: &str =
+    "insert into postrider.log (shard, number, epoch, writer, sum, body) values ($1, $2, 0, $3, 0, '')";
+
+/// Makes the tables, and begins the log with the last commit of the store named `store`.
+///
+/// # Errors
+/// The engine does not answer, or it has a cluster already.
+pub async fn begin(connect: &Connect, store: &str, last: LogMark) -> Result<(), LogUnreachable> {
+    let mut client = connect.client().await?;
+    let begun = in_time(ANSWER_MAX, async {
+        let transaction = client.transaction().await.map_err(unreachable)?;
+        transaction.batch_execute(TABLES).await.map_err(unreachable)?;
+        if transaction.execute(BEGIN_SHARD, &[&SHARD, &store]).await.map_err(unreachable)? == 0 {
+            return Ok(false);
+        }
+        let (number, writer) = (last.number as i64, last.writer as i64);
+        transaction.execute(BEGIN_LOG, &[&SHARD, &number, &writer]).await.map_err(unreachable)?;
+        transaction.commit().await.map_err(unreachable)?;
+        Ok(true)
+    });
+    match begun.await? {
+        true => Ok(()),
+        false => Err(LogUnreachable("this database has a cluster already".to_owned())),
+    }
+}

@@ -1,0 +1,211 @@
+//! Decides when a node of a cluster takes a store over, how long it serves, and when it steps down.
+//!
+//! A lease of the engine says when to try. Safety does not depend on it: an owner that the log refuses steps down whatever its
+//! lease says. No step compares the clocks of two machines: the engine compares a lease with its own clock, and a node
+//! compares with its own monotonic clock.
+//!
+//! Invariant: an owner serves less long after a beat than the lease lasts that the beat renewed. A lease that has run out
+//! is never renewed.
+
+use std::time::Duration;
+
+/// Interval of beats.
+pub const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Time for which the engine renews a lease, by its own clock.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// Time for which an owner serves after it has sent the beat that renewed its lease.
+pub const SERVED: Duration = Duration::from_secs(8);
+/// Beats in which a lease must have run out before another node takes it.
+const EXPIRED_BEATS: u32 = 2;
+
+/// The holder of a lease, as a node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseHolder {
+    /// The holder has released it, or no node has ever held it.
+    Nobody,
+    /// This node, by its name: this process or one before it.
+    Me,
+    Other,
+}
+
+/// The lease as a beat showed it, after the beat renewed this node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownLease {
+    /// Number of the owner among all owners.
+    pub epoch: u64,
+    pub holder: LeaseHolder,
+    /// Whether it runs by the engine's clock.
+    pub is_running: bool,
+    /// Whether a node that was seen lately has more commits than this one.
+    pub is_outrun: bool,
+}
+
+/// The step that a node takes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenureStep {
+    /// Another node is the owner, or may still be.
+    Wait,
+    /// Take the lease if its epoch is still this one.
+    Take { seen: u64 },
+    /// Serve until this moment of the monotonic clock.
+    Serve { until: Duration },
+    /// Stop to serve.
+    StepDown,
+}
+
+/// The lease that a node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLease {
+    pub epoch: u64,
+    /// The end of the tenure by the node's monotonic clock.
+    pub until: Duration,
+}
+
+/// The state of a node between two beats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenureWatch {
+    held: Option<HeldLease>,
+    /// Beats in a row in which the lease of another node had run out.
+    expired_beats: u32,
+}
+
+impl TenureWatch {
+    /// The lease that this process holds. `None` if it is no owner.
+    pub fn held(&self) -> Option<HeldLease> {
+        self.held
+    }
+
+    /// Notes that this process has taken the lease of an epoch, by a call that it sent at `sent_at`.
+    pub fn taken(&mut self, epoch: u64, sent_at: Duration) {
+        self.held = Some(HeldLease { epoch, until: sent_at + SERVED });
+        self.expired_beats = 0;
+    }
+
+    /// Decides after a beat that was sent at `sent_at`. `shown` is `None` if the engine gave no answer. `now` is the time of
+    /// the decision.
+    pub fn after_beat(&mut self, shown: Option<ShownLease>, sent_at: Duration, now: Duration) -> TenureStep {
+        match self.held {
+            Some(held) => self.while_held(held, shown, sent_at, now),
+            None => self.while_waiting(shown),
+        }
+    }
+
+    fn while_held(
+        &mut self,
+        held: HeldLease,
+        shown: Option<ShownLease>,
+        sent_at: Duration,
+        now: Duration,
+    ) -> TenureStep {
+        let is_ours =
+            |shown: ShownLease| shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && shown.is_running;
+        let until = match shown {
+            Some(shown) if is_ours(shown) => held.until.max(sent_at + SERVED),
+            // Another node may have it. Without an answer the tenure goes on to its end.
+            Some(_) => now,
+            None => held.until,
+        };
+        if until <= now {
+            self.held = None;
+            return TenureStep::StepDown;
+        }
+        self.held = Some(HeldLease { until, ..held });
+        TenureStep::Serve { until }
+    }
+
+    fn while_waiting(&mut self, shown: Option<ShownLease>) -> TenureStep {
+        let Some(shown) = shown else {
+            self.expired_beats = 0;
+            return TenureStep::Wait;
+        };
+        let is_free = match (shown.holder, shown.is_running) {
+            // The lock on the data directory says that the process before has ended.
+            (LeaseHolder::Me | LeaseHolder::Nobody, _) => true,
+            (LeaseHolder::Other, true) => {
+                self.expired_beats = 0;
+                false
+            }
+            (LeaseHolder::Other, false) => {
+                self.expired_beats += 1;
+                self.expired_beats >= EXPIRED_BEATS
+            }
+        };
+        if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.epoch } } else { TenureStep::Wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn shown(epoch: u64, holder: LeaseHolder, is_running: bool) -> Option<ShownLease> {
+        Some(ShownLease { epoch, holder, is_running, is_outrun: false })
+    }
+
+    fn at(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn a_node_serves_less_long_than_its_lease_lasts_by_the_sending_of_its_beat() {
+        assert!(SERVED + BEAT_EVERY <= LEASE);
+        let mut watch = TenureWatch::default();
+        watch.taken(4, at(100));
+        let step = watch.after_beat(shown(4, LeaseHolder::Me, true), at(102), at(105));
+        assert_eq!(step, TenureStep::Serve { until: at(110) });
+        // Without an answer it goes on to the end, and not a moment longer.
+        assert_eq!(watch.after_beat(None, at(108), at(110) - MS), TenureStep::Serve { until: at(110) });
+        assert_eq!(watch.after_beat(None, at(108), at(110)), TenureStep::StepDown);
+        assert_eq!(watch.held(), None);
+    }
+
+    #[test]
+    fn an_answer_that_took_too_long_renews_nothing() {
+        let mut watch = TenureWatch::default();
+        watch.taken(4, at(100));
+        assert_eq!(watch.after_beat(shown(4, LeaseHolder::Me, true), at(102), at(110)), TenureStep::StepDown);
+    }
+
+    #[test]
+    fn an_owner_steps_down_for_another_epoch_another_holder_and_a_lease_that_has_run_out() {
+        for lease in [
+            shown(5, LeaseHolder::Me, true),
+            shown(4, LeaseHolder::Other, true),
+            shown(4, LeaseHolder::Nobody, false),
+            shown(4, LeaseHolder::Me, false),
+        ] {
+            let mut watch = TenureWatch::default();
+            watch.taken(4, at(100));
+            assert_eq!(watch.after_beat(lease, at(101), at(101)), TenureStep::StepDown, "{lease:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_taken_at_the_second_beat_and_not_behind_a_break() {
+        let mut watch = TenureWatch::default();
+        let expired = shown(4, LeaseHolder::Other, false);
+        assert_eq!(watch.after_beat(expired, at(1), at(1)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(None, at(3), at(3)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(expired, at(5), at(5)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(shown(4, LeaseHolder::Other, true), at(7), at(7)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(expired, at(9), at(9)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(expired, at(11), at(11)), TenureStep::Take { seen: 4 });
+    }
+
+    #[test]
+    fn a_released_lease_and_one_of_the_process_before_are_taken_at_once() {
+        for lease in [shown(4, LeaseHolder::Nobody, false), shown(4, LeaseHolder::Me, true)] {
+            let mut watch = TenureWatch::default();
+            assert_eq!(watch.after_beat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_behind_another_waits_for_it() {
+        let mut watch = TenureWatch::default();
+        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Nobody, is_running: false, is_outrun: true };
+        assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Wait);
+    }
+}

@@ -1,0 +1,179 @@
+//! Appends the owner's commits to the log, one after the other, and heals a log that has forgotten its end.
+//!
+//! Invariant: an append is tried again with the same bytes until the log answers or the tenure ends. So no commit is
+//! uncertain while the process lives.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::kv::error::{Error, Result, io};
+use crate::mutants::mutant;
+use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail};
+
+/// Bytes that one healing append has at most, unless a single commit is larger.
+const HEALED_TOGETHER_BYTES: usize = 1 << 20;
+/// Delay between two attempts to append, by default.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// Healings for one append. A log that needs more does not keep its records.
+const HEALINGS_MAX: u32 = 100;
+/// Name of the log in errors.
+const LOG_NAME: &str = "the log of the cluster";
+
+/// The end of an owner's tenure, which the writer waits for while the log does not answer.
+#[derive(Debug, Default)]
+pub struct TenureEnd {
+    is_over: Mutex<bool>,
+    told: Condvar,
+}
+
+impl TenureEnd {
+    /// Ends the tenure. Appends that wait fail.
+    pub fn end(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+
+    pub fn is_over(&self) -> bool {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a time, or until the end.
+    pub fn wait(&self, time: Duration) {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.told.wait_timeout_while(is_over, time, |is_over| !*is_over));
+    }
+}
+
+/// Counts of an owner's appends, for metrics.
+#[derive(Debug, Default)]
+pub struct OrderStats {
+    /// Number of the last durable commit.
+    pub appended: AtomicU64,
+    /// Commits that were appended again because the log had forgotten them.
+    pub healed: AtomicU64,
+    /// Whether the last attempt had no answer.
+    pub is_unanswered: AtomicBool,
+}
+
+/// The owner's end of the log.
+#[derive(Debug)]
+pub struct CommitOrder {
+    log: Arc<dyn CommitLog>,
+    tenure: Arc<TenureEnd>,
+    stats: Arc<OrderStats>,
+    /// The newest records. The last one has this owner's epoch and writer: at first it is its fence.
+    tail: LogTail,
+    try_again: Duration,
+    /// Whether no more commits may be made.
+    is_lost: bool,
+}
+
+impl CommitOrder {
+    /// The order of an owner until `tenure` ends. `tail` has the newest records of the log that this process knows, and ends
+    /// with the owner's fence.
+    pub fn new(log: Arc<dyn CommitLog>, tail: LogTail, tenure: Arc<TenureEnd>) -> CommitOrder {
+        let stats = OrderStats { appended: tail.last().number.into(), ..OrderStats::default() };
+        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN, is_lost: false }
+    }
+
+    /// Waits so long between two attempts to append.
+    pub fn trying_again(self, try_again: Duration) -> CommitOrder {
+        CommitOrder { try_again, ..self }
+    }
+
+    /// Whether the order of this owner has ended. Then nothing more may be committed.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost || self.tenure.is_over()
+    }
+
+    /// The last durable record.
+    pub fn last(&self) -> LogMark {
+        self.tail.last()
+    }
+
+    pub fn stats(&self) -> Arc<OrderStats> {
+        self.stats.clone()
+    }
+
+    /// Ends the order, because this store lacks a commit that the log has.
+    pub(in crate::store) fn lose(&mut self) {
+        self.is_lost = true;
+        self.tenure.end();
+    }
+
+    /// Appends the encoded commit of a number. After `Ok` it is durable in the log.
+    ///
+    /// # Errors
+    /// Another node owns the log, the log has forgotten more than memory holds, or the tenure has ended. The order has ended
+    /// then.
+    pub fn append(&mut self, number: u64, body: Arc<[u8]>) -> Result<()> {
+        let entry = LogEntry::new(LogMark { number, ..self.tail.last() }, body);
+        let appended = if mutant!("answer_before_append") { Ok(()) } else { self.append_entry(&entry) };
+        if appended.is_err() {
+            self.lose();
+        }
+        appended?;
+        self.stats.appended.store(number, Ordering::Relaxed);
+        self.tail.push(entry);
+        Ok(())
+    }
+
+    fn append_entry(&mut self, entry: &LogEntry) -> Result<()> {
+        let mut healings = 0;
+        loop {
+            if self.is_lost() {
+                return Err(lost("this node owns it no more"));
+            }
+            let answer = self.log.append(self.tail.last(), std::slice::from_ref(entry));
+            self.stats.is_unanswered.store(answer.is_err(), Ordering::Relaxed);
+            match answer {
+                Ok(Appended::Durable) => return Ok(()),
+                Ok(Appended::Taken(by)) => {
+                    return Err(lost(&format!("commit {} is that of the owner of epoch {}", by.number, by.epoch)));
+                }
+                // The log may forget again at any time.
+                Ok(Appended::Behind(at)) if healings < HEALINGS_MAX => {
+                    healings += 1;
+                    self.heal(at)?;
+                }
+                Ok(Appended::Behind(at)) => {
+                    return Err(lost(&format!("it ends at commit {} again and again", at.number)));
+                }
+                Err(_) => self.tenure.wait(self.try_again),
+            }
+        }
+    }
+
+    /// Appends the records after `at` again, which the log has forgotten.
+    ///
+    /// # Errors
+    /// Memory does not hold all of them, or `at` is of another history.
+    fn heal(&mut self, at: LogMark) -> Result<()> {
+        let mut before = at;
+        while before != self.tail.last() && !self.is_lost() {
+            let Some(entries) = self.tail.after(before, HEALED_TOGETHER_BYTES) else {
+                let first = self.tail.before().number;
+                let words = format!("it ends at commit {}, and memory has the commits after {first} only", at.number);
+                return Err(lost(&words));
+            };
+            match self.log.append(before, &entries) {
+                Ok(Appended::Durable) => {
+                    self.stats.healed.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                    before = entries.last().map_or(before, |entry| entry.mark);
+                }
+                Ok(Appended::Taken(by)) => {
+                    return Err(lost(&format!("commit {} is that of the owner of epoch {}", by.number, by.epoch)));
+                }
+                // The log has forgotten more meanwhile. The caller's next append says where it ends.
+                Ok(Appended::Behind(_)) => return Ok(()),
+                Err(_) => self.tenure.wait(self.try_again),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lost(words: &str) -> Error {
+    io(LOG_NAME, std::io::Error::other(words.to_owned()))
+}
