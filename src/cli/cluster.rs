@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Exit, SettingsFlags, screen::Output};
-use crate::daemon::cluster::init;
+use crate::daemon::cluster::{init, leave};
 use crate::engine::lease::MemberRow;
 
 /// Run two or more machines as one, with the order of commits in PostgreSQL
@@ -18,6 +18,7 @@ pub struct Cluster {
 enum ClusterVerb {
     Init(ClusterInit),
     Status(ClusterStatus),
+    Leave(ClusterLeave),
 }
 
 /// Begin a cluster with the stopped store of this machine; the database in cluster.log has none yet
@@ -48,11 +49,27 @@ struct ClusterStatus {
     output: Output,
 }
 
+/// End the cluster with the stopped store of this machine, which is by itself again; all other nodes are stopped
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider cluster leave
+  postrider cluster leave --data-dir /srv/postrider
+
+See docs/cluster.md.")]
+struct ClusterLeave {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    output: Output,
+}
+
 impl Cluster {
     pub fn run(&self) -> Result<(), Exit> {
         match &self.verb {
             ClusterVerb::Init(verb) => verb.run(),
             ClusterVerb::Status(verb) => verb.run(),
+            ClusterVerb::Leave(verb) => verb.run(),
         }
     }
 }
@@ -72,6 +89,22 @@ impl ClusterInit {
         }
         screen.text(format!(
             "this store begins the cluster, with every commit up to {commit}; start it with postrider serve"
+        ))
+    }
+}
+
+impl ClusterLeave {
+    fn run(&self) -> Result<(), Exit> {
+        let screen = self.output.screen();
+        let settings = self.settings.load_for_store()?;
+        let commit = leave::leave(&settings, runtime()?.handle())?;
+        if screen.is_json() {
+            return screen.text(json!({ "commit": commit }).to_string());
+        }
+        screen.text(format!(
+            "this store is by itself again, with every commit up to {commit}, and the cluster has ended; remove cluster.log \
+             from the settings and start it with postrider serve; `drop schema postrider cascade` removes the log from the \
+             database"
         ))
     }
 }

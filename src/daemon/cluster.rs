@@ -6,6 +6,7 @@
 pub mod beats;
 pub mod engine;
 pub mod init;
+pub mod leave;
 pub mod running;
 
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Node {
         if tenure(&*self.disk)?.is_none() && !self.copy_base()? {
             return Ok(NodeEnd::Stopped);
         }
-        let mut replica = self.open_replica()?;
+        let mut replica = open_replica(&self.settings, &self.disk)?;
         let mut tail = LogTail::after_mark(log_mark(replica.last()));
         self.has_applied(tail.last().number);
         self.status.set(|status| status.is_whole = true);
@@ -161,17 +162,6 @@ impl Node {
         DaemonError::Engine(format!(
             "{dir}: {error}; move the data directory away, keep master.key, and start again: the node copies the owner's store"
         ))
-    }
-
-    /// Opens the store as a replica. The files of an owner that was killed need their write-ahead log first.
-    fn open_replica(&self) -> Result<Replica, DaemonError> {
-        let folder = self.settings.data_dir.join(LOG_FOLDER);
-        let log_disk = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
-        if admin::log_outline(&log_disk)?.is_none() {
-            let key = keys::kept_master_key(&self.settings, &*self.disk)?;
-            admin::rest(self.disk.clone(), options(&self.settings), &key, SystemClock.now(), random())?;
-        }
-        Ok(Replica::open(self.disk.clone(), Arc::new(log_disk), random())?)
     }
 
     /// Reads the log to its end and appends the fence.
@@ -275,6 +265,17 @@ impl Node {
         let other = OtherMachine::of(&link)?;
         other.ok_or_else(|| DaemonError::Unreachable("the owner has no URL".to_owned()))
     }
+}
+
+/// Opens the store as a replica. The files of an owner that was killed need their write-ahead log first.
+fn open_replica(settings: &Settings, disk: &Arc<dyn Disk>) -> Result<Replica, DaemonError> {
+    let folder = settings.data_dir.join(LOG_FOLDER);
+    let log_disk = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
+    if admin::log_outline(&log_disk)?.is_none() {
+        let key = keys::kept_master_key(settings, &**disk)?;
+        admin::rest(disk.clone(), options(settings), &key, SystemClock.now(), random())?;
+    }
+    Ok(Replica::open(disk.clone(), Arc::new(log_disk), random())?)
 }
 
 fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {

@@ -57,6 +57,10 @@ pub trait Leases: Send + Sync {
     /// Gives the lease of an epoch back. Without an answer it runs out by itself.
     fn release(&self, epoch: u64) -> Pending<'_, ()>;
 
+    /// Takes the lease for ever, so that no node takes it any more: the cluster has ended. Returns the new epoch, `None` if
+    /// the lease of another node runs.
+    fn end(&self) -> Pending<'_, Option<u64>>;
+
     /// The members, by name.
     fn members(&self) -> Pending<'_, Vec<MemberRow>>;
 

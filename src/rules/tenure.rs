@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Interval of beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Interval of beats once a lease has run out: the next look decides whether it is taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Time for which the engine renews a lease, by its own clock.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// Time for which an owner serves after it has sent the beat that renewed its lease.
@@ -79,6 +81,15 @@ impl TenureWatch {
     pub fn taken(&mut self, epoch: u64, sent_at: Duration) {
         self.held = Some(HeldLease { epoch, until: sent_at + SERVED });
         self.expired_beats = 0;
+    }
+
+    /// Time from `now` to the next beat. An owner beats at the end of its tenure at the latest.
+    pub fn rest(&self, now: Duration) -> Duration {
+        match self.held {
+            Some(held) => held.until.saturating_sub(now).min(BEAT_EVERY),
+            None if self.expired_beats > 0 => LOOK_AGAIN,
+            None => BEAT_EVERY,
+        }
     }
 
     /// Decides after a beat that was sent at `sent_at`. `shown` is `None` if the engine gave no answer. `now` is the time of
@@ -192,6 +203,18 @@ mod tests {
         assert_eq!(watch.after_beat(shown(4, LeaseHolder::Other, true), at(7), at(7)), TenureStep::Wait);
         assert_eq!(watch.after_beat(expired, at(9), at(9)), TenureStep::Wait);
         assert_eq!(watch.after_beat(expired, at(11), at(11)), TenureStep::Take { seen: 4 });
+    }
+
+    #[test]
+    fn a_node_looks_again_soon_once_a_lease_has_run_out_and_an_owner_at_its_end() {
+        let mut watch = TenureWatch::default();
+        assert_eq!(watch.rest(at(1)), BEAT_EVERY);
+        watch.after_beat(shown(4, LeaseHolder::Other, false), at(1), at(1));
+        assert_eq!(watch.rest(at(1)), LOOK_AGAIN);
+        watch.after_beat(shown(4, LeaseHolder::Other, true), at(2), at(2));
+        assert_eq!(watch.rest(at(2)), BEAT_EVERY);
+        watch.taken(5, at(100));
+        assert_eq!((watch.rest(at(100)), watch.rest(at(107))), (BEAT_EVERY, at(1)));
     }
 
     #[test]

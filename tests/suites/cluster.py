@@ -231,11 +231,32 @@ def main():
     assert [node["node"] for node in nodes] == ["a", "b"] and sum(node["owner"] for node in nodes) == 1, shown
     cluster.is_over = True
     time.sleep(0.3)
-    for node in cluster.nodes:
-        node.end(signal.SIGTERM)
+    leave(cluster, key, names[-100:])
     for kind, took in times.items():
         print(f"{kind}: {len(took)} times, ready after {min(took):.2f} to {max(took):.2f} s")
     print(f"{rounds} faults, nothing acknowledged was lost")
+
+
+def leave(cluster, key, names):
+    """Ends the cluster with one of its nodes, which serves by itself afterwards with every event."""
+    first, second = cluster.nodes
+    assert first.command("cluster", "leave").wait() != 0, "a store that runs leaves no cluster"
+    first.end(signal.SIGTERM)
+    assert first.command("cluster", "leave").wait() != 0, "the other node lives"
+    second.end(signal.SIGTERM)
+    # A node counts as alive for ten seconds.
+    cluster.until("the store leaves", lambda: first.command("cluster", "leave").wait() == 0)
+    first.settings(False)
+    first.start()
+    cluster.until("the store serves by itself", first.is_ready)
+    missing = [name for name in names if first.ask("GET", f"/v1/events/{name}", key)[0] != 200]
+    assert not missing, f"gone after leaving: {missing[:10]}"
+    second.start()
+    cluster.until("the other node waits", second.is_standing_by)
+    time.sleep(5)
+    assert second.is_standing_by(), second.said()
+    for node in cluster.nodes:
+        node.end(signal.SIGTERM)
 
 
 def ask_status(cluster, key, name):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two real daemons with the order of commits in a real PostgreSQL. Under load the owner is killed (kill -9) or stopped, and
 # PostgreSQL restarted without a checkpoint (pg_ctl -m immediate), again and again (cluster.py). No acknowledged event may be
-# missing, another node must be ready within 15 seconds of a kill, and within 3 of a stop. Prints the numbers. Takes three
+# missing, another node must be ready within 15 seconds of a kill, and within 3 of a stop. At the end one node leaves the cluster. Prints the numbers. Takes three
 # minutes; POSTRIDER_CLUSTER_S sets another time.
 #
 # Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none: it needs the feature postgres. Needs

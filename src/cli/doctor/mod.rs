@@ -4,6 +4,7 @@
 //! Invariant: it changes nothing, except by `--accept-clock`, and by one small file that it writes to measure the disk
 //! and removes. It sends no request to a receiver. It connects to the proxy and sends no request.
 
+mod cluster;
 mod daemon;
 mod files;
 mod finding;
@@ -84,6 +85,9 @@ impl Doctor {
         findings.extend(listeners::look(&place.settings));
         findings.extend(machine::look(&place).await);
         findings.extend(proxy::look(&place.settings.delivery).await);
+        if let Ok(loaded) = &loaded {
+            findings.extend(cluster::look(&loaded.settings).await);
+        }
         if !self.offline {
             let client = self.client(&place)?;
             let answers = daemon::look(&client, &place, &mut findings).await;

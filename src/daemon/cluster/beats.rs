@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::engine::lease::{Beat, Leases};
 use crate::engine::serve_window::{ServeWindow, monotonic};
-use crate::rules::tenure::{BEAT_EVERY, TenureStep, TenureWatch};
+use crate::rules::tenure::{TenureStep, TenureWatch};
 use crate::store::admin::{CommitLog, OrderStats, TenureEnd};
 
 /// Beats of an owner between two trims of the log.
@@ -117,8 +117,7 @@ pub async fn run(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, state: Arc<Be
             }
             TenureStep::StepDown => return state.end(),
         }
-        let rest = watch.held().map_or(BEAT_EVERY, |held| held.until.saturating_sub(monotonic()).min(BEAT_EVERY));
-        sleep(rest).await;
+        sleep(watch.rest(monotonic())).await;
     }
 }
 

@@ -34,6 +34,9 @@ const BEAT: &str = "with me as (
 const TAKE: &str = "update postrider.shard set epoch = epoch + 1, node = $2, until = now() + make_interval(secs => $4)
     where shard = $1 and epoch = $3 returning epoch";
 const RELEASE: &str = "update postrider.shard set node = null, until = now() where shard = $1 and epoch = $2";
+/// The name of no node holds the lease of a cluster that has ended.
+const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', until = 'infinity'
+    where shard = $1 and (node is null or node in ('', $2) or until < now()) returning epoch";
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
@@ -109,6 +112,11 @@ impl PostgresLease {
         self.call(ANSWER_MAX, released).await.map(drop)
     }
 
+    async fn end_lease(&self) -> Result<Option<u64>, LogUnreachable> {
+        let ended = self.call(ANSWER_MAX, async |client| client.query_opt(END, &[&SHARD, &self.me.node]).await);
+        Ok(ended.await?.map(|row| row.get::<_, i64>(0) as u64))
+    }
+
     async fn list_members(&self) -> Result<Vec<MemberRow>, LogUnreachable> {
         let rows = self.call(ANSWER_MAX, async |client| client.query(MEMBERS, &[&SHARD]).await).await?;
         let member = |row: &Row| MemberRow {
@@ -138,6 +146,10 @@ impl Leases for PostgresLease {
 
     fn release(&self, epoch: u64) -> Pending<'_, ()> {
         Box::pin(self.release_epoch(epoch))
+    }
+
+    fn end(&self) -> Pending<'_, Option<u64>> {
+        Box::pin(self.end_lease())
     }
 
     fn members(&self) -> Pending<'_, Vec<MemberRow>> {
