@@ -17,7 +17,7 @@ pub struct RouteDoc {
     pub summary: &'static str,
     /// The schema of the request body. `None` if there is no body.
     pub request: Option<&'static str>,
-    /// Whether a request without a body is as good, beside what the route's `BodyRule` says.
+    /// Whether the route accepts a request without a body, although its `BodyRule` describes one.
     pub may_lack_body: bool,
     pub answers: &'static [AnswerDoc],
 }
