@@ -17,6 +17,8 @@ pub struct RouteDoc {
     pub summary: &'static str,
     /// The schema of the request body. `None` if there is no body.
     pub request: Option<&'static str>,
+    /// Whether the route accepts a request without a body, although its `BodyRule` describes one.
+    pub may_lack_body: bool,
     pub answers: &'static [AnswerDoc],
 }
 
@@ -25,6 +27,12 @@ impl RouteDoc {
     #[must_use]
     pub const fn takes(self, schema: &'static str) -> RouteDoc {
         RouteDoc { request: Some(schema), ..self }
+    }
+
+    /// The same route with a request body of this schema, or without one.
+    #[must_use]
+    pub const fn may_take(self, schema: &'static str) -> RouteDoc {
+        RouteDoc { may_lack_body: true, ..self.takes(schema) }
     }
 }
 
@@ -35,7 +43,7 @@ pub const fn doc(
     summary: &'static str,
     answers: &'static [AnswerDoc],
 ) -> RouteDoc {
-    RouteDoc { id, tag: Some(tag), summary, request: None, answers }
+    RouteDoc { id, tag: Some(tag), summary, request: None, may_lack_body: false, answers }
 }
 
 /// One response of a successful request.

@@ -218,7 +218,7 @@ fn security_schemes() -> Map<String, Value> {
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
-    let RouteDoc { id, tag, summary, request, answers } = &route.doc;
+    let RouteDoc { id, tag, summary, request, may_lack_body, answers } = &route.doc;
     let mut value = json!({
         "operationId": id,
         "tags": [tag],
@@ -228,7 +228,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "parameters": parameters::of(route, &[], EmptyValues::Refused),
     });
     if let Some(schema) = request {
-        value["requestBody"] = request_body(route.body, schema);
+        value["requestBody"] = request_body(route.body, schema, *may_lack_body);
     }
     let mut responses: Map<String, Value> = Map::new();
     for answer in *answers {
@@ -263,7 +263,7 @@ fn security(route: &Route) -> Value {
     }
 }
 
-fn request_body(rule: BodyRule, schema: &str) -> Value {
+fn request_body(rule: BodyRule, schema: &str, may_lack_body: bool) -> Value {
     let of = |name: &str| content(parts::reference(name), name);
     let content = match rule {
         BodyRule::Event(_) => json!({
@@ -274,7 +274,7 @@ fn request_body(rule: BodyRule, schema: &str) -> Value {
         BodyRule::MergePatch => json!({ "application/json": of(schema), "application/merge-patch+json": of(schema) }),
         _ => json!({ "application/json": of(schema) }),
     };
-    json!({ "required": !matches!(rule, BodyRule::OptionalJson), "content": content })
+    json!({ "required": !may_lack_body && !matches!(rule, BodyRule::OptionalJson), "content": content })
 }
 
 fn response(verb: RouteMethod, answer: &AnswerDoc, generator: &mut SchemaGenerator) -> Value {

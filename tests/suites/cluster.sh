@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Two real daemons with the order of commits in a real PostgreSQL. Under load the owner is killed (kill -9) or stopped, and
 # PostgreSQL restarted without a checkpoint (pg_ctl -m immediate), again and again (cluster.py). No acknowledged event may be
-# missing, another node must be ready within 15 seconds of a kill, and within 3 of a stop. At the end one node leaves the cluster. Prints the numbers. Takes three
-# minutes; POSTRIDER_CLUSTER_S sets another time.
+# missing, another node must be ready within 15 seconds of a kill, and within 3 of a stop. At the end one node leaves the
+# cluster. Prints the numbers. Takes two minutes; POSTRIDER_CLUSTER_S sets another time.
 #
 # Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none: it needs the feature postgres. Needs
 # python3, and installs PostgreSQL from Debian's packages if there is none.
@@ -45,4 +45,4 @@ control="$work/database"
 [ "$(id -u)" != 0 ] || control="runuser -u postgres -- $work/database"
 
 PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/cluster.py "$bin" "$work" "$port" "$control" "$(free_port)" "$(free_port)" \
-    "${POSTRIDER_CLUSTER_S:-180}"
+    "${POSTRIDER_CLUSTER_S:-60}"

@@ -41,7 +41,7 @@ impl DialectDoc {
 
 /// A route of a dialect without a request body.
 pub const fn doc(id: &'static str, summary: &'static str, answers: &'static [AnswerDoc]) -> RouteDoc {
-    RouteDoc { id, tag: None, summary, request: None, answers }
+    RouteDoc { id, tag: None, summary, request: None, may_lack_body: false, answers }
 }
 
 /// 404 if the path names an object.

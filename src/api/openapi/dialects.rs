@@ -82,7 +82,7 @@ pub fn headers() -> Map<String, Value> {
 
 impl Dialect {
     fn described(&self, route: &Route, examples: &Value, generator: &mut SchemaGenerator) -> Value {
-        let RouteDoc { id, summary, request, answers, .. } = &route.doc;
+        let RouteDoc { id, summary, request, may_lack_body, answers, .. } = &route.doc;
         let examples = &examples[*id];
         let mut value = json!({
             "operationId": id,
@@ -94,7 +94,7 @@ impl Dialect {
         if let Some(schema) = request {
             // CloudEvents are an input of the native API alone.
             let rule = if matches!(route.body, BodyRule::Event(_)) { BodyRule::Json } else { route.body };
-            value["requestBody"] = super::request_body(rule, schema);
+            value["requestBody"] = super::request_body(rule, schema, *may_lack_body);
         }
         let mut responses: Map<String, Value> = Map::new();
         for answer in *answers {

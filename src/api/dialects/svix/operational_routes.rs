@@ -124,6 +124,6 @@ pub const ROTATE: Route = route(
     org_webhooks_secret(secrets::rotate),
     BodyRule::AnyType,
     doc("svixRotateOperationalSecret", "Make or set a new signing secret", &[ok::<SvixSecret>("The new secret.")])
-        .takes("SvixRotateIn"),
+        .may_take("SvixRotateIn"),
 )
 .with_segments(&[docs::SEG_ENDPOINT_ID]);

@@ -214,7 +214,7 @@ pub static ROUTES: &[Route] = &[
         webhooks_secret(secrets::rotate),
         BodyRule::AnyType,
         doc("svixRotateEndpointSecret", "Make or set a new signing secret", &[ok::<SvixSecret>("The new secret.")])
-            .takes("SvixRotateIn"),
+            .may_take("SvixRotateIn"),
     )
     .with_segments(&[docs::SEG_APP_ID, docs::SEG_ENDPOINT_ID]),
     route(
@@ -419,7 +419,7 @@ pub static ROUTES: &[Route] = &[
             "Make a token for an application's portal",
             &[ok::<SvixPortalAccess>("The token.")],
         )
-        .takes("SvixPortalAccessIn"),
+        .may_take("SvixPortalAccessIn"),
     )
     .with_segments(&[docs::SEG_APP_ID]),
     route(
