@@ -68,18 +68,6 @@ enum Action {
     RotateMaster(RotateMaster),
 }
 
-/// The scopes of a token of the Svix-compatible API.
-const SVIX_SCOPES: [Scope; 8] = [
-    Scope::AppsRead,
-    Scope::AppsWrite,
-    Scope::WebhooksRead,
-    Scope::WebhooksWrite,
-    Scope::WebhooksSecret,
-    Scope::EventsRead,
-    Scope::EventsWrite,
-    Scope::KeysWrite,
-];
-
 const ROTATE: &str = "\
 Where the key is master.key in the data directory, a new one is made and takes its place. Where it comes from
 POSTRIDER_MASTER_KEY, master_key_file or a credential, give the new one with --new-key-file, and put it there afterwards.
@@ -147,7 +135,7 @@ impl Create {
     fn object(&self, app: Option<String>) -> Result<Map<String, Value>, Exit> {
         let mut scopes = self.scopes.clone();
         if self.svix {
-            scopes.extend(SVIX_SCOPES.map(|scope| scope.as_str().to_owned()));
+            scopes.extend(Scope::ALL_APPS.map(|scope| scope.as_str().to_owned()));
         }
         let expires_at = moment::read_optional("--expires-at", self.expires_at.as_ref(), Direction::Ahead)?;
         Ok(input::object([

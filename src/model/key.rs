@@ -74,6 +74,18 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The scopes of a client that publishes for all apps of its organization and manages them.
+    pub const ALL_APPS: [Scope; 8] = [
+        Scope::AppsRead,
+        Scope::AppsWrite,
+        Scope::WebhooksRead,
+        Scope::WebhooksWrite,
+        Scope::WebhooksSecret,
+        Scope::EventsRead,
+        Scope::EventsWrite,
+        Scope::KeysWrite,
+    ];
+
     pub const ALL: [Scope; 12] = [
         Scope::EventsRead,
         Scope::EventsWrite,

@@ -65,8 +65,6 @@ pub struct CommitOrder {
     /// The newest records. The last one has this owner's epoch and writer: at first it is its fence.
     tail: LogTail,
     try_again: Duration,
-    /// Whether no more commits may be made.
-    is_lost: bool,
 }
 
 impl CommitOrder {
@@ -74,7 +72,7 @@ impl CommitOrder {
     /// with the owner's fence.
     pub fn new(log: Arc<dyn CommitLog>, tail: LogTail, tenure: Arc<TenureEnd>) -> CommitOrder {
         let stats = OrderStats { appended: tail.last().number.into(), ..OrderStats::default() };
-        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN, is_lost: false }
+        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN }
     }
 
     /// Waits so long between two attempts to append.
@@ -84,7 +82,7 @@ impl CommitOrder {
 
     /// Whether the order of this owner has ended. Then nothing more may be committed.
     pub fn is_lost(&self) -> bool {
-        self.is_lost || self.tenure.is_over()
+        self.tenure.is_over()
     }
 
     /// The last durable record.
@@ -98,7 +96,6 @@ impl CommitOrder {
 
     /// Ends the order, because this store lacks a commit that the log has.
     pub(in crate::store) fn lose(&mut self) {
-        self.is_lost = true;
         self.tenure.end();
     }
 

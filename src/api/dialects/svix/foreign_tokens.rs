@@ -16,18 +16,6 @@ use crate::store::Registry;
 use super::ids::Noun;
 use super::portal;
 
-/// The scopes of an organization's token, those of `postrider key create --svix`.
-const ORGANIZATION_SCOPES: [Scope; 8] = [
-    Scope::AppsRead,
-    Scope::AppsWrite,
-    Scope::WebhooksRead,
-    Scope::WebhooksWrite,
-    Scope::WebhooksSecret,
-    Scope::EventsRead,
-    Scope::EventsWrite,
-    Scope::KeysWrite,
-];
-
 /// The caller behind a bearer token: a key, or a token of the Svix server in the settings.
 pub fn identify(
     http_request: &HttpRequest,
@@ -61,7 +49,7 @@ fn key_of(text: &str, claims: &JwtClaims, tokens: &JwtSettings, registry: &Regis
         Some(_) => Some(app_of(registry, organization.id, &claims.sub)?),
         None => None,
     };
-    let scopes = if app_id.is_some() { portal::ALL_SCOPES.as_slice() } else { &ORGANIZATION_SCOPES };
+    let scopes = if app_id.is_some() { portal::ALL_SCOPES.as_slice() } else { &Scope::ALL_APPS };
     Some(ApiKey {
         id: id_of(&claims.sub),
         org_id: organization.id,
