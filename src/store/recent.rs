@@ -29,7 +29,10 @@ impl RecentHour {
     }
 }
 
-/// Attempts of a webhook in the last day.
+/// Clock hours of a day.
+const DAY_HOURS: usize = RECENT_HOURS as usize - 1;
+
+/// Attempts of a webhook in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecentAttempts {
     pub attempts: u64,
@@ -99,13 +102,25 @@ impl RecentFigures {
 
     /// The attempts of a webhook in the last 24 clock hours, the running one included.
     pub fn of(&self, webhook: WebhookId, now: Time) -> RecentAttempts {
+        self.hours_of(webhook, now).into_iter().fold(RecentAttempts::default(), |mut sum, hour| {
+            sum.attempts += hour.attempts;
+            sum.failures += hour.failures;
+            sum
+        })
+    }
+
+    /// The attempts of a webhook in each of the last 24 clock hours, oldest first.
+    pub fn hours_of(&self, webhook: WebhookId, now: Time) -> [RecentAttempts; DAY_HOURS] {
         let oldest = now.hour().saturating_sub(RECENT_HOURS - 2);
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = RecentAttempts::default();
-        for (_, hour) in entries.get(&webhook).into_iter().flatten().filter(|(_, hour)| hour.hour >= oldest) {
-            sum.attempts += u64::from(hour.attempts);
-            sum.failures += u64::from(hour.failures);
+        let mut hours = [RecentAttempts::default(); DAY_HOURS];
+        for (_, entry) in entries.get(&webhook).into_iter().flatten() {
+            let index = entry.hour.checked_sub(oldest).map(|index| index as usize);
+            if let Some(hour) = index.and_then(|index| hours.get_mut(index)) {
+                hour.attempts += u64::from(entry.attempts);
+                hour.failures += u64::from(entry.failures);
+            }
         }
-        sum
+        hours
     }
 }

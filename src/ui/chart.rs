@@ -4,8 +4,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::model::figures::Minute;
-use crate::model::time::{HOUR_MS, MINUTE_MS};
+use crate::model::time::HOUR_MS;
 use crate::model::{Time, Timings};
 
 use super::write;
@@ -47,20 +46,6 @@ impl ChartAxis {
 pub struct Bin {
     pub ok: u64,
     pub failed: u64,
-}
-
-/// The attempts from `from` on in `count` steps of `step_ms`.
-pub fn bins(minutes: &[(u32, Minute)], from: Time, step_ms: i64, count: usize) -> Vec<Bin> {
-    let mut bins = vec![Bin::default(); count];
-    for (minute, counts) in minutes {
-        let since = Time(i64::from(*minute) * MINUTE_MS).since(from);
-        let index = usize::try_from(since.div_euclid(step_ms.max(1))).ok();
-        if let Some(bin) = index.and_then(|index| bins.get_mut(index)) {
-            bin.ok += u64::from(counts.attempts.saturating_sub(counts.failures));
-            bin.failed += u64::from(counts.failures);
-        }
-    }
-    bins
 }
 
 /// A value in units of a box, at least visible.
@@ -288,16 +273,6 @@ mod tests {
         }
         let heights: Vec<u64> = (0..500).map(|value| scaled(value * 7, 3_500, 82)).collect();
         assert!(heights.is_sorted());
-    }
-
-    #[test]
-    fn the_bins_hold_the_attempts_of_their_time_only() {
-        let counts = |attempts, failures| Minute { attempts, failures, ..Minute::default() };
-        let from = Time(100 * MINUTE_MS);
-        let minutes =
-            [(99, counts(1, 1)), (100, counts(5, 2)), (101, counts(1, 0)), (102, counts(9, 9)), (110, counts(3, 0))];
-        let bins = bins(&minutes, from, 2 * MINUTE_MS, 3);
-        assert_eq!(bins, [Bin { ok: 4, failed: 2 }, Bin { ok: 0, failed: 9 }, Bin::default()]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::store::read::counts::ExpiringPartitions;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{first_due, heads_in, sums_in};
 use crate::store::read::query::COUNTED_ROWS_MAX;
-use crate::store::recent::{RECENT_HOURS, RecentAttempts, RecentHour};
+use crate::store::recent::{RECENT_HOURS, RecentAttempts, RecentFigures, RecentHour};
 
 /// Minutes of an hour.
 const MINUTES: u32 = 60;
@@ -81,13 +81,7 @@ struct HiddenOpen {
 
 impl Store {
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
-        Ok(self.figures_of(&[webhook], now)?.pop().unwrap_or_default())
-    }
-
-    /// The figures of several webhooks, in their order. Each partition is read once for all of them.
-    pub fn figures_of(&self, webhooks: &[WebhookId], now: Time) -> Result<Vec<WebhookFigures>> {
-        let (sums, days) = (self.sums_of(webhooks, now)?, self.last_days(webhooks, now)?);
-        Ok(sums.into_iter().zip(days).map(|(sums, minutes)| WebhookFigures { sums, minutes }).collect())
+        Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
     }
 
     /// The lifetime sums of several webhooks, in their order.
@@ -138,15 +132,11 @@ impl Store {
 
     /// The minutes of the last 24 hours: (now - 24 h, now], to the minute.
     fn last_day(&self, owner: Owner, now: Time) -> Result<Vec<(u32, Minute)>> {
-        Ok(self.last_days(&[owner], now)?.pop().unwrap_or_default())
-    }
-
-    fn last_days(&self, owners: &[Owner], now: Time) -> Result<Vec<Vec<(u32, Minute)>>> {
         let day_ago = now.minus_ms(DAY_MS);
         let span = day_ago.minute() + 1..=now.minute();
-        let merged = self.merged_hours(owners, hour_of(day_ago))?;
-        let of_day = |own: &MergedHours| minutes_of(&own.hours).filter(|(minute, _)| span.contains(minute)).collect();
-        Ok(merged.iter().map(of_day).collect())
+        let merged = self.merged_hours(&[owner], hour_of(day_ago))?;
+        let minutes = merged.iter().flat_map(|own| minutes_of(&own.hours));
+        Ok(minutes.filter(|(minute, _)| span.contains(minute)).collect())
     }
 
     /// The figures of a webhook by the hour, from the hour of `from` on.
@@ -201,11 +191,24 @@ impl Store {
     /// # Errors
     /// The rows of the day could not be read, which only the first call does.
     pub fn recent_attempts(&self, webhook: WebhookId, now: Time) -> Result<RecentAttempts> {
+        Ok(self.recent(now)?.of(webhook, now))
+    }
+
+    /// Attempts of a webhook in each of the last 24 clock hours, oldest first, from memory.
+    ///
+    /// # Errors
+    /// As `recent_attempts`.
+    pub fn recent_hours(&self, webhook: WebhookId, now: Time) -> Result<impl Iterator<Item = RecentAttempts> + use<>> {
+        Ok(self.recent(now)?.hours_of(webhook, now).into_iter())
+    }
+
+    /// The attempts of the last day. The first call reads their rows.
+    fn recent(&self, now: Time) -> Result<&RecentFigures> {
         let recent = &self.partition_set.recent;
         if !recent.is_loaded() {
             self.load_recent(now)?;
         }
-        Ok(recent.of(webhook, now))
+        Ok(recent)
     }
 
     fn load_recent(&self, now: Time) -> Result<()> {

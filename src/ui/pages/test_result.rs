@@ -20,7 +20,7 @@ use super::replays;
 pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     PostedForm::read(context, request)?;
     let webhook = webhooks::in_path(context, request)?;
-    let waiting = context.store.figures(webhook.id, context.now)?.sums.open();
+    let waiting = context.store.sums(webhook.id, context.now)?.open();
     let frame = Frame::new(context, request, Section::Webhooks);
     Ok(Step::Test {
         test_send: test_send::of_defaults(webhook.clone()),

@@ -14,13 +14,13 @@ use super::{
     webhooks,
 };
 use crate::api::{FieldError, HealthIssue};
+use crate::model::figures::Sums;
 use crate::model::job::{Job, JobSpec, JobStatus};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{
     ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
-use crate::store::WebhookFigures;
 use crate::ui::ask::{Ask, Span};
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
@@ -121,7 +121,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
         waiting,
         oldest_waiting: (waiting > 0).then(|| NOW.minus_ms(74 * MINUTE_MS)),
         last_attempt_at: Some(NOW.minus_ms(42_000)),
-        figures: WebhookFigures::default(),
+        sums: Sums::default(),
         webhook,
     }
 }

@@ -229,7 +229,7 @@ fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
 
 fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
-    let sums = &view.row.figures.sums;
+    let sums = &view.row.sums;
     let [p50, p95] = [50, 95]
         .map(|percent| histogram::percentile(&sums.histogram, percent).map_or_else(|| "–".to_owned(), write::millis));
     let of_webhook = |status: &str| frame.link(&format!("deliveries?status={status}&webhook={}", view.row.webhook.id));

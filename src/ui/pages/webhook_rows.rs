@@ -6,17 +6,14 @@ use std::sync::Arc;
 use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext};
-use crate::model::time::{DAY_MS, HOUR_MS};
+use crate::model::figures::Sums;
 use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::rules::{circuit, histogram};
-use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, WebhookFigures};
+use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
 use crate::ui::write::{self, foreign};
-
-/// Hours of the small chart in a row.
-const HOURS: usize = 24;
 
 /// A webhook with its figures.
 pub struct WebhookRow {
@@ -24,12 +21,13 @@ pub struct WebhookRow {
     pub mood: WebhookMood,
     /// Why it is in trouble. Empty if it is not.
     pub reason: String,
+    /// The last 24 clock hours, oldest first.
     pub hours: Vec<Bin>,
     pub p95_ms: Option<u32>,
     pub waiting: u64,
     pub oldest_waiting: Option<Time>,
     pub last_attempt_at: Option<Time>,
-    pub figures: WebhookFigures,
+    pub sums: Sums,
 }
 
 impl WebhookRow {
@@ -38,11 +36,6 @@ impl WebhookRow {
         let (ok, failed) = self.hours.iter().fold((0, 0), |(ok, failed), bin| (ok + bin.ok, failed + bin.failed));
         (ok, ok + failed)
     }
-}
-
-/// The start of the first of the last 24 clock hours.
-pub fn day_start(now: Time) -> Time {
-    Time(i64::from(now.hour()) * HOUR_MS).minus_ms(DAY_MS - HOUR_MS)
 }
 
 /// A webhook with its rank among others, which comes from memory.
@@ -61,27 +54,30 @@ pub fn rank(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<RankedWe
     })
 }
 
-/// Reads the figures of the webhooks of a page, in their order. Each partition is read once for all of them. `explain`
-/// reads the rest.
+/// Reads the figures of the webhooks of a page, in their order. The hours come from memory, and each partition is read
+/// once for the sums of all. `explain` reads the rest.
 pub fn read<'w>(
     context: &ApiContext<'_>,
     webhooks: impl Iterator<Item = &'w Arc<Webhook>>,
 ) -> Result<Vec<WebhookRow>, ApiError> {
     let webhooks: Vec<_> = webhooks.cloned().collect();
     let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
-    let figures = context.store.figures_of(&ids, context.now)?;
-    let row = |(webhook, figures): (Arc<Webhook>, WebhookFigures)| WebhookRow {
-        mood: WebhookMood::now(context, &webhook),
-        reason: String::new(),
-        hours: chart::bins(&figures.minutes, day_start(context.now), HOUR_MS, HOURS),
-        p95_ms: histogram::percentile(&figures.sums.histogram, 95),
-        waiting: figures.sums.open(),
-        oldest_waiting: None,
-        last_attempt_at: figures.sums.last_attempt_at,
-        figures,
-        webhook,
+    let sums = context.store.sums_of(&ids, context.now)?;
+    let row = |(webhook, sums): (Arc<Webhook>, Sums)| {
+        let hours = context.store.recent_hours(webhook.id, context.now)?;
+        Ok(WebhookRow {
+            mood: WebhookMood::now(context, &webhook),
+            reason: String::new(),
+            hours: hours.map(|hour| Bin { ok: hour.attempts - hour.failures, failed: hour.failures }).collect(),
+            p95_ms: histogram::percentile(&sums.histogram, 95),
+            waiting: sums.open(),
+            oldest_waiting: None,
+            last_attempt_at: sums.last_attempt_at,
+            sums,
+            webhook,
+        })
     };
-    Ok(webhooks.into_iter().zip(figures).map(row).collect())
+    webhooks.into_iter().zip(sums).map(row).collect()
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.

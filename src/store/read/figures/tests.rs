@@ -71,6 +71,11 @@ fn the_figures_of_an_organization_cost_the_same_with_many_webhooks() {
     // The order of webhooks comes from memory once the rows of the day have been read.
     opened.store.recent_attempts(hook, NOW).unwrap();
     assert_eq!(cost(|| opened.store.recent_attempts(hook, NOW)), 0);
+    // So do the hours of a row, of which only the running one has attempts.
+    let hours: Vec<_> = opened.store.recent_hours(hook, NOW).unwrap().collect();
+    let (day, running) = (opened.store.recent_attempts(hook, NOW).unwrap(), *hours.last().unwrap());
+    assert_eq!((hours.len(), running, day.attempts > 0), (24, day, true));
+    assert_eq!(cost(|| opened.store.recent_hours(hook, NOW).map(Iterator::count)), 0);
 }
 
 /// Removes the figures of apps and organizations and their start, as in a store of an earlier version.
@@ -145,7 +150,7 @@ fn a_store_of_an_earlier_version_adds_up_its_webhooks_and_goes_on() {
 }
 
 #[test]
-fn figures_that_are_read_together_are_those_that_are_read_alone() {
+fn sums_that_are_read_together_are_those_that_are_read_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, hook) = failing(&folder);
     let (org, app) = (tenant(&opened).org, *opened.store.registry().apps.keys().next().unwrap());
@@ -155,10 +160,10 @@ fn figures_that_are_read_together_are_those_that_are_read_alone() {
         fail(&mut opened, &dispatch, 1);
     }
     let ids: Vec<WebhookId> = opened.store.registry().webhooks.keys().copied().collect();
-    let (alone, together) = (ids.iter(), opened.store.figures_of(&ids, NOW).unwrap());
-    let alone: Vec<_> = alone.map(|id| opened.store.figures(*id, NOW).unwrap()).collect();
+    let (alone, together) = (ids.iter(), opened.store.sums_of(&ids, NOW).unwrap());
+    let alone: Vec<_> = alone.map(|id| opened.store.sums(*id, NOW).unwrap()).collect();
     assert_eq!(alone, together);
-    assert_eq!(together.iter().map(|own| own.sums.failed).max(), Some(3));
-    let waits = together.iter().find(|own| own.sums.open() == 3);
+    assert_eq!(together.iter().map(|own| own.failed).max(), Some(3));
+    let waits = together.iter().find(|own| own.open() == 3);
     assert!(waits.is_some(), "the deliveries of the other webhook: {together:?}");
 }
