@@ -7,5 +7,9 @@ mod support {
     pub mod rng;
 }
 
+/// The allocator of the program. A walk after each cut allocates much.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod oracle;
 mod store;

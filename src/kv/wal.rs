@@ -359,7 +359,9 @@ impl Wal {
         while base < EPOCH_BYTES_MAX && half(epoch) + base < self.len {
             let bytes = (EPOCH_BYTES_MAX - base).min(seen.len() as u64) as usize;
             self.read_bytes(half(epoch) + base, &mut seen[..bytes])?;
-            for start in finder.find_iter(&seen[..bytes]) {
+            // Most of a half was never written to. This look is several times faster than the search.
+            let is_blank = seen[..bytes].iter().fold(0, |any, byte| any | byte) == 0;
+            for start in finder.find_iter(if is_blank { &[] } else { &seen[..bytes] }) {
                 let record = base + start as u64 - 8;
                 if let Some(found) = self.read(record, partition, epoch)? {
                     return Ok(Some((record, found)));
