@@ -61,7 +61,7 @@ async fn run(options: Options, chosen: Vec<Scenario>) -> io::Result<ExitCode> {
     }
     if let Some(sink) = options.be_relay {
         let (fanout, connections) = (options.relay_fanout, options.connections);
-        return rivals::relay(sink, fanout, connections).await.map(|()| ExitCode::SUCCESS);
+        return rivals::relay(sink, fanout, connections, options.relay_signs).await.map(|()| ExitCode::SUCCESS);
     }
     let machine = process::machine(&server::data_dir(&options));
     machine.iter().for_each(|line| println!("{line}"));

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::board::Board;
 use super::histogram::Histogram;
 use super::load::{self, Load};
-use super::process;
+use super::process::{self, InstructionCount};
 use super::server::Server;
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub struct Measured {
     pub arrival_p50_ms: Option<f64>,
     pub arrival_p99_ms: Option<f64>,
     pub cpu_us_per_event: Option<f64>,
+    /// `None` where `perf` does not count them.
+    pub instructions_per_event: Option<f64>,
     pub peak_rss_mb: Option<f64>,
     pub written_bytes_per_event: Option<f64>,
     /// The share of the machine that other programs used. Above a few percent the row is unreliable.
@@ -62,6 +64,7 @@ pub async fn measure(
     let crew = load::connect(load, server.aim.clone()).await?;
     let before = server.reading();
     let others = Others::now(server);
+    let instructions = server.instructions();
     let producing = tokio::spawn(crew.run(board.clone()));
     sleep(WARM_UP).await;
     board.begin_window();
@@ -79,6 +82,7 @@ pub async fn measure(
         sleep(AFTERMATH).await;
     }
     let after = server.reading();
+    let instructions = instructions.and_then(InstructionCount::end);
     let all_arrivals = board.arrivals.load(Relaxed) - arrivals_before;
     let until_last_s = board.last_arrival_us.load(Relaxed).saturating_sub(began_us) as f64 / 1e6;
     let arrival_times = board.arrival_times.take();
@@ -96,6 +100,7 @@ pub async fn measure(
         arrival_p50_ms: arrival_times.ms(0.5),
         arrival_p99_ms: arrival_times.ms(0.99),
         cpu_us_per_event: per_event((after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6),
+        instructions_per_event: instructions.and_then(|count| per_event(count as f64)),
         peak_rss_mb: (after.peak_rss_bytes > 0).then(|| mb(after.peak_rss_bytes)),
         written_bytes_per_event: per_event(after.written_bytes.saturating_sub(before.written_bytes) as f64),
         others_percent: others.percent(server),

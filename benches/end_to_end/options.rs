@@ -26,8 +26,8 @@ pub struct Options {
     /// Seconds per cell, after a second of warming up [default: 4, with --full 20]
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
-    /// Turns that the servers take in `accept`, `deliver`, `fanout10` and `batch`; the median ratio counts [default: 1,
-    /// with --full 3]
+    /// Turns that the servers take in `accept`, `deliver`, `fanout10`, `large` and `batch`; the median ratio counts
+    /// [default: 1, with --full 3]
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
     /// Producer connections of `accept`, `deliver` and `fanout10`
@@ -79,6 +79,9 @@ pub struct Options {
     /// Deliveries per event of the relay.
     #[arg(long, hide = true, default_value_t = 1)]
     pub relay_fanout: usize,
+    /// The relay signs.
+    #[arg(long, hide = true)]
+    pub relay_signs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,6 +92,8 @@ pub enum Scenario {
     Deliver,
     /// Deliveries to ten webhooks per event, against the relay
     Fanout10,
+    /// Deliveries of 64 KiB to one webhook, against the relay and a relay that signs
+    Large,
     /// Batches of 100 against single publishes
     Batch,
     /// Publish to arrival at 500 events/s
@@ -112,10 +117,11 @@ pub enum Scenario {
 }
 
 /// The scenarios that run without names, in this order.
-const SHORT: [Scenario; 7] = [
+const SHORT: [Scenario; 8] = [
     Scenario::Accept,
     Scenario::Deliver,
     Scenario::Fanout10,
+    Scenario::Large,
     Scenario::Batch,
     Scenario::Latency,
     Scenario::Idle,
@@ -123,8 +129,8 @@ const SHORT: [Scenario; 7] = [
 ];
 
 /// Scenarios for a server that was not started here.
-const FOREIGN: [Scenario; 5] =
-    [Scenario::Accept, Scenario::Deliver, Scenario::Fanout10, Scenario::Batch, Scenario::Latency];
+const FOREIGN: [Scenario; 6] =
+    [Scenario::Accept, Scenario::Deliver, Scenario::Fanout10, Scenario::Large, Scenario::Batch, Scenario::Latency];
 
 impl Options {
     /// The scenarios to run, in the order given.

@@ -1,7 +1,9 @@
 //! The kernel's figures of a process: processor time, memory, bytes written to disk (proc(5)).
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The unit of `utime` and `stime`: fixed at 100 per second for user space on every Linux platform that Postrider is
@@ -50,6 +52,40 @@ pub fn fine_cpu(pid: u32) -> Duration {
         text.split_ascii_whitespace().next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(times.sum())
+}
+
+/// `perf stat` on a process (perf-stat(1)), which counts its instructions in user space and in the kernel.
+pub struct InstructionCount(Child);
+
+impl InstructionCount {
+    /// Begins to count. `None` without `perf`, and on a machine whose processor does not let it count, as in many
+    /// virtual machines.
+    pub fn begin(pid: u32) -> Option<InstructionCount> {
+        let perf = || {
+            let mut command = Command::new("perf");
+            command.args(["stat", "-x", ",", "-e", "instructions"]).stdin(Stdio::null()).stdout(Stdio::null());
+            command
+        };
+        let tried = perf().args(["--", "true"]).output().ok()?;
+        counted(&String::from_utf8_lossy(&tried.stderr))?;
+        perf().args(["-p", &pid.to_string()]).stderr(Stdio::piped()).spawn().ok().map(InstructionCount)
+    }
+
+    /// Ends the count.
+    pub fn end(mut self) -> Option<u64> {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).ok()?;
+        let mut text = String::new();
+        self.0.stderr.take()?.read_to_string(&mut text).ok()?;
+        let _ = self.0.wait();
+        counted(&text)
+    }
+}
+
+/// The count in a line such as `123456,,instructions,…`.
+fn counted(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.contains(",instructions"))?;
+    line.split(',').next()?.parse().ok()
 }
 
 /// Processor time that the whole machine was busy since it started, stolen time included.

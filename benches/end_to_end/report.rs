@@ -33,7 +33,7 @@ pub struct Report {
     notes: Vec<String>,
 }
 
-const HEADER: [&str; 14] = [
+const HEADER: [&str; 15] = [
     "",
     "acks/s",
     "ack p50",
@@ -43,6 +43,7 @@ const HEADER: [&str; 14] = [
     "lag p50",
     "p99 ms",
     "CPU µs/ev",
+    "instr/ev",
     "peak MB",
     "disk B/ev",
     "others %",
@@ -88,9 +89,9 @@ impl Report {
         if new.is_empty() {
             return;
         }
-        let lines: Vec<[String; 14]> = new.iter().map(cells).collect();
+        let lines: Vec<[String; 15]> = new.iter().map(cells).collect();
         let header = HEADER.map(str::to_owned);
-        let widths: [usize; 14] = std::array::from_fn(|column| {
+        let widths: [usize; 15] = std::array::from_fn(|column| {
             let all = lines.iter().chain([&header]);
             all.map(|line| line[column].chars().count()).max().unwrap_or(0)
         });
@@ -177,7 +178,7 @@ impl Judged {
     }
 }
 
-fn cells(row: &Measured) -> [String; 14] {
+fn cells(row: &Measured) -> [String; 15] {
     let maybe = |value: Option<f64>| value.map_or("-".to_owned(), short);
     [
         row.name.clone(),
@@ -189,6 +190,7 @@ fn cells(row: &Measured) -> [String; 14] {
         maybe(row.arrival_p50_ms),
         maybe(row.arrival_p99_ms),
         maybe(row.cpu_us_per_event),
+        maybe(row.instructions_per_event),
         maybe(row.peak_rss_mb),
         maybe(row.written_bytes_per_event),
         maybe(row.others_percent),
@@ -203,7 +205,8 @@ fn row_json(row: &Measured) -> Value {
         "ack_p50_ms": row.ack_p50_ms, "ack_p99_ms": row.ack_p99_ms,
         "delivered_per_s": row.delivered_per_s, "arrived_per_s_meanwhile": row.arrived_per_s,
         "arrival_p50_ms": row.arrival_p50_ms, "arrival_p99_ms": row.arrival_p99_ms,
-        "cpu_us_per_event": row.cpu_us_per_event, "peak_rss_mb": row.peak_rss_mb,
+        "cpu_us_per_event": row.cpu_us_per_event, "instructions_per_event": row.instructions_per_event,
+        "peak_rss_mb": row.peak_rss_mb,
         "written_bytes_per_event": row.written_bytes_per_event, "others_percent": row.others_percent, "refused": row.refused, "errors": row.errors,
         "lost": row.lost, "late": row.late, "duplicates": row.duplicates, "bad_signatures": row.bad_signatures,
     })

@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -12,8 +14,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use postrider::model::Id;
+use postrider::model::webhook::SignatureScheme;
+use postrider::rules::signing::{SignedIds, Signer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+use super::sink::SECRET;
 
 /// The text that a rival prints before its address once it accepts.
 pub const READY: &str = "rival: listening on ";
@@ -30,9 +37,12 @@ pub async fn bare() -> std::io::Result<()> {
 }
 
 /// Server (b) reads the body, sends it to `fanout` paths of the sink over at most `connections` kept connections, reads
-/// the answers, and answers 202. It stores and queues nothing.
-pub async fn relay(sink: SocketAddr, fanout: usize, connections: usize) -> std::io::Result<()> {
-    let pool = Arc::new(Pool { sink, idle: Mutex::default(), permits: Semaphore::new(connections) });
+/// the answers, and answers 202. It stores and queues nothing. With `signs` it signs each request as Postrider does by
+/// default.
+pub async fn relay(sink: SocketAddr, fanout: usize, connections: usize, signs: bool) -> std::io::Result<()> {
+    let signer = signs.then(|| Signer::new(&[SignatureScheme::Standard], [SECRET]).expect("a secret"));
+    let (idle, permits, sent) = (Mutex::default(), Semaphore::new(connections), AtomicU64::new(1));
+    let pool = Arc::new(Pool { sink, idle, permits, signer, sent });
     serve(move |request: Request<Incoming>| {
         let pool = pool.clone();
         async move {
@@ -81,6 +91,9 @@ struct Pool {
     sink: SocketAddr,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     permits: Semaphore,
+    signer: Option<Signer>,
+    /// Numbers of the requests, which stand for ids.
+    sent: AtomicU64,
 }
 
 impl Pool {
@@ -96,9 +109,10 @@ impl Pool {
         let Some(mut sender) = sender else { return false };
         let request = Request::post(format!("/w/{number:05}"))
             .header(header::HOST, self.sink.to_string())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .expect("a request");
+            .header(header::CONTENT_TYPE, "application/json");
+        let signature = self.signer.as_ref().map(|signer| self.signed(signer, &body)).into_iter().flatten();
+        let request = signature.fold(request, |request, (name, value)| request.header(name, value));
+        let request = request.body(Full::new(body)).expect("a request");
         if sender.ready().await.is_err() {
             return false;
         }
@@ -107,6 +121,13 @@ impl Pool {
         let read = response.into_body().collect().await.is_ok();
         self.idle.lock().expect("the pool").push(sender);
         success && read
+    }
+
+    fn signed(&self, signer: &Signer, body: &[u8]) -> Vec<(&'static str, String)> {
+        let number = u128::from(self.sent.fetch_add(1, Ordering::Relaxed));
+        let ids = SignedIds { event_id: Id::from_u128(number), webhook_id: Id::from_u128(number) };
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        signer.headers(ids, now_s, body)
     }
 
     async fn connect(&self) -> Option<SendRequest<Full<Bytes>>> {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::board::Board;
 use super::load::{self, Aim, Load};
 use super::options::Options;
-use super::process::{self, Reading};
+use super::process::{self, InstructionCount, Reading};
 use super::rivals::READY;
 use super::sink::SECRET;
 use super::wire::{Connection, request};
@@ -45,9 +45,11 @@ impl Server {
         Server::rival(&["--be-bare".into()])
     }
 
-    pub fn relay(sink: SocketAddr, fanout: usize, connections: usize) -> io::Result<Server> {
-        let words = ["--be-relay", &sink.to_string(), "--relay-fanout", &fanout.to_string()].map(str::to_owned);
-        Server::rival(&[words.as_slice(), &["--connections".into(), connections.to_string()]].concat())
+    pub fn relay(sink: SocketAddr, fanout: usize, connections: usize, signs: bool) -> io::Result<Server> {
+        let (sink, fanout, connections) = (sink.to_string(), fanout.to_string(), connections.to_string());
+        let words = ["--be-relay", &sink, "--relay-fanout", &fanout, "--connections", &connections];
+        let signing = signs.then_some("--relay-signs");
+        Server::rival(&words.into_iter().chain(signing).map(str::to_owned).collect::<Vec<_>>())
     }
 
     fn rival(words: &[String]) -> io::Result<Server> {
@@ -132,6 +134,11 @@ impl Server {
 
     pub fn reading(&self) -> Reading {
         self.pid.map(process::read).unwrap_or_default()
+    }
+
+    /// Begins to count the instructions of the server's process. `None` if this machine cannot.
+    pub fn instructions(&self) -> Option<InstructionCount> {
+        self.pid.and_then(InstructionCount::begin)
     }
 
     pub fn fine_cpu(&self) -> Duration {

@@ -32,6 +32,7 @@ impl Bench {
             Scenario::Accept => self.accept().await,
             Scenario::Deliver => self.deliver().await,
             Scenario::Fanout10 => self.fanout10().await,
+            Scenario::Large => self.large().await,
             Scenario::Batch => self.batch().await,
             Scenario::Matrix => self.matrix().await,
             Scenario::Latency => self.latency().await,
@@ -56,9 +57,15 @@ impl Bench {
 
     /// Measures server (b) with `fanout` deliveries per event, under `load`.
     async fn relay(&mut self, fanout: usize, load: Load) -> io::Result<Measured> {
-        let name = format!("(b) relay ×{fanout}, {}", named(&load));
-        let sink = self.sink(fanout, false).await?;
-        let server = Server::relay(sink.addr, fanout, load.connections.max(256))?;
+        self.relay_that(false, fanout, load).await
+    }
+
+    /// Measures server (b), which signs if `signs`.
+    async fn relay_that(&mut self, signs: bool, fanout: usize, load: Load) -> io::Result<Measured> {
+        let signing = if signs { " that signs" } else { "" };
+        let name = format!("(b) relay{signing} ×{fanout}, {}", named(&load));
+        let sink = self.sink(fanout, signs).await?;
+        let server = Server::relay(sink.addr, fanout, load.connections.max(256), signs)?;
         let measured = cell::measure(&name, &server, &sink.board, load, self.options.seconds()).await?;
         self.report.add(&measured);
         Ok(measured)

@@ -35,7 +35,7 @@ impl Bench {
         sleep(Duration::from_secs(if self.options.full { 60 } else { 10 })).await;
         let busy = server.fine_cpu().saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
         let rss = mb(server.reading().rss_bytes);
-        self.report.judge("idle: memory", Some(rss), " MB", Target::AtMost(25.0, 12.0));
+        self.report.judge("idle: memory", Some(rss), " MB", Target::AtMost(14.0, 12.0));
         self.report.judge("idle: processor", Some(busy * 100.0), " %", Target::AtMost(0.1, 0.005));
         self.report.judge("size of the binary", Some(mb(server::binary_bytes())), " MB", Target::AtMost(15.0, 9.0));
         Ok(())
