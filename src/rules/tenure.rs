@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::mutants::mutant;
+
 /// Interval of beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// Interval of beats once a lease has run out: the next look decides whether it is taken.
@@ -108,8 +110,10 @@ impl TenureWatch {
         sent_at: Duration,
         now: Duration,
     ) -> TenureStep {
-        let is_ours =
-            |shown: ShownLease| shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && shown.is_running;
+        let is_ours = |shown: ShownLease| {
+            let is_running = shown.is_running || mutant!("renew_after_expiry");
+            shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && is_running
+        };
         let until = match shown {
             Some(shown) if is_ours(shown) => held.until.max(sent_at + SERVED),
             // Another node may have it. Without an answer the tenure goes on to its end.
@@ -143,6 +147,14 @@ impl TenureWatch {
         };
         if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.epoch } } else { TenureStep::Wait }
     }
+}
+
+/// Number of the last record that a trim may remove. 0 if there is none. `applied_by_all` is the last commit that each node has
+/// which was seen lately, and `old` the last record that is old enough: 0 if no record is.
+pub fn trim_upto(applied_by_all: u64, old: u64) -> u64 {
+    // The record of a node's last commit stays: the node goes on behind it.
+    let unneeded = applied_by_all.saturating_sub(1);
+    if mutant!("trim_unapplied") { old } else { unneeded.min(old) }
 }
 
 #[cfg(test)]
@@ -223,6 +235,14 @@ mod tests {
             let mut watch = TenureWatch::default();
             assert_eq!(watch.after_beat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
         }
+    }
+
+    #[test]
+    fn a_trim_leaves_the_last_commit_of_each_node_and_what_is_new() {
+        assert_eq!(
+            [(9, 20), (9, 5), (9, 8), (1, 20), (0, 20), (9, 0)].map(|(all, old)| trim_upto(all, old)),
+            [8, 5, 8, 0, 0, 0]
+        );
     }
 
     #[test]

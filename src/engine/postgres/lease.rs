@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 
 use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
 use crate::engine::lease::{Beat, Leases, Member, MemberRow, Pending};
-use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease};
+use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
 
 /// A member counts as alive for so long after its last beat.
@@ -40,11 +40,10 @@ const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', unti
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
-/// The last record that may go: each member that was seen within the time to keep has applied a later one, and it is older
-/// than that.
-const TRIMMABLE: &str = "select least(
-        (select min(applied) - 1 from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
-        (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2)))";
+/// The last commit that each member has applied which was seen within the time to keep, and the last record older than that.
+const TRIMMABLE: &str = "select
+        (select min(applied) from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
+        (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2))";
 const IS_SYNCHRONOUS: &str = "select current_setting('synchronous_standby_names') <> ''";
 
 /// The lease in an engine, as one node uses it.
@@ -131,7 +130,9 @@ impl PostgresLease {
     async fn find_trimmable(&self, keep: Duration) -> Result<u64, LogUnreachable> {
         let keep_s = keep.as_secs_f64();
         let row = self.call(LONG_ANSWER_MAX, async |client| client.query_one(TRIMMABLE, &[&SHARD, &keep_s]).await);
-        Ok(row.await?.get::<_, Option<i64>>(0).unwrap_or(0).max(0) as u64)
+        let row = row.await?;
+        let number = |column: usize| row.get::<_, Option<i64>>(column).unwrap_or(0).max(0) as u64;
+        Ok(trim_upto(number(0), number(1)))
     }
 }
 
