@@ -26,7 +26,7 @@ const EXPIRED_BEATS: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseHolder {
     /// The holder has released it, or no node has ever held it.
-    Nobody,
+    Free,
     /// This node, by its name: this process or one before it.
     Me,
     Other,
@@ -135,7 +135,7 @@ impl TenureWatch {
         };
         let is_free = match (shown.holder, shown.is_running) {
             // The lock on the data directory says that the process before has ended.
-            (LeaseHolder::Me | LeaseHolder::Nobody, _) => true,
+            (LeaseHolder::Me | LeaseHolder::Free, _) => true,
             (LeaseHolder::Other, true) => {
                 self.expired_beats = 0;
                 false
@@ -196,7 +196,7 @@ mod tests {
         for lease in [
             shown(5, LeaseHolder::Me, true),
             shown(4, LeaseHolder::Other, true),
-            shown(4, LeaseHolder::Nobody, false),
+            shown(4, LeaseHolder::Free, false),
             shown(4, LeaseHolder::Me, false),
         ] {
             let mut watch = TenureWatch::default();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_released_lease_and_one_of_the_process_before_are_taken_at_once() {
-        for lease in [shown(4, LeaseHolder::Nobody, false), shown(4, LeaseHolder::Me, true)] {
+        for lease in [shown(4, LeaseHolder::Free, false), shown(4, LeaseHolder::Me, true)] {
             let mut watch = TenureWatch::default();
             assert_eq!(watch.after_beat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
         }
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_node_behind_another_waits_for_it() {
         let mut watch = TenureWatch::default();
-        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Nobody, is_running: false, is_outrun: true };
+        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
         assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Wait);
     }
 }

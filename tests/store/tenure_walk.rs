@@ -174,7 +174,7 @@ impl Walk {
             self.lease.until = self.now + LEASE;
         }
         let holder = match self.lease.holder {
-            None => LeaseHolder::Nobody,
+            None => LeaseHolder::Free,
             Some(holder) if holder == me => LeaseHolder::Me,
             Some(_) => LeaseHolder::Other,
         };
