@@ -314,19 +314,22 @@ class Cluster:
         owner, _ = self.pair()
         self.producers.is_over = True
         self.until("all is delivered", lambda: owner.metric("postrider_deliveries_waiting") in (0, None))
-        cpu, wal, delivered = self.database.cpu_s(), self.wal(), self.sink.count
+        cpu, wal, commits, delivered = self.database.cpu_s(), self.wal(), self.commits(), self.sink.count
         for _ in range(MEASURED // BATCH):
             events = {"events": [{"type": "a", "data": {"n": number}} for number in range(BATCH)]}
             status, said = owner.ask("POST", "/v1/events/batch", self.key, events)
             assert status in (200, 201, 202, 207), said
         self.until("all is delivered", lambda: self.sink.count >= delivered + MEASURED)
         time.sleep(1)
-        cpu, wal = self.database.cpu_s() - cpu, self.wal() - wal
+        cpu, wal, commits = self.database.cpu_s() - cpu, self.wal() - wal, self.commits() - commits
         self.say(f"PostgreSQL used {cpu / MEASURED * 1e6:.0f} us of a processor and {wal / MEASURED:.0f} bytes of WAL for an "
-                 f"event's life, with {MEASURED} events in batches of {BATCH}")
+                 f"event's life, with {MEASURED} events in batches of {BATCH}, and {commits:.0f} commits in all")
 
     def wal(self):
         return float(self.database.ask("select pg_current_wal_lsn() - '0/0'::pg_lsn"))
+
+    def commits(self):
+        return float(self.database.ask("select max(number) from postrider.log"))
 
     def doctor(self):
         """The doctor tells a pooler of transactions."""

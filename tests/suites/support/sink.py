@@ -26,6 +26,13 @@ def sender(pids, port):
     return None
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """A killed sender breaks its connections."""
+
+
 class Sink:
     """Answers every delivery. `spans` has the times of the first and of the last delivery of each process.
 
@@ -58,8 +65,7 @@ class Sink:
             def log_message(self, *words):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server((address, 0), Handler)
         self.url = f"http://{address}:{self.server.server_port}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
