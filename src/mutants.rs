@@ -3,7 +3,7 @@
 //! Invariant: without the feature `mutants` every point is the constant `false`, so a normal build contains no mutant.
 
 /// Mutants that exist: a name for each `mutant!` point, and the promise it breaks.
-pub const MUTANTS: [(&str, &str); 22] = [
+pub const MUTANTS: [(&str, &str); 27] = [
     ("ack_before_commit", "An acknowledgement precedes durability: the write-ahead log is written and not synced."),
     ("answer_before_append", "A commit of a cluster is answered before the log has it."),
     ("blob_after_record", "The record that names a large payload is synced before the payload."),
@@ -23,12 +23,21 @@ pub const MUTANTS: [(&str, &str); 22] = [
     ("outcome_twice", "An outcome that met a full disk is recorded twice once there is space."),
     ("rate_ignored", "A webhook's `rate_limit_per_s` does not bound its rate."),
     ("removed_still_counts", "The outcome of a request to a removed webhook decides about its delivery."),
+    ("renew_after_expiry", "An owner goes on with a lease that had run out."),
     ("retention_drops_live", "Retention counts from the first event of a partition instead of its last."),
+    ("serve_after_tenure", "An owner begins deliveries after the end of its tenure, until a beat ends it."),
     ("stop_forgets_records", "A stop says that the write-ahead log is not needed, and leaves its records there."),
+    ("take_without_fence", "A node of a cluster becomes the owner without a fence in the log."),
+    ("taken_counts_as_ours", "A number of the log that another owner has counts as this owner's."),
+    ("trim_unapplied", "A trim of the log removes commits that a node which lives has not applied."),
     ("unreadable_is_absent", "An event in a file that fails is told to be missing."),
 ];
 
-/// The mutants that the oracle of the store finds. The simulation finds all others.
+/// The mutants that the random walk over the protocol of a cluster finds (`tests/store/tenure_walk.rs`).
+pub const FOUND_BY_WALK: [&str; 5] =
+    ["renew_after_expiry", "serve_after_tenure", "take_without_fence", "taken_counts_as_ours", "trim_unapplied"];
+
+/// The mutants that the oracle of the store finds. The simulation finds those that neither finds.
 pub const FOUND_BY_ORACLE: [&str; 9] = [
     "answer_before_append",
     "blob_after_record",

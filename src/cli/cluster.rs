@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Exit, SettingsFlags, screen::Output};
-use crate::daemon::cluster::{init, leave};
+use crate::daemon::cluster::{init, leave, rebase};
 use crate::engine::lease::MemberRow;
 
 /// Run two or more machines as one, with the order of commits in PostgreSQL
@@ -19,6 +19,7 @@ enum ClusterVerb {
     Init(ClusterInit),
     Status(ClusterStatus),
     Leave(ClusterLeave),
+    Rebase(ClusterRebase),
 }
 
 /// Begin a cluster with the stopped store of this machine; the database in cluster.log has none yet
@@ -64,12 +65,32 @@ struct ClusterLeave {
     output: Output,
 }
 
+/// Let the log go on from the stopped store of this machine, because PostgreSQL has forgotten commits that all nodes have
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider cluster rebase
+  postrider cluster rebase --data-dir /srv/postrider
+
+Run it on the node with the most commits: postrider cluster status shows them. Nodes with other commits copy this store.
+See docs/cluster.md.")]
+struct ClusterRebase {
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    output: Output,
+    /// Give up the commits that PostgreSQL or another node has and this store lacks
+    #[arg(long)]
+    accept_loss: bool,
+}
+
 impl Cluster {
     pub fn run(&self) -> Result<(), Exit> {
         match &self.verb {
             ClusterVerb::Init(verb) => verb.run(),
             ClusterVerb::Status(verb) => verb.run(),
             ClusterVerb::Leave(verb) => verb.run(),
+            ClusterVerb::Rebase(verb) => verb.run(),
         }
     }
 }
@@ -106,6 +127,18 @@ impl ClusterLeave {
              from the settings and start it with postrider serve; `drop schema postrider cascade` removes the log from the \
              database"
         ))
+    }
+}
+
+impl ClusterRebase {
+    fn run(&self) -> Result<(), Exit> {
+        let screen = self.output.screen();
+        let settings = self.settings.load_for_store()?;
+        let commit = rebase::rebase(&settings, runtime()?.handle(), self.accept_loss)?;
+        if screen.is_json() {
+            return screen.text(json!({ "commit": commit }).to_string());
+        }
+        screen.text(format!("the log goes on from this store, behind commit {commit}; start it with postrider serve"))
     }
 }
 

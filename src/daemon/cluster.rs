@@ -7,6 +7,8 @@ pub mod beats;
 pub mod engine;
 pub mod init;
 pub mod leave;
+mod orphan;
+pub mod rebase;
 pub mod running;
 
 use std::sync::Arc;
@@ -91,14 +93,26 @@ fn log_mark(mark: CommitMark) -> LogMark {
 }
 
 impl Node {
-    /// Stands by until this node owns the store, or is told to stop.
+    /// Stands by until this node owns the store, or is told to stop. A store that does not go on with the log is put aside for
+    /// a new copy of the owner's.
     ///
     /// # Errors
-    /// The disk fails, or this node's store does not go on with the log.
+    /// The disk fails.
     fn run(&mut self) -> Result<NodeEnd, DaemonError> {
-        if tenure(&*self.disk)?.is_none() && !self.copy_base()? {
-            return Ok(NodeEnd::Stopped);
+        let mut is_needed = tenure(&*self.disk)?.is_none();
+        loop {
+            if is_needed && !self.copy_base()? {
+                return Ok(NodeEnd::Stopped);
+            }
+            if let Some(end) = self.stand_by()? {
+                return Ok(end);
+            }
+            is_needed = true;
         }
+    }
+
+    /// Stands by with the store of the data directory. `None` if that does not go on with the log: its files are closed.
+    fn stand_by(&mut self) -> Result<Option<NodeEnd>, DaemonError> {
         let mut replica = open_replica(&self.settings, &self.disk)?;
         let mut tail = LogTail::after_mark(log_mark(replica.last()));
         self.has_applied(tail.last().number);
@@ -107,10 +121,10 @@ impl Node {
         loop {
             if self.stop.is_told() {
                 replica.close()?;
-                return Ok(NodeEnd::Stopped);
+                return Ok(Some(NodeEnd::Stopped));
             }
             if let Some(epoch) = self.state.epoch() {
-                return self.take_over(replica, tail, epoch);
+                return self.take_over(replica, tail, epoch).map(Some);
             }
             let wait = match admin::read_next(&*self.log, tail.last()) {
                 Ok(entries) if entries.is_empty() => READ_EVERY,
@@ -131,7 +145,11 @@ impl Node {
                     self.stop.wait(TRY_AGAIN);
                     continue;
                 }
-                Err(error) => return Err(self.is_other(&error)),
+                Err(error) => {
+                    self.has_left_the_log(&error);
+                    replica.close()?;
+                    return Ok(None);
+                }
             };
             self.has_applied(tail.last().number);
             self.state.may_take.store(true, Ordering::Release);
@@ -157,11 +175,13 @@ impl Node {
         });
     }
 
-    fn is_other(&self, error: &FenceError<DaemonError>) -> DaemonError {
-        let dir = self.settings.data_dir.display();
-        DaemonError::Engine(format!(
-            "{dir}: {error}; move the data directory away, keep master.key, and start again: the node copies the owner's store"
-        ))
+    fn has_left_the_log(&self, error: &FenceError<DaemonError>) {
+        self.state.may_take.store(false, Ordering::Release);
+        self.status.set(|status| status.is_whole = false);
+        tracing::error!(
+            %error,
+            "this node's store does not go on with the log: it is put aside, in the folder orphans, for a new copy of the owner's"
+        );
     }
 
     /// Reads the log to its end and appends the fence.
@@ -186,7 +206,12 @@ impl Node {
                 }
                 Err(FenceError::Unreachable(_)) => self.state.tenure.wait(TRY_AGAIN),
                 Err(FenceError::Apply(error)) => return Err(error),
-                Err(error) => return Err(self.is_other(&error)),
+                // The next start stands by, and judges the store by the log.
+                Err(error) => {
+                    tracing::error!(%error, "this node has the lease, and its store does not go on with the log");
+                    replica.close()?;
+                    return Ok(NodeEnd::SteppedDown);
+                }
             }
         }
     }
@@ -244,9 +269,25 @@ impl Node {
         if self.state.last().is_none_or(|beat| beat.lease.epoch != epoch) {
             return Err(unreachable("the owner has changed while its store was copied"));
         }
+        self.put_aside()?;
         made.put_in_place(&*self.disk, &self.settings.data_dir)?;
         self.status.set(|status| status.copies += 1);
         tracing::info!("the copy of the owner's store is whole");
+        Ok(())
+    }
+
+    /// Puts the store of the data directory aside, if there is one.
+    fn put_aside(&self) -> Result<(), DaemonError> {
+        if tenure(&*self.disk)?.is_none() {
+            return Ok(());
+        }
+        let (commit, now) = (admin::last_mark(&*self.disk)?.number, SystemClock.now());
+        let folder = orphan::put_aside(&self.settings.data_dir, &*self.disk, commit, now)?;
+        tracing::error!(
+            folder = %folder.display(),
+            commit,
+            "the former store of this node is put aside: commits in it may be lost; remove it once nothing of it is missing"
+        );
         Ok(())
     }
 
@@ -286,4 +327,35 @@ fn apply(replica: &mut Replica, tail: &mut LogTail, entries: &[LogEntry]) -> Res
     replica.append(&bodies(entries))?;
     entries.iter().for_each(|entry| tail.push(entry.clone()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SecretSetting;
+    use crate::model::Time;
+    use crate::store::admin::Tenure;
+    use crate::store::open;
+
+    #[test]
+    fn a_node_is_a_member_or_a_machine_without_a_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let alone = Settings::default();
+        let mut node = alone.clone();
+        node.cluster.log = Some(SecretSetting::new("postgres://localhost/postrider"));
+        let mut both = node.clone();
+        both.standby.of = Some("https://a.example.com".to_owned());
+        assert!(is_node(&both, &*disk).is_err(), "a node has no standby of its own");
+        assert!(is_node(&node, &*disk).unwrap() && !is_node(&alone, &*disk).unwrap());
+
+        drop(open(disk.clone(), options(&alone), &[7; 32], Time(1), random()).unwrap());
+        assert!(!is_node(&alone, &*disk).unwrap());
+        let refused = is_node(&node, &*disk).unwrap_err().to_string();
+        assert!(refused.contains("postrider cluster init"), "{refused}");
+
+        admin::set_tenure(&*disk, Tenure { term: 1, role: Role::Member, overtaken_by: 0 }).unwrap();
+        assert!(is_node(&node, &*disk).unwrap());
+        assert!(is_node(&alone, &*disk).is_err(), "a member does not serve by itself");
+    }
 }

@@ -68,6 +68,9 @@ pub trait Leases: Send + Sync {
     /// none.
     fn trimmable(&self, keep: Duration) -> Pending<'_, u64>;
 
+    /// Whether a pooler stands between that gives a session another connection for each transaction.
+    fn is_pooled(&self) -> Pending<'_, bool>;
+
     /// Whether the engine confirms a commit only once a second machine has it.
     fn is_synchronous(&self) -> Pending<'_, bool>;
 }

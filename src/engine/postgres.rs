@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Config, Statement};
 use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, judge_append};
 
 pub use lease::PostgresLease;
-pub use schema::begin;
+pub use schema::{begin, begin_again, make_tables};
 
 /// Time to wait for a connection, and for the answer of one statement.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -229,5 +229,19 @@ impl CommitLog for PostgresLog {
         self.call(LONG_ANSWER_MAX, async |session| {
             session.client.execute(TRIM, &[&SHARD, &(upto as i64)]).await.map(drop)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_with_words_that_are_not_kept_is_refused_and_a_password_is_not_shown() {
+        for refused in ["", "https://db.example.com/", "postgres://db.example.com/postrider?sslmode=verify-full"] {
+            assert!(Connect::of(refused).is_err(), "{refused}");
+        }
+        let connect = Connect::of("postgres://postrider:secret@db.example.com/postrider?sslmode=require").unwrap();
+        assert!(!format!("{connect:?}").contains("secret"), "{connect:?}");
     }
 }

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::mutants::mutant;
+
 /// Interval of beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// Interval of beats once a lease has run out: the next look decides whether it is taken.
@@ -24,7 +26,7 @@ const EXPIRED_BEATS: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseHolder {
     /// The holder has released it, or no node has ever held it.
-    Nobody,
+    Free,
     /// This node, by its name: this process or one before it.
     Me,
     Other,
@@ -108,8 +110,10 @@ impl TenureWatch {
         sent_at: Duration,
         now: Duration,
     ) -> TenureStep {
-        let is_ours =
-            |shown: ShownLease| shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && shown.is_running;
+        let is_ours = |shown: ShownLease| {
+            let is_running = shown.is_running || mutant!("renew_after_expiry");
+            shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && is_running
+        };
         let until = match shown {
             Some(shown) if is_ours(shown) => held.until.max(sent_at + SERVED),
             // Another node may have it. Without an answer the tenure goes on to its end.
@@ -131,7 +135,7 @@ impl TenureWatch {
         };
         let is_free = match (shown.holder, shown.is_running) {
             // The lock on the data directory says that the process before has ended.
-            (LeaseHolder::Me | LeaseHolder::Nobody, _) => true,
+            (LeaseHolder::Me | LeaseHolder::Free, _) => true,
             (LeaseHolder::Other, true) => {
                 self.expired_beats = 0;
                 false
@@ -143,6 +147,14 @@ impl TenureWatch {
         };
         if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.epoch } } else { TenureStep::Wait }
     }
+}
+
+/// Number of the last record that a trim may remove. 0 if there is none. `applied_by_all` is the last commit that each node has
+/// which was seen lately, and `old` the last record that is old enough: 0 if no record is.
+pub fn trim_upto(applied_by_all: u64, old: u64) -> u64 {
+    // The record of a node's last commit stays: the node goes on behind it.
+    let unneeded = applied_by_all.saturating_sub(1);
+    if mutant!("trim_unapplied") { old } else { unneeded.min(old) }
 }
 
 #[cfg(test)]
@@ -184,7 +196,7 @@ mod tests {
         for lease in [
             shown(5, LeaseHolder::Me, true),
             shown(4, LeaseHolder::Other, true),
-            shown(4, LeaseHolder::Nobody, false),
+            shown(4, LeaseHolder::Free, false),
             shown(4, LeaseHolder::Me, false),
         ] {
             let mut watch = TenureWatch::default();
@@ -219,16 +231,24 @@ mod tests {
 
     #[test]
     fn a_released_lease_and_one_of_the_process_before_are_taken_at_once() {
-        for lease in [shown(4, LeaseHolder::Nobody, false), shown(4, LeaseHolder::Me, true)] {
+        for lease in [shown(4, LeaseHolder::Free, false), shown(4, LeaseHolder::Me, true)] {
             let mut watch = TenureWatch::default();
             assert_eq!(watch.after_beat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
         }
     }
 
     #[test]
+    fn a_trim_leaves_the_last_commit_of_each_node_and_what_is_new() {
+        assert_eq!(
+            [(9, 20), (9, 5), (9, 8), (1, 20), (0, 20), (9, 0)].map(|(all, old)| trim_upto(all, old)),
+            [8, 5, 8, 0, 0, 0]
+        );
+    }
+
+    #[test]
     fn a_node_behind_another_waits_for_it() {
         let mut watch = TenureWatch::default();
-        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Nobody, is_running: false, is_outrun: true };
+        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
         assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Wait);
     }
 }

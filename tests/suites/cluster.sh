@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Two real daemons with the order of commits in a real PostgreSQL. Under load the owner is killed (kill -9) or stopped, and
-# PostgreSQL restarted without a checkpoint (pg_ctl -m immediate), again and again (cluster.py). No acknowledged event may be
-# missing, another node must be ready within 15 seconds of a kill, and within 3 of a stop. At the end one node leaves the
-# cluster. Prints the numbers. Takes two minutes; POSTRIDER_CLUSTER_S sets another time.
+# Clusters of two real daemons side by side, each with the order of commits in a real PostgreSQL of its own. Under load the
+# owner is killed (kill -9), stopped, or stands still, and PostgreSQL falls without a checkpoint (pg_ctl -m immediate), 200 times
+# in all (cluster.py). A cluster also speaks TLS to PostgreSQL, one promotes a streaming replica that lacks the tail and lets the
+# log go on by hand (postrider cluster rebase), one cuts its owner off in a network namespace, one measures PostgreSQL, and one
+# leaves its cluster. No acknowledged event may be missing, another node must be ready within 15 seconds of a kill and within 3
+# of a stop by the median, and no two nodes may send for longer than a lease. Prints the numbers. Takes six minutes.
 #
-# Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none: it needs the feature postgres. Needs
-# python3, and installs PostgreSQL from Debian's packages if there is none.
+# POSTRIDER_FAULTS sets another number of faults, POSTRIDER_CLUSTERS another number of clusters. Takes the binary in
+# POSTRIDER_BIN, or the ci build, which it makes if there is none: it needs the feature postgres. Needs openssl and python3, and
+# installs PostgreSQL from Debian's packages if there is none. Without root the owner is not cut off, and without pgbouncer no
+# pooler is told.
 source "$(dirname "$0")/support/suite.bash"
 
 find_postgres() {
@@ -17,32 +21,38 @@ if ! find_postgres; then
     apt-get install -y --no-install-recommends postgresql >/dev/null
     find_postgres
 fi
+if [ "$(id -u)" = 0 ] && [ ! -x /usr/sbin/pgbouncer ]; then
+    apt-get install -y --no-install-recommends pgbouncer >/dev/null 2>&1 || echo "pgbouncer cannot be installed"
+fi
 
 # PostgreSQL refuses to run as root.
-as_user() {
-    if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+user=
+databases=$(mktemp -d)
+if [ "$(id -u)" = 0 ]; then
+    user="runuser -u postgres --"
+    chown postgres "$databases"
+fi
+stop_databases() {
+    for data in "$databases"/*/; do
+        # shellcheck disable=SC2086
+        [ ! -e "$data/postmaster.pid" ] || $user "$pg/pg_ctl" -D "$data" -m immediate stop >/dev/null 2>&1 || true
+    done
+    rm -rf "$databases"
 }
+trap 'stop_all; stop_databases' EXIT
 
-database=$(mktemp -d)
-[ "$(id -u)" != 0 ] || chown postgres "$database"
-stop_database() {
-    as_user "$pg/pg_ctl" -D "$database/data" -m immediate stop >/dev/null 2>&1 || true
-    rm -rf "$database"
-}
-trap 'stop_all; stop_database' EXIT
+{
+    for ca in ca other; do
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3 -subj "/CN=suite $ca" \
+            -addext basicConstraints=critical,CA:TRUE -keyout "$work/$ca.key" -out "$work/$ca.pem"
+    done
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+        -keyout "$databases/server.key" -out "$work/server.csr"
+    openssl x509 -req -in "$work/server.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 3 \
+        -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1") -out "$databases/server.pem"
+} 2>/dev/null
+chmod 600 "$databases/server.key"
+[ -z "$user" ] || chown postgres "$databases/server.key" "$databases/server.pem"
 
-port=$(free_port)
-as_user "$pg/initdb" -D "$database/data" -U postgres -A trust >/dev/null
-cat >"$work/database" <<END
-#!/usr/bin/env bash
-cd "$database"
-run() { "$pg/pg_ctl" -D "$database/data" -w -l "$database/log" -o "-p $port -k $database -c listen_addresses=127.0.0.1" "\$@"; }
-run "\$@"
-END
-chmod 755 "$work/database" "$work"
-as_user "$work/database" start >/dev/null
-control="$work/database"
-[ "$(id -u)" != 0 ] || control="runuser -u postgres -- $work/database"
-
-PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/cluster.py "$bin" "$work" "$port" "$control" "$(free_port)" "$(free_port)" \
-    "${POSTRIDER_CLUSTER_S:-60}"
+PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/cluster.py "$bin" "$work" "$pg" "$user" "$databases" \
+    "${POSTRIDER_CLUSTERS:-6}" "${POSTRIDER_FAULTS:-200}"

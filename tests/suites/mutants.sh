@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The simulation, or the oracle of the store, finds every mutant of src/mutants.rs by its own verdict, on seeds that the
+# The simulation, the oracle of the store, or the walk over the protocol of a cluster finds every mutant of src/mutants.rs by its own verdict, on seeds that the
 # unbroken program passes. The build of all suites (tests/suites/build) contains them; the variable POSTRIDER_MUTANT selects
 # one.
 #
@@ -20,8 +20,12 @@ if [ ${#mutants[@]} -eq 0 ]; then
 fi
 
 mapfile -t by_oracle < <(sed -n '/^pub const FOUND_BY_ORACLE/,/^];/s/^    "\([a-z_]*\)",$/\1/p' src/mutants.rs)
+mapfile -t by_walk < <(sed -n '/^pub const FOUND_BY_WALK/,/\];/p' src/mutants.rs | grep -o '"[a-z_]*"' | tr -d '"')
 is_found_by_oracle() {
     [[ " ${by_oracle[*]} " == *" $1 "* ]]
+}
+is_found_by_walk() {
+    [[ " ${by_walk[*]} " == *" $1 "* ]]
 }
 
 verdict=0
@@ -34,12 +38,17 @@ simulate() {
     "${build[@]}" --test simulation -- --nocapture nothing_accepted > "$log" 2>&1
 }
 
+# Each seed of the walk takes milliseconds.
+walk() {
+    "${build[@]}" --test storage -- --nocapture tenure_walk::nothing_acknowledged > "$log" 2>&1
+}
+
 ask_oracle() {
     "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow oracle::cluster > "$log" 2>&1
 }
 
 "${build[@]}" --test simulation --test storage --no-run
-if ! ask_oracle; then
+if ! walk || ! ask_oracle; then
     tail -n 40 "$log"
     echo "the unbroken store fails: no mutant would show anything"
     exit 1
@@ -56,12 +65,15 @@ fi
 
 for mutant in "${mutants[@]}"; do
     began=$SECONDS
-    if is_found_by_oracle "$mutant"; then
-        if POSTRIDER_MUTANT=$mutant ask_oracle; then
-            complain "$mutant" "SURVIVED: the oracle did not notice"
+    finder=
+    is_found_by_walk "$mutant" && finder=walk
+    is_found_by_oracle "$mutant" && finder=ask_oracle
+    if [ -n "$finder" ]; then
+        if POSTRIDER_MUTANT=$mutant "$finder"; then
+            complain "$mutant" "SURVIVED: $finder did not notice"
         elif ! grep -q 'POSTRIDER_SEED=' "$log"; then
             tail -n 40 "$log"
-            complain "$mutant" "the oracle ended without a verdict"
+            complain "$mutant" "$finder ended without a verdict"
         else
             printf '%s: found after %s s: %s\n' "$mutant" "$((SECONDS - began))" \
                 "$(grep -m 1 'POSTRIDER_SEED=' "$log" | cut -c 1-160)"

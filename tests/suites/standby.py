@@ -5,34 +5,28 @@ Python's standard library only.
 standby.py BINARY FOLDER PORT PORT SECONDS
 """
 
-import http.client
 import json
-import os
 import pathlib
 import random
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
-import threading
 import time
 
-PRODUCERS = 4
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "support"))
+from machines import PATIENCE_S, Machine, Producers, until
+
 LOAD_S = (1.0, 4.0)
-PATIENCE_S = 60
 OVERTAKEN = 76
-TIMEOUT_S = 15
 
 
-class Machine:
+class Half(Machine):
+    """A machine of the pair."""
+
     def __init__(self, binary, folder, port):
-        self.binary, self.folder, self.port = binary, folder, port
-        self.data = folder / "data"
-        self.data.mkdir(parents=True)
-        self.data.chmod(0o700)
-        self.process = None
-        self.tls = ssl.create_default_context(cafile=str(folder.parent / "ca.pem"))
+        tls = ssl.create_default_context(cafile=str(folder.parent / "ca.pem"))
+        super().__init__(binary, folder, port, tls, "localhost")
 
     def settings(self, other=None, required=False):
         top = self.folder.parent
@@ -41,56 +35,7 @@ class Machine:
         if other:
             text += (f'[standby]\nof = "https://localhost:{other.port}"\nkey_file = "{top}/standby.key"\n'
                      f'ca_file = "{top}/ca.pem"\nrequired = {str(required).lower()}\n')
-        (self.folder / "postrider.toml").write_text(text)
-
-    def command(self, *words):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTRIDER_")}
-        environment["POSTRIDER_CONFIG"] = str(self.folder / "postrider.toml")
-        environment["XDG_RUNTIME_DIR"] = str(self.folder)
-        log = (self.folder / "log").open("ab")
-        return subprocess.Popen([self.binary, *words], env=environment, stdout=log, stderr=log)
-
-    def start(self):
-        self.process = self.command("serve")
-
-    def said(self):
-        return (self.folder / "log").read_text()[-3000:]
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def ask(self, method, path, key=None, body=None):
-        connection = http.client.HTTPSConnection("localhost", self.port, context=self.tls, timeout=TIMEOUT_S)
-        try:
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            if body is not None:
-                headers["content-type"] = "application/json"
-            connection.request(method, path, body=json.dumps(body) if body is not None else None, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def metric(self, name):
-        try:
-            _, text = self.ask("GET", "/metrics")
-        except OSError:
-            return None
-        for line in text.splitlines():
-            if line.startswith(name + " "):
-                return float(line.split()[1])
-        return None
-
-    def is_ready(self):
-        try:
-            return self.ask("GET", "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def is_in_step(self):
-        return (self.metric("postrider_standby_connected") == 1 and self.metric("postrider_standby_whole") == 1
-                and self.metric("postrider_standby_behind_commits") == 0)
+        self.write_settings(text)
 
     def give_up_store(self):
         """Moves the data directory away, and keeps the master key."""
@@ -102,47 +47,10 @@ class Machine:
         shutil.rmtree(old)
 
 
-def until(what, look):
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if look():
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"never happened: {what}")
-
-
-class Producers:
-    """Threads that publish to the current owner, and keep the names of what was acknowledged."""
-
-    def __init__(self, owner, key):
-        self.owner, self.key, self.acknowledged = owner, key, []
-        self.is_over, self.lock, self.next = False, threading.Lock(), 0
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(PRODUCERS)]
-        for thread in self.threads:
-            thread.start()
-
-    def run(self):
-        while not self.is_over:
-            with self.lock:
-                self.next += 1
-                name = f"event-{self.next}"
-            body = {"type": "a", "event_id": name, "data": {"n": self.next}}
-            try:
-                status, _ = self.owner.ask("POST", "/v1/events", self.key, body)
-            except (OSError, http.client.HTTPException):
-                time.sleep(0.05)
-                continue
-            if status in (200, 201, 202):
-                with self.lock:
-                    self.acknowledged.append(name)
-            else:
-                time.sleep(0.05)
-
-
 def main():
     binary, folder, *ports = sys.argv[1:5]
     seconds, folder = float(sys.argv[5]), pathlib.Path(folder)
-    owner, standby = (Machine(binary, folder / name, int(port)) for name, port in zip("ab", ports))
+    owner, standby = (Half(binary, folder / name, int(port)) for name, port in zip("ab", ports))
     owner.settings()
     owner.start()
     until("the first owner is ready", owner.is_ready)
@@ -154,15 +62,16 @@ def main():
     shutil.copy(owner.data / "master.key", standby.data / "master.key")
     standby.settings(owner)
     standby.start()
-    until("the standby has a copy", standby.is_in_step)
+    until("the standby has a copy", standby.is_standing_by)
     owner.settings(standby, required=True)
     standby.settings(owner, required=True)
     owner.process.send_signal(signal.SIGHUP)
     until("it is required", lambda: owner.metric("postrider_standby_required") == 1)
     standby.kill()
     standby.start()
-    until("the standby resumes", standby.is_in_step)
-    producers = Producers(owner, key)
+    until("the standby resumes", standby.is_standing_by)
+    owners = [owner]
+    producers = Producers(lambda: owners, key)
     end, rounds = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         time.sleep(random.uniform(*LOAD_S))
@@ -181,11 +90,10 @@ def main():
         assert not missing, f"acknowledged and gone: {missing[:10]} and {len(missing)} in all"
         owner.give_up_store()
         owner.start()
-        until("the former owner is in step", owner.is_in_step)
-        with producers.lock:
-            del producers.acknowledged[:]
+        until("the former owner is in step", owner.is_standing_by)
+        producers.taken()
         owner, standby = standby, owner
-        producers.owner = owner
+        owners[0] = owner
         rounds += 1
         print(f"round {rounds}: ready after {took:.2f} s, {len(names)} acknowledged, none missing", flush=True)
     producers.is_over = True

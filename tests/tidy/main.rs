@@ -227,6 +227,7 @@ fn no_file_names_a_path_of_a_machine() {
 fn every_mutant_has_a_point_in_the_source() {
     let listed = postrider::mutants::MUTANTS.map(|(name, _)| name);
     assert!(postrider::mutants::FOUND_BY_ORACLE.iter().all(|name| listed.contains(name)));
+    assert!(postrider::mutants::FOUND_BY_WALK.iter().all(|name| listed.contains(name)));
     expect_none(against_the_mutants(&listed, &files("src", &[".rs"])));
 }
 

@@ -133,3 +133,132 @@ async fn trim(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, keep: Duration) 
         tracing::warn!(%error, "the log of the cluster was not trimmed; trying again");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::engine::lease::{MemberRow, Pending};
+    use crate::rules::tenure::{LeaseHolder, ShownLease};
+    use crate::store::admin::{Appended, LogEntry, LogMark, LogUnreachable};
+
+    /// A lease that answers beats by a script. An owner's lease runs on at its end.
+    #[derive(Default)]
+    struct ScriptedLeases {
+        shown: Mutex<VecDeque<ShownLease>>,
+        beats: Mutex<Vec<(u64, Option<u64>)>>,
+        taken: AtomicU64,
+    }
+
+    fn answer<T: Send + 'static>(answer: T) -> Pending<'static, T> {
+        Box::pin(async { Ok(answer) })
+    }
+
+    impl Leases for ScriptedLeases {
+        fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat> {
+            self.beats.lock().unwrap().push((applied, held));
+            let shown = self.shown.lock().unwrap().pop_front();
+            Box::pin(async move {
+                let lease = shown.ok_or_else(|| LogUnreachable("the script has ended".to_owned()))?;
+                Ok(Beat { lease, last: 9, owner: None })
+            })
+        }
+
+        fn take(&self, seen: u64) -> Pending<'_, Option<u64>> {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            answer(Some(seen + 1))
+        }
+
+        fn release(&self, _: u64) -> Pending<'_, ()> {
+            answer(())
+        }
+
+        fn end(&self) -> Pending<'_, Option<u64>> {
+            answer(None)
+        }
+
+        fn members(&self) -> Pending<'_, Vec<MemberRow>> {
+            answer(Vec::new())
+        }
+
+        fn trimmable(&self, _: Duration) -> Pending<'_, u64> {
+            answer(7)
+        }
+
+        fn is_pooled(&self) -> Pending<'_, bool> {
+            answer(false)
+        }
+
+        fn is_synchronous(&self) -> Pending<'_, bool> {
+            answer(true)
+        }
+    }
+
+    /// A log that is trimmed only.
+    #[derive(Debug, Default)]
+    struct TrimmedLog(AtomicU64);
+
+    impl CommitLog for TrimmedLog {
+        fn append(&self, _: LogMark, _: &[LogEntry]) -> Result<Appended, LogUnreachable> {
+            Ok(Appended::Durable)
+        }
+
+        fn read(&self, _: u64, _: usize) -> Result<Vec<LogEntry>, LogUnreachable> {
+            Ok(Vec::new())
+        }
+
+        fn last(&self) -> Result<LogMark, LogUnreachable> {
+            Ok(LogMark::default())
+        }
+
+        fn trim(&self, upto: u64) -> Result<(), LogUnreachable> {
+            self.0.store(upto, Ordering::Release);
+            Ok(())
+        }
+    }
+
+    fn shown(epoch: u64, holder: LeaseHolder) -> ShownLease {
+        ShownLease { epoch, holder, is_running: holder != LeaseHolder::Free, is_outrun: false }
+    }
+
+    fn scripted(shown: Vec<ShownLease>, may_take: bool) -> (Arc<ScriptedLeases>, Arc<TrimmedLog>, Arc<BeatState>) {
+        let leases = ScriptedLeases { shown: Mutex::new(shown.into()), ..ScriptedLeases::default() };
+        let state = BeatState { applied: 5.into(), may_take: may_take.into(), ..BeatState::default() };
+        (Arc::new(leases), Arc::default(), Arc::new(state))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_free_lease_is_taken_held_and_lost_to_another() {
+        let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
+        let (leases, log, state) = scripted(script, true);
+        run(leases.clone(), log, state.clone(), Duration::ZERO).await;
+        assert_eq!(*leases.beats.lock().unwrap(), [(5, None), (5, Some(4)), (5, Some(4))]);
+        assert_eq!(state.epoch(), Some(4));
+        assert!(state.tenure.is_over() && !state.window.is_open());
+        state.stepped_down().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_a_whole_store_takes_nothing() {
+        let (leases, log, state) = scripted(vec![shown(3, LeaseHolder::Free); 3], false);
+        let beating = run(leases.clone(), log, state.clone(), Duration::ZERO);
+        assert!(tokio::time::timeout(Duration::from_secs(60), beating).await.is_err(), "it goes on beating");
+        assert_eq!((leases.taken.load(Ordering::Relaxed), state.epoch()), (0, None));
+        assert_eq!(state.last(), None, "the engine answers no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_trims_the_log_once_a_minute() {
+        let mut script = vec![shown(4, LeaseHolder::Me); TRIM_BEATS as usize];
+        script.insert(0, shown(3, LeaseHolder::Free));
+        script.push(shown(5, LeaseHolder::Other));
+        let (leases, log, state) = scripted(script, true);
+        run(leases, log.clone(), state, Duration::ZERO).await;
+        // The trim runs in a task, which calls the log on a thread.
+        while log.0.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(log.0.load(Ordering::Acquire), 7);
+    }
+}

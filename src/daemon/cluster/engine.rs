@@ -65,9 +65,41 @@ fn open(_: &str, _: Member) -> Result<ClusterEngine, DaemonError> {
 #[cfg(feature = "postgres")]
 pub async fn begin(settings: &Settings, store: &str, last: LogMark) -> Result<(), DaemonError> {
     use crate::engine::postgres;
+    postgres::begin(&reach(settings)?, store, last).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+}
+
+/// Makes the tables that the engine of the settings lacks.
+///
+/// # Errors
+/// The engine does not answer, or this program was built without PostgreSQL.
+#[cfg(feature = "postgres")]
+pub async fn make_tables(settings: &Settings) -> Result<(), DaemonError> {
+    use crate::engine::postgres;
+    postgres::make_tables(&reach(settings)?).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+}
+
+/// Begins the log of the engine of the settings anew with a store's last commit, and takes its lease for `node`. Returns the
+/// epoch. `None` if the lease of another node runs, the cluster has ended, or the log is of another store.
+///
+/// # Errors
+/// The engine does not answer, or this program was built without PostgreSQL.
+#[cfg(feature = "postgres")]
+pub async fn begin_again(
+    settings: &Settings,
+    store: &str,
+    node: &str,
+    last: LogMark,
+) -> Result<Option<u64>, DaemonError> {
+    use crate::engine::postgres;
+    let begun = postgres::begin_again(&reach(settings)?, store, node, last).await;
+    begun.map_err(|error| DaemonError::Unreachable(error.to_string()))
+}
+
+/// The way to the engine of the settings.
+#[cfg(feature = "postgres")]
+fn reach(settings: &Settings) -> Result<crate::engine::postgres::Connect, DaemonError> {
     let url = settings.cluster.log.as_ref().map(|url| url.expose()).unwrap_or_default();
-    let connect = postgres::Connect::of(url).map_err(|why| DaemonError::Settings(format!("cluster.log {why}")))?;
-    postgres::begin(&connect, store, last).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+    crate::engine::postgres::Connect::of(url).map_err(|why| DaemonError::Settings(format!("cluster.log {why}")))
 }
 
 /// Refuses: this program was built without PostgreSQL.
@@ -76,6 +108,24 @@ pub async fn begin(settings: &Settings, store: &str, last: LogMark) -> Result<()
 /// Always.
 #[cfg(not(feature = "postgres"))]
 pub async fn begin(_: &Settings, _: &str, _: LogMark) -> Result<(), DaemonError> {
+    Err(without_postgres())
+}
+
+/// Refuses: this program was built without PostgreSQL.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn make_tables(_: &Settings) -> Result<(), DaemonError> {
+    Err(without_postgres())
+}
+
+/// Refuses: this program was built without PostgreSQL.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "postgres"))]
+pub async fn begin_again(_: &Settings, _: &str, _: &str, _: LogMark) -> Result<Option<u64>, DaemonError> {
     Err(without_postgres())
 }
 

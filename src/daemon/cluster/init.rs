@@ -12,6 +12,10 @@ use crate::engine::lease::MemberRow;
 use crate::store::admin::{self, Role, Tenure};
 use crate::store::open;
 
+/// Why a database cannot be used for a cluster.
+pub(super) const POOLED: &str = "a pooler of transactions stands before PostgreSQL, which breaks prepared statements: connect \
+    directly, or through a pooler of sessions";
+
 /// Makes the stopped store of the data directory the first node of a cluster: its next commit is the log's first. Returns the
 /// number of its last commit. Must be called on a thread that runs no task.
 ///
@@ -41,12 +45,15 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
 /// The members of the cluster of the settings, and whether PostgreSQL has a synchronous standby.
 ///
 /// # Errors
-/// The settings name no engine, or it does not answer.
+/// The settings name no engine, it does not answer, or a pooler of transactions stands before it.
 pub async fn status(settings: &Settings) -> Result<(Vec<MemberRow>, bool), DaemonError> {
     let Some(engine) = connect(settings)? else {
         return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
     };
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
+    if engine.leases.is_pooled().await.map_err(unreachable)? {
+        return Err(DaemonError::Engine(POOLED.to_owned()));
+    }
     let members = engine.leases.members().await.map_err(unreachable)?;
     Ok((members, engine.leases.is_synchronous().await.map_err(unreachable)?))
 }

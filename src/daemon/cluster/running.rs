@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::beats::{self, BeatState};
 use super::engine::{ClusterEngine, KEEP, connect};
+use super::init::POOLED;
 use super::{Node, NodeEnd};
 use crate::config::Settings;
 use crate::daemon::follow::StopSignal;
@@ -64,7 +65,7 @@ impl RunningNode {
         world: Platform,
         told: impl Future<Output = ()>,
     ) -> Result<StoodBy, DaemonError> {
-        self.warn_of_one_copy().await;
+        self.warn_of_engine().await;
         let (status, stop) = (SharedStatus::default(), Arc::<StopSignal>::default());
         let mut node = Node {
             settings: settings.clone(),
@@ -118,8 +119,11 @@ impl RunningNode {
         Ok((Server::start_with(Arc::new(service), listeners, limits, tls.clone()), tls))
     }
 
-    /// Warns if a commit is in one place only when it is answered.
-    async fn warn_of_one_copy(&self) {
+    /// Warns if a commit is in one place only when it is answered, or a pooler of transactions stands before the engine.
+    async fn warn_of_engine(&self) {
+        if let Ok(true) = self.engine.leases.is_pooled().await {
+            tracing::error!("{POOLED}");
+        }
         if let Ok(false) = self.engine.leases.is_synchronous().await {
             tracing::warn!(
                 "PostgreSQL has no synchronous_standby_names: if it fails over, what it forgets is lost unless its owner lives"

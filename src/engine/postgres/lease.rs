@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
 use crate::engine::lease::{Beat, Leases, Member, MemberRow, Pending};
-use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease};
+use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
 
 /// A member counts as alive for so long after its last beat.
@@ -40,11 +40,12 @@ const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', unti
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
-/// The last record that may go: each member that was seen within the time to keep has applied a later one, and it is older
-/// than that.
-const TRIMMABLE: &str = "select least(
-        (select min(applied) - 1 from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
-        (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2)))";
+/// The last commit that each member has applied which was seen within the time to keep, and the last record older than that.
+const TRIMMABLE: &str = "select
+        (select min(applied) from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
+        (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2))";
+/// Rounds in which a pooler of transactions shows itself.
+const POOLER_ROUNDS: u32 = 3;
 const IS_SYNCHRONOUS: &str = "select current_setting('synchronous_standby_names') <> ''";
 
 /// The lease in an engine, as one node uses it.
@@ -87,7 +88,7 @@ impl PostgresLease {
         });
         let row = row.await?.ok_or_else(|| LogUnreachable("this database has no cluster".to_owned()))?;
         let holder = match row.get::<_, Option<String>>(1) {
-            None => LeaseHolder::Nobody,
+            None => LeaseHolder::Free,
             Some(node) if node == me.node => LeaseHolder::Me,
             Some(_) => LeaseHolder::Other,
         };
@@ -128,11 +129,43 @@ impl PostgresLease {
         Ok(rows.iter().map(member).collect())
     }
 
+    /// Asks two sessions of their own for the process that serves each. Behind a pooler of transactions both get the same one in
+    /// turn, or one gets another while the other's transaction runs.
+    async fn find_pooler(&self) -> Result<bool, LogUnreachable> {
+        let (first, second) = (self.connect.client().await?, self.connect.client().await?);
+        let asking = async {
+            for _ in 0..POOLER_ROUNDS {
+                let before = backend(&first).await?;
+                // A pooler of transactions prepares no statement for a later transaction, so none is prepared here.
+                second.batch_execute("begin").await.map_err(unreachable)?;
+                let (other, after) = (backend(&second).await?, backend(&first).await?);
+                second.batch_execute("rollback").await.map_err(unreachable)?;
+                if before != after || before == other {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        in_time(ANSWER_MAX, asking).await
+    }
+
     async fn find_trimmable(&self, keep: Duration) -> Result<u64, LogUnreachable> {
         let keep_s = keep.as_secs_f64();
         let row = self.call(LONG_ANSWER_MAX, async |client| client.query_one(TRIMMABLE, &[&SHARD, &keep_s]).await);
-        Ok(row.await?.get::<_, Option<i64>>(0).unwrap_or(0).max(0) as u64)
+        let row = row.await?;
+        let number = |column: usize| row.get::<_, Option<i64>>(column).unwrap_or(0).max(0) as u64;
+        Ok(trim_upto(number(0), number(1)))
     }
+}
+
+/// The process of the engine that serves a session now.
+async fn backend(client: &Client) -> Result<String, LogUnreachable> {
+    let messages = client.simple_query("select pg_backend_pid()").await.map_err(unreachable)?;
+    let pid = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    pid.ok_or_else(|| LogUnreachable("PostgreSQL told no process".to_owned()))
 }
 
 impl Leases for PostgresLease {
@@ -158,6 +191,10 @@ impl Leases for PostgresLease {
 
     fn trimmable(&self, keep: Duration) -> Pending<'_, u64> {
         Box::pin(self.find_trimmable(keep))
+    }
+
+    fn is_pooled(&self) -> Pending<'_, bool> {
+        Box::pin(self.find_pooler())
     }
 
     fn is_synchronous(&self) -> Pending<'_, bool> {

@@ -1,6 +1,7 @@
 //! The tables of a cluster, and the first record of its log.
 
-use super::{ANSWER_MAX, Connect, SHARD, in_time, unreachable};
+use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
+use crate::rules::tenure::LEASE;
 use crate::store::admin::{LogMark, LogUnreachable};
 
 /// The tables. A record's body is stored as it is: it is compressed by no engine and read whole.
@@ -21,6 +22,48 @@ const BEGIN_SHARD: &str = "insert into postrider.shard (shard, store, epoch, nod
     on conflict do nothing";
 const BEGIN_LOG: &str =
     "insert into postrider.log (shard, number, epoch, writer, sum, body) values ($1, $2, 0, $3, 0, '')";
+
+/// Takes the lease unless it runs elsewhere, the cluster has ended, or the log is of another store.
+const TAKE_SHARD: &str = "insert into postrider.shard as s (shard, store, epoch, node, until)
+        values ($1, $2, 1, $3, now() + make_interval(secs => $4))
+    on conflict (shard) do update set epoch = s.epoch + 1, node = excluded.node, until = excluded.until
+        where s.store = $2 and (s.node is null or s.node = $3 or s.node <> '' and s.until < now()) returning epoch";
+const EMPTY_LOG: &str = "delete from postrider.log where shard = $1";
+
+/// Makes the tables that are missing.
+///
+/// # Errors
+/// The engine does not answer, or refuses it.
+pub async fn make_tables(connect: &Connect) -> Result<(), LogUnreachable> {
+    let client = connect.client().await?;
+    in_time(ANSWER_MAX, async { client.batch_execute(TABLES).await.map_err(unreachable) }).await
+}
+
+/// Begins the log anew with the last commit of the store named `store`, and takes its lease for `node`. Returns the epoch.
+/// `None` if the lease of another node runs, the cluster has ended, or the log is of another store.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn begin_again(
+    connect: &Connect,
+    store: &str,
+    node: &str,
+    last: LogMark,
+) -> Result<Option<u64>, LogUnreachable> {
+    let mut client = connect.client().await?;
+    in_time(LONG_ANSWER_MAX, async {
+        let transaction = client.transaction().await.map_err(unreachable)?;
+        let lease_s = LEASE.as_secs_f64();
+        let taken = transaction.query_opt(TAKE_SHARD, &[&SHARD, &store, &node, &lease_s]).await.map_err(unreachable)?;
+        let Some(epoch) = taken.map(|row| row.get::<_, i64>(0) as u64) else { return Ok(None) };
+        transaction.execute(EMPTY_LOG, &[&SHARD]).await.map_err(unreachable)?;
+        let (number, writer) = (last.number as i64, last.writer as i64);
+        transaction.execute(BEGIN_LOG, &[&SHARD, &number, &writer]).await.map_err(unreachable)?;
+        transaction.commit().await.map_err(unreachable)?;
+        Ok(Some(epoch))
+    })
+    .await
+}
 
 /// Makes the tables, and begins the log with the last commit of the store named `store`.
 ///
