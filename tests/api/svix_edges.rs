@@ -323,3 +323,21 @@ async fn ten_old_secrets_sign_beside_the_current_one_and_an_old_one_may_end_at_o
         assert_eq!(wrong["detail"][0]["loc"], json!(["body", "version"]), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn a_repeated_request_for_a_portal_token_gets_the_first_token_and_its_link() {
+    let daemon = TestDaemon::start().await;
+    app(&daemon, "acme").await;
+    let application = json!({ "application": { "name": "new", "uid": "new" } });
+    for (uid, body) in [("acme", json!({})), ("new", application)] {
+        let path = format!("/api/v1/auth/app-portal-access/{uid}");
+        let ask = async || {
+            let key = [("idempotency-key", uid)];
+            daemon.call(Method::POST, &path, &key, body.to_string()).await.expect(200)
+        };
+        let first = ask().await;
+        assert!(text(&first, "url").contains("/ui/portal/enter?t="), "{first}");
+        daemon.advance_s(1);
+        assert_eq!(ask().await, first);
+    }
+}

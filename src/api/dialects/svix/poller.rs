@@ -117,7 +117,7 @@ fn read_iterator(text: &str) -> Option<FeedConsumer> {
 }
 
 /// `GET /api/v1/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}`. The iterator of a page says that the page was taken:
-/// without one the consumer gets what follows the last page that it took, as Svix's own bridge expects
+/// without one the consumer gets the messages behind the last page that it took, as Svix's own bridge expects
 /// (`bridge/svix-bridge/src/webhook_receiver/mod.rs`).
 pub fn poll_as_consumer(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (app, webhook) = sink(context, request)?;
