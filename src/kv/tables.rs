@@ -15,6 +15,7 @@
 //!   audit           audit id                           -> AuditRow
 //!   event_types     organization, name                 -> EventType
 //!   consumers       webhook, name                      -> FeedConsumer
+//!   removed_of_app  app, webhook                       -> time of its removal, as long as its deliveries are kept
 //!
 //! partitions/<first id>.redb   all rows of the events of one span of time
 //!   events          event                              -> Event                     appended
@@ -84,10 +85,11 @@ pub enum Table {
     EventTypeRegistry,
     EventsByApp,
     Consumers,
+    RemovedOfApp,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::Consumers as usize + 1;
+pub const TABLES: usize = Table::RemovedOfApp as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -105,7 +107,7 @@ pub const ALL_TABLES: [Table; TABLES] = {
     all
 };
 
-pub const STATE_TABLES: [Table; 14] = [
+pub const STATE_TABLES: [Table; 15] = [
     Table::Meta,
     Table::Organizations,
     Table::Apps,
@@ -120,6 +122,7 @@ pub const STATE_TABLES: [Table; 14] = [
     Table::Audit,
     Table::EventTypeRegistry,
     Table::Consumers,
+    Table::RemovedOfApp,
 ];
 
 pub const PARTITION_TABLES: [Table; 18] = [
@@ -177,6 +180,7 @@ impl Table {
             Table::EventTypeRegistry => "event_types",
             Table::EventsByApp => "of_app",
             Table::Consumers => "consumers",
+            Table::RemovedOfApp => "removed_of_app",
         }
     }
 
@@ -206,6 +210,7 @@ impl Table {
                 | Table::EventTypeRegistry
                 | Table::EventsByApp
                 | Table::Consumers
+                | Table::RemovedOfApp
         )
     }
 

@@ -153,6 +153,9 @@ impl StateBatch<'_> {
             self.write_batch.remove(Table::Keys, tables::one(key));
             self.registry.remove_key(key);
         }
+        for key in self.write_batch.keys(Table::RemovedOfApp, id.as_bytes(), usize::MAX)? {
+            self.write_batch.remove(Table::RemovedOfApp, key);
+        }
         self.write_batch.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);
         self.effects.registry_changed = true;

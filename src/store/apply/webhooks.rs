@@ -173,6 +173,7 @@ impl StateBatch<'_> {
     pub(super) fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id)?;
+        self.write_batch.put(Table::RemovedOfApp, tables::pair(webhook.app_id, id), &self.inputs.now);
         self.tell(&webhook, Occurrence::Deleted, "deleted");
         self.note(
             by,

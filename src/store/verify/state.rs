@@ -117,6 +117,15 @@ fn read(view: &mut StateWalk, vault: &Vault, table: Table, key: &[u8], value: &[
             known(view.organizations.contains(&line.org_id), "organization")?;
         }
         Table::EventTypeRegistry => return event_type(view, key, value),
+        Table::RemovedOfApp => {
+            let _: Time = whole(value)?;
+            let app = tables::first_id(key).filter(|_| key.len() == 32).ok_or("the key is no app and webhook")?;
+            known(view.apps.contains_key(&app), "app")?;
+            let webhook = tables::last_id(key).ok_or("the key is no app and webhook")?;
+            if view.webhooks.contains(&webhook) {
+                return Err("the removed webhook is there".into());
+            }
+        }
         Table::Consumers => {
             let _: FeedConsumer = whole(value)?;
             let id = tables::first_id(key).filter(|_| key.len() > 16).ok_or("the key is no consumer")?;
