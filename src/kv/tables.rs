@@ -14,6 +14,8 @@
 //!   jobs            job                                -> Job
 //!   audit           audit id                           -> AuditRow
 //!   event_types     organization, name                 -> EventType
+//!   consumers       webhook, name                      -> FeedConsumer
+//!   removed_of_app  app, webhook                       -> time of its removal, as long as its deliveries are kept
 //!
 //! partitions/<first id>.redb   all rows of the events of one span of time
 //!   events          event                              -> Event                     appended
@@ -82,10 +84,12 @@ pub enum Table {
     EventTypes,
     EventTypeRegistry,
     EventsByApp,
+    Consumers,
+    RemovedOfApp,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::EventsByApp as usize + 1;
+pub const TABLES: usize = Table::RemovedOfApp as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -103,7 +107,7 @@ pub const ALL_TABLES: [Table; TABLES] = {
     all
 };
 
-pub const STATE_TABLES: [Table; 13] = [
+pub const STATE_TABLES: [Table; 15] = [
     Table::Meta,
     Table::Organizations,
     Table::Apps,
@@ -117,6 +121,8 @@ pub const STATE_TABLES: [Table; 13] = [
     Table::Jobs,
     Table::Audit,
     Table::EventTypeRegistry,
+    Table::Consumers,
+    Table::RemovedOfApp,
 ];
 
 pub const PARTITION_TABLES: [Table; 18] = [
@@ -173,6 +179,8 @@ impl Table {
             Table::EventTypes => "types",
             Table::EventTypeRegistry => "event_types",
             Table::EventsByApp => "of_app",
+            Table::Consumers => "consumers",
+            Table::RemovedOfApp => "removed_of_app",
         }
     }
 
@@ -201,6 +209,8 @@ impl Table {
                 | Table::EventTypes
                 | Table::EventTypeRegistry
                 | Table::EventsByApp
+                | Table::Consumers
+                | Table::RemovedOfApp
         )
     }
 
@@ -323,6 +333,11 @@ pub fn event_type_end(owner: &[u8; 16], event_type: Option<&str>) -> Vec<u8> {
 /// The key of an organization's event type in the registry.
 pub fn registered_type(org: OrganizationId, name: &str) -> Key {
     joined([org.as_bytes().as_slice(), name.as_bytes()])
+}
+
+/// The key of a consumer of a webhook's feed.
+pub fn consumer(webhook: WebhookId, name: &str) -> Key {
+    joined([webhook.as_bytes().as_slice(), name.as_bytes()])
 }
 
 /// The type and the hour of an event type's key.

@@ -1,4 +1,4 @@
-//! Replay jobs: durable, over past events (api.md section 3, `POST /v1/replays`).
+//! Replay jobs: durable, over past events (api.md section 3, `POST /v1/replays`). A job may erase them in place of sending.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::model::{AttemptOutcome, Delivery, DeliveryStatus, StatusCodes, Time};
 pub type JobId = Id<ReplayJob>;
 
 /// The events of a replay, and its target. Exactly one of `webhook` and `app` is set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobSpec {
     pub webhook: Option<WebhookId>,
     pub app: Option<AppId>,
@@ -31,6 +31,10 @@ pub struct JobSpec {
     /// Also makes due the open deliveries of the events that had a failed attempt.
     #[serde(default)]
     pub retrying: bool,
+    /// Erases the app's events in place of sending them. The other conditions but the time range and the types are not
+    /// looked at.
+    #[serde(default)]
+    pub erasing: bool,
 }
 
 /// How far a job over waiting deliveries has come within its partition.
@@ -97,9 +101,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Number of deliveries that were made, or made due.
+    /// Number of deliveries that were made, or made due, or of events that were erased.
     pub const fn moved(&self) -> u64 {
-        if self.spec.waiting || self.spec.retrying { self.matched } else { self.created }
+        if self.spec.waiting || self.spec.retrying || self.spec.erasing { self.matched } else { self.created }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
+pub mod feed_consumer;
 pub mod feed_topic;
 pub mod figures;
 pub mod headers;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attempt::AttemptMade;
 use crate::model::event::EventAttributes;
 use crate::model::event_type::{EventType, EventTypeChange, EventTypeDefinition};
+use crate::model::feed_consumer::FeedConsumer;
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, PortalLinkId, WebhookId};
 use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use crate::model::{ApiKey, App, Attempt, Delivery, Event, MakerRate, Organization, Scope, Time};
@@ -145,6 +146,9 @@ pub enum StateCommand {
     SetStatus { id: WebhookId, status: WebhookStatus },
     /// Makes `secret` the current one. The old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
+    /// Sets the position of a consumer of the feed. `seeks` above the stored number is a seek, and one below it changes
+    /// nothing. A new one beside 100 others: `Conflict`. Receipt: `Done`.
+    PutConsumer { webhook: WebhookId, name: String, consumer: FeedConsumer },
     /// Records in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
     /// Disables a webhook because of its attempts, unless it was changed after `seen_at`. Receipt: `Done`.

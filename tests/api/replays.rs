@@ -66,7 +66,7 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     let job = start(&daemon, json!({ "webhook_id": id, "status": "failed" })).await;
     assert_eq!((job["status"].as_str(), &job["webhook_id"], &job["app_id"]), (Some("running"), id, &Value::Null));
     let asked = json!({ "from": null, "to": null, "types": [], "status": "failed", "outcome": [], "status_code": [],
-        "ended_from": null, "ended_to": null, "missing": false, "waiting": false, "rate_per_s": null });
+        "ended_from": null, "ended_to": null, "missing": false, "waiting": false, "erasing": false, "rate_per_s": null });
     assert_eq!(job["request"], asked);
     let requests = receiver.take(2).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();

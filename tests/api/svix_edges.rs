@@ -299,3 +299,45 @@ async fn an_alias_names_one_object_and_is_given_once() {
     assert_eq!(call(&daemon, Method::GET, &format!("/app/{alias}"), Value::Null).await.status, 404);
     post(&daemon, "/app", json!({ "name": "m", "alias": alias }), 201).await;
 }
+
+#[tokio::test]
+async fn ten_old_secrets_sign_beside_the_current_one_and_an_old_one_may_end_at_once() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    app(&daemon, "acme").await;
+    let made = endpoint(&daemon, "acme", &receiver).await;
+    let at = format!("/app/acme/endpoint/{}/secret/rotate", text(&made, "id"));
+    for _ in 0..10 {
+        post(&daemon, &at, json!({ "gracePeriodSeconds": 60 }), 200).await;
+    }
+    let full = call(&daemon, Method::POST, &at, json!({ "gracePeriodSeconds": 60 })).await.expect(400);
+    assert_eq!(full["code"], "limit_reached");
+    message(&daemon, "acme", 1).await;
+    assert_eq!(receiver.next().await.header("svix-signature").split(' ').count(), 11);
+    post(&daemon, &at, json!({ "gracePeriodSeconds": 0 }), 200).await;
+    message(&daemon, "acme", 2).await;
+    assert_eq!(receiver.next().await.header("svix-signature").split(' ').count(), 1);
+    for version in [json!(0), json!("x")] {
+        let body = json!({ "url": receiver.url(), "version": version });
+        let wrong = call(&daemon, Method::POST, "/app/acme/endpoint", body).await.expect(422);
+        assert_eq!(wrong["detail"][0]["loc"], json!(["body", "version"]), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_for_a_portal_token_gets_the_first_token_and_its_link() {
+    let daemon = TestDaemon::start().await;
+    app(&daemon, "acme").await;
+    let application = json!({ "application": { "name": "new", "uid": "new" } });
+    for (uid, body) in [("acme", json!({})), ("new", application)] {
+        let path = format!("/api/v1/auth/app-portal-access/{uid}");
+        let ask = async || {
+            let key = [("idempotency-key", uid)];
+            daemon.call(Method::POST, &path, &key, body.to_string()).await.expect(200)
+        };
+        let first = ask().await;
+        assert!(text(&first, "url").contains("/ui/portal/enter?t="), "{first}");
+        daemon.advance_s(1);
+        assert_eq!(ask().await, first);
+    }
+}

@@ -211,3 +211,26 @@ async fn no_token_of_an_app_reads_operational_webhooks_or_their_messages() {
     operator.next().await;
     assert_eq!(stranger.count(), 0);
 }
+
+#[tokio::test]
+async fn the_endpoints_of_a_removed_app_are_told_of_and_an_operational_webhook_has_no_channels_and_no_version() {
+    let daemon = TestDaemon::start().await;
+    let (receiver, operator) = (Receiver::start().await, Receiver::start().await);
+    let body = json!({ "url": operator.url(), "eventTypes": ["endpoint.deleted"], "channels": ["x"], "version": 1 });
+    let own = post(&daemon, ENDPOINTS, body, 201).await;
+    let list = get(&daemon, ENDPOINTS).await;
+    let one = get(&daemon, &format!("{ENDPOINTS}/{}", text(&own, "id"))).await;
+    for shown in [&own, &list["data"][0], &one] {
+        assert!(shown.get("channels").is_none() && shown.get("version").is_none(), "{shown}");
+        assert_eq!(shown["filterTypes"], json!(["endpoint.deleted"]));
+    }
+    app(&daemon, "acme").await;
+    let made = [endpoint(&daemon, "acme", &receiver).await, endpoint(&daemon, "acme", &receiver).await];
+    call(&daemon, Method::DELETE, "/app/acme", Value::Null).await.expect(204);
+    let mut told: Vec<(String, Value)> = operator.take(2).await.iter().map(told).collect();
+    told.sort_by_key(|(_, data)| data["endpointId"].to_string());
+    for ((kind, data), made) in told.iter().zip(&made) {
+        assert_eq!((kind.as_str(), &data["appUid"]), ("endpoint.deleted", &json!("acme")));
+        assert_eq!(data["endpointId"], made["id"]);
+    }
+}

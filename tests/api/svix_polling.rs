@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::svix::{app, call, endpoint, get, ids, message, post};
 use crate::support::daemon::text;
-use crate::support::{Receiver, TestDaemon};
+use crate::support::{Receiver, TestDaemon, eventually};
 
 #[tokio::test]
 async fn a_poller_gets_every_message_of_an_endpoint_once_and_goes_on_from_an_empty_page() {
@@ -79,4 +79,90 @@ async fn several_messages_are_erased_at_once_and_those_of_others_are_not_found()
     let access = post(&daemon, "/auth/app-portal-access/acme", json!({}), 200).await;
     let portal = daemon.with_key(text(&access, "token"));
     assert_eq!(call(&portal, Method::POST, at, json!({ "ids": [kept] })).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_server_remembers_the_pages_that_a_consumer_took() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    app(&daemon, "acme").await;
+    let sink = text(&endpoint(&daemon, "acme", &receiver).await, "id").to_owned();
+    let mut sent = Vec::new();
+    for n in 0..5 {
+        sent.push(message(&daemon, "acme", n).await);
+        daemon.advance_s(1);
+    }
+    let named: Vec<String> = sent.iter().map(|one| text(one, "id").to_owned()).collect();
+    let at = format!("/app/acme/poller/{sink}/consumer/one");
+    let first = get(&daemon, &format!("{at}?limit=2")).await;
+    assert_eq!(ids(&first), named[..2]);
+    assert_eq!(get(&daemon, &format!("{at}?limit=2")).await, first, "a page is taken only once its iterator comes");
+    let taken = format!("{at}?limit=2&iterator={}", text(&first, "iterator"));
+    let second = get(&daemon, &taken).await;
+    assert_eq!((ids(&second), &second["done"]), (named[2..4].to_vec(), &json!(false)));
+    assert_eq!(get(&daemon, &format!("{at}?limit=2")).await, second, "without an iterator it goes on there");
+    let other = get(&daemon, &at.replace("/one", "/two")).await;
+    assert_eq!(ids(&other), named, "each consumer has a position of its own");
+    let sought = post(&daemon, &format!("{at}/seek"), json!({ "after": sent[1]["timestamp"] }), 200).await;
+    let late = call(&daemon, Method::GET, &taken, Value::Null).await.expect(400);
+    assert_eq!(late["code"], "invalid_iterator", "an iterator from before the seek does not undo it");
+    for path in [at.clone(), format!("{at}?iterator={}", text(&sought, "iterator"))] {
+        assert_eq!(ids(&get(&daemon, &path).await), named[1..], "of this time or later");
+    }
+    assert_eq!(
+        call(&daemon, Method::GET, &format!("{at}?iterator=x"), Value::Null).await.expect(400)["code"],
+        late["code"]
+    );
+    call(&daemon, Method::POST, &format!("{at}/seek"), json!({})).await.expect(422);
+    for n in 0..99 {
+        let after = json!({ "after": sent[1]["timestamp"] });
+        post(&daemon, &format!("/app/acme/poller/{sink}/consumer/c{n}/seek"), after, 200).await;
+    }
+    let after = json!({ "after": sent[1]["timestamp"] });
+    call(&daemon, Method::POST, &at.replace("/one", "/more/seek"), after).await.expect(409);
+    call(&daemon, Method::HEAD, &at, Value::Null).await.expect(405);
+}
+
+#[tokio::test]
+async fn all_messages_of_an_app_are_erased_by_a_task() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    for uid in ["acme", "other"] {
+        app(&daemon, uid).await;
+        endpoint(&daemon, uid, &receiver).await;
+    }
+    for n in 0..120 {
+        message(&daemon, "acme", n).await;
+    }
+    message(&daemon, "other", 0).await;
+    receiver.take(121).await;
+    let task = post(&daemon, "/app/acme/msg/expunge-all-contents", Value::Null, 202).await;
+    assert_eq!((&task["task"], &task["status"]), (&json!("application.purge_content"), &json!("running")));
+    let at = format!("/background-task/{}", text(&task, "id"));
+    eventually("the end of the task", async || {
+        daemon.advance_s(1);
+        (get(&daemon, &at).await["status"] == "finished").then_some(())
+    })
+    .await;
+    let done = get(&daemon, &at).await["data"].clone();
+    assert_eq!((&done["messagesPurged"], &done["sent"]), (&json!(120), &json!(0)), "{done}");
+    let page = get(&daemon, "/app/acme/msg?limit=250").await;
+    let rows = page["data"].as_array().unwrap();
+    assert_eq!(rows.len(), 120);
+    assert!(rows.iter().all(|row| row["payload"] == json!({ "expired": true })));
+    assert_eq!(get(&daemon, "/app/other/msg").await["data"][0]["payload"], json!({ "n": 0 }));
+    assert_eq!(receiver.count(), 121, "nothing is sent");
+    message(&daemon, "acme", 121).await;
+    assert_eq!(
+        get(&daemon, "/app/acme/msg?limit=1").await["data"][0]["payload"],
+        json!({ "n": 121 }),
+        "a later one stays"
+    );
+    let audit = daemon.get("/v1/audit?action=app.erase_events").await;
+    assert_eq!(audit["data"].as_array().unwrap().len(), 1, "one line for all");
+    let replays = daemon.get("/v1/replays").await;
+    assert_eq!(replays["data"][0]["request"]["erasing"], true);
+    let access = post(&daemon, "/auth/app-portal-access/acme", json!({}), 200).await;
+    let portal = daemon.with_key(text(&access, "token"));
+    assert_eq!(call(&portal, Method::POST, "/app/acme/msg/expunge-all-contents", Value::Null).await.status, 403);
 }

@@ -371,6 +371,7 @@ impl History {
             last: self.last_filter(now),
             waiting: self.rng.chance(30),
             retrying: false,
+            erasing: false,
         })
     }
 

@@ -162,6 +162,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         last: Default::default(),
         waiting: false,
         retrying: false,
+        erasing: false,
     };
     let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));

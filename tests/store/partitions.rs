@@ -113,6 +113,7 @@ fn a_job_over_what_waits_goes_on_behind_a_partition_that_retention_dropped() {
         last: LastDeliveryFilter::default(),
         waiting: true,
         retrying: false,
+        erasing: false,
     };
     let Ok(Receipt::Job(job)) = bench.apply(Command::State(StateCommand::CreateJob { spec })).0 else {
         panic!("a job")

@@ -185,6 +185,19 @@ const steps = {
     const missing = await svix.endpoint.replayMissing(uid, endpoint, { since });
     await eventually(async () => (await svix.backgroundTask.get(missing.id)).status === "finished");
     assert.equal((await svix.message.precheck(uid, { eventType: type })).active, true);
+    const poller = svix.message.poller;
+    const page = await poller.consumerPoll(uid, endpoint, "one");
+    assert.ok(page.data.some((one) => one.id === example.id));
+    const { iterator } = page;
+    assert.deepEqual((await poller.consumerPoll(uid, endpoint, "one", { iterator })).data, []);
+    const sought = await poller.consumerSeek(uid, endpoint, "one", { after: since });
+    const again = await poller.consumerPoll(uid, endpoint, "one", { iterator: sought.iterator });
+    assert.equal(again.data.length, page.data.length);
+    const erased = await svix.application.create({ name: "erased" });
+    const purge = await svix.message.expungeAllContents(erased.id);
+    assert.equal(purge.task, "application.purge_content");
+    await eventually(async () => (await svix.backgroundTask.get(purge.id)).status === "finished");
+    await svix.application.delete(erased.id);
   },
   async portal() {
     const { token } = await svix.authentication.appPortalAccess(uid, {});

@@ -22,7 +22,9 @@ from svix.api import (
     EventTypeListOptions,
     MessageAttemptListByEndpointOptions,
     MessageAttemptListByMsgOptions,
+    MessageGetOptions,
     MessageListOptions,
+    MessagePollerConsumerPollOptions,
     MessagePollerPollOptions,
 )
 from svix.api.operational_webhook_endpoint import OperationalWebhookEndpointListOptions as OperationalListOptions
@@ -304,9 +306,35 @@ class Walk:
         assert example.id in [one.id for one in polled.data] and polled.done, polled
         again = MessagePollerPollOptions(iterator=polled.iterator)
         equal(self.svix.message.poller.poll(self.uid, self.endpoint, again).data, [])
+        self.consumer(example.id)
+        self.all_erased()
         if IS_SECOND:
             erased = self.svix.message.bulk_expunge_content(self.uid, models.BulkExpungeContentsIn(ids=[example.id, "none"]))
             equal({name: str(state) for name, state in erased.results.items()}, {example.id: "expunged", "none": "not-found"})
+
+    def consumer(self, example):
+        poller = self.svix.message.poller
+        poll = lambda at: poller.consumer_poll(self.uid, self.endpoint, "one", MessagePollerConsumerPollOptions(iterator=at))
+        page = poll(None)
+        assert example in [one.id for one in page.data], page
+        equal([one.id for one in poll(None).data], [one.id for one in page.data])
+        equal(poll(page.iterator).data, [])
+        equal(poll(None).data, [])
+        after = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+        sought = poller.consumer_seek(self.uid, self.endpoint, "one", models.PollingEndpointConsumerSeekIn(after=after))
+        assert example in [one.id for one in poll(sought.iterator).data]
+        equal(refused(400, lambda: poll(page.iterator)).code, "invalid_iterator")
+
+    def all_erased(self):
+        app = self.svix.application.create(models.ApplicationIn(name="erased")).id
+        made = self.svix.message.create(app, models.MessageIn(event_type=self.type, payload={"n": 1}))
+        task = self.svix.message.expunge_all_contents(app)
+        equal(str(getattr(task.task, "value", task.task)), "application.purge_content")
+        tasks = self.svix.background_task
+        eventually(lambda: str(getattr(tasks.get(task.id).status, "value", "")) == "finished")
+        equal(tasks.get(task.id).data["messagesPurged"], 1)
+        equal(self.svix.message.get(app, made.id, MessageGetOptions(with_content=True)).payload, {"expired": True})
+        self.svix.application.delete(app)
 
     def portal(self):
         access = self.svix.authentication.app_portal_access(self.uid, models.AppPortalAccessIn())

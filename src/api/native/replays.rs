@@ -58,6 +58,8 @@ struct ReplayRequestView {
     missing: bool,
     /// Waiting deliveries are sent now: the same ones become due.
     waiting: bool,
+    /// The payloads of the app's events are erased, and nothing is sent. Svix's API begins such a job.
+    erasing: bool,
     rate_per_s: Option<f64>,
 }
 
@@ -95,6 +97,7 @@ impl JobView {
                 ended_to: job.spec.last.ended_to,
                 missing: job.spec.missing,
                 waiting: job.spec.waiting,
+                erasing: job.spec.erasing,
                 rate_per_s: job.spec.rate_per_s,
             },
         }
@@ -168,7 +171,20 @@ fn read_spec(
         field_errors.push(FieldError::new("/waiting", detail));
     }
     let types = types.unwrap_or_default();
-    Ok(JobSpec { webhook, app, from, to, types, status, missing, rate_per_s, last, waiting, retrying: false })
+    Ok(JobSpec {
+        webhook,
+        app,
+        from,
+        to,
+        types,
+        status,
+        missing,
+        rate_per_s,
+        last,
+        waiting,
+        retrying: false,
+        erasing: false,
+    })
 }
 
 /// The conditions for an event's last delivery, beside its status.

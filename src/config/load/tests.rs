@@ -360,3 +360,31 @@ fn two_listeners_on_one_address_are_a_problem_with_both_places() {
         assert_eq!(both(listen, metrics), Vec::<String>::new(), "{listen} and {metrics}");
     }
 }
+
+#[test]
+fn the_tokens_of_another_server_are_verified_by_a_file_for_one_of_its_organizations() {
+    let settings = given().load().unwrap().settings.foreign_tokens;
+    assert!(settings.secret.is_none() && settings.organization.is_none());
+    let id = "01a22893-2f3c-7a5b-8a0e-5e0f6d1b2c3d";
+    let config = format!(
+        "[dialects]\nsvix_jwt_secret_file = \"/s\"\nsvix_jwt_org = \"org_1\"\nsvix_jwt_organization = \"{id}\"\n"
+    );
+    let files = [("/s", " a secret \n"), ("/empty", " \n")];
+    let loaded = TestInputs { config: Some(&config), files: &files, ..given() }.load().unwrap();
+    let tokens = &loaded.settings.foreign_tokens;
+    assert_eq!(tokens.secret, Some(SecretSetting::new("a secret".to_owned())), "without white space at its ends");
+    assert_eq!((tokens.org.as_str(), tokens.organization.unwrap().to_string().as_str()), ("org_1", id));
+    let row = loaded.rows().into_iter().find(|row| row.key == "dialects.svix_jwt_secret_file").unwrap();
+    assert_eq!(row.value, RawSetting::Text("/s".into()), "the file's name is shown, and not the secret");
+    for (path, what) in [("/none", "cannot read /none"), ("/empty", "/empty is empty")] {
+        let variables = [("POSTRIDER_DIALECTS__SVIX_JWT_SECRET_FILE", path)];
+        let problems = TestInputs { variables: &variables, files: &files, ..given() }.problems();
+        assert!(problems.len() == 1 && problems[0].contains(what), "{problems:?}");
+        assert!(problems[0].contains("svix_jwt_secret_file") || problems[0].contains(variables[0].0), "{problems:?}");
+    }
+    for (name, value) in [("ORGANIZATION", "x"), ("ORG", "")] {
+        let name = format!("POSTRIDER_DIALECTS__SVIX_JWT_{name}");
+        let problems = TestInputs { variables: &[(name.as_str(), value)], ..given() }.problems();
+        assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+    }
+}

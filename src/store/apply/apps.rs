@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
-use crate::model::{ApiKey, App, Organization};
+use crate::model::id::{AppId, KeyId, OrganizationId};
+use crate::model::{ApiKey, App, Organization, Webhook};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
+use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{AppChange, AppSettings, Caller, Receipt, Rejection};
 
@@ -141,14 +142,19 @@ impl StateBatch<'_> {
         if self.registry.organizations.values().any(|o| o.default_app_id == id) {
             return Err(conflict("default_app", "the default app of an organization stays"));
         }
-        let webhooks: Vec<WebhookId> = self.registry.webhooks_of(id).map(|w| w.id).collect();
+        let webhooks: Vec<Arc<Webhook>> = self.registry.webhooks_of(id).cloned().collect();
         for webhook in webhooks {
-            self.drop_webhook(webhook);
+            // The app's own webhooks are told nothing: they go too.
+            self.follow.extend(operational::about(&self.registry, &webhook, Occurrence::Deleted, None));
+            self.drop_webhook(webhook.id)?;
         }
         let keys: Vec<KeyId> = self.registry.keys.values().filter(|k| k.app_id == Some(id)).map(|k| k.id).collect();
         for key in keys {
             self.write_batch.remove(Table::Keys, tables::one(key));
             self.registry.remove_key(key);
+        }
+        for key in self.write_batch.keys(Table::RemovedOfApp, id.as_bytes(), usize::MAX)? {
+            self.write_batch.remove(Table::RemovedOfApp, key);
         }
         self.write_batch.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);

@@ -25,6 +25,9 @@ use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, repla
 /// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
 const REPLAYS_EXAMINED_MAX: usize = 1_000;
 
+/// Events that a job erases in one commit. Each takes its deliveries and attempts along.
+const ERASED_MAX: u64 = 100;
+
 /// Events that a job examines in one commit.
 struct JobSlice {
     /// Oldest first.
@@ -63,7 +66,7 @@ impl StateBatch<'_> {
         self.note(
             Some(by),
             about,
-            "replay.create",
+            if spec.erasing { "app.erase_events" } else { "replay.create" },
             &id.to_string(),
             json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
         );
@@ -126,6 +129,9 @@ impl PartitionBatch<'_> {
         if job.spec.waiting {
             return self.advance_waiting(job, limit, make_max);
         }
+        if job.spec.erasing {
+            return self.advance_erasing(job, limit);
+        }
         let before = job.created;
         let slice = match replayed_webhook(&job.spec) {
             Some(webhook) => self.events_delivered_to(webhook, &job, limit)?,
@@ -142,6 +148,28 @@ impl PartitionBatch<'_> {
             }
             last = event.id;
             self.replay_event(&mut job, Arc::new(event))?;
+        }
+        job.position = reached;
+        if is_done_here {
+            self.leave_partition(&mut job);
+        }
+        Ok(self.saved(job))
+    }
+
+    /// Erases the app's events of the next slice. One line in the audit told of all of them when the job began.
+    fn advance_erasing(&mut self, mut job: Job, limit: u32) -> ApplyResult<Receipt> {
+        let slice = self.events_after(&job, limit)?;
+        let (before, mut is_done_here, mut reached) = (job.matched, slice.is_last, slice.reached);
+        for event in slice.events {
+            if job.matched - before >= ERASED_MAX {
+                (is_done_here, reached) = (false, EventId::from_u128(event.id.as_u128() - 1));
+                break;
+            }
+            let is_own = job.spec.app == Some(event.app_id) && covers(&job.spec, &event);
+            if is_own && self.is_kept(event.id) && event.erased_at.is_none() {
+                self.erase_event(None, event.id)?;
+                job.matched += 1;
+            }
         }
         job.position = reached;
         if is_done_here {

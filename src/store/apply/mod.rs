@@ -4,6 +4,7 @@
 
 mod apps;
 mod audit;
+mod consumers;
 mod deliveries;
 mod event_types;
 pub(in crate::store) mod jobs;

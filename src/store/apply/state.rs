@@ -67,6 +67,7 @@ impl StateBatch<'_> {
             StateCommand::SetStatus { id, status } => self.set_status(by, *id, *status),
             StateCommand::AutoDisable { id, reason, seen_at } => self.auto_disable(*id, *reason, *seen_at),
             StateCommand::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
+            StateCommand::PutConsumer { webhook, name, consumer } => self.put_consumer(by, *webhook, name, *consumer),
             StateCommand::ReadSecret { id } => self.read_secret(by, *id),
             StateCommand::CreateJob { spec } => self.create_job(by, spec),
             StateCommand::CreateJobs { specs } => self.create_jobs(by, specs),

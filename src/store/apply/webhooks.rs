@@ -20,8 +20,8 @@ use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, notice};
 use crate::store::command::{Caller, Receipt, Rejection};
 
-/// Maximum secrets of a webhook that sign at the same time.
-const LIVE_SECRETS_MAX: usize = 10;
+/// Maximum secrets of a webhook that sign at the same time: the current one and ten old ones.
+const LIVE_SECRETS_MAX: usize = 11;
 
 impl StateBatch<'_> {
     pub(super) fn create_webhook(
@@ -172,7 +172,8 @@ impl StateBatch<'_> {
 
     pub(super) fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
         let webhook = self.webhook_within(by, id)?;
-        self.drop_webhook(id);
+        self.drop_webhook(id)?;
+        self.write_batch.put(Table::RemovedOfApp, tables::pair(webhook.app_id, id), &self.inputs.now);
         self.tell(&webhook, Occurrence::Deleted, "deleted");
         self.note(
             by,
@@ -185,12 +186,14 @@ impl StateBatch<'_> {
     }
 
     /// One row: the webhook's deliveries read as cancelled from now on and are rewritten in slices.
-    pub(super) fn drop_webhook(&mut self, id: WebhookId) {
+    pub(super) fn drop_webhook(&mut self, id: WebhookId) -> ApplyResult<()> {
+        self.forget_consumers(id)?;
         self.write_batch.remove(Table::Webhooks, tables::one(id));
         self.write_batch.put(Table::Tombstones, tables::one(id), &self.inputs.now);
         self.registry.remove_webhook(id);
         self.removed.insert(id, self.inputs.now);
         self.effects.registry_changed = true;
+        Ok(())
     }
 
     pub(super) fn rotate_secret(

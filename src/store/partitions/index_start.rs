@@ -21,16 +21,20 @@ pub(in crate::store) enum LaterIndex {
     /// The counts of event types.
     EventTypes,
     EventsByApp,
+    /// The webhooks that an app had.
+    RemovedWebhooks,
 }
 
 impl LaterIndex {
-    pub const ALL: [LaterIndex; 3] = [LaterIndex::FailedDeliveries, LaterIndex::EventTypes, LaterIndex::EventsByApp];
+    pub const ALL: [LaterIndex; 4] =
+        [LaterIndex::FailedDeliveries, LaterIndex::EventTypes, LaterIndex::EventsByApp, LaterIndex::RemovedWebhooks];
 
     pub const fn key(self) -> &'static [u8] {
         match self {
             LaterIndex::FailedDeliveries => b"failed_since",
             LaterIndex::EventTypes => b"types_since",
             LaterIndex::EventsByApp => b"apps_since",
+            LaterIndex::RemovedWebhooks => b"removed_since",
         }
     }
 }

@@ -190,6 +190,8 @@ impl Writer {
         self.record_failure(noted, &mut done);
         let swept = self.sweep_removed(&mut done);
         self.record_failure(swept, &mut done);
+        let forgotten = self.forget_removed(now);
+        self.record_failure(forgotten, &mut done);
         let forgotten = self.expire_answers(now);
         self.record_failure(forgotten, &mut done);
         let horizon = self.fingerprint_horizon(now);
@@ -409,6 +411,26 @@ impl Writer {
             self.partition_set.recent.forget_webhook(webhook);
         }
         Ok(())
+    }
+
+    /// Forgets a bounded number of removed webhooks whose deliveries have all expired.
+    fn forget_removed(&mut self, now: Time) -> Result<()> {
+        const SLICE: usize = 1_000;
+        let snapshot = self.partition_set.state()?.snapshot()?;
+        let horizon = now.minus_ms(self.partition_set.options.retention_ms);
+        let (mut old, whole) = (Vec::new(), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded));
+        snapshot.scan(Table::RemovedOfApp, whole, Direction::Up, |key, value| {
+            if codec::decode::<Time>(value).is_none_or(|at| at < horizon) {
+                old.push(Key::from_slice(key));
+            }
+            Ok(if old.len() < SLICE { ScanStep::Go } else { ScanStep::Stop })
+        })?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let mut write_batch = WriteBatch::on(snapshot);
+        old.into_iter().for_each(|key| write_batch.remove(Table::RemovedOfApp, key));
+        self.commit(CommitTarget::State, write_batch)
     }
 
     /// Removes a bounded number of stored answers of `state.redb` whose window has ended.

@@ -12,13 +12,15 @@ use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::partitions::set::Partition;
+use crate::store::read::app_webhooks::{ATTEMPTS, AppWebhooks};
 use crate::store::read::lists::{Store, wanted_attempt};
 use crate::store::read::lookup::decoded;
-use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::AttemptQuery;
 
 /// Keys that are read at once.
 const SLICE_KEYS: usize = 256;
+/// Keys that are read at once of one webhook among several, at least.
+const SHARE_KEYS_MIN: usize = 8;
 
 /// A page of attempts in commit order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +65,7 @@ impl Store {
     /// The newest attempts up to `last`.
     fn latest_attempts(&self, query: &AttemptQuery, last: AttemptId, now: Time) -> Result<AttemptPage> {
         let mut page = AttemptPage { rows: Vec::new(), reached: last, is_end: true };
-        let (table, prefix) = table_of(query);
-        let mut ids = NewestFirst::below(&self.partition_set, table, &prefix, last.as_u128().saturating_add(1));
+        let mut ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, last.as_u128().saturating_add(1))?;
         for _ in 0..query.window.examined_max {
             if page.rows.len() == query.window.limit {
                 break;
@@ -87,8 +88,9 @@ impl Store {
         let mut page = AttemptPage { rows: Vec::new(), reached: after, is_end: false };
         let mut examined = 0;
         let examined_max = query.window.examined_max;
+        let webhooks = AppWebhooks::of(&self.partition_set, query.webhook, query.tenant.app)?;
         while examined < examined_max {
-            let ids = self.attempt_ids(query, (page.reached, last), SLICE_KEYS.min(examined_max - examined))?;
+            let ids = self.attempt_ids(&webhooks, (page.reached, last), SLICE_KEYS.min(examined_max - examined))?;
             if ids.is_empty() {
                 page.is_end = true;
                 page.reached = page.reached.max(last);
@@ -107,39 +109,40 @@ impl Store {
         Ok(page)
     }
 
-    /// The next ids, smallest first, each with its partition.
+    /// The next ids, smallest first, each with its partition. At least one if there is any.
     fn attempt_ids(
         &self,
-        query: &AttemptQuery,
+        webhooks: &AppWebhooks,
         (after, last): (AttemptId, AttemptId),
         limit: usize,
     ) -> Result<Vec<(AttemptId, Arc<Partition>)>> {
-        let (table, prefix) = table_of(query);
-        let from = [prefix.as_slice(), after.as_bytes()].concat();
-        let to = [prefix.as_slice(), last.as_bytes()].concat();
         let mut ids: Vec<(AttemptId, Arc<Partition>)> = Vec::new();
+        // Ids up to this one have been read of every source.
+        let mut complete_to = last;
         for partition in self.partition_set.partitions() {
             if partition.row().last.is_some_and(|last| last <= after.as_u128()) {
                 continue;
             }
             let snapshot = self.partition_set.snapshot(&partition)?;
-            let mut taken = 0;
-            snapshot.scan(table, (Bound::Excluded(&from), Bound::Included(&to)), Direction::Up, |key, _| {
-                ids.extend(tables::last_id::<Attempt>(key).map(|id| (id, partition.clone())));
-                taken += 1;
-                Ok(if taken < limit { ScanStep::Go } else { ScanStep::Stop })
-            })?;
+            let sources = webhooks.sources(ATTEMPTS, partition.first);
+            let share = (limit / sources.len().max(1)).max(SHARE_KEYS_MIN).min(limit);
+            for (table, prefix) in sources {
+                let from = [prefix, after.as_bytes()].concat();
+                let to = [prefix, last.as_bytes()].concat();
+                let mut taken = 0;
+                snapshot.scan(table, (Bound::Excluded(&from), Bound::Included(&to)), Direction::Up, |key, _| {
+                    ids.extend(tables::last_id::<Attempt>(key).map(|id| (id, partition.clone())));
+                    taken += 1;
+                    Ok(if taken < share { ScanStep::Go } else { ScanStep::Stop })
+                })?;
+                if let Some((id, _)) = ids.last().filter(|_| taken == share) {
+                    complete_to = complete_to.min(*id);
+                }
+            }
         }
+        ids.retain(|(id, _)| *id <= complete_to);
         ids.sort_by_key(|(id, _)| *id);
         ids.truncate(limit);
         Ok(ids)
-    }
-}
-
-/// The table of the query's attempts, and the prefix of their keys.
-fn table_of(query: &AttemptQuery) -> (Table, Vec<u8>) {
-    match &query.webhook {
-        Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().to_vec()),
-        None => (Table::Attempts, Vec::new()),
     }
 }

@@ -13,7 +13,8 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::command::TenantScope;
-use crate::store::read::lists::{Store, wanted_attempt};
+use crate::store::read::app_webhooks::{ATTEMPTS, DELIVERIES};
+use crate::store::read::lists::{Store, before, wanted_attempt};
 use crate::store::read::lookup::{data_in, decoded};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, COUNTED_ROWS_MAX, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
@@ -74,11 +75,8 @@ impl Store {
         filter: &AttemptFilter,
         now: Time,
     ) -> Result<Page<AttemptDetails>> {
-        let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
-            None => (Table::Attempts, [].as_slice()),
-        };
-        self.page(table, prefix, query.window, now, |listed| {
+        let ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, before(query.window))?;
+        self.page_of_ids(ids, query.window, now, |listed| {
             let snapshot = listed.snapshot;
             let attempt = listed.row::<Attempt>(Table::Attempts)?;
             let wanted = |attempt: &Attempt| {
@@ -128,9 +126,7 @@ impl Store {
 
     /// `limit` of the deliveries that `query` finds after the newest `skip` of them.
     pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
-        let prefix = query.webhook.map_or(Vec::new(), |webhook| webhook.as_bytes().to_vec());
-        let table = if query.webhook.is_some() { Table::DeliveriesByWebhook } else { Table::Deliveries };
-        let mut ids = NewestFirst::below(&self.partition_set, table, &prefix, u128::MAX);
+        let mut ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, u128::MAX)?;
         let oldest = self.oldest(now);
         let mut slice = DeliverySlice::default();
         for _ in 0..COUNTED_ROWS_MAX {

@@ -6,6 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::model::feed_consumer::FeedConsumer;
 use crate::model::id::{DeliveryId, WebhookId};
 use crate::model::{Delivery, Time};
 
@@ -39,6 +40,11 @@ impl Store {
             }
         }
         Ok(deliveries)
+    }
+
+    /// The position of a consumer of a webhook's feed. `None` for one that took nothing yet.
+    pub fn feed_consumer(&self, webhook: WebhookId, name: &str) -> Result<Option<FeedConsumer>> {
+        decoded(&self.partition_set.state()?.snapshot()?, Table::Consumers, &tables::consumer(webhook, name))
     }
 
     /// The next ids of a webhook's deliveries, smallest first, each with its partition.

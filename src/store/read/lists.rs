@@ -23,6 +23,7 @@ use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::read::app_events::AppEvents;
+use crate::store::read::app_webhooks::{ATTEMPTS, AppWebhooks, DELIVERIES, WebhookRows};
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
 use crate::store::read::newest_first::{ListedId, NewestFirst};
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page};
@@ -153,11 +154,8 @@ impl Store {
             let rows = self.deliveries_of(event, now)?;
             return Ok(page_of(rows, query.window, |d| d.id.as_u128(), |d| self.wanted_delivery(query, d)));
         }
-        let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::DeliveriesByWebhook, webhook.as_bytes().as_slice()),
-            None => (Table::Deliveries, [].as_slice()),
-        };
-        self.page(table, prefix, query.window, now, |listed| {
+        let ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, before(query.window))?;
+        self.page_of_ids(ids, query.window, now, |listed| {
             let delivery = listed.row::<Delivery>(Table::Deliveries)?;
             let delivery = delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d));
             Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
@@ -185,11 +183,8 @@ impl Store {
         if let Some(page) = self.attempts_of_one(query, now)? {
             return Ok(page);
         }
-        let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
-            None => (Table::Attempts, [].as_slice()),
-        };
-        self.page(table, prefix, query.window, now, |listed| {
+        let ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, before(query.window))?;
+        self.page_of_ids(ids, query.window, now, |listed| {
             let attempt = listed.row::<Attempt>(Table::Attempts)?;
             let Some(attempt) = attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))
             else {
@@ -277,20 +272,20 @@ impl Store {
             })
     }
 
-    /// One page of ids of a partition table, newest first, each turned into a row by `read`. `None` from `read` skips the id.
-    pub(in crate::store) fn page<T>(
+    /// The ids of deliveries or attempts below `before`, newest first: of a webhook, of the tenant's app, or of all.
+    pub(in crate::store) fn ids_of(
         &self,
-        table: Table,
-        prefix: &[u8],
-        window: ListWindow,
-        now: Time,
-        read: impl FnMut(&ListedId<'_>) -> Result<Option<T>>,
-    ) -> Result<Page<T>> {
-        self.page_of_ids(NewestFirst::below(&self.partition_set, table, prefix, before(window)), window, now, read)
+        rows: WebhookRows,
+        webhook: Option<WebhookId>,
+        tenant: TenantScope,
+        before: u128,
+    ) -> Result<NewestFirst<'_>> {
+        let webhooks = AppWebhooks::of(&self.partition_set, webhook, tenant.app)?;
+        Ok(webhooks.newest_first(&self.partition_set, rows, before))
     }
 
     /// The page of the rows that `read` makes of `ids`, which are below the window's end.
-    fn page_of_ids<T>(
+    pub(in crate::store) fn page_of_ids<T>(
         &self,
         mut ids: NewestFirst<'_>,
         window: ListWindow,

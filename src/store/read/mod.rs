@@ -1,5 +1,6 @@
 //! Reads of the store: lists, details, due deliveries, counts and figures.
 pub mod app_events;
+mod app_webhooks;
 pub mod attempt_chains;
 pub mod attempt_stream;
 pub mod audit;

@@ -4,7 +4,7 @@
 //! slice at a time, so the cost of a page follows the rows it shows. A snapshot lives for one slice: a longer one would block
 //! the reopening of the file and the reuse of freed pages.
 
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -18,13 +18,17 @@ use crate::kv::tables::Table;
 use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::read::lookup::decoded;
 
-/// Number of keys that one slice reads from a partition.
+/// Number of keys that one slice reads from a partition, over all prefixes.
 const SLICE_KEYS: usize = 64;
+/// Number of keys that one slice reads of one prefix, at least.
+const PREFIX_KEYS_MIN: usize = 4;
 
 /// The ids of a list, over all partitions, newest first.
 pub struct NewestFirst<'a> {
     partition_set: &'a PartitionSet,
     sources: Vec<PartitionCursor>,
+    /// The sources that are not at their end, by their next id, or the id below which they are to be read.
+    next: BinaryHeap<(u128, bool, usize)>,
 }
 
 /// An id of the list, and the partition that has it.
@@ -52,6 +56,8 @@ struct PartitionCursor {
     partition: Arc<Partition>,
     table: Table,
     prefix: Vec<u8>,
+    /// Number of keys that one slice reads.
+    slice_keys: usize,
     snapshot: Option<Snapshot>,
     /// Ids read ahead, in descending order, each with the place of its row in `bytes`.
     ready: VecDeque<(u128, Range<usize>)>,
@@ -60,6 +66,16 @@ struct PartitionCursor {
     /// Ids at and above this one have been read or cannot exist.
     below: u128,
     done: bool,
+}
+
+impl PartitionCursor {
+    /// The next id of this source, which stands at `at`, and whether it was read ahead. `None` at its end.
+    fn next(&self, at: usize) -> Option<(u128, bool, usize)> {
+        match self.ready.front() {
+            Some((id, _)) => Some((*id, true, at)),
+            None => (!self.done).then_some((self.below, false, at)),
+        }
+    }
 }
 
 impl<'a> NewestFirst<'a> {
@@ -75,35 +91,53 @@ impl<'a> NewestFirst<'a> {
         source: impl Fn(u128) -> (Table, &'s [u8]),
         before: u128,
     ) -> NewestFirst<'a> {
+        NewestFirst::by_all(partition_set, |first| vec![source(first)], before)
+    }
+
+    /// The same, of several tables and prefixes for each partition, which have no id in common.
+    pub fn by_all<'s>(
+        partition_set: &'a PartitionSet,
+        sources: impl Fn(u128) -> Vec<(Table, &'s [u8])>,
+        before: u128,
+    ) -> NewestFirst<'a> {
         let partitions = partition_set.partitions();
         let ends = partitions.iter().skip(1).map(|next| next.first).chain([u128::MAX]);
-        let sources =
-            partitions.iter().zip(ends).filter(|(partition, _)| partition.first < before).map(|(partition, end)| {
-                let (table, prefix) = source(partition.first);
+        let mut cursors = Vec::new();
+        for (partition, end) in partitions.iter().zip(ends).filter(|(partition, _)| partition.first < before) {
+            let sources = sources(partition.first);
+            let slice_keys = (SLICE_KEYS / sources.len().max(1)).max(PREFIX_KEYS_MIN);
+            for (table, prefix) in sources {
                 let top = if matches!(table, Table::Events | Table::EventsByApp) {
                     end
                 } else {
                     partition.row().last.map_or(u128::MAX, |last| last.saturating_add(1))
                 };
-                PartitionCursor {
+                cursors.push(PartitionCursor {
                     partition: partition.clone(),
                     table,
                     prefix: prefix.to_vec(),
+                    slice_keys,
                     snapshot: None,
                     ready: VecDeque::new(),
                     bytes: Vec::new(),
                     below: top.min(before),
                     done: false,
-                }
-            });
-        NewestFirst { partition_set, sources: sources.collect() }
+                });
+            }
+        }
+        NewestFirst::over(partition_set, cursors)
+    }
+
+    fn over(partition_set: &'a PartitionSet, sources: Vec<PartitionCursor>) -> NewestFirst<'a> {
+        let next = sources.iter().enumerate().filter_map(|(at, source)| source.next(at)).collect();
+        NewestFirst { partition_set, sources, next }
     }
 
     /// The same list without the partitions whose first id `wanted` refuses.
     #[must_use]
-    pub fn only(mut self, wanted: impl Fn(u128) -> bool) -> NewestFirst<'a> {
-        self.sources.retain(|source| wanted(source.partition.first));
-        self
+    pub fn only(self, wanted: impl Fn(u128) -> bool) -> NewestFirst<'a> {
+        let sources = self.sources.into_iter().filter(|source| wanted(source.partition.first));
+        NewestFirst::over(self.partition_set, sources.collect())
     }
 
     /// The next id and the snapshot of the partition that has it.
@@ -114,19 +148,17 @@ impl<'a> NewestFirst<'a> {
     /// The next id, with its row if the list is one of rows.
     pub fn next_listed(&mut self) -> Result<Option<ListedId<'_>>> {
         loop {
-            let newest = self.sources.iter().enumerate().filter(|(_, s)| !(s.done && s.ready.is_empty()));
-            let Some((at, _)) =
-                newest.max_by_key(|(_, s)| (s.ready.front().map_or(s.below, |(id, _)| *id), !s.ready.is_empty()))
-            else {
-                return Ok(None);
-            };
-            if self.sources[at].ready.is_empty() {
+            let Some((_, is_ready, at)) = self.next.pop() else { return Ok(None) };
+            if !is_ready {
                 self.read_ahead(at)?;
+                self.next.extend(self.sources[at].next(at));
                 continue;
             }
             let source = &mut self.sources[at];
             let table = source.table;
-            let ready = source.ready.pop_front().zip(source.snapshot.as_ref());
+            let ready = source.ready.pop_front();
+            self.next.extend(source.next(at));
+            let ready = ready.zip(source.snapshot.as_ref());
             return Ok(ready.map(|((id, place), snapshot)| {
                 let read = is_of_rows(table).then(|| (table, &source.bytes[place]));
                 ListedId { id, snapshot, read }
@@ -141,6 +173,7 @@ impl<'a> NewestFirst<'a> {
         let snapshot = source.snapshot.insert(self.partition_set.snapshot(&source.partition)?);
         let from = [source.prefix.as_slice(), &[0; 16]].concat();
         let to = [source.prefix.as_slice(), &source.below.to_be_bytes()].concat();
+        let slice_keys = source.slice_keys;
         let (table, ready, bytes) = (source.table, &mut source.ready, &mut source.bytes);
         let is_of_rows = is_of_rows(table);
         bytes.clear();
@@ -150,9 +183,9 @@ impl<'a> NewestFirst<'a> {
                 bytes.extend_from_slice(value);
             }
             ready.extend(key.last_chunk::<16>().map(|id| (u128::from_be_bytes(*id), begin..bytes.len())));
-            Ok(if ready.len() < SLICE_KEYS { ScanStep::Go } else { ScanStep::Stop })
+            Ok(if ready.len() < slice_keys { ScanStep::Go } else { ScanStep::Stop })
         })?;
-        source.done = source.ready.len() < SLICE_KEYS;
+        source.done = source.ready.len() < slice_keys;
         source.below = source.ready.back().map_or(0, |(id, _)| *id);
         if source.ready.is_empty() {
             source.snapshot = None;

@@ -42,6 +42,7 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
         (Table::Meta, LaterIndex::EventsByApp.key(), complete()),
         (Table::Meta, LaterIndex::FailedDeliveries.key(), complete()),
         (Table::Meta, LaterIndex::EventTypes.key(), complete()),
+        (Table::Meta, LaterIndex::RemovedWebhooks.key(), complete()),
         (Table::Meta, FIGURES_START_KEY, FiguresStart::new_store_row()),
     ];
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &rows)

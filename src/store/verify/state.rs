@@ -12,6 +12,7 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{FIRST_SCHEMA, SCHEMA};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, STATE_TABLES, Table};
+use crate::model::feed_consumer::FeedConsumer;
 use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::job::Job;
@@ -116,6 +117,20 @@ fn read(view: &mut StateWalk, vault: &Vault, table: Table, key: &[u8], value: &[
             known(view.organizations.contains(&line.org_id), "organization")?;
         }
         Table::EventTypeRegistry => return event_type(view, key, value),
+        Table::RemovedOfApp => {
+            let _: Time = whole(value)?;
+            let app = tables::first_id(key).filter(|_| key.len() == 32).ok_or("the key is no app and webhook")?;
+            known(view.apps.contains_key(&app), "app")?;
+            let webhook = tables::last_id(key).ok_or("the key is no app and webhook")?;
+            if view.webhooks.contains(&webhook) {
+                return Err("the removed webhook is there".into());
+            }
+        }
+        Table::Consumers => {
+            let _: FeedConsumer = whole(value)?;
+            let id = tables::first_id(key).filter(|_| key.len() > 16).ok_or("the key is no consumer")?;
+            known(view.webhooks.contains(&id), "webhook")?;
+        }
         _ => return Err("the table is not of this file".into()),
     }
     Ok(())

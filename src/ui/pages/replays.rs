@@ -151,6 +151,7 @@ fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
     html! {
         dl.facts {
             @if spec.waiting { div { dt { "Deliveries" } dd { "that waited: the same ones, due at once" } } }
+            @if spec.erasing { div { dt { "Payloads" } dd { "are erased, and nothing is sent" } } }
             @if spec.missing { div { dt { "Events" } dd { "that the webhook wants and never got" } } }
             @if let Some(status) = spec.status { div { dt { "Status" } dd { (status.as_str()) } } }
             @if !outcomes.is_empty() { div { dt { "Outcome" } dd { (outcomes.join(", ")) } } }

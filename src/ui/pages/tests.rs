@@ -360,6 +360,7 @@ fn replays_and_the_installation() {
         last: Default::default(),
         waiting: false,
         retrying: false,
+        erasing: false,
     };
     let job = Job {
         id: Id::from_u128(9),

@@ -285,6 +285,7 @@ fn failures_of(app: AppId, from: Time) -> JobSpec {
         last: Default::default(),
         waiting: false,
         retrying: false,
+        erasing: false,
     }
 }
 

@@ -107,7 +107,8 @@ pub fn recover(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, begun))
 }
 
-fn begun(applied: Applied) -> Result<HttpResponse, ApiError> {
+/// The answer with a job that begins.
+pub fn begun(applied: Applied) -> Result<HttpResponse, ApiError> {
     match applied.receipt {
         Receipt::Job(job) => Ok(HttpResponse::json(StatusCode::ACCEPTED, &SvixTask::new(&job))),
         _ => Err(super::unexpected()),
@@ -177,17 +178,5 @@ pub fn precheck(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
 
 /// A replay of the failed deliveries within a span.
 fn spec(webhook: WebhookId, from: Option<Time>, to: Option<Time>) -> JobSpec {
-    JobSpec {
-        webhook: Some(webhook),
-        app: None,
-        from,
-        to,
-        types: Vec::new(),
-        status: Some(DeliveryStatus::Failed),
-        missing: false,
-        rate_per_s: None,
-        last: LastDeliveryFilter::default(),
-        waiting: false,
-        retrying: false,
-    }
+    JobSpec { webhook: Some(webhook), from, to, status: Some(DeliveryStatus::Failed), ..JobSpec::default() }
 }

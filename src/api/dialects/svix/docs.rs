@@ -26,6 +26,7 @@ const NAMED: ParamValues = ParamValues::Text { chars_max: Some(super::ids::NAME_
 pub const SEG_APP_ID: Param = Param::new("app_id", NAMED, "The application's id or uid.");
 pub const SEG_ENDPOINT_ID: Param = Param::new("endpoint_id", NAMED, "The endpoint's id or uid.");
 pub const SEG_SINK_ID: Param = Param::new("sink_id", NAMED, "The id or uid of the endpoint that is polled.");
+pub const SEG_CONSUMER_ID: Param = Param::new("consumer_id", NAMED, "The consumer's own name.");
 pub const SEG_MSG_ID: Param = Param::new("msg_id", NAMED, "The message's id or event id.");
 pub const SEG_ATTEMPT_ID: Param =
     Param::new("attempt_id", ParamValues::Pattern(|| Noun::Attempt.pattern()), "The attempt's id.");

@@ -52,6 +52,8 @@ impl EndpointInput {
             true => None,
             false => object.required("url", field_errors, read),
         };
+        // It is judged, and not kept: every endpoint is of version 1.
+        object.optional("version", field_errors, |raw| fields::whole(raw, 1..=u64::from(u16::MAX)));
         EndpointInput {
             url,
             description: object.optional("description", field_errors, webhook_form::read_description),

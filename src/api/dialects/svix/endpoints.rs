@@ -26,12 +26,22 @@ use super::ids::{self, Noun};
 use super::iterator::turn;
 use super::query::SvixQuery;
 use super::{event_types, headers, list, operational};
-use crate::api::dialects::derived::ok;
 
 /// An endpoint.
 #[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
 pub struct SvixEndpoint<'a> {
+    #[serde(flatten)]
+    shared: SvixOperationalEndpoint<'a>,
+    /// Null for all.
+    channels: Option<&'a [String]>,
+    #[schemars(with = "i64")]
+    version: u16,
+}
+
+/// An operational webhook, which has no channels and no version.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SvixOperationalEndpoint<'a> {
     id: String,
     uid: Option<&'a str>,
     url: &'a str,
@@ -41,23 +51,26 @@ pub struct SvixEndpoint<'a> {
     event_types: Option<&'a [String]>,
     /// The same, for older clients.
     filter_types: Option<&'a [String]>,
-    /// Null for all.
-    channels: Option<&'a [String]>,
     throttle_rate: Option<u64>,
     /// The same, for older clients.
     rate_limit: Option<u64>,
     metadata: &'a BTreeMap<String, String>,
-    #[schemars(with = "i64")]
-    version: u16,
     created_at: Time,
     updated_at: Time,
 }
 
 impl<'a> SvixEndpoint<'a> {
     pub fn new(webhook: &'a Webhook) -> Self {
+        let shared = SvixOperationalEndpoint::new(webhook);
+        SvixEndpoint { shared, channels: some(&webhook.channels), version: 1 }
+    }
+}
+
+impl<'a> SvixOperationalEndpoint<'a> {
+    fn new(webhook: &'a Webhook) -> Self {
         let types = some(&webhook.event_types);
         let rate = webhook.rate_limit_per_s.map(shown_rate);
-        SvixEndpoint {
+        SvixOperationalEndpoint {
             id: Noun::Endpoint.write(webhook.id),
             uid: webhook.uid.as_deref(),
             url: &webhook.url,
@@ -65,11 +78,9 @@ impl<'a> SvixEndpoint<'a> {
             disabled: webhook.status == WebhookStatus::Disabled,
             event_types: types,
             filter_types: types,
-            channels: some(&webhook.channels),
             throttle_rate: rate,
             rate_limit: rate,
             metadata: &webhook.metadata,
-            version: 1,
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
         }
@@ -87,8 +98,29 @@ pub fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     }
 }
 
-pub fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::json(status, &SvixEndpoint::new(&*received(applied)?)))
+/// The kind of endpoint that a route is of, which decides the members that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointKind {
+    OfApp,
+    Operational,
+}
+
+impl EndpointKind {
+    fn of(request: &RequestContext<'_>) -> EndpointKind {
+        if ids::is_operational(request) { EndpointKind::Operational } else { EndpointKind::OfApp }
+    }
+
+    fn shown(self, status: StatusCode, webhook: &Webhook) -> HttpResponse {
+        match self {
+            EndpointKind::OfApp => HttpResponse::json(status, &SvixEndpoint::new(webhook)),
+            EndpointKind::Operational => HttpResponse::json(status, &SvixOperationalEndpoint::new(webhook)),
+        }
+    }
+
+    /// The answer with the webhook that a command left.
+    pub fn received(self, status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
+        Ok(self.shown(status, &*received(applied)?))
+    }
 }
 
 /// `GET /api/v1/app/{app_id}/endpoint`.
@@ -101,12 +133,17 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         true => turn(all.into_iter(), travel.as_ref(), limit, |webhook, place| webhook.id.as_u128().cmp(place)),
         false => turn(all.into_iter().rev(), travel.as_ref(), limit, |webhook, place| place.cmp(&webhook.id.as_u128())),
     };
-    list::shown(&turn, |webhook| Noun::Endpoint.write(webhook.id), |webhook| Ok(SvixEndpoint::new(webhook)))
+    let id = |webhook: &&Arc<Webhook>| Noun::Endpoint.write(webhook.id);
+    match EndpointKind::of(request) {
+        EndpointKind::OfApp => list::shown(&turn, id, |webhook| Ok(SvixEndpoint::new(webhook))),
+        EndpointKind::Operational => list::shown(&turn, id, |webhook| Ok(SvixOperationalEndpoint::new(webhook))),
+    }
 }
 
 /// `GET /api/v1/app/{app_id}/endpoint/{endpoint_id}`.
 pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ok(&SvixEndpoint::new(&ids::endpoint(context, request)?.1))
+    let webhook = ids::endpoint(context, request)?.1;
+    Ok(Step::Reply(EndpointKind::of(request).shown(StatusCode::OK, &webhook)))
 }
 
 /// `POST /api/v1/app/{app_id}/endpoint`.
@@ -145,7 +182,10 @@ pub fn make(
     let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None };
     let write_request = request.write_secret(command, None)?;
     match app {
-        Some(_) => Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied))),
+        Some(_) => {
+            let kind = EndpointKind::of(request);
+            Ok(Step::apply(write_request, move |applied| kind.received(StatusCode::CREATED, applied)))
+        }
         None => operational::make_app_first(write_request),
     }
 }
@@ -181,11 +221,12 @@ fn change(
     let mut webhook = old.clone();
     input.apply(&mut webhook, is_patch);
     webhooks::judge_bypass(Some(old), &webhook, request)?;
+    let kind = EndpointKind::of(request);
     if webhook == *old {
-        return ok(&SvixEndpoint::new(old));
+        return Ok(Step::Reply(kind.shown(StatusCode::OK, old)));
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(webhook) })?;
-    Ok(Step::apply(write_request, |applied| shown(StatusCode::OK, applied)))
+    Ok(Step::apply(write_request, move |applied| kind.received(StatusCode::OK, applied)))
 }
 
 /// `DELETE /api/v1/app/{app_id}/endpoint/{endpoint_id}`.

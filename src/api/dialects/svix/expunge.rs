@@ -1,4 +1,4 @@
-//! Erases the payloads of several messages, one command after the other.
+//! Erases the payloads of several messages, one command after the other, or of all messages of an app by a job.
 
 use std::collections::BTreeMap;
 use std::vec::IntoIter;
@@ -14,9 +14,10 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::EventId;
-use crate::store::{Caller, PartitionCommand, Rejection, WriteRequest};
+use crate::model::job::JobSpec;
+use crate::store::{Caller, PartitionCommand, Rejection, StateCommand, WriteRequest};
 
-use super::ids;
+use super::{acting, ids};
 
 /// Messages of one request.
 pub const MESSAGES_MAX: usize = 250;
@@ -41,6 +42,13 @@ pub fn some(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         }
     }
     Ok(erase(found.into_iter(), results, request.principal.caller()))
+}
+
+/// `POST /api/v1/app/{app_id}/msg/expunge-all-contents`: a job over the messages that the app has now.
+pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = ids::app(context, request)?;
+    let spec = JobSpec { app: Some(app.id), erasing: true, ..JobSpec::default() };
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, acting::begun))
 }
 
 /// Erases the next message and then the rest.

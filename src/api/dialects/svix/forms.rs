@@ -29,6 +29,7 @@ pub fn all() -> Map<String, Value> {
         ("SvixEventTypePatch", event_type_form(&[])),
         ("SvixExampleIn", open(&["eventType"], &[("eventType", event_type())])),
         ("SvixRecoverIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
+        ("SvixSeekIn", open(&["after"], &[("after", time())])),
         ("SvixReplayIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
         (
             "SvixBulkReplayIn",
@@ -66,6 +67,7 @@ fn endpoint(is_patch: bool, has_channels: bool) -> Value {
         ("throttleRate", nullable(rate())),
         ("rateLimit", about(nullable(rate()), "The same, of older clients.")),
     ];
+    members.push(("version", nullable(whole(1, 65_535))));
     if has_channels {
         members.push(("channels", about(nullable(items(text(), 10)), "Null for all.")));
     }

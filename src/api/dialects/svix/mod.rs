@@ -13,6 +13,7 @@ mod errors;
 mod event_type_routes;
 mod event_types;
 mod expunge;
+mod fetching_routes;
 mod foreign_tokens;
 mod forms;
 mod headers;

@@ -12,6 +12,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::store::{Applied, Command, Receipt, StateCommand, WriteRequest};
 
+use super::endpoints::EndpointKind;
 use super::iterator::turn;
 use super::query::SvixQuery;
 use super::{endpoints, ids, list};
@@ -70,7 +71,7 @@ pub fn make_app_first(write_request: WriteRequest) -> Result<Step, ApiError> {
         WriteRequest { caller: caller.clone(), idempotency: None, command: StateCommand::EnsureOperationalApp.into() };
     let then = Box::new(move |applied: Result<Applied, _>| {
         let second = WriteRequest { caller, idempotency, command: command_of(applied?)?.into() };
-        Ok(Step::apply(second, |applied| endpoints::shown(StatusCode::CREATED, applied)))
+        Ok(Step::apply(second, |applied| EndpointKind::Operational.received(StatusCode::CREATED, applied)))
     });
     Ok(Step::Apply { write_request: Box::new(first), then })
 }

@@ -4,7 +4,7 @@ use crate::api::doc::{answer, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::route::{Route, RouteMethod};
 
-use super::endpoints::{self, SvixEndpoint};
+use super::endpoints::{self, SvixOperationalEndpoint};
 use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::operational;
@@ -19,7 +19,11 @@ pub const LIST: Route = route(
     "/api/v1/operational-webhook/endpoint",
     org_webhooks_read(operational::list),
     BodyRule::None,
-    doc("svixListOperationalEndpoints", "List operational webhooks", &[ok::<SvixList<SvixEndpoint>>("A page.")]),
+    doc(
+        "svixListOperationalEndpoints",
+        "List operational webhooks",
+        &[ok::<SvixList<SvixOperationalEndpoint>>("A page.")],
+    ),
 )
 .with_query(&[query::LIMIT, query::ITERATOR, query::ORDER]);
 
@@ -31,7 +35,7 @@ pub const CREATE: Route = route(
     doc(
         "svixCreateOperationalEndpoint",
         "Create an operational webhook",
-        &[answer::<SvixEndpoint>(201, "The webhook.")],
+        &[answer::<SvixOperationalEndpoint>(201, "The webhook.")],
     )
     .takes("SvixOperationalEndpointIn"),
 );
@@ -41,7 +45,7 @@ pub const GET: Route = route(
     "/api/v1/operational-webhook/endpoint/{endpoint_id}",
     org_webhooks_read(endpoints::get),
     BodyRule::None,
-    doc("svixGetOperationalEndpoint", "Read an operational webhook", &[ok::<SvixEndpoint>("The webhook.")]),
+    doc("svixGetOperationalEndpoint", "Read an operational webhook", &[ok::<SvixOperationalEndpoint>("The webhook.")]),
 )
 .with_segments(&[docs::SEG_ENDPOINT_ID]);
 
@@ -53,7 +57,7 @@ pub const REPLACE: Route = route(
     doc(
         "svixUpdateOperationalEndpoint",
         "Replace an operational webhook, or create it",
-        &[ok::<SvixEndpoint>("The webhook."), answer::<SvixEndpoint>(201, "The new webhook.")],
+        &[ok::<SvixOperationalEndpoint>("The webhook."), answer::<SvixOperationalEndpoint>(201, "The new webhook.")],
     )
     .takes("SvixOperationalEndpointIn"),
 )
@@ -64,8 +68,12 @@ pub const PATCH: Route = route(
     "/api/v1/operational-webhook/endpoint/{endpoint_id}",
     org_webhooks_write(endpoints::patch),
     BodyRule::AnyType,
-    doc("svixPatchOperationalEndpoint", "Change an operational webhook", &[ok::<SvixEndpoint>("The webhook.")])
-        .takes("SvixOperationalEndpointPatch"),
+    doc(
+        "svixPatchOperationalEndpoint",
+        "Change an operational webhook",
+        &[ok::<SvixOperationalEndpoint>("The webhook.")],
+    )
+    .takes("SvixOperationalEndpointPatch"),
 )
 .with_segments(&[docs::SEG_ENDPOINT_ID]);
 

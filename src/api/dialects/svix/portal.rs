@@ -109,7 +109,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     match found {
         Some(app) => {
             let url = door.url(app.id);
-            token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
+            token_step(request.write_secret(command(key, app.id), None)?, &text, url)
         }
         None => {
             request.principal.need(Scope::AppsWrite)?;
@@ -118,12 +118,12 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
                 let detail = "must be there, and be the one in the path";
                 return Err(ApiError::invalid(vec![FieldError::new("/application/uid", detail)]));
             }
-            let mut write_request = request.write_secret(application.ensure(), Some(text.clone().into()))?;
+            let mut write_request = request.write_secret(application.ensure(), None)?;
             let (idempotency, caller) = (write_request.idempotency.take(), write_request.caller.clone());
             let then = Box::new(move |applied: Result<crate::store::Applied, _>| {
                 let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
                 let (command, url) = (command(key, app.id).into(), door.url(app.id));
-                token_step(WriteRequest { caller, idempotency, command }, text, url)
+                token_step(WriteRequest { caller, idempotency, command }, &text, url)
             });
             Ok(Step::Apply { write_request: Box::new(write_request), then })
         }
@@ -208,10 +208,17 @@ fn new_key(
     Ok((text, key))
 }
 
-fn token_step(write_request: WriteRequest, text: String, url: String) -> Result<Step, ApiError> {
+/// The answer with a token and its URL, which a repeated request gets again.
+fn token_step(mut write_request: WriteRequest, text: &str, url: String) -> Result<Step, ApiError> {
+    let both = format!("{text} {url}");
+    if let Some(idempotency) = &mut write_request.idempotency {
+        idempotency.extra = Some(both.clone().into());
+    }
     Ok(Step::apply(write_request, move |mut applied| {
-        let token = keys::first_text(applied.extra.take(), text);
-        Ok(HttpResponse::json(StatusCode::OK, &SvixPortalAccess { url: &url, token: &token }))
+        let both = keys::first_text(applied.extra.take(), both);
+        // An answer that an earlier version stored has the token alone.
+        let (token, url) = both.split_once(' ').unwrap_or((&both, &url));
+        Ok(HttpResponse::json(StatusCode::OK, &SvixPortalAccess { url, token }))
     }))
 }
 
@@ -226,7 +233,7 @@ pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
     };
     let (text, key) = new_key(context, request, &input)?;
     let url = PortalDoor::new(context, request, &key).url(app.id);
-    token_step(request.write_secret(command(key, app.id), Some(text.clone().into()))?, text, url)
+    token_step(request.write_secret(command(key, app.id), None)?, &text, url)
 }
 
 /// `POST /api/v1/auth/app/{app_id}/expire-all`: ends all tokens and links of an app's portal at once. Other keys of

@@ -13,17 +13,15 @@ use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
 use super::destinations::{self, SvixEndpointMessage, SvixMessageEndpoint};
 use super::endpoints::{self, SvixEndpoint};
-use super::expunge::{self, SvixExpunged};
 use super::headers::{self, SvixHeaders};
 use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::permissions::*;
-use super::poller::{self, SvixPolled};
 use super::portal::{self, SvixPortalAccess, SvixWhoami};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
 use super::tasks::{self, SvixBackgroundTask, SvixTask};
-use super::{docs, event_type_routes, health, operational_routes, query};
+use super::{docs, event_type_routes, fetching_routes, health, operational_routes, query};
 use crate::api::dialects::doc::doc;
 
 pub const fn route(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
@@ -448,24 +446,11 @@ pub static ROUTES: &[Route] = &[
         BodyRule::None,
         doc("svixWhoami", "The caller", &[ok::<SvixWhoami>("The caller.")]),
     ),
-    route(
-        RouteMethod::Get,
-        "/api/v1/app/{app_id}/poller/{sink_id}",
-        events_read(poller::poll),
-        BodyRule::None,
-        doc("svixPoll", "Fetch the messages of an endpoint", &[ok::<SvixPolled>("Messages, oldest first.")]),
-    )
-    .with_query(&[query::LIMIT, query::ITERATOR, query::EVENT_TYPE, query::CHANNEL, query::AFTER])
-    .with_segments(&[docs::SEG_APP_ID, docs::SEG_SINK_ID]),
-    route(
-        RouteMethod::Post,
-        "/api/v1/app/{app_id}/msg/bulk-expunge",
-        org_events_write(expunge::some),
-        BodyRule::AnyType,
-        doc("svixBulkExpunge", "Erase the payloads of some messages", &[ok::<SvixExpunged>("The outcome of each.")])
-            .takes("SvixBulkExpungeIn"),
-    )
-    .with_segments(&[docs::SEG_APP_ID]),
+    fetching_routes::POLL,
+    fetching_routes::POLL_AS_CONSUMER,
+    fetching_routes::SEEK,
+    fetching_routes::EXPUNGE_SOME,
+    fetching_routes::EXPUNGE_ALL,
     event_type_routes::LIST,
     event_type_routes::CREATE,
     event_type_routes::GET,

@@ -22,8 +22,8 @@ use super::{endpoints, ids};
 /// Seconds that an old secret signs if the body does not say.
 const GRACE_S_DEFAULT: u32 = 86_400;
 const GRACE_S_MAX: u64 = 604_800;
-/// Secrets that sign at one time.
-const LIVE_MAX: usize = 10;
+/// Old secrets that sign beside the current one.
+const OLD_MAX: usize = 10;
 /// The beginning of Svix's Ed25519 private keys.
 const PRIVATE_KEY_PREFIX: &str = "whsk_";
 
@@ -62,15 +62,14 @@ pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let grace = |raw: &RawValue| fields::whole(raw, 0..=GRACE_S_MAX);
     let grace_s = object.optional("gracePeriodSeconds", &mut field_errors, grace);
     fields::into_result(field_errors)?;
-    if webhook.live_secrets(context.now).count() >= LIVE_MAX {
-        return Err(refused(
-            "limit_reached",
-            format!("{LIVE_MAX} secrets sign already: wait until old ones have ended"),
-        ));
+    let overlap_s = grace_s.map_or(GRACE_S_DEFAULT, |s| s as u32);
+    // The current secret becomes an old one, unless it ends at once.
+    if overlap_s > 0 && webhook.live_secrets(context.now).count() > OLD_MAX {
+        let detail = format!("{OLD_MAX} old secrets sign already: wait until one has ended");
+        return Err(refused("limit_reached", detail));
     }
     let text = key.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
-    let overlap_s = grace_s.map_or(GRACE_S_DEFAULT, |s| s as u32);
     let command = StateCommand::RotateSecret { id: webhook.id, secret, overlap_s };
     Ok(Step::apply(request.write_secret(command, None)?, shown))
 }

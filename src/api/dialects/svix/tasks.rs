@@ -1,4 +1,4 @@
-//! Tasks in the background: the replays of the organization.
+//! Tasks in the background: the replays of the organization, and the erasure of an app's messages.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct SvixTask {
     id: String,
     #[schemars(extend("enum" = ["running", "finished", "failed"]))]
     status: &'static str,
-    #[schemars(extend("enum" = ["endpoint.recover", "endpoint.replay", "endpoint.bulk-replay"]))]
+    #[schemars(extend("enum" = ["endpoint.recover", "endpoint.replay", "endpoint.bulk-replay", "application.purge_content"]))]
     task: &'static str,
     updated_at: Time,
 }
@@ -43,6 +43,7 @@ impl SvixTask {
                 JobStatus::Cancelled => "failed",
             },
             task: match () {
+                () if job.spec.erasing => "application.purge_content",
                 () if job.spec.missing => "endpoint.replay",
                 () if job.spec.retrying => "endpoint.recover",
                 () => "endpoint.bulk-replay",
@@ -70,12 +71,21 @@ struct SvixTaskCounts {
     sent: u64,
     delivered: u64,
     failed: u64,
+    /// Messages whose payload it erased. Omitted by tasks that send.
+    #[serde(rename = "messagesPurged", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    messages_purged: Option<u64>,
 }
 
 impl SvixBackgroundTask {
     fn new(job: &Job) -> Self {
-        let data =
-            SvixTaskCounts { matched: job.matched, sent: job.moved(), delivered: job.delivered, failed: job.failed };
+        let data = SvixTaskCounts {
+            matched: job.matched,
+            sent: if job.spec.erasing { 0 } else { job.moved() },
+            delivered: job.delivered,
+            failed: job.failed,
+            messages_purged: job.spec.erasing.then_some(job.matched),
+        };
         SvixBackgroundTask { task: SvixTask::new(job), data }
     }
 }

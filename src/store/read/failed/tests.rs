@@ -193,6 +193,7 @@ fn job(hook: WebhookId, status: DeliveryStatus) -> JobSpec {
         last: LastDeliveryFilter::default(),
         waiting: false,
         retrying: false,
+        erasing: false,
     }
 }
 
