@@ -232,7 +232,10 @@ async fn own_store(
         let stood_by = node.stand_by(settings, world, told).await;
         watchdog.abort();
         let ownership = match stood_by? {
-            StoodBy::Stopped => return Ok(None),
+            StoodBy::Stopped => {
+                node.release().await;
+                return Ok(None);
+            }
             StoodBy::SteppedDown => return Err(stepped_down()),
             StoodBy::Owns(ownership) => Some(ownership),
         };

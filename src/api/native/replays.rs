@@ -171,20 +171,7 @@ fn read_spec(
         field_errors.push(FieldError::new("/waiting", detail));
     }
     let types = types.unwrap_or_default();
-    Ok(JobSpec {
-        webhook,
-        app,
-        from,
-        to,
-        types,
-        status,
-        missing,
-        rate_per_s,
-        last,
-        waiting,
-        retrying: false,
-        erasing: false,
-    })
+    Ok(JobSpec { webhook, app, from, to, types, status, missing, rate_per_s, last, waiting, ..JobSpec::default() })
 }
 
 /// The conditions for an event's last delivery, beside its status.

@@ -79,8 +79,10 @@ impl RunningNode {
         let server = self.serve(settings, world, status).await?;
         let mut running = tokio::task::spawn_blocking(move || node.run());
         tokio::pin!(told);
+        let mut is_told = false;
         let ended = tokio::select! {
             () = &mut told => {
+                is_told = true;
                 stop.tell();
                 running.await
             }
@@ -90,6 +92,8 @@ impl RunningNode {
         let panicked = |_| DaemonError::Engine("what applies the log has panicked".to_owned());
         match ended.map_err(panicked)?? {
             NodeEnd::Stopped => Ok(StoodBy::Stopped),
+            // It was told to stop while it took over, and the signal does not come again.
+            NodeEnd::Owns(_) if is_told => Ok(StoodBy::Stopped),
             NodeEnd::SteppedDown => Ok(StoodBy::SteppedDown),
             NodeEnd::Owns(order) => Ok(StoodBy::Owns(self.ownership(order))),
         }

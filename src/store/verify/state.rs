@@ -117,23 +117,30 @@ fn read(view: &mut StateWalk, vault: &Vault, table: Table, key: &[u8], value: &[
             known(view.organizations.contains(&line.org_id), "organization")?;
         }
         Table::EventTypeRegistry => return event_type(view, key, value),
-        Table::RemovedOfApp => {
-            let _: Time = whole(value)?;
-            let app = tables::first_id(key).filter(|_| key.len() == 32).ok_or("the key is no app and webhook")?;
-            known(view.apps.contains_key(&app), "app")?;
-            let webhook = tables::last_id(key).ok_or("the key is no app and webhook")?;
-            if view.webhooks.contains(&webhook) {
-                return Err("the removed webhook is there".into());
-            }
-        }
-        Table::Consumers => {
-            let _: FeedConsumer = whole(value)?;
-            let id = tables::first_id(key).filter(|_| key.len() > 16).ok_or("the key is no consumer")?;
-            known(view.webhooks.contains(&id), "webhook")?;
-        }
+        Table::RemovedOfApp => return removed_of_app(view, key, value),
+        Table::Consumers => return consumer(view, key, value),
         _ => return Err("the table is not of this file".into()),
     }
     Ok(())
+}
+
+/// Checks a row of `removed_of_app`.
+fn removed_of_app(view: &StateWalk, key: &[u8], value: &[u8]) -> SoundRow {
+    let _: Time = whole(value)?;
+    let wrong = "the key is no app and webhook";
+    let app = tables::first_id(key).filter(|_| key.len() == 32).ok_or(wrong)?;
+    known(view.apps.contains_key(&app), "app")?;
+    match view.webhooks.contains(&tables::last_id(key).ok_or(wrong)?) {
+        true => Err("the removed webhook is there".into()),
+        false => Ok(()),
+    }
+}
+
+/// Checks a row of `consumers`.
+fn consumer(view: &StateWalk, key: &[u8], value: &[u8]) -> SoundRow {
+    let _: FeedConsumer = whole(value)?;
+    let id = tables::first_id(key).filter(|_| key.len() > 16).ok_or("the key is no consumer")?;
+    known(view.webhooks.contains(&id), "webhook")
 }
 
 /// Checks a row of `event_types`.

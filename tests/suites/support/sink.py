@@ -28,6 +28,8 @@ def sender(pids, port):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    # Connections that wait to be accepted.
+    request_queue_size = 128
 
     def handle_error(self, *_):
         """A killed sender breaks its connections."""
