@@ -8,11 +8,12 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
-use crate::rules::{circuit, histogram};
-use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, WebhookFigures};
+use crate::rules::circuit;
+use crate::store::{AttemptQuery, HourSpan, ListWindow, RecentAttempts, TenantScope, WebhookFigures};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
+use crate::ui::series;
 use crate::ui::write::{self, foreign};
 
 /// Hours of the small chart in a row.
@@ -25,7 +26,8 @@ pub struct WebhookRow {
     /// Why it is in trouble. Empty if it is not.
     pub reason: String,
     pub hours: Vec<Bin>,
-    pub p95_ms: Option<u32>,
+    /// At 50 and 95 percent, over the clock hours of the last 24 hours.
+    pub percentiles_ms: [Option<u32>; 2],
     pub waiting: u64,
     pub oldest_waiting: Option<Time>,
     pub last_attempt_at: Option<Time>,
@@ -70,18 +72,19 @@ pub fn read<'w>(
     let webhooks: Vec<_> = webhooks.cloned().collect();
     let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
     let figures = context.store.figures_of(&ids, context.now)?;
-    let row = |(webhook, figures): (Arc<Webhook>, WebhookFigures)| WebhookRow {
+    let hours = context.store.hours_of(&ids, day_start(context.now))?;
+    let row = |((webhook, figures), hours): ((Arc<Webhook>, WebhookFigures), HourSpan)| WebhookRow {
         mood: WebhookMood::now(context, &webhook),
         reason: String::new(),
         hours: chart::bins(&figures.minutes, day_start(context.now), HOUR_MS, HOURS),
-        p95_ms: histogram::percentile(&figures.sums.histogram, 95),
+        percentiles_ms: series::percentiles_ms(&hours, [50, 95]),
         waiting: figures.sums.open(),
         oldest_waiting: None,
         last_attempt_at: figures.sums.last_attempt_at,
         figures,
         webhook,
     };
-    Ok(webhooks.into_iter().zip(figures).map(row).collect())
+    Ok(webhooks.into_iter().zip(figures).zip(hours).map(row).collect())
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.
@@ -179,7 +182,7 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
             td.mid { code.cut { (foreign(&types)) } }
             td.big { (chart::spark(&row.hours)) }
             td.num.big { (success) }
-            td.num.big { @match row.p95_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num.big { @match row.percentiles_ms[1] { Some(ms) => (write::millis(ms)), None => "–" } }
             td.num.big {
                 @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
                 @if let Some(since) = row.oldest_waiting { span.sub { (write::age(frame.now.since(since))) } }
