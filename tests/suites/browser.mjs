@@ -191,9 +191,9 @@ const flows = {
   },
   async "a failing receiver is found, understood, tested, and its backlog sent in few clicks"() {
     answers.status = 503;
-    await webhook("night", { event_types: ["night.*"], retry_schedule_s: [3600, 3600] });
+    const { id } = await webhook("night", { event_types: ["night.*"], retry_schedule_s: [3600, 3600] });
     for (let n = 0; n < 4; n += 1) await publish("night.work", `night-${n}`);
-    await until("failures", async () => (await deliveries("type=night.work&status=retrying")).length >= 2);
+    await until("failures", async () => (await deliveries(`webhook_id=${id}&status=retrying`)).length >= 2);
     const page = await newPage();
     await logIn(page);
     await shows(page, "night: 503 Service Unavailable");
@@ -206,7 +206,7 @@ const flows = {
     await shows(page, "The same deliveries become due at once.");
     await page.click("main button:has-text('Send ')");
     await page.waitForURL(/replays\/[0-9a-f-]{36}/);
-    await until("all arrive", async () => (await deliveries("type=night.work&status=delivered")).length === 4);
+    await until("all arrive", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 4);
   },
   async "pause and resume"() {
     const { id } = await webhook("held");
