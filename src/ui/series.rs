@@ -63,7 +63,7 @@ pub fn percentiles_ms<const N: usize>(span: &HourSpan, percents: [u8; N]) -> [Op
     for (bucket, count) in span.hours.values().flat_map(|hour| &hour.histogram) {
         sums.tally(*bucket, u64::from(*count));
     }
-    percents.map(|percent| histogram::percentile(&sums.histogram, percent.into()))
+    percents.map(|percent| histogram::percentile(&sums.histogram, percent))
 }
 
 /// Links to the spans.
