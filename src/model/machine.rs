@@ -41,3 +41,9 @@ pub struct StoreBytes {
     /// All other partitions.
     pub sealed: u64,
 }
+
+impl StoreBytes {
+    pub const fn total(&self) -> u64 {
+        self.state + self.journal + self.active + self.sealed
+    }
+}

@@ -160,14 +160,14 @@ fn area(pieces: &[Vec<(usize, u64)>]) -> String {
     pieces.iter().filter_map(below).collect()
 }
 
-/// A chart of lines, whose highest value is `most` in words.
+/// A chart of lines, whose highest value is `most` in words, above the same numbers as a table.
 fn lines(
     title: &str,
     legend: &Markup,
     label: &str,
     most: &str,
     (steps, drawing): (usize, &Markup),
-    axis: ChartAxis,
+    (axis, table): (ChartAxis, &Markup),
 ) -> Markup {
     let width = steps * 4;
     html! {
@@ -182,12 +182,13 @@ fn lines(
                 span.y.top aria-hidden="true" { (most) }
             }
             (axis.below(steps))
+            (table)
         }
     }
 }
 
 /// A chart of the deliveries that waited at the end of each step.
-pub fn waiting(values: &[Option<u64>], axis: ChartAxis) -> Markup {
+pub fn waiting(values: &[Option<u64>], axis: ChartAxis, table: &Markup) -> Markup {
     let most = values.iter().flatten().copied().max().unwrap_or(0);
     let now = values.last().copied().flatten().unwrap_or(0);
     let pieces = pieces(values, most);
@@ -198,11 +199,11 @@ pub fn waiting(values: &[Option<u64>], axis: ChartAxis) -> Markup {
     let label =
         format!("{} now, at most {}", write::counted(now, "delivery waits", "deliveries wait"), write::count(most));
     let legend = html! { "now " (write::count(now)) };
-    lines("Waiting", &legend, &label, &write::short(most), (values.len(), &drawing), axis)
+    lines("Waiting", &legend, &label, &write::short(most), (values.len(), &drawing), (axis, table))
 }
 
 /// A chart of response times at 50 and 95 percent, in milliseconds.
-pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis) -> Markup {
+pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis, table: &Markup) -> Markup {
     let most = percentiles.iter().flatten().flatten().copied().max().unwrap_or(0);
     let shown = |ms: u64| write::millis(u32::try_from(ms).unwrap_or(u32::MAX));
     let drawing = html! {
@@ -218,7 +219,7 @@ pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis) -> Markup
     };
     let label = format!("Response times: {words}");
     let top = if most == 0 { String::new() } else { shown(most) };
-    lines("Response time", &html! { (words) }, &label, &top, (percentiles[0].len(), &drawing), axis)
+    lines("Response time", &html! { (words) }, &label, &top, (percentiles[0].len(), &drawing), (axis, table))
 }
 
 /// A square of a colour with its word.
@@ -286,7 +287,9 @@ mod tests {
         assert_eq!(area(&pieces[..1]), "M2 100L2 100L6 0L6 100z");
         let axis = ChartAxis { from: Time(0), step_ms: HOUR_MS };
         for empty in [vec![], vec![None; 3]] {
-            let shown = waiting(&empty, axis).into_string() + &responses(&[empty.clone(), empty], axis).into_string();
+            let table = html! { "a table" };
+            let shown = waiting(&empty, axis, &table).into_string()
+                + &responses(&[empty.clone(), empty], axis, &table).into_string();
             assert!(shown.contains("0 deliveries wait now") && shown.contains("none here"), "{shown}");
         }
     }

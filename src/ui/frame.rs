@@ -7,14 +7,16 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::api::logins::PageSettings;
 use crate::api::{ApiContext, HealthIssue, HttpResponse, RequestContext};
+use crate::model::time::DAY_MS;
 use crate::model::{ApiKey, Scope, Time};
+use crate::store::TimeSpan;
 
 use super::ask::Ask;
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
 use super::mood::{PageReader, WebhookMood};
 use super::portal_access as access;
 use super::session::{SESSION_COOKIE, Session, cookies};
-use super::{assets, login, respond, write};
+use super::{assets, counts, login, respond, write};
 
 /// The end of a page's title.
 const SITE: &str = "Postrider";
@@ -44,6 +46,27 @@ pub enum Section {
     Aside,
 }
 
+impl Section {
+    /// The fields that an address in this section may have, beside `done`.
+    const fn known(self) -> &'static [&'static str] {
+        match self {
+            Section::Overview => &["last"],
+            Section::Deliveries => {
+                &["status", "webhook", "event", "type", "outcome", "search", "last", "from", "to", "cursor", "attempt"]
+            }
+            Section::Webhooks => &["search", "app", "state", "order", "cursor", "last", "status"],
+            Section::Events => &["type", "event_id", "subject", "search", "last", "from", "to", "cursor"],
+            Section::Live => &["webhook", "only", "search", "after", "wait_s"],
+            Section::Replays => &["cursor", "webhook", "status", "outcome", "last", "from", "to"],
+            Section::Apps => &["last", "cursor"],
+            Section::Keys | Section::EventTypes => &["cursor"],
+            Section::Audit => &["key", "action", "target", "cursor"],
+            Section::System | Section::Help => &[],
+            Section::Aside => &["q"],
+        }
+    }
+}
+
 struct NavEntry {
     section: Section,
     path: &'static str,
@@ -62,7 +85,7 @@ const MAIN: [NavEntry; 6] = [
     entry(Section::Webhooks, "webhooks", "Webhooks", "#i-hook", Scope::WebhooksRead),
     entry(Section::Events, "events", "Events", "#i-event", Scope::EventsRead),
     entry(Section::Live, "live", "Live", "#i-live", Scope::EventsRead),
-    entry(Section::Replays, "replays", "Replays", "#i-replay", Scope::EventsRead),
+    entry(Section::Replays, "replays", "Replays", "#i-replay", Scope::DeliveriesRetry),
 ];
 const INSTALLATION: [NavEntry; 4] = [
     entry(Section::Apps, "apps", "Apps", "#i-app", Scope::AppsRead),
@@ -117,10 +140,15 @@ pub struct Frame {
     pub now: Time,
     pub theme: Option<&'static str>,
     pub failing: usize,
+    /// Failed deliveries of the last 24 hours, and those that wait. `None` where they are not shown or cannot be read.
+    pub failed: Option<String>,
+    pub waiting: Option<u64>,
     pub reasons: Vec<HealthIssue>,
     pub warnings: usize,
     /// A sentence about the form that led here.
     pub notice: Option<&'static str>,
+    /// Fields of the address that mean nothing here, and were left out.
+    pub unknown: Vec<String>,
     /// A value that is new in each page, for `Idempotency-Key`.
     pub once: String,
     pub session: Session,
@@ -134,7 +162,7 @@ pub struct Frame {
 impl Frame {
     /// The frame of a request with a session.
     pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>, section: Section) -> Frame {
-        let pages = context.settings.pages.clone();
+        let (pages, ask) = (context.settings.pages.clone(), Ask::of(request.http));
         let random = context.draw::<16>();
         let session = Session::of(request.http, &pages, context.now)
             .unwrap_or_else(|| Session::begin(&request.principal.key, &pages, random, context.now));
@@ -148,6 +176,9 @@ impl Frame {
                 webhooks.filter(|webhook| WebhookMood::now(context, webhook).is_failing()).count()
             }
         };
+        let owner = (request.tenant(), None);
+        let is_counted = portal.is_none() && request.may(Scope::EventsRead);
+        let day = TimeSpan { from: Some(context.now.minus_ms(DAY_MS)), to: None };
         let reasons = if portal.is_some() { Vec::new() } else { context.health_source.unready() };
         Frame {
             section,
@@ -156,9 +187,17 @@ impl Frame {
             now: context.now,
             theme: theme(request.http),
             failing,
+            failed: is_counted.then(|| counts::failed(context, owner, day).ok().flatten()).flatten(),
+            waiting: is_counted.then(|| counts::waiting(context, owner).ok()).flatten(),
             reasons,
             warnings: context.health_source.warnings().len(),
-            notice: Ask::of(request.http).get("done").and_then(notice),
+            notice: ask.get("done").and_then(notice),
+            unknown: ask
+                .unknown(section.known())
+                .into_iter()
+                .filter(|name| *name != "done")
+                .map(str::to_owned)
+                .collect(),
             once: random.iter().map(|byte| format!("{byte:02x}")).collect(),
             session,
             pages,
@@ -179,9 +218,12 @@ impl Frame {
             now,
             theme: None,
             failing: 1,
+            failed: Some("41".to_owned()),
+            waiting: Some(1_312),
             reasons: Vec::new(),
             warnings: 2,
             notice: None,
+            unknown: Vec::new(),
             once: "once".to_owned(),
             pages,
             is_at_top: true,
@@ -218,6 +260,17 @@ impl Frame {
         }
     }
 
+    /// The notice of fields that mean nothing here.
+    fn left_out(&self) -> Markup {
+        html! {
+            @if !self.unknown.is_empty() {
+                p.note role="status" {
+                    "Not known here, and left out: " (write::foreign(&self.unknown.join(", ")))
+                }
+            }
+        }
+    }
+
     /// A form that is one button.
     pub fn button(&self, path: &str, class: &str, words: &str) -> Markup {
         self.form("one", path, &html! { button class=(class) type="submit" { (words) } })
@@ -247,6 +300,7 @@ impl Frame {
                             @if let Some(notice) = self.notice {
                                 .note role="status" { (icon("ok")) div { p { (notice) } } }
                             }
+                            (self.left_out())
                             (content)
                         }
                     }
@@ -288,6 +342,7 @@ impl Frame {
                             @if let Some(notice) = self.notice {
                                 .note role="status" { (icon("ok")) div { p { (notice) } } }
                             }
+                            (self.left_out())
                             (content)
                         }
                         footer.foot {
@@ -297,6 +352,7 @@ impl Frame {
                             }
                             .row {
                                 span data-zone="" { "Times are UTC" }
+                                a href=(self.link("shortcuts")) data-shortcuts="" { "Keys" }
                                 (self.form("one", "theme", &html! {
                                     input type="hidden" name="theme" value=(other);
                                     button.plain type="submit" { (other) }
@@ -350,8 +406,18 @@ impl Frame {
                     @if self.may(Scope::EventsRead) {
                         h2 { "Views" }
                         ul.views {
-                            li { a href=(self.link("deliveries?status=failed&last=24h")) { "Failed, last 24 hours" } }
-                            li { a href=(self.link("deliveries?status=waiting")) { "Waiting now" } }
+                            li {
+                                a href=(self.link("deliveries?status=failed&last=24h")) {
+                                    "Failed, last 24 hours"
+                                    @if let Some(failed) = &self.failed { " " span.n { (failed) } }
+                                }
+                            }
+                            li {
+                                a href=(self.link("deliveries?status=waiting")) {
+                                    "Waiting now"
+                                    @if let Some(waiting) = self.waiting { " " span.n { (write::count(waiting)) } }
+                                }
+                            }
                         }
                     }
                     h2 { "Installation" }
@@ -401,6 +467,7 @@ impl Frame {
                 }
                 .row {
                     span data-zone="" { "Times are UTC" }
+                    a href=(self.link("shortcuts")) data-shortcuts="" { "Keys" }
                     (self.form("one", "theme", &html! {
                         input type="hidden" name="theme" value=(other);
                         button.plain type="submit" { (other) }

@@ -7,6 +7,7 @@ mod ask;
 mod assets;
 mod bodies;
 mod chart;
+mod counts;
 mod curl;
 mod form;
 mod frame;

@@ -5,21 +5,26 @@ use maud::{Markup, html};
 use crate::api::native::stats_series::{self, SeriesOwner};
 use crate::api::{ApiContext, ApiError};
 use crate::model::Time;
+use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+
+use crate::rules::histogram;
+use crate::store::HourSpan;
 
 use super::ask::Ask;
 use super::chart::{self, Bin};
 use super::write;
 
 /// The spans that pages offer: the value of `last`, its words, its length and the length of a step.
-pub const SPANS: [(&str, &str, i64, i64); 4] = [
+pub const SPANS: [(&str, &str, i64, i64); 5] = [
     ("1h", "1 h", HOUR_MS, MINUTE_MS),
+    ("3h", "3 h", 3 * HOUR_MS, 3 * MINUTE_MS),
     ("24h", "24 h", DAY_MS, HOUR_MS),
     ("7d", "7 d", 7 * DAY_MS, 3 * HOUR_MS),
     ("31d", "31 d", 31 * DAY_MS, 12 * HOUR_MS),
 ];
 /// The index of the span that is shown unless the address names another.
-const USUAL: usize = 1;
+const USUAL: usize = 2;
 
 /// The figures of one span, oldest step first.
 pub struct ChartSeries {
@@ -52,6 +57,15 @@ pub fn read(context: &ApiContext<'_>, owner: SeriesOwner, ask: &Ask) -> Result<C
     Ok(ChartSeries { last, from, step_ms, rows: rows.collect() })
 }
 
+/// Response times at so many percent, over all of these hours.
+pub fn percentiles_ms<const N: usize>(span: &HourSpan, percents: [u8; N]) -> [Option<u32>; N] {
+    let mut sums = Sums::default();
+    for (bucket, count) in span.hours.values().flat_map(|hour| &hour.histogram) {
+        sums.tally(*bucket, u64::from(*count));
+    }
+    percents.map(|percent| histogram::percentile(&sums.histogram, percent))
+}
+
 /// Links to the spans.
 pub fn links(series: &ChartSeries) -> Markup {
     html! {
@@ -72,41 +86,43 @@ pub fn charts(series: &ChartSeries) -> Markup {
     let axis = chart::ChartAxis { from: series.from, step_ms: series.step_ms };
     let title = format!("Attempts, {} each", write::age(series.step_ms));
     html! {
-        .panel { (chart::attempts(&title, &bins, axis, &as_table(series))) }
+        .panel { (chart::attempts(&title, &bins, axis, &as_table(series, &[ATTEMPTS_OK, ATTEMPTS_FAILED]))) }
         .cols.half {
-            .panel { (chart::waiting(&waiting, axis)) }
-            .panel { (chart::responses(&percentiles, axis)) }
+            .panel { (chart::waiting(&waiting, axis, &as_table(series, &[WAITING]))) }
+            .panel { (chart::responses(&percentiles, axis, &as_table(series, &[P50, P95]))) }
         }
     }
 }
 
-/// The numbers of the charts. Steps without any are left out.
-fn as_table(series: &ChartSeries) -> Markup {
-    let shown = |row: &ChartRow| *row != ChartRow { waiting: row.waiting.filter(|n| *n == 0), ..ChartRow::default() };
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+/// A column of a table: its head, and its value in a step. `None` where nothing is known or nothing happened.
+type TableColumn = (&'static str, fn(&ChartRow) -> Option<String>);
+
+const ATTEMPTS_OK: TableColumn = ("Succeeded", |row| has_attempts(row).then(|| write::count(row.attempts.ok)));
+const ATTEMPTS_FAILED: TableColumn = ("Failed", |row| has_attempts(row).then(|| write::count(row.attempts.failed)));
+const WAITING: TableColumn = ("Waiting", |row| row.waiting.filter(|waiting| *waiting > 0).map(write::count));
+const P50: TableColumn = ("p50", |row| row.percentiles_ms[0].map(write::millis));
+const P95: TableColumn = ("p95", |row| row.percentiles_ms[1].map(write::millis));
+
+fn has_attempts(row: &ChartRow) -> bool {
+    row.attempts != Bin::default()
+}
+
+/// The numbers of a chart. Steps without any are left out.
+fn as_table(series: &ChartSeries, columns: &[TableColumn]) -> Markup {
     let axis = chart::ChartAxis { from: series.from, step_ms: series.step_ms };
+    let is_shown = |row: &ChartRow| columns.iter().any(|(_, value)| value(row).is_some());
     html! {
         details.as-table {
             summary { "as a table" }
             table {
                 thead {
-                    tr {
-                        th scope="col" { "From" }
-                        th.num scope="col" { "Succeeded" }
-                        th.num scope="col" { "Failed" }
-                        th.num scope="col" { "Waiting" }
-                        th.num scope="col" { "p50" }
-                        th.num scope="col" { "p95" }
-                    }
+                    tr { th scope="col" { "From" } @for (head, _) in columns { th.num scope="col" { (head) } } }
                 }
                 tbody {
-                    @for (at, row) in series.rows.iter().enumerate().filter(|(_, row)| shown(row)) {
+                    @for (at, row) in series.rows.iter().enumerate().filter(|(_, row)| is_shown(row)) {
                         tr {
                             td { (axis.time(at)) }
-                            td.num { (write::count(row.attempts.ok)) }
-                            td.num { (write::count(row.attempts.failed)) }
-                            td.num { (or_dash(row.waiting.map(write::count))) }
-                            @for ms in row.percentiles_ms { td.num { (or_dash(ms.map(write::millis))) } }
+                            @for (_, value) in columns { td.num { (value(row).unwrap_or_else(|| "–".to_owned())) } }
                         }
                     }
                 }

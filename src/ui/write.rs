@@ -80,9 +80,11 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// Percent with one decimal, cut and not rounded, so that only all of all is 100. `None` without any.
+/// Percent with one decimal, halves up as in the API, but that only all of all is 100. `None` without any.
 pub fn percent(ok: u64, all: u64) -> Option<String> {
-    let tenths = (u128::from(ok.min(all)) * 1_000).checked_div(u128::from(all))?;
+    let (part, whole) = (u128::from(ok.min(all)), u128::from(all));
+    let tenths = (part * 2_000 + whole).checked_div(whole * 2)?;
+    let tenths = if part < whole { tenths.min(999) } else { tenths };
     Some(if tenths == 1_000 { "100 %".to_owned() } else { format!("{}.{} %", tenths / 10, tenths % 10) })
 }
 
@@ -180,6 +182,7 @@ mod tests {
         assert_eq!(percent(9_999, 10_000).as_deref(), Some("99.9 %"));
         assert_eq!(percent(u64::MAX - 1, u64::MAX).as_deref(), Some("99.9 %"));
         assert_eq!(percent(5, 5).as_deref(), Some("100 %"));
+        assert_eq!(percent(45, 97).as_deref(), Some("46.4 %"), "as `health::success_rate` rounds");
         assert_eq!((percent(0, 7).as_deref(), percent(0, 0)), (Some("0.0 %"), None));
     }
 

@@ -1,8 +1,9 @@
-// The flows of browser.sh in a headless Chromium. Every page that is visited is also checked by axe-core, in both colour
-// schemes and at several widths; a console message, a page error or a scroll bar to the side fails the flow.
+// The flows of browser.sh in a headless Chromium. The last ones check every page by axe-core, in both colour schemes, in
+// forced colours, and at several widths. A console message, a page error or a scroll bar to the side fails a flow.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import http from "node:http";
+import os from "node:os";
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.NODE_FOLDER}/package.json`);
@@ -92,31 +93,46 @@ const press = (page, words) => page.click(`main button:text-is("${words}"), main
 
 const app = (uid) => api("POST", "/v1/apps", { name: uid, uid });
 const portalLink = (app_id) => api("POST", "/v1/portal-links", { app_id, return_url: "https://app.example/" });
-// Every page at several widths in both colour schemes, after `enter` has let the browser in.
-async function checked(paths, enter) {
-  for (const colorScheme of ["light", "dark"]) {
-    const page = await newPage({ colorScheme, bypassCSP: true });
-    await enter(page);
-    for (const width of [320, 390, 820, 1280]) {
+const WIDTHS = [320, 390, 820, 1280];
+const COLOURS = [
+  { colorScheme: "light", forcedColors: "none" },
+  { colorScheme: "dark", forcedColors: "none" },
+  { colorScheme: "light", forcedColors: "active" },
+];
+// The faults that axe-core finds on the page that is shown. Only violations are gathered, which is most of its time.
+const faults = (page) => page.evaluate(async () => {
+  const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+  const { violations } = await globalThis.axe.run(document, { runOnly, resultTypes: ["violations"] });
+  return violations.map((one) => `${one.id} ${one.nodes[0].html.slice(0, 160)}`);
+});
+// A page at every width in every set of colours. It is loaded once: both are the style sheet's alone.
+async function checkPage(page, path) {
+  await page.emulateMedia(COLOURS[0]);
+  await page.goto(base + path);
+  await page.evaluate(axe);
+  for (const colours of COLOURS) {
+    await page.emulateMedia(colours);
+    const name = colours.forcedColors === "active" ? "forced" : colours.colorScheme;
+    for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
-      for (const path of paths) {
-        await page.goto(base + path);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-        if (wide > width) problems.push(`${path} is ${wide} px wide at ${width}`);
-        await page.evaluate(axe);
-        const found = await page.evaluate(async () => {
-          const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-          const { violations } = await globalThis.axe.run(document, { runOnly });
-          return violations.map((one) => `${one.id} ${one.nodes[0].html.slice(0, 160)}`);
-        });
-        problems.push(...found.map((one) => `${path} at ${width}, ${colorScheme}: ${one}`));
-        if (process.env.PICTURES) {
-          const name = path.replace(/[^a-z-]+/g, "_");
-          await page.screenshot({ path: `${process.env.PICTURES}/${name}-${width}-${colorScheme}.png` });
-        }
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      if (wide > width) problems.push(`${path} is ${wide} px wide at ${width}, ${name}`);
+      problems.push(...(await faults(page)).map((one) => `${path} at ${width}, ${name}: ${one}`));
+      if (process.env.PICTURES) {
+        const file = path.replace(/[^a-z-]+/g, "_");
+        await page.screenshot({ path: `${process.env.PICTURES}/${file}-${width}-${name}.png` });
       }
     }
   }
+}
+// Every page, in as many tabs as there are processors, after `enter` has let the browser in.
+async function checked(paths, enter) {
+  const left = [...paths];
+  await Promise.all(Array.from({ length: Math.min(4, os.availableParallelism()) }, async () => {
+    const page = await newPage({ bypassCSP: true });
+    await enter(page);
+    for (let path = left.shift(); path !== undefined; path = left.shift()) await checkPage(page, path);
+  }));
 }
 
 const flows = {
@@ -175,9 +191,9 @@ const flows = {
   },
   async "a failing receiver is found, understood, tested, and its backlog sent in few clicks"() {
     answers.status = 503;
-    await webhook("night", { event_types: ["night.*"], retry_schedule_s: [3600, 3600] });
+    const { id } = await webhook("night", { event_types: ["night.*"], retry_schedule_s: [3600, 3600] });
     for (let n = 0; n < 4; n += 1) await publish("night.work", `night-${n}`);
-    await until("failures", async () => (await deliveries("type=night.work&status=retrying")).length >= 2);
+    await until("failures", async () => (await deliveries(`webhook_id=${id}&status=retrying`)).length >= 2);
     const page = await newPage();
     await logIn(page);
     await shows(page, "night: 503 Service Unavailable");
@@ -190,7 +206,7 @@ const flows = {
     await shows(page, "The same deliveries become due at once.");
     await page.click("main button:has-text('Send ')");
     await page.waitForURL(/replays\/[0-9a-f-]{36}/);
-    await until("all arrive", async () => (await deliveries("type=night.work&status=delivered")).length === 4);
+    await until("all arrive", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 4);
   },
   async "pause and resume"() {
     const { id } = await webhook("held");
@@ -243,7 +259,8 @@ const flows = {
     await shows(page, "The chosen deliveries are sent again.");
     await until("one arrives", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 1);
     await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
-    await press(page, "Send all again…");
+    await page.click("main a.btn:text-matches('^Send all [0-9]+ again…$')");
+    await page.fill("#rate", "");
     await press(page, "Count first");
     await shows(page, "Nothing has been sent yet");
     await page.click("main button:has-text('Send ')");
@@ -282,7 +299,7 @@ const flows = {
     await publish("live.second");
     await page.waitForSelector("[data-live-more]:visible");
     assert.equal(await page.locator("tbody >> text=live.second").count(), 0);
-    await page.click("[data-live-more]");
+    await page.locator("[data-live-more]").click();
     await page.waitForSelector("tbody >> text=live.second");
   },
   async "by the keyboard alone"() {
@@ -298,6 +315,35 @@ const flows = {
     await page.keyboard.press("j");
     await page.keyboard.press("Enter");
     await page.waitForURL(/deliveries\/[0-9a-f-]{36}/);
+  },
+  async "the keys are listed, send again after a question, and can be switched off"() {
+    answers.status = 422;
+    const { id } = await webhook("by-key", { event_types: ["key.*"], retry_schedule_s: [] });
+    await publish("key.work", "by-key-1");
+    await until("a failure", async () => (await deliveries(`webhook_id=${id}&status=failed`)).length === 1);
+    answers.status = 200;
+    const page = await newPage();
+    await logIn(page);
+    await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
+    await page.keyboard.press("j");
+    await page.keyboard.press("x");
+    await shows(page, "Send the chosen again (1)");
+    page.once("dialog", (dialog) => dialog.dismiss());
+    await page.keyboard.press("r");
+    assert.equal((await deliveries(`webhook_id=${id}`)).length, 1, "a refused question sends nothing");
+    page.once("dialog", (dialog) => dialog.accept());
+    await page.keyboard.press("r");
+    await shows(page, "The chosen deliveries are sent again.");
+    await until("it arrives", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 1);
+    await page.keyboard.press("?");
+    await page.waitForSelector("h1:text-is('Keys')");
+    await page.locator("button:text-is('Switch the keys off')").click();
+    await page.keyboard.press("g");
+    await page.keyboard.press("d");
+    await page.locator("button:text-is('Switch the keys on')").click();
+    await page.keyboard.press("g");
+    await page.keyboard.press("d");
+    await page.waitForSelector("h1:text-is('Deliveries')");
   },
   async "without scripts"() {
     const { id } = await webhook("scriptless");
@@ -328,15 +374,17 @@ const flows = {
     assert.ok(page.url().includes("login"), "a revoked key ends its sessions");
   },
   async "live goes on after the server was not reachable"() {
-    await webhook("live-two", { event_types: ["live.again"] });
+    await webhook("live-two", { event_types: ["live.again", "live.back"] });
     const page = await newPage({ allowed: ["net::ERR"] });
     await logIn(page);
     await page.goto(`${base}live`);
     await page.context().setOffline(true);
+    // The request that waits at the server is let through, so something has to end it.
+    await publish("live.again", "live-offline");
     await page.waitForSelector("[data-live-state]:text-is('Not reachable, trying again')");
     await page.context().setOffline(false);
-    await publish("live.again");
-    await page.waitForSelector("tbody >> text=live.again");
+    await publish("live.back");
+    await page.waitForSelector("tbody >> text=live.back");
   },
   async "a tenant enters the portal by a link, makes a webhook, and sends again"() {
     const { id, uid } = await app("portal-one");
@@ -393,7 +441,7 @@ const flows = {
       return rows.length > 0 && rows;
     });
     const paths = ["", "webhooks", "webhooks/new", `webhooks/${hook.id}`, `webhooks/${hook.id}/edit`, "deliveries",
-      `deliveries/${own.id}`, "event-types", "help", "replays", `replays/new?webhook=${hook.id}&status=waiting`];
+      `deliveries/${own.id}`, "event-types", "help", "shortcuts", "replays", `replays/new?webhook=${hook.id}&status=waiting`];
     await checked(paths.map((path) => `portal/${path}`), async (page) => {
       // A link opens the portal for five minutes only, and a busy machine needs longer for the first colours.
       await page.goto((await portalLink(uid)).url);
@@ -407,7 +455,7 @@ const flows = {
     const paths = ["", "webhooks", "webhooks/new", `webhooks/${rows[0].id}`, `webhooks/${rows[0].id}/edit`,
       `webhooks/${rows[0].id}/delete`, "deliveries", "deliveries?status=failed", `deliveries/${delivery.id}`, "events",
       "events/new", `events/${event.id}`, "live", "replays", "replays/new", "find?q=a", "apps",
-      `apps/${rows[0].app_id}`, "keys", "audit", "system", "?last=1h", "?last=31d", `webhooks/${rows[0].id}?last=7d`];
+      `apps/${rows[0].app_id}`, "keys", "audit", "system", "shortcuts", "deliveries?status=failed&search=no-such&last=1h", "?last=1h", "?last=31d", `webhooks/${rows[0].id}?last=7d`];
     await checked(paths, logIn);
   },
   async "pictures of the readme"() {

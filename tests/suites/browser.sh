@@ -8,19 +8,25 @@
 # tests/suites/browser.sh pictures makes the pictures of the pages in README.md anew.
 source "$(dirname "$0")/support/suite.bash"
 
+if ! command -v npm >/dev/null; then
+    echo "skipped: there is no npm"
+    exit 0
+fi
+# Both downloads at once.
+npm install --silent --no-audit --no-fund --prefix "$work/node" playwright-core@1.64 axe-core@4 html-validate@10 &
+libraries=$!
 if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Chromium"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
         >"$work/apt" 2>&1 || cat "$work/apt" >&2
 fi
+echo "installing the libraries"
+wait "$libraries"
 chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
-if [ -z "$chromium" ] || ! command -v npm >/dev/null; then
-    echo "skipped: there is no Chromium (apt-get install chromium), or no npm"
+if [ -z "$chromium" ]; then
+    echo "skipped: there is no Chromium (apt-get install chromium)"
     exit 0
 fi
-
-echo "installing the libraries"
-npm install --silent --no-audit --no-fund --prefix "$work/node" playwright-core@1.64 axe-core@4 html-validate@10
 
 echo "the markup of the snapshots"
 echo '{ "root": true, "extends": ["html-validate:recommended"], "rules": { "no-inline-style": "error", "long-title": "off" } }' \

@@ -15,7 +15,7 @@ use crate::api::step::Step;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{CircuitState, DisabledReason, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Attempt, Time, WebhookId};
-use crate::rules::health::{self, HealthInput};
+use crate::rules::health::{self, Health, HealthInput};
 use crate::rules::hold;
 use crate::store::{AttemptQuery, ListWindow, WebhookFigures};
 
@@ -114,8 +114,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     let webhook = webhooks::in_path(context, request)?;
     let shown = webhooks::state_now(context, webhook.id);
     let figures = context.store.figures(webhook.id, context.now)?;
-    let attempts = last_attempts(context, request, webhook.id)?;
-    let health = health::health(&measured(&figures, &attempts));
+    let health = words(context, request, webhook.id, &figures)?;
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let head = QueueHead::of(context.store, &webhook, context.now);
     let answer = HealthView {
@@ -131,6 +130,16 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         },
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
+}
+
+/// A word each about the last 24 hours of a webhook with these figures.
+pub fn words(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    webhook: WebhookId,
+    figures: &WebhookFigures,
+) -> Result<Health, ApiError> {
+    Ok(health::health(&measured(figures, &last_attempts(context, request, webhook)?)))
 }
 
 /// Up to `LIMIT_MAX` attempts of the last 24 hours, newest first.

@@ -99,7 +99,7 @@ fn view(
         warnings,
         disk_free_bytes: state.disk_free_bytes,
         min_free_bytes: state.min_free_bytes,
-        bytes: StoreBytesView { state: of_state, journal, active, sealed, total: of_state + journal + active + sealed },
+        bytes: StoreBytesView { state: of_state, journal, active, sealed, total: state.store.total() },
         oldest_event: state.oldest_event,
         retention_s: retention_ms / 1_000,
         partitions: state.partitions,

@@ -8,19 +8,20 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::model::id::{DeliveryId, EventId, Id};
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
 use crate::model::{Delivery, DeliveryStatus, Time};
 
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
+use crate::store::command::TenantScope;
 use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::read::lists::{Store, before};
 use crate::store::read::lookup::decoded;
 use crate::store::read::newest_first::NewestFirst;
-use crate::store::read::query::DeliveryQuery;
+use crate::store::read::query::{DeliveryQuery, TimeSpan};
 
 /// Number of index entries that one slice reads from a partition.
 const SLICE_ENTRIES: usize = 32;
@@ -75,6 +76,32 @@ impl Store {
         Ok(page)
     }
 
+    /// The number of failed deliveries that ended within `ended`, of a webhook or of everything within `tenant`, as far as
+    /// `most`. It reads entries of the index alone. `None` if the index lacks deliveries that ended within `ended`.
+    pub fn failed_count(
+        &self,
+        (tenant, webhook): (TenantScope, Option<WebhookId>),
+        ended: TimeSpan,
+        most: usize,
+        now: Time,
+    ) -> Result<Option<usize>> {
+        let start = index_start::stored(&self.partition_set, LaterIndex::FailedDeliveries)?;
+        let is_recent = ended.from.is_some_and(|from| from >= start.at);
+        if !is_recent && self.partition_set.partitions().iter().any(|p| start.lacks_entries(p.first)) {
+            return Ok(None);
+        }
+        let top = ended.to.map_or((Time::MAX, DeliveryId::MAX), |to| (to, DeliveryId::MIN));
+        let mut entries = LatestEndFirst::below(&self.partition_set, owner_of(tenant, webhook), ended.from, top);
+        let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
+        let from = DeliveryId::floor(oldest);
+        let mut count = 0;
+        while count < most {
+            let Some(((_, id), _)) = entries.next()? else { break };
+            count += usize::from(id >= from);
+        }
+        Ok(Some(count))
+    }
+
     /// Adds rows from the index.
     fn indexed_failures(
         &self,
@@ -83,8 +110,7 @@ impl Store {
         now: Time,
         page: &mut FailedPage,
     ) -> Result<()> {
-        let owner = query.webhook.map(|id| *id.as_bytes()).or(query.tenant.app.map(|id| *id.as_bytes()));
-        let owner = owner.unwrap_or(*query.tenant.org.as_bytes());
+        let owner = owner_of(query.tenant, query.webhook);
         let top = query.ended.to.map_or(below, |to| below.min((to, DeliveryId::MIN)));
         let mut entries = LatestEndFirst::below(&self.partition_set, owner, query.ended.from, top);
         let mut last = None;
@@ -145,6 +171,12 @@ impl Store {
             && self.is_retained(delivery.event_id, now)
             && self.wanted_delivery(query, delivery)
     }
+}
+
+/// The owner whose entries a list reads: the webhook, or else the app or the organization.
+fn owner_of(tenant: TenantScope, webhook: Option<WebhookId>) -> [u8; 16] {
+    let owner = webhook.map(|id| *id.as_bytes()).or(tenant.app.map(|id| *id.as_bytes()));
+    owner.unwrap_or(*tenant.org.as_bytes())
 }
 
 fn is_indexed(snapshot: &Snapshot, delivery: &Delivery) -> Result<bool> {

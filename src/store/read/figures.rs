@@ -79,6 +79,12 @@ struct HiddenOpen {
     cancelled: Vec<(Time, u64)>,
 }
 
+impl HiddenOpen {
+    fn count(&self) -> u64 {
+        self.expired + self.cancelled.iter().map(|(_, count)| count).sum::<u64>()
+    }
+}
+
 impl Store {
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
         Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
@@ -235,8 +241,7 @@ impl Store {
             let webhooks: Vec<WebhookId> = self.registry().webhooks_within(tenant).map(|webhook| webhook.id).collect();
             return self.backlog(&webhooks, now);
         }
-        let hidden = self.hidden_open(tenant, now)?;
-        let hidden = hidden.expired + hidden.cancelled.iter().map(|(_, count)| count).sum::<u64>();
+        let hidden = self.hidden_open(tenant, now)?.count();
         let expiring = self.expiring(now);
         let registry = self.registry();
         let (mut open, mut oldest_due) = (0, None);
@@ -256,6 +261,15 @@ impl Store {
             }
         }
         Ok(Backlog { waiting: open.saturating_sub(hidden), oldest_due })
+    }
+
+    /// The number of open deliveries of `tenant_backlog`, from the sums alone.
+    pub fn tenant_open(&self, tenant: TenantScope, now: Time) -> Result<u64> {
+        if tenant_figures::stored(&self.partition_set)?.is_none() {
+            return Ok(self.tenant_backlog(tenant, now)?.waiting);
+        }
+        let hidden = self.hidden_open(tenant, now)?.count();
+        Ok(self.partition_set.lifetime(owner_within(tenant))?.open().saturating_sub(hidden))
     }
 
     /// Counts the open deliveries within `tenant` that lists do not show as open.

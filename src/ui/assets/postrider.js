@@ -1,4 +1,4 @@
-// The module of the pages: times in the browser's zone, live rows, keys, copying. Everything works without it.
+// The module of the pages: local times, live rows, keys, copying. Everything works without it.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector) => document.querySelector(selector);
 
@@ -8,13 +8,14 @@ const two = (number) => String(number).padStart(2, "0");
 function local(root) {
   for (const time of all("time[datetime]", root)) {
     const at = new Date(time.dateTime);
-    if (Number.isNaN(at.getTime())) continue;
+    if (isNaN(at)) continue;
     time.title = `${time.dateTime.slice(0, 10)} ${time.dateTime.slice(11, 23)} UTC`;
-    if (time.dataset.age !== undefined) continue;
+    const { age, precision } = time.dataset;
+    if (age !== undefined) continue;
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
-    const seconds = /min|day/.test(time.dataset.precision) ? "" : `:${two(at.getSeconds())}`;
-    const ms = time.dataset.precision === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
-    const isToday = time.dataset.precision !== "day" && (at.toDateString() === today || time.dataset.precision === "min");
+    const seconds = /min|day/.test(precision) ? "" : `:${two(at.getSeconds())}`;
+    const ms = precision === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
+    const isToday = precision !== "day" && (at.toDateString() === today || precision === "min");
     const date = isToday ? "" : `${at.getDate()} ${at.toLocaleString("en", { month: "short" })} `;
     time.textContent = date + clock + seconds + ms;
   }
@@ -26,11 +27,11 @@ if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ||
 // A button that was pressed is disabled once its form is on its way.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
-  setTimeout(() => { if (button) { button.disabled = true; button.setAttribute("aria-busy", "true"); } }, 0);
+  setTimeout(() => { if (button) { button.disabled = true; button.ariaBusy = "true"; } }, 0);
 });
 addEventListener("pageshow", () => all("button[aria-busy]").forEach((button) => {
   button.disabled = false;
-  button.removeAttribute("aria-busy");
+  button.ariaBusy = null;
 }));
 
 // A choice in a list of filters is taken at once.
@@ -90,7 +91,7 @@ if (live) {
   pause.hidden = false;
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
-    pause.setAttribute("aria-pressed", String(isPaused));
+    pause.ariaPressed = isPaused;
     pause.textContent = isPaused ? "Go on" : "Pause";
   });
   const rest = (ms) => new Promise((next) => setTimeout(next, ms));
@@ -139,33 +140,53 @@ if (live) {
   })();
 }
 
-// Keys, outside of fields: / find, g and a letter for pages, j and k for rows, Enter opens, x chooses.
+// The number of chosen rows.
+const choices = () => all("main input[name='id[]']:checked").length;
+const chosen = one("[data-chosen]");
+if (chosen) document.addEventListener("change", () => { chosen.textContent = choices() ? ` (${choices()})` : ""; });
+
+// Keys, outside of fields: the page of `?` lists them.
+const isOff = () => localStorage.getItem("keys") === "off";
+const onOff = one("[data-keys]");
+if (onOff) {
+  const say = () => { onOff.textContent = `Switch the keys ${isOff() ? "on" : "off"}`; };
+  onOff.hidden = false;
+  say();
+  onOff.addEventListener("click", () => { localStorage.setItem("keys", isOff() ? "on" : "off"); say(); });
+}
 let isGoing = false;
-const pages = { o: "./", w: "webhooks", d: "deliveries", e: "events", l: "live", r: "replays" };
-const home = one(".brand")?.getAttribute("href") ?? "./";
+const pages = { o: "", w: "webhooks", d: "deliveries", e: "events", l: "live", r: "replays" };
 document.addEventListener("keydown", (event) => {
-  const field = event.target.closest("input, textarea, select, [contenteditable]");
-  if (event.key === "Escape") document.activeElement.blur();
-  if (field || event.ctrlKey || event.metaKey || event.altKey || localStorage.getItem("keys") === "off") return;
+  const { key, target, ctrlKey, metaKey, altKey } = event, active = document.activeElement;
+  if (key === "Escape") active.blur();
+  const isField = target.closest("input:not([type=checkbox]), textarea, select");
+  if (isField || ctrlKey || metaKey || altKey || isOff()) return;
   if (isGoing) {
     isGoing = false;
-    if (pages[event.key]) location.href = home + pages[event.key];
+    const to = key in pages && new URL(pages[key], one(".brand").href).href;
+    all("nav a").find((link) => link.href === to)?.click();
     return;
   }
-  if (event.key === "g") isGoing = true;
-  if (event.key === "/") {
+  if (key === "g") isGoing = true;
+  if (key === "?") one("[data-shortcuts]")?.click();
+  if (key === "/") {
     event.preventDefault();
     one(".find input")?.focus();
   }
-  if (event.key === "j" || event.key === "k") {
+  if (key === "j" || key === "k") {
     const links = all("main tbody a.key");
-    const at = links.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
+    const at = links.indexOf(active.closest("tr")?.querySelector("a.key")) + (key === "j" ? 1 : -1);
     links[Math.max(0, Math.min(links.length - 1, at))]?.focus();
   }
-  if (event.key === "x") document.activeElement.closest("tr")?.querySelector("input[type=checkbox]")?.click();
-  if (event.key === "[" || event.key === "]") {
+  const box = active.closest("tr")?.querySelector("input[type=checkbox]");
+  if (key === "x") box?.click();
+  if (key === "r") {
+    if (!choices()) box?.click();
+    const send = one("main form[action$=retry] button");
+    if (send && (!chosen || choices()) && confirm(`${send.textContent}?`)) send.click();
+  }
+  if (key === "[" || key === "]") {
     const row = one("tr.sel");
-    const next = event.key === "[" ? row?.nextElementSibling : row?.previousElementSibling;
-    next?.querySelector("a.key")?.click();
+    (key === "[" ? row?.nextElementSibling : row?.previousElementSibling)?.querySelector("a.key")?.click();
   }
 });

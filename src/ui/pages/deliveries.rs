@@ -9,9 +9,12 @@ use serde_json::json;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::bulk_retry;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{AttemptOutcome, Delivery, DeliveryStatus, Scope, StatusCodes, Webhook, WebhookId};
-use crate::store::{AnyOf, DeliveryQuery, ListWindow, Search, TenantScope, TimeSpan};
+use crate::model::{
+    AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, Scope, StatusCodes, Time, Webhook, WebhookId,
+};
+use crate::store::{AnyOf, DeliveryQuery, FailedPosition, ListWindow, Search, TenantScope, TimeSpan};
 use crate::ui::ask::{Ask, LASTS, Span};
+use crate::ui::counts;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, relay};
@@ -24,9 +27,6 @@ use super::delivery_rows::{self, DeliveryRow, RowColumns};
 const ROWS_MAX: usize = 40;
 /// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
 const WEBHOOKS_SHOWN: usize = 25;
-/// The fields that the address may have.
-pub const KNOWN: &[&str] =
-    &["status", "webhook", "event", "type", "outcome", "search", "last", "from", "to", "cursor", "done"];
 
 const TABS: [(&str, &str); 7] = [
     ("", "All"),
@@ -45,8 +45,27 @@ pub struct DeliveriesView {
     pub webhooks: Vec<Arc<Webhook>>,
     /// The cursor of the next page.
     pub next: Option<String>,
-    /// Names in the address that mean nothing here.
-    pub unknown: Vec<String>,
+    /// How far back the page looked, if it ended before it was full.
+    pub looked_back_to: Option<Time>,
+    /// The number of deliveries on the tabs `waiting` and `failed`. `None` if it is not known without a walk.
+    pub waiting: Option<String>,
+    pub failed: Option<String>,
+}
+
+impl DeliveriesView {
+    /// The number on a tab.
+    fn count_of(&self, tab: &str) -> Option<&str> {
+        match tab {
+            "waiting" => self.waiting.as_deref(),
+            "failed" => self.failed.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The number of deliveries of the chosen tab.
+    fn total(&self) -> Option<&str> {
+        self.count_of(self.ask.get("status").unwrap_or_default())
+    }
 }
 
 /// `GET /ui/deliveries`.
@@ -98,46 +117,97 @@ fn query(ask: &Ask, span: &Span, tenant: TenantScope) -> DeliveryQuery {
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<DeliveriesView, ApiError> {
     let (ask, tenant) = (Ask::of(request.http), request.tenant());
     let span = Span::of(&ask, context.now);
-    let (found, next) = page_of(context, &ask, &query(&ask, &span, tenant))?;
+    let query = query(&ask, &span, tenant);
+    let found = page_of(context, &ask, &query)?;
     let mut webhooks: Vec<_> = context.registry.webhooks_within(tenant).take(WEBHOOKS_SHOWN).cloned().collect();
     let chosen = ask.get("webhook").and_then(|id| id.parse().ok()).and_then(|id| context.registry.webhook(tenant, id));
     webhooks.extend(chosen.filter(|chosen| !webhooks.iter().any(|one| one.id == chosen.id)).cloned());
-    let unknown = ask.unknown(KNOWN).into_iter().map(str::to_owned).collect();
-    Ok(DeliveriesView { rows: delivery_rows::read(context, tenant, found)?, ask, span, webhooks, next, unknown })
+    let is_short = found.next.is_some() && found.rows.len() < ROWS_MAX;
+    let (waiting, failed) = tab_counts(context, &ask, &span, (tenant, query.webhook))?;
+    Ok(DeliveriesView {
+        rows: delivery_rows::read(context, tenant, found.rows)?,
+        ask,
+        span,
+        webhooks,
+        next: found.next,
+        looked_back_to: found.back_to.filter(|_| is_short),
+        waiting,
+        failed,
+    })
 }
 
-/// The rows of a page, and the cursor of the next one.
-fn page_of(
+/// The numbers of waiting and failed deliveries for the tabs, as far as the filters leave them known.
+fn tab_counts(
     context: &ApiContext<'_>,
     ask: &Ask,
-    query: &DeliveryQuery,
-) -> Result<(Vec<Delivery>, Option<String>), ApiError> {
+    span: &Span,
+    owner: (TenantScope, Option<WebhookId>),
+) -> Result<(Option<String>, Option<String>), ApiError> {
+    let (tenant, webhook) = owner;
+    let is_shown = webhook.is_none_or(|id| context.registry.webhook(tenant, id).is_some());
+    let is_unreadable = webhook.is_none() && ask.get("webhook").is_some();
+    if !is_shown || is_unreadable || has_other_filters(ask) {
+        return Ok((None, None));
+    }
+    let waiting = match is_plain_waiting(ask) {
+        true => Some(write::count(counts::waiting(context, owner)?)),
+        false => None,
+    };
+    Ok((waiting, counts::failed(context, owner, TimeSpan { from: span.from, to: span.to })?))
+}
+
+/// Whether the list is filtered by more than status, webhook and time.
+fn has_other_filters(ask: &Ask) -> bool {
+    ["event", "type", "outcome", "search"].iter().any(|name| ask.get(name).is_some())
+}
+
+/// The rows of a page.
+#[derive(Default)]
+struct FoundPage {
+    rows: Vec<Delivery>,
+    /// The cursor of the next page.
+    next: Option<String>,
+    /// The time that the next page begins at.
+    back_to: Option<Time>,
+}
+
+/// Reads a page.
+fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result<FoundPage, ApiError> {
     let tenant = query.tenant;
     if query.webhook.is_some_and(|id| context.registry.webhook(tenant, id).is_none()) {
-        return Ok((Vec::new(), None));
+        return Ok(FoundPage::default());
     }
     if is_failed(ask) {
         let position = ask.get("cursor").and_then(cursor::read_failed);
         let page = context.store.failed_deliveries(query, position, context.now)?;
-        return Ok((page.rows, page.next.map(cursor::write_failed)));
+        let back_to = page.next.map(|next| match next {
+            FailedPosition::Indexed(at, _) => at,
+            FailedPosition::Walked(id) => DeliveryId::from_u128(id).time(),
+        });
+        return Ok(FoundPage { rows: page.rows, next: page.next.map(cursor::write_failed), back_to });
     }
     if ask.get("status") == Some("waiting") && is_plain_waiting(ask) {
-        return waiting(context, ask, query);
+        let (rows, next) = waiting(context, ask, query)?;
+        return Ok(FoundPage { rows, next, back_to: None });
     }
     let page = context.store.deliveries(query, context.now)?;
-    Ok((page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next))))
+    Ok(FoundPage {
+        rows: page.rows,
+        next: page.next.map(|next| cursor::write(CursorKind::Deliveries, next)),
+        back_to: page.next.map(|next| DeliveryId::from_u128(next).time()),
+    })
 }
 
-/// Whether a replay can mean exactly the deliveries of the list: it is for one webhook, and knows neither a search nor a type.
+/// Whether a replay can mean the deliveries of the list: it knows neither a search nor a type. A list without a webhook
+/// leads to the choice of a webhook or an app.
 fn is_replayable(ask: &Ask) -> bool {
-    let has = |name| ask.get(name).is_some_and(|value: &str| !value.is_empty());
     let is_listed = match ask.get("status") {
         Some("failed") => true,
         // A replay of waiting deliveries has no other filter.
         Some("waiting") => is_plain_waiting(ask),
         _ => false,
     };
-    is_listed && has("webhook") && !has("search") && !has("type") && !has("event")
+    is_listed && ["search", "type", "event"].iter().all(|name| ask.get(name).is_none())
 }
 
 /// Whether the list of waiting deliveries can come from the due index, which has no other filters than the webhook.
@@ -171,24 +241,22 @@ fn waiting(
 /// The page.
 pub fn page(view: &DeliveriesView, frame: &Frame) -> Markup {
     let tab = view.ask.get("status").unwrap_or_default();
-    let columns = RowColumns { check: frame.may(Scope::EventsWrite), webhook: true, ended: is_failed(&view.ask) };
+    let columns = RowColumns { check: frame.may(Scope::DeliveriesRetry), webhook: true, ended: is_failed(&view.ask) };
     html! {
         .head { div { h1 { "Deliveries" } } }
-        @if !view.unknown.is_empty() {
-            p.note role="status" { "Not known here, and left out: " (foreign(&view.unknown.join(", "))) }
-        }
         (filters(view))
         .filters {
             nav.seg aria-label="Status" {
                 @for (value, word) in TABS {
                     a href=(view.ask.with("status", value).link()) aria-current=[(value == tab).then_some("true")] {
                         (word)
+                        @if let Some(count) = view.count_of(value) { " " span.n { (count) } }
                     }
                 }
             }
             (chips(view))
         }
-        @if view.rows.is_empty() { (empty(view)) } @else { (list(view, columns, frame)) }
+        @if view.rows.is_empty() { (empty(view, frame)) } @else { (list(view, columns, frame)) }
     }
 }
 
@@ -261,20 +329,52 @@ fn chips(view: &DeliveriesView) -> Markup {
     }
 }
 
-fn empty(view: &DeliveriesView) -> Markup {
+/// The chosen tab as a filter that can be removed.
+fn status_chip(view: &DeliveriesView) -> Markup {
+    let status = view.ask.get("status").unwrap_or_default();
+    html! {
+        span.chip {
+            "status" b { (foreign(status)) }
+            a href=(view.ask.with("status", "").link()) aria-label="Remove the filter on status" { "×" }
+        }
+    }
+}
+
+/// Links to longer spans of time.
+fn wider(view: &DeliveriesView) -> Markup {
+    let own = LASTS.iter().position(|(value, ..)| view.ask.get("last") == Some(value));
+    let next = own.and_then(|own| LASTS.get(own + 1));
+    let any = ["last", "from", "to"].iter().fold(view.ask.clone(), |ask, name| ask.with(name, ""));
+    html! {
+        @if let Some((value, words, _)) = next {
+            a.btn.small href=(view.ask.with("last", value).link()) { "Look at the last " (words) }
+        }
+        a.btn.small href=(any.link()) { "Look at any time" }
+    }
+}
+
+/// How much a page looked at that ended before it was full.
+fn looked(view: &DeliveriesView, frame: &Frame) -> Markup {
+    html! {
+        "Looked at " (write::counted(super::EXAMINED_MAX as u64, "delivery", "deliveries"))
+        @if let Some(at) = view.looked_back_to { ", back to " (write::moment(at, frame.now)) }
+        "."
+    }
+}
+
+fn empty(view: &DeliveriesView, frame: &Frame) -> Markup {
     html! {
         section.panel {
             .pad {
                 @if let Some(next) = &view.next {
-                    p { "Nothing found so far: only a part of the deliveries was looked at." }
+                    p { (looked(view, frame)) " None of them passes these filters." }
                     p { a.btn rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } { "Look further" } }
                 } @else if view.ask == Ask::default() {
                     p { "No deliveries yet. Each event makes one for every webhook that wants it." }
                 } @else {
-                    p { "No delivery passes these filters." }
-                    @if view.span.words.is_some() {
-                        p { a href=(view.ask.with("last", "").link()) { "Look at any time" } }
-                    }
+                    p { "No delivery passes these filters:" @if view.ask.get("status").is_some() { " " (status_chip(view)) } }
+                    p.filters { (chips(view)) }
+                    @if view.span.words.is_some() { p.filters { (wider(view)) } }
                     p { a href="?" { "Show all" } }
                 }
             }
@@ -286,13 +386,21 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
     let table = delivery_rows::table(&view.rows, columns, "Deliveries", frame);
     let footer = html! {
         footer {
-            span { (write::counted(view.rows.len() as u64, "delivery", "deliveries")) " on this page" }
+            span {
+                @match view.total().filter(|_| view.ask.get("cursor").is_none()) {
+                    Some(total) => { "1–" (write::count(view.rows.len() as u64)) " of " (total) }
+                    None => { (write::counted(view.rows.len() as u64, "delivery", "deliveries")) " on this page" }
+                }
+                @if view.looked_back_to.is_some() { ". " (looked(view, frame)) }
+            }
             span.acts {
                 @if view.ask.get("cursor").is_some() {
                     a.btn.small.quiet href=(view.ask.with("", "").link()) { "Newest" }
                 }
                 @if let Some(next) = &view.next {
-                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } { "Older" }
+                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
+                        @if view.looked_back_to.is_some() { "Look further" } @else { "Older" }
+                    }
                 }
             }
         }
@@ -302,11 +410,12 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
     }
     let fields = html! {
         .bulk {
-            button.btn.small type="submit" { "Send the chosen again" }
+            button.btn.small type="submit" { "Send the chosen again" span data-chosen="" {} }
             @if is_replayable(&view.ask) {
                 span.muted { "or" }
                 a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
-                    @if view.ask.get("status") == Some("waiting") { "Send all now…" } @else { "Send all again…" }
+                    "Send all " @if let Some(total) = view.total() { (total) " " }
+                    @if view.ask.get("status") == Some("waiting") { "now…" } @else { "again…" }
                 }
                 span.muted.big { "counts first, then asks; it can be stopped" }
             }

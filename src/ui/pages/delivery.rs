@@ -119,7 +119,7 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
                 h1 { (foreign(&delivery.event_type)) }
                 p.lead { (mood::delivery_tag(delivery.status)) (sentence(view, frame)) }
             }
-            @if frame.may(Scope::EventsWrite) { (actions(delivery, frame)) }
+            (actions(delivery, frame))
         }
         (way(view, frame))
         @if !view.attempts.is_empty() { (attempts(view, frame)) } @else { (unsent(view)) }
@@ -163,12 +163,13 @@ fn wait_words(reason: &str) -> &'static str {
 fn actions(delivery: &Delivery, frame: &Frame) -> Markup {
     let path = format!("deliveries/{}", delivery.id);
     html! {
-        .acts {
-            @if delivery.status.is_final() {
-                (frame.button(&format!("{path}/retry"), "btn main", "Send again"))
-            } @else {
-                (frame.button(&format!("{path}/retry"), "btn main", "Send now"))
-                (frame.button(&format!("{path}/cancel"), "btn", "Cancel"))
+        @if frame.may(Scope::DeliveriesRetry) {
+            .acts {
+                @let words = if delivery.status.is_final() { "Send again" } else { "Send now" };
+                (frame.button(&format!("{path}/retry"), "btn main", words))
+                @if frame.may(Scope::EventsWrite) && !delivery.status.is_final() {
+                    (frame.button(&format!("{path}/cancel"), "btn", "Cancel"))
+                }
             }
         }
     }

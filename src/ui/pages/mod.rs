@@ -13,18 +13,20 @@ pub mod keys;
 pub mod live;
 pub mod overview;
 pub mod replays;
+pub mod shortcuts;
 pub mod system;
 pub mod test_result;
 pub mod webhook;
 pub mod webhook_actions;
 pub mod webhook_form;
+pub mod webhook_health;
 pub mod webhook_rows;
 pub mod webhooks;
 
 use crate::store::ListWindow;
 
 /// Rows that a filtered page examines. A page is answered within milliseconds, and offers to look further.
-const EXAMINED_MAX: usize = 2_000;
+pub const EXAMINED_MAX: usize = 2_000;
 
 /// The newest rows, as far as a page looks.
 pub const fn newest(limit: usize) -> ListWindow {

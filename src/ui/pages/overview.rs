@@ -5,9 +5,9 @@ use maud::{Markup, html};
 
 use crate::api::native::stats_series::SeriesOwner;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::machine::MachineState;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Scope, Time};
-use crate::rules::histogram;
 use crate::store::{Backlog, WebhookFigures};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
@@ -43,15 +43,17 @@ pub struct OverviewFigures {
     pub attempts_day: u64,
     pub waiting: u64,
     pub oldest_waiting: Option<Time>,
+    /// At 50, 95 and 99 percent, over the clock hours of the last 24 hours.
     pub percentiles_ms: [Option<u32>; 3],
+    /// Requests under way.
+    pub in_flight: u32,
     /// Deliveries ever made.
     pub deliveries: u64,
 }
 
 /// Facts about the machine, for keys with `admin`.
 pub struct MachineFacts {
-    pub free_bytes: Option<u64>,
-    pub partitions: usize,
+    pub state: MachineState,
     pub retention_days: i64,
 }
 
@@ -82,10 +84,14 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     }
     let moods = all.iter().map(|ranked| ranked.mood).collect();
     let tenant_figures = context.store.tenant_figures(tenant, now)?;
-    let figures = sum_up(&tenant_figures, context.store.tenant_backlog(tenant, now)?, now);
+    let hours = context.store.tenant_hours(tenant, webhook_rows::day_start(now), now)?;
+    let figures = OverviewFigures {
+        percentiles_ms: series::percentiles_ms(&hours, [50, 95, 99]),
+        in_flight: all.iter().map(|ranked| context.health_source.in_flight(ranked.webhook.id)).sum(),
+        ..sum_up(&tenant_figures, context.store.tenant_backlog(tenant, now)?, now)
+    };
     let machine = request.may(Scope::Admin).then(|| MachineFacts {
-        free_bytes: context.store.free_bytes(),
-        partitions: context.store.partition_count(),
+        state: context.health_source.machine(),
         retention_days: context.store.retention_ms() / DAY_MS,
     });
     let public_url = context.settings.public_url.clone();
@@ -97,7 +103,6 @@ fn sum_up(tenant: &WebhookFigures, backlog: Backlog, now: Time) -> OverviewFigur
         waiting: backlog.waiting,
         oldest_waiting: backlog.oldest_due.filter(|due| *due <= now),
         deliveries: tenant.sums.deliveries,
-        percentiles_ms: [50, 95, 99].map(|percent| histogram::percentile(&tenant.sums.histogram, percent)),
         ..OverviewFigures::default()
     };
     for (minute, counts) in &tenant.minutes {
@@ -121,6 +126,7 @@ fn sentence(moods: &[WebhookMood]) -> String {
         (count(WebhookMood::SwitchedOff), "was switched off after failures", "were switched off after failures"),
         (count(WebhookMood::HeldBack), "is held back by its receiver", "are held back by their receivers"),
         (count(WebhookMood::Paused), "is paused", "are paused"),
+        (count(WebhookMood::Disabled), "is disabled", "are disabled"),
     ]
     .into_iter()
     .filter(|(number, _, _)| *number > 0)
@@ -132,8 +138,7 @@ fn sentence(moods: &[WebhookMood]) -> String {
     if told.is_empty() {
         return "All webhooks deliver. There is nothing to do.".to_owned();
     }
-    let troubled = moods.iter().filter(|mood| mood.is_trouble()).count();
-    let others = if troubled < moods.len() { " All others deliver." } else { "" };
+    let others = if count(WebhookMood::Enabled) > 0 { " All others deliver." } else { "" };
     format!("Of {}, {}.{others}", write::counted(moods.len() as u64, "webhook", "webhooks"), told.join(", "))
 }
 
@@ -153,7 +158,7 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
             header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.moods.len()) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))
         }
-        @if let Some(facts) = &view.machine { (machine(facts)) }
+        @if let Some(facts) = &view.machine { (machine(&facts.state, facts.retention_days, frame)) }
     }
 }
 
@@ -238,31 +243,62 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
             }
             div { dt { "Response time, p95" } dd { (p95) } dd { "p50 " (p50) ", p99 " (p99) } }
             div {
-                dt { "Failed attempts" }
-                dd { (write::count(figures.attempts_day - figures.ok_day)) }
-                dd { a href=(frame.link("deliveries?status=failed&last=24h")) { "failed for good, 24 hours" } }
+                dt { "Under way" }
+                dd { (write::count(u64::from(figures.in_flight))) }
+                dd {
+                    (write::count(figures.attempts_day - figures.ok_day)) " failed, "
+                    a href=(frame.link("deliveries?status=failed&last=24h")) {
+                        @if let Some(failed) = &frame.failed { (failed) " " } "for good"
+                    }
+                    " in 24 hours"
+                }
             }
         }
     }
 }
 
-fn machine(facts: &MachineFacts) -> Markup {
+/// The figures of the machine.
+pub fn machine(state: &MachineState, retention_days: i64, frame: &Frame) -> Markup {
     html! {
-        dl.panel.figs.four {
+        dl.panel.figs {
             div {
                 dt { "Disk free" }
-                dd { @match facts.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
-                dd { "for data" }
+                dd { @match state.disk_free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
+                dd { "publishing stops below " (write::size(state.min_free_bytes)) }
             }
             div {
                 dt { "Store" }
-                dd { (facts.partitions) }
-                dd { @if facts.partitions == 1 { "partition" } @else { "partitions" } }
+                dd { (write::size(state.store.total())) }
+                dd {
+                    (write::counted(state.partitions as u64, "partition", "partitions"))
+                    ", kept for " (retention_days) " days"
+                }
             }
-            div { dt { "Kept for" } dd { (facts.retention_days) small { "days" } } dd { "events and attempts" } }
-            div { dt { "Daemon" } dd { (env!("CARGO_PKG_VERSION")) } dd { "Postrider" } }
+            div {
+                dt { "Commit, p99" }
+                dd { (commit_words(state.commit_p99_us)) }
+                dd { @if state.queue == 0 { "publish queue empty" } @else { (write::count(state.queue as u64)) " queued" } }
+            }
+            div {
+                dt { "Followers" }
+                dd { (state.followers) }
+                dd { (write::size(state.follower_queue_bytes as u64)) " behind" }
+            }
+            div {
+                dt { "Daemon" }
+                dd { (env!("CARGO_PKG_VERSION")) }
+                dd {
+                    "up " (write::age(frame.now.since(state.started_at)))
+                    @if state.clock_trusted { ", clock trusted" } @else { ", clock not trusted" }
+                }
+            }
         }
     }
+}
+
+/// The time of a commit.
+pub fn commit_words(us: Option<u32>) -> String {
+    us.map_or_else(|| "–".to_owned(), |us| write::millis(us.div_ceil(1_000)))
 }
 
 /// The page while nothing was published yet.

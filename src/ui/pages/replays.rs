@@ -22,6 +22,8 @@ use crate::ui::write::{self, foreign};
 const ROWS_MAX: usize = 50;
 /// Deliveries above which the number must be typed.
 const UNTYPED_MAX: u64 = 10_000;
+/// Seconds of a minute.
+const SECONDS: f64 = 60.0;
 /// Fields of the form that become fields of the request.
 const FIELDS: [&str; 5] = ["webhook", "status", "outcome", "from", "to"];
 
@@ -59,7 +61,7 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                 h1 { "Replays" }
                 p.lead { "Past events, sent again. A replay can be stopped, and goes on after a restart." }
             }
-            .acts { @if frame.may(Scope::EventsWrite) { a.btn.main href=(frame.link("replays/new")) { "New replay" } } }
+            .acts { @if frame.may(Scope::DeliveriesRetry) { a.btn.main href=(frame.link("replays/new")) { "New replay" } } }
         }
         section.panel {
             @if rows.is_empty() {
@@ -119,7 +121,7 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
             }
             .acts {
                 @if job.status == JobStatus::Running {
-                    @if frame.may(Scope::EventsWrite) { (frame.button(&format!("{path}/stop"), "btn", "Stop")) }
+                    @if frame.may(Scope::DeliveriesRetry) { (frame.button(&format!("{path}/stop"), "btn", "Stop")) }
                     a.btn href=(frame.link(&path)) { "Look again" }
                 }
             }
@@ -191,14 +193,39 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     // A relative time is fixed here, so that the count and the replay mean the same.
     form.extend(span.from.map(|at| ("from", at.to_string())));
     form.extend(span.to.map(|at| ("to", at.to_string())));
+    if ask.get("status") != Some("waiting") {
+        form.extend(usual_rate(context, request, &ask)?.map(|rate| ("rate", rate.to_string())));
+    }
     let frame = Frame::new(context, request, Section::Replays);
-    let content = new_page(&webhook_names(context, request), &PostedForm::filled(form), &[], &frame);
+    let content = new_page(&targets(context, request), &PostedForm::filled(form), &[], &frame);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New replay", &content)))
 }
 
-fn webhook_names(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
-    let webhooks = context.registry.webhooks_within(request.tenant());
-    webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect()
+/// The part of a webhook's own rate that a replay takes unless its form says otherwise: one of five.
+const SHARE_OF_RATE: f64 = 5.0;
+
+/// The rate of a replay to the webhook of the address, a second: a fifth of its limit or of its busiest minute in the last
+/// 24 hours, and at least 1. `None` if nothing is known of the webhook.
+fn usual_rate(context: &ApiContext<'_>, request: &RequestContext<'_>, ask: &Ask) -> Result<Option<u32>, ApiError> {
+    let named = ask.get("webhook").and_then(|id| id.parse::<WebhookId>().ok());
+    let Some(webhook) = named.and_then(|id| context.registry.webhook(request.tenant(), id)) else { return Ok(None) };
+    let minutes = context.store.figures(webhook.id, context.now)?.minutes;
+    let busiest = minutes.iter().map(|(_, minute)| f64::from(minute.attempts) / SECONDS).max_by(f64::total_cmp);
+    let own = webhook.rate_limit_per_s.or(busiest.filter(|rate| *rate > 0.0));
+    Ok(own.map(|rate| (rate / SHARE_OF_RATE).max(1.0) as u32))
+}
+
+/// The value of a target that is an app begins with this.
+const APP_TARGET: &str = "app:";
+
+/// The targets that a replay can have, with their names: the webhooks, and all webhooks of an app.
+fn targets(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
+    let tenant = request.tenant();
+    let webhooks = context.registry.webhooks_within(tenant);
+    let webhooks = webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone()));
+    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
+    let apps = apps.map(|app| (format!("{APP_TARGET}{}", app.id), format!("all webhooks of {}", app.name)));
+    apps.chain(webhooks).collect()
 }
 
 /// The form of a new replay.
@@ -264,7 +291,11 @@ pub fn waiting_button(webhook: WebhookId, class: &str, words: &str, frame: &Fram
 
 /// The request of a form.
 fn request_json(form: &PostedForm, is_dry: bool) -> Value {
-    let mut body = json!({ "webhook_id": form.get("webhook"), "dry_run": is_dry });
+    let target = form.get("webhook");
+    let mut body = match target.strip_prefix(APP_TARGET) {
+        Some(app) => json!({ "app_id": app, "dry_run": is_dry }),
+        None => json!({ "webhook_id": target, "dry_run": is_dry }),
+    };
     let is_failed = form.get("status") == "failed";
     match form.get("status") {
         "missing" => body["missing"] = true.into(),
@@ -295,7 +326,7 @@ fn request_json(form: &PostedForm, is_dry: bool) -> Value {
 /// `POST /ui/replays/count`: says how much would be sent, and asks.
 pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let names = webhook_names(context, request);
+    let names = targets(context, request);
     let call = ApiCall { handler: replays::create, body: request_json(&form, true).to_string(), form: None };
     let frame = Frame::new(context, request, Section::Replays);
     let (shown, to) = (form.clone(), name_of(&names, &form));
@@ -388,7 +419,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
         @if let Some(said) = said { p.wrong role="alert" { (said) } }
         .acts {
             @if matched > 0 || at_least {
-                button.btn.main type="submit" { "Send " (most) (write::counted(matched, "event", "events")) }
+                button.btn.main type="submit" { "Send " (most) (what(counted, form)) }
             }
             a.btn href=(frame.link("replays/new")) { "Change" }
         }
@@ -396,11 +427,19 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
     html! {
         .head {
             div {
-                h1 { @if at_least { "At least " } (write::counted(matched, "event", "events")) " to " (foreign(to)) }
+                h1 { @if at_least { "At least " } (what(counted, form)) " to " (foreign(to)) }
                 p.lead { (said_before(counted, form)) }
             }
         }
         section.panel { (frame.form("pad fields", "replays/new", &fields)) }
+    }
+}
+
+/// The number of events, or of deliveries that wait.
+fn what(counted: Counted, form: &PostedForm) -> String {
+    match form.get("status") {
+        "waiting" => write::counted(counted.matched, "delivery", "deliveries"),
+        _ => write::counted(counted.matched, "event", "events"),
     }
 }
 
@@ -417,7 +456,7 @@ fn said_before(counted: Counted, form: &PostedForm) -> &'static str {
 /// `POST /ui/replays/new`: starts it.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let names = webhook_names(context, request);
+    let names = targets(context, request);
     let matched = form.get("matched").parse::<u64>().unwrap_or(0);
     let counted = Counted { matched, at_least: form.get("at_least") == "true" };
     if counted.must_be_typed() && form.get("typed").replace([',', ' '], "") != matched.to_string() {

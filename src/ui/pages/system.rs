@@ -4,20 +4,19 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, HealthIssue, RequestContext, Step};
-use crate::model::Time;
+use crate::model::machine::MachineState;
 use crate::model::time::DAY_MS;
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::write::{self, foreign};
 
+use super::overview;
+
 pub struct SystemPageView {
     pub reasons: Vec<HealthIssue>,
     pub warnings: Vec<HealthIssue>,
-    pub free_bytes: Option<u64>,
-    pub min_free_bytes: u64,
-    pub partitions: usize,
+    pub state: MachineState,
     pub retention_ms: i64,
     pub idempotency_window_ms: i64,
-    pub written_bytes: u64,
     pub public_url: String,
 }
 
@@ -26,12 +25,9 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let view = SystemPageView {
         reasons: context.health_source.unready(),
         warnings: context.health_source.warnings(),
-        free_bytes: context.store.free_bytes(),
-        min_free_bytes: context.store.min_free_bytes(),
-        partitions: context.store.partition_count(),
+        state: context.health_source.machine(),
         retention_ms: context.store.retention_ms(),
         idempotency_window_ms: context.settings.idempotency_window_ms,
-        written_bytes: context.store.written_bytes(),
         public_url: context.settings.public_url.clone(),
     };
     let frame = Frame::new(context, request, Section::System);
@@ -40,7 +36,6 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// The page.
 pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
-    let now: Time = frame.now;
     html! {
         .head { div { h1 { "System" } p.lead {
             @if view.reasons.is_empty() { (frame::tag("ok", "ok", "Ready")) " Events are taken and sent." }
@@ -59,36 +54,61 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
                 }
             }
         }
-        dl.panel.figs.four {
-            div {
-                dt { "Disk free" }
-                dd { @match view.free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
-                dd { "publishing stops below " (write::size(view.min_free_bytes)) }
-            }
-            div {
-                dt { "Store" }
-                dd { (view.partitions) }
-                dd { @if view.partitions == 1 { "partition" } @else { "partitions" } }
-            }
-            div { dt { "Written" } dd { (write::size(view.written_bytes)) } dd { "since the start" } }
-            div { dt { "Daemon" } dd { (env!("CARGO_PKG_VERSION")) } dd { "Postrider" } }
-        }
-        section.panel aria-labelledby="se" {
-            header { h2 #se { "Settings" } }
-            dl.facts {
-                div { dt { "Address" } dd { code { (foreign(&view.public_url)) } } }
-                div { dt { "Kept for" } dd { (write::age(view.retention_ms)) } }
-                div { dt { "Repetitions" } dd { "recognised for " (write::age(view.idempotency_window_ms)) } }
-                div { dt { "Clock" } dd { (write::exact_moment(now, now)) " UTC" } }
-            }
-            footer {
-                span.muted {
-                    "The oldest events are "
-                    (view.retention_ms / DAY_MS)
-                    " days old at most. More: "
-                    code { "postrider doctor" }
+        (overview::machine(&view.state, view.retention_ms / DAY_MS, frame))
+        .cols.half {
+            (store(view, frame))
+            section.panel aria-labelledby="se" {
+                header { h2 #se { "Settings" } }
+                dl.facts {
+                    div { dt { "Address" } dd { code { (foreign(&view.public_url)) } } }
+                    div { dt { "Kept for" } dd { (write::age(view.retention_ms)) } }
+                    div { dt { "Repetitions" } dd { "recognised for " (write::age(view.idempotency_window_ms)) } }
+                    div { dt { "Clock" } dd { (clock(&view.state, frame)) } }
                 }
+                footer { span.muted { "More, with cures: " code { "postrider doctor" } } }
             }
         }
+    }
+}
+
+/// The store and the work of the daemon at this moment.
+fn store(view: &SystemPageView, frame: &Frame) -> Markup {
+    let state = &view.state;
+    let parts = [
+        ("Webhooks, keys, audit", state.store.state),
+        ("Write-ahead log", state.store.journal),
+        ("Newest partition", state.store.active),
+        ("Earlier partitions", state.store.sealed),
+    ];
+    let of = |count: usize, most: usize| format!("{} of {}", write::count(count as u64), write::count(most as u64));
+    html! {
+        section.panel aria-labelledby="st" {
+            header { h2 #st { "Store and work" } }
+            dl.facts {
+                @for (name, bytes) in parts { div { dt { (name) } dd { (write::size(bytes)) } } }
+                div {
+                    dt { "Oldest event" }
+                    dd { @match state.oldest_event { Some(at) => (write::moment(at, frame.now)), None => "none" } }
+                }
+                div { dt { "Publishes queued" } dd { (of(state.queue, state.queue_max)) } }
+                div { dt { "Under way" } dd { (of(state.in_flight, state.in_flight_max)) } }
+                div {
+                    dt { "Commits" }
+                    dd {
+                        "p50 " (overview::commit_words(state.commit_p50_us))
+                        ", p99 " (overview::commit_words(state.commit_p99_us))
+                    }
+                }
+                div { dt { "Started" } dd { (write::moment(state.started_at, frame.now)) } }
+            }
+        }
+    }
+}
+
+fn clock(state: &MachineState, frame: &Frame) -> Markup {
+    html! {
+        (write::exact_moment(frame.now, frame.now)) " UTC"
+        @if let Some(ms) = state.clock_off_ms { ", off by " (ms) " ms" }
+        @if !state.clock_trusted { ", not trusted: nothing expires" }
     }
 }

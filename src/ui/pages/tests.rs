@@ -10,17 +10,19 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    apps, deliveries, delivery, delivery_rows, overview, replays, system, test_result, webhook_actions, webhook_form,
-    webhooks,
+    apps, deliveries, delivery, delivery_rows, overview, replays, shortcuts, system, test_result, webhook,
+    webhook_actions, webhook_form, webhooks,
 };
 use crate::api::{FieldError, HealthIssue};
 use crate::model::figures::Sums;
 use crate::model::job::{Job, JobSpec, JobStatus};
+use crate::model::machine::{MachineState, StoreBytes};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
+use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
 use crate::model::{
     ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
+use crate::rules::health::{Health, HealthWord};
 use crate::ui::ask::{Ask, Span};
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
@@ -117,7 +119,7 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
         mood: WebhookMood::of(&webhook, state),
         reason: mood::reason(&webhook, state, Some(&failed), mood::PageReader::Operator),
         hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
-        p95_ms: Some(64),
+        percentiles_ms: [Some(35), Some(64)],
         waiting,
         oldest_waiting: (waiting > 0).then(|| NOW.minus_ms(74 * MINUTE_MS)),
         last_attempt_at: Some(NOW.minus_ms(42_000)),
@@ -160,14 +162,34 @@ fn charts_of_every_span_have_their_table_and_stay_small() {
         let series = chart_series(last, step_ms, (span_ms / step_ms) as u64);
         let page = frame.page("app", &apps::one_page(&app, 3, &series, &frame)).into_string();
         assert_eq!(page.matches("role=\"img\"").count(), 3, "{last}");
-        assert_eq!(
-            page.matches("<tr>").count() as i64,
-            span_ms / step_ms,
-            "{last}: a head, and all rows but the first"
-        );
-        assert!(page.len() <= 30_000 && !page.contains("style="), "{last}: {} bytes", page.len());
+        assert_eq!(page.matches("as a table").count(), 3, "{last}");
+        let (steps, by_hour) = (span_ms / step_ms, step_ms >= HOUR_MS);
+        let expected = 2 * steps + if by_hour { steps } else { 1 };
+        assert_eq!(page.matches("<tr>").count() as i64, expected, "{last}: each a head, and all rows but the first");
+        assert!(page.len() <= PAGE_BYTES_MAX && !page.contains("style="), "{last}: {} bytes", page.len());
     }
     same("app", &frame, &apps::one_page(&app, 3, &chart_series("31d", 12 * HOUR_MS, 62), &frame));
+}
+
+fn machine_state() -> MachineState {
+    MachineState {
+        started_at: NOW.minus_ms(19 * DAY_MS),
+        disk_free_bytes: Some(212_400_000_000),
+        min_free_bytes: 1_000_000_000,
+        store: StoreBytes { state: 1_000_000, journal: 2_000_000, active: 3_000_000_000, sealed: 85_400_000_000 },
+        oldest_event: Some(NOW.minus_ms(31 * DAY_MS)),
+        partitions: 32,
+        queue: 0,
+        queue_max: 10_000,
+        in_flight: 7,
+        in_flight_max: 1_000,
+        commit_p50_us: Some(2_400),
+        commit_p99_us: None,
+        followers: 1,
+        follower_queue_bytes: 1_234_567,
+        clock_trusted: false,
+        clock_off_ms: Some(-1_200),
+    }
 }
 
 fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
@@ -184,9 +206,10 @@ fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
             waiting: 1_226,
             oldest_waiting: Some(NOW.minus_ms(74 * MINUTE_MS)),
             percentiles_ms: [Some(31), Some(118), None],
+            in_flight: 7,
             deliveries: 7,
         },
-        machine: Some(MachineFacts { free_bytes: Some(212_400_000_000), partitions: 32, retention_days: 31 }),
+        machine: Some(MachineFacts { state: machine_state(), retention_days: 31 }),
         public_url: "http://127.0.0.1:8080".to_owned(),
     }
 }
@@ -219,7 +242,16 @@ fn deliveries_view(rows: Vec<DeliveryRow>, query: &str) -> deliveries::Deliverie
     let ask = Ask::parse(query);
     let span = Span::of(&ask, NOW);
     let webhooks = vec![hook(11, "erp-invoices", WebhookStatus::Enabled)];
-    deliveries::DeliveriesView { rows, ask, span, webhooks, next: Some("next".to_owned()), unknown: Vec::new() }
+    deliveries::DeliveriesView {
+        looked_back_to: (rows.len() < 2).then(|| NOW.minus_ms(HOUR_MS)),
+        rows,
+        ask,
+        span,
+        webhooks,
+        next: Some("next".to_owned()),
+        waiting: None,
+        failed: Some("41".to_owned()),
+    }
 }
 
 #[test]
@@ -236,6 +268,7 @@ fn the_overview_in_its_states() {
     let mut broken = Frame::fixed(Section::Overview, key(&[Scope::Admin]), NOW);
     broken.reasons = vec![HealthIssue { code: "disk_full", detail: "the disk is full".to_owned() }];
     broken.up = "../".to_owned();
+    broken.unknown = vec!["lst".to_owned(), "<b>".to_owned()];
     same("overview-not-ready", &broken, &overview::page(&overview_view(rows()), &broken));
 }
 
@@ -271,6 +304,17 @@ fn the_list_of_deliveries_in_its_states() {
     same("deliveries", &frame, &deliveries::page(&deliveries_view(rows, ""), &frame));
     let failed = vec![delivery_row(1, DeliveryStatus::Failed)];
     same("deliveries-failed", &frame, &deliveries::page(&deliveries_view(failed, "status=failed&last=24h"), &frame));
+    same(
+        "deliveries-filtered-empty",
+        &frame,
+        &deliveries::page(
+            &deliveries::DeliveriesView {
+                next: None,
+                ..deliveries_view(Vec::new(), "status=failed&last=1h&type=a.b&outcome=5xx")
+            },
+            &frame,
+        ),
+    );
     same(
         "deliveries-incomplete",
         &frame,
@@ -382,19 +426,54 @@ fn replays_and_the_installation() {
     same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
     let form = PostedForm::parse(b"webhook=11&status=failed&from=2026-11-27T00%3A00%3A00Z&rate=20");
     let counted = replays::Counted { matched: 10_001, at_least: false };
+    let asked = replays::confirm_page("erp-invoices", counted, &form, None, &frame).into_string();
+    assert!(asked.contains("Type the number to go on") && asked.contains("20 a second"), "{asked}");
     same("replay-confirm", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
     let counted = replays::Counted { matched: 3, at_least: true };
     same("replay-confirm-at-least", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
     let view = system::SystemPageView {
         reasons: Vec::new(),
         warnings: vec![HealthIssue { code: "clock", detail: "the clock steps".to_owned() }],
-        free_bytes: None,
-        min_free_bytes: 1_000_000_000,
-        partitions: 1,
+        state: machine_state(),
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
-        written_bytes: 1_234_567,
         public_url: "https://ops.example/<postrider>".to_owned(),
     };
     same("system", &frame, &system::page(&view, &frame));
+    same("shortcuts", &frame, &shortcuts::page());
+}
+
+#[test]
+fn one_webhook_says_why_it_fails_and_how_it_is() {
+    let frame = frame(Section::Webhooks);
+    let word = |state, reason: &str| HealthWord { state, reason: reason.to_owned() };
+    let state = WebhookState {
+        consecutive_failures: 12,
+        circuit: CircuitState::Open,
+        failing_since: Some(NOW.minus_ms(HOUR_MS)),
+        ..WebhookState::default()
+    };
+    let hook = hook(11, "erp-invoices", WebhookStatus::Enabled);
+    let view = webhook::WebhookPageView {
+        row: row(hook, &state, 1_204),
+        state,
+        app: None,
+        last: None,
+        deliveries: vec![delivery_row(1, DeliveryStatus::Retrying)],
+        tab: "",
+        changes: Vec::new(),
+        disable_at: Some(NOW.plus_ms(DAY_MS)),
+        series: chart_series("24h", HOUR_MS, 24),
+        health: Some(Health {
+            success_rate: word("critical", "0.0 % of the attempts succeeded"),
+            response_time: word("fast", "35 ms on average"),
+            activity: word("failing", "of the last 10 deliveries, 10 failed"),
+        }),
+    };
+    let page = webhook::page(&view, &frame);
+    let shown = page.clone().into_string();
+    for words in ["Health", "Critical", "Circuit open", "12 failures in a row", "Fast"] {
+        assert!(shown.contains(words), "{words}");
+    }
+    same("webhook", &frame, &page);
 }

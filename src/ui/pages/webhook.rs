@@ -5,12 +5,14 @@ use std::sync::Arc;
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::native::health;
 use crate::api::native::stats_series::SeriesOwner;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
-use crate::rules::{circuit, histogram, hold};
+use crate::rules::health::Health;
+use crate::rules::{circuit, hold};
 use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section, icon};
@@ -20,6 +22,7 @@ use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 use super::replays;
+use super::webhook_health;
 use super::webhook_rows::{self, WebhookRow};
 
 /// Deliveries in the list.
@@ -40,6 +43,8 @@ pub struct WebhookPageView {
     pub changes: Vec<AuditRow>,
     pub disable_at: Option<Time>,
     pub series: ChartSeries,
+    /// `None` for a key that may not read attempts.
+    pub health: Option<Health>,
 }
 
 /// `GET /ui/webhooks/{id}`.
@@ -73,6 +78,10 @@ fn view(
         false => Vec::new(),
     };
     let state = circuit::shown(context.store.state(webhook.id), context.now);
+    let health = match request.may(Scope::EventsRead) {
+        true => Some(health::words(context, request, webhook.id, &row.figures)?),
+        false => None,
+    };
     Ok(WebhookPageView {
         state,
         app: context.registry.app(tenant, webhook.app_id).cloned(),
@@ -82,6 +91,7 @@ fn view(
         changes,
         disable_at: hold::disable_at(webhook, &state),
         series: series::read(context, SeriesOwner::Webhook(webhook.id), &ask)?,
+        health,
         row,
     })
 }
@@ -141,7 +151,11 @@ pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
                 }
                 @if frame.may(Scope::EventsRead) { (deliveries(view, frame)) }
             }
-            div { (settings(webhook, frame)) (changes(view, frame)) }
+            div {
+                @if let Some(health) = &view.health { (webhook_health::panel(health, &view.state)) }
+                (settings(webhook, frame))
+                (changes(view, frame))
+            }
         }
     }
 }
@@ -164,7 +178,7 @@ fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
                 WebhookStatus::Paused => (frame.button(&at("resume"), "btn", "Resume")),
                 WebhookStatus::Disabled => (frame.button(&at("enable"), "btn", "Enable")),
             }
-            @if frame.may(Scope::EventsWrite) {
+            @if frame.may(Scope::DeliveriesRetry) {
                 a.btn href=(frame.link(&format!("replays/new?webhook={}", webhook.id))) { "Replay…" }
             }
             a.btn href=(frame.link(&at("edit"))) { "Edit" }
@@ -230,8 +244,7 @@ fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
 fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.sums;
-    let [p50, p95] = [50, 95]
-        .map(|percent| histogram::percentile(&sums.histogram, percent).map_or_else(|| "–".to_owned(), write::millis));
+    let [p50, p95] = view.row.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
     let of_webhook = |status: &str| frame.link(&format!("deliveries?status={status}&webhook={}", view.row.webhook.id));
     html! {
         dl.panel.figs.four {
@@ -281,7 +294,7 @@ fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
             footer {
                 a href=(frame.link(&format!("deliveries?webhook={id}"))) { "All deliveries of this webhook" }
                 @if view.row.waiting > 0 && frame.may(Scope::WebhooksWrite)
-                    && frame.may(Scope::EventsWrite) && view.row.webhook.status == WebhookStatus::Enabled {
+                    && frame.may(Scope::DeliveriesRetry) && view.row.webhook.status == WebhookStatus::Enabled {
                     (replays::waiting_button(id, "btn small", "Send what waits now…", frame))
                 }
             }

@@ -7,12 +7,14 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::figures::Sums;
+use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
-use crate::rules::{circuit, histogram};
-use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope};
+use crate::rules::circuit;
+use crate::store::{AttemptQuery, HourSpan, ListWindow, RecentAttempts, TenantScope};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
+use crate::ui::series;
 use crate::ui::write::{self, foreign};
 
 /// A webhook with its figures.
@@ -23,7 +25,8 @@ pub struct WebhookRow {
     pub reason: String,
     /// The last 24 clock hours, oldest first.
     pub hours: Vec<Bin>,
-    pub p95_ms: Option<u32>,
+    /// At 50 and 95 percent, over the clock hours of the last 24 hours.
+    pub percentiles_ms: [Option<u32>; 2],
     pub waiting: u64,
     pub oldest_waiting: Option<Time>,
     pub last_attempt_at: Option<Time>,
@@ -36,6 +39,11 @@ impl WebhookRow {
         let (ok, failed) = self.hours.iter().fold((0, 0), |(ok, failed), bin| (ok + bin.ok, failed + bin.failed));
         (ok, ok + failed)
     }
+}
+
+/// The start of the first of the last 24 clock hours.
+pub fn day_start(now: Time) -> Time {
+    Time(i64::from(now.hour()) * HOUR_MS).minus_ms(DAY_MS - HOUR_MS)
 }
 
 /// A webhook with its rank among others, which comes from memory.
@@ -54,8 +62,8 @@ pub fn rank(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<RankedWe
     })
 }
 
-/// Reads the figures of the webhooks of a page, in their order. The hours come from memory, and each partition is read
-/// once for the sums of all. `explain` reads the rest.
+/// Reads the figures of the webhooks of a page, in their order. The chart comes from memory, and each partition is read
+/// once for all of them. `explain` reads the rest.
 pub fn read<'w>(
     context: &ApiContext<'_>,
     webhooks: impl Iterator<Item = &'w Arc<Webhook>>,
@@ -63,13 +71,14 @@ pub fn read<'w>(
     let webhooks: Vec<_> = webhooks.cloned().collect();
     let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
     let sums = context.store.sums_of(&ids, context.now)?;
-    let row = |(webhook, sums): (Arc<Webhook>, Sums)| {
+    let spans = context.store.hours_of(&ids, day_start(context.now))?;
+    let row = |((webhook, sums), span): ((Arc<Webhook>, Sums), HourSpan)| {
         let hours = context.store.recent_hours(webhook.id, context.now)?;
         Ok(WebhookRow {
             mood: WebhookMood::now(context, &webhook),
             reason: String::new(),
             hours: hours.map(|hour| Bin { ok: hour.attempts - hour.failures, failed: hour.failures }).collect(),
-            p95_ms: histogram::percentile(&sums.histogram, 95),
+            percentiles_ms: series::percentiles_ms(&span, [50, 95]),
             waiting: sums.open(),
             oldest_waiting: None,
             last_attempt_at: sums.last_attempt_at,
@@ -77,7 +86,7 @@ pub fn read<'w>(
             webhook,
         })
     };
-    webhooks.into_iter().zip(sums).map(row).collect()
+    webhooks.into_iter().zip(sums).zip(spans).map(row).collect()
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.
@@ -175,7 +184,7 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
             td.mid { code.cut { (foreign(&types)) } }
             td.big { (chart::spark(&row.hours)) }
             td.num.big { (success) }
-            td.num.big { @match row.p95_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num.big { @match row.percentiles_ms[1] { Some(ms) => (write::millis(ms)), None => "–" } }
             td.num.big {
                 @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
                 @if let Some(since) = row.oldest_waiting { span.sub { (write::age(frame.now.since(since))) } }

@@ -131,6 +131,16 @@ fn failed_deliveries_come_by_their_end_over_partitions_and_not_by_their_making()
     assert_eq!(listed(&opened, &within), expected);
     let page = opened.store.failed_deliveries(&within, None, NOW).unwrap();
     assert_eq!(page.indexed_from, None, "a new store has every entry");
+    let tenant = within.tenant;
+    let counted =
+        |webhook, ended, most| opened.store.failed_count((tenant, webhook), ended, most, NOW).unwrap().unwrap();
+    for webhook in [Some(hook), None] {
+        let of_any_type = |ended| DeliveryQuery { event_type: None, ended, ..query(&opened, webhook, 7) };
+        for ended in [TimeSpan::default(), span] {
+            assert_eq!(counted(webhook, ended, 1_000), listed(&opened, &of_any_type(ended)).len());
+        }
+        assert_eq!(counted(webhook, TimeSpan::default(), 2), 2, "a count ends where its caller says");
+    }
 }
 
 #[test]
@@ -168,6 +178,9 @@ fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behin
     }
     let page = opened.store.failed_deliveries(&query(&opened, Some(hook), 1), None, NOW.plus_ms(60)).unwrap();
     assert_eq!(page.indexed_from, Some(NOW.plus_ms(5)));
+    let owner = (query(&opened, None, 1).tenant, Some(hook));
+    let counted = |from| opened.store.failed_count(owner, TimeSpan { from, to: None }, 10, NOW.plus_ms(60)).unwrap();
+    assert_eq!((counted(None), counted(Some(NOW.plus_ms(5)))), (None, Some(3)), "only what the index has is counted");
     assert!(opened.store.verify(&mut |_| {}).unwrap().is_sound(), "old deliveries need no entries");
     // A later partition is complete, and a span since the start of the index needs no walk.
     opened.writer.roll(NOW).unwrap();
