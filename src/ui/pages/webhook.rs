@@ -79,7 +79,7 @@ fn view(
     };
     let state = circuit::shown(context.store.state(webhook.id), context.now);
     let health = match request.may(Scope::EventsRead) {
-        true => Some(health::words(context, request, webhook.id, &row.figures)?),
+        true => Some(health::words(context, request, webhook.id, &context.store.figures(webhook.id, context.now)?)?),
         false => None,
     };
     Ok(WebhookPageView {
