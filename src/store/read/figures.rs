@@ -70,8 +70,11 @@ struct MergedHours {
     rows: usize,
 }
 
+/// Reads of sums that the writer settled meanwhile, before one is taken as it is.
+const READ_AGAIN_MAX: usize = 8;
+
 /// Open deliveries within a tenant scope that lists do not show as open.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct HiddenOpen {
     /// Their retention has ended. They fail when their partition is dropped.
     expired: u64,
@@ -109,14 +112,16 @@ impl Store {
     pub fn tenant_figures(&self, tenant: TenantScope, now: Time) -> Result<WebhookFigures> {
         let Some(start) = tenant_figures::stored(&self.partition_set)? else { return self.added_figures(tenant, now) };
         let owner = owner_within(tenant);
-        let mut sums = self.partition_set.lifetime(owner)?;
-        let hidden = self.hidden_open(tenant, now)?;
+        let is_whole = start.at <= now.minus_ms(DAY_MS);
+        let ((mut sums, mut minutes), hidden) = self.with_hidden_open(tenant, now, || {
+            let sums = self.partition_set.lifetime(owner)?;
+            let minutes = if is_whole { self.last_day(owner, now)? } else { self.added_figures(tenant, now)?.minutes };
+            Ok((sums, minutes))
+        })?;
         sums.failed += hidden.expired.min(sums.open());
         for (_, count) in &hidden.cancelled {
             sums.cancelled += count.min(&sums.open());
         }
-        let is_whole = start.at <= now.minus_ms(DAY_MS);
-        let mut minutes = if is_whole { self.last_day(owner, now)? } else { self.added_figures(tenant, now)?.minutes };
         add_cancelled(&mut minutes, &hidden.cancelled, now);
         Ok(WebhookFigures { sums, minutes })
     }
@@ -158,10 +163,10 @@ impl Store {
     /// The figures of everything within `tenant` by the hour, from the hour of `from` on.
     pub fn tenant_hours(&self, tenant: TenantScope, from: Time, now: Time) -> Result<HourSpan> {
         let start = tenant_figures::stored(&self.partition_set)?;
-        let mut span = self.hour_spans(&[owner_within(tenant)], from, start)?.pop().unwrap_or_default();
-        for (at, count) in
-            self.hidden_open(tenant, now)?.cancelled.into_iter().filter(|(at, _)| at.hour() >= from.hour())
-        {
+        let (spans, hidden) =
+            self.with_hidden_open(tenant, now, || self.hour_spans(&[owner_within(tenant)], from, start))?;
+        let mut span = spans.into_iter().next().unwrap_or_default();
+        for (at, count) in hidden.cancelled.into_iter().filter(|(at, _)| at.hour() >= from.hour()) {
             let minute = (at.minute() % MINUTES) as u8;
             span.hours.entry(hour_of(at)).or_default().minute(minute).cancelled += count as u32;
         }
@@ -241,7 +246,12 @@ impl Store {
             let webhooks: Vec<WebhookId> = self.registry().webhooks_within(tenant).map(|webhook| webhook.id).collect();
             return self.backlog(&webhooks, now);
         }
-        let hidden = self.hidden_open(tenant, now)?.count();
+        let ((open, oldest_due), hidden) = self.with_hidden_open(tenant, now, || self.open_of_tenant(tenant, now))?;
+        Ok(Backlog { waiting: open.saturating_sub(hidden.count()), oldest_due })
+    }
+
+    /// The open deliveries within `tenant` by the sums, and when the oldest due one became due.
+    fn open_of_tenant(&self, tenant: TenantScope, now: Time) -> Result<(u64, Option<Time>)> {
         let expiring = self.expiring(now);
         let registry = self.registry();
         let (mut open, mut oldest_due) = (0, None);
@@ -260,7 +270,7 @@ impl Store {
                 oldest_due = [oldest_due, first].into_iter().flatten().min();
             }
         }
-        Ok(Backlog { waiting: open.saturating_sub(hidden), oldest_due })
+        Ok((open, oldest_due))
     }
 
     /// The number of open deliveries of `tenant_backlog`, from the sums alone.
@@ -268,8 +278,28 @@ impl Store {
         if tenant_figures::stored(&self.partition_set)?.is_none() {
             return Ok(self.tenant_backlog(tenant, now)?.waiting);
         }
-        let hidden = self.hidden_open(tenant, now)?.count();
-        Ok(self.partition_set.lifetime(owner_within(tenant))?.open().saturating_sub(hidden))
+        let (sums, hidden) =
+            self.with_hidden_open(tenant, now, || self.partition_set.lifetime(owner_within(tenant)))?;
+        Ok(sums.open().saturating_sub(hidden.count()))
+    }
+
+    /// Reads sums together with the open deliveries that lists do not show as open. If the writer has settled some of
+    /// these meanwhile, both are read again, because the sums may have them or not.
+    fn with_hidden_open<T>(
+        &self,
+        tenant: TenantScope,
+        now: Time,
+        read: impl Fn() -> Result<T>,
+    ) -> Result<(T, HiddenOpen)> {
+        let mut hidden = self.hidden_open(tenant, now)?;
+        for _ in 0..READ_AGAIN_MAX {
+            let (sums, after) = (read()?, self.hidden_open(tenant, now)?);
+            if after == hidden {
+                return Ok((sums, hidden));
+            }
+            hidden = after;
+        }
+        Ok((read()?, hidden))
     }
 
     /// Counts the open deliveries within `tenant` that lists do not show as open.

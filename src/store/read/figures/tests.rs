@@ -167,3 +167,27 @@ fn sums_that_are_read_together_are_those_that_are_read_alone() {
     let waits = together.iter().find(|own| own.open() == 3);
     assert!(waits.is_some(), "the deliveries of the other webhook: {together:?}");
 }
+
+#[test]
+fn a_delivery_that_is_settled_in_the_middle_of_a_read_is_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, hook) = failing(&folder);
+    publish(&mut opened, hook, 2);
+    let scope = tenant(&opened);
+    state(&mut opened, StateCommand::RemoveWebhook { id: hook });
+    let Opened { store, writer, .. } = &mut opened;
+    let writer = std::cell::RefCell::new(writer);
+    let reads = std::cell::Cell::new(0);
+    let (sums, hidden) = store
+        .with_hidden_open(scope, NOW, || {
+            let sums = store.partition_set.lifetime(owner_within(scope))?;
+            if reads.replace(reads.get() + 1) == 0 {
+                let mut writer = writer.borrow_mut();
+                let follow = writer.maintain(NOW, Retention::Running).follow;
+                writer.apply(&follow, NOW);
+            }
+            Ok(sums)
+        })
+        .unwrap();
+    assert_eq!((sums.cancelled, hidden.count(), reads.get()), (2, 0, 2));
+}
