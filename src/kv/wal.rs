@@ -354,13 +354,14 @@ impl Wal {
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();
         let finder = Finder::new(&name);
         let mut seen = vec![0; SEARCHED_BYTES + NAME_BYTES];
+        let blank = seen.clone();
         // A record's name follows its length and checksum.
         let mut base = at + 8 + 1;
         while base < EPOCH_BYTES_MAX && half(epoch) + base < self.len {
             let bytes = (EPOCH_BYTES_MAX - base).min(seen.len() as u64) as usize;
             self.read_bytes(half(epoch) + base, &mut seen[..bytes])?;
             // Most of a half was never written to. This look is several times faster than the search.
-            let is_blank = seen[..bytes].iter().fold(0, |any, byte| any | byte) == 0;
+            let is_blank = seen[..bytes] == blank[..bytes];
             for start in finder.find_iter(if is_blank { &[] } else { &seen[..bytes] }) {
                 let record = base + start as u64 - 8;
                 if let Some(found) = self.read(record, partition, epoch)? {
