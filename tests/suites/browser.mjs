@@ -55,6 +55,8 @@ const browser = await chromium.launch({
 const problems = [];
 async function newPage(options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  // A machine with other suites on it may hold a tab up for longer than the usual 30 seconds.
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   // Chromium tells what it clears at a logout.
   const allowed = ["Clear-Site-Data", ...(options.allowed ?? [])];
