@@ -6,6 +6,11 @@
 # it as root if it is missing, and is skipped where there is none. Installs playwright-core, axe-core and html-validate into a
 # temporary directory. A word as argument runs the flows whose names contain it. PICTURES_OF_README=docs
 # tests/suites/browser.sh pictures makes the pictures of the pages in README.md anew.
+# The store and the profile of the browser are in memory where they can be: builds that were written to the disk just before
+# hold up its syncs for seconds, and so every step of a flow.
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
+    export TMPDIR=/dev/shm
+fi
 source "$(dirname "$0")/support/suite.bash"
 
 if ! command -v npm >/dev/null; then
