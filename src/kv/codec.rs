@@ -4,8 +4,8 @@
 //! takes a third of the bytes of named fields. A stored struct only gains fields at its end, with `#[serde(default)]`.
 //! Any other change takes a new format byte.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::kv::blob_place::BlobPlace;
 
@@ -42,6 +42,11 @@ pub fn encode_bytes(value: &[u8]) -> Vec<u8> {
 
 /// Decodes a row. `None` if it is damaged.
 pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Option<T> {
+    rmp_serde::from_slice(open(row)?).ok()
+}
+
+/// Decodes a row whose value borrows from it. `None` if it is damaged.
+pub fn decode_borrowed<'r, T: Deserialize<'r>>(row: &'r [u8]) -> Option<T> {
     rmp_serde::from_slice(open(row)?).ok()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod attempt;
+pub mod attempt_front;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
@@ -23,6 +24,7 @@ pub mod webhook;
 
 pub use app::App;
 pub use attempt::{Attempt, AttemptMade, AttemptOutcome, Timings, Trigger};
+pub use attempt_front::AttemptFront;
 pub use delivery::{Delivery, DeliveryStatus};
 pub use event::{Event, EventAttributes};
 pub use event_type::EventType;

@@ -1,4 +1,5 @@
-//! Attempts of the last day by webhook and hour, in memory, so that webhooks are ranked without reading rows.
+//! Attempts and response times of the last day by webhook and hour, in memory, so that webhooks are ranked and listed
+//! without reading their hours.
 //!
 //! Invariant: an entry has the counts of the newest committed row of its partition, webhook and hour. The first use reads
 //! the committed rows of the day, and every commit replaces the entries of the rows that it changed.
@@ -6,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use crate::model::figures::HourFigures;
+use crate::model::figures::{HourFigures, Sums};
 use crate::model::id::{IdMap, WebhookId};
 use crate::model::{Time, Webhook};
 
@@ -14,18 +15,21 @@ use crate::model::{Time, Webhook};
 pub const RECENT_HOURS: u32 = 25;
 
 /// The attempts of a webhook in one hour, as one partition counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentHour {
     pub webhook: WebhookId,
     pub hour: u32,
     pub attempts: u32,
     pub failures: u32,
+    /// Response times by bucket.
+    pub histogram: Box<[(u8, u32)]>,
 }
 
 impl RecentHour {
     pub fn new(webhook: WebhookId, hour: u32, figures: &HourFigures) -> RecentHour {
         let total = figures.total();
-        RecentHour { webhook, hour, attempts: total.attempts, failures: total.failures }
+        let histogram = figures.histogram.as_slice().into();
+        RecentHour { webhook, hour, attempts: total.attempts, failures: total.failures, histogram }
     }
 }
 
@@ -57,19 +61,19 @@ impl RecentFigures {
     }
 
     /// Replaces the entries of rows that a commit to the partition `first` changed.
-    pub fn replace(&self, first: u128, changed: &[RecentHour], now: Time) {
+    pub fn replace(&self, first: u128, changed: Vec<RecentHour>, now: Time) {
         if changed.is_empty() {
             return;
         }
         let oldest = now.hour().saturating_sub(RECENT_HOURS - 1);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        for hour in changed.iter().filter(|changed| changed.hour >= oldest) {
+        for hour in changed.into_iter().filter(|changed| changed.hour >= oldest) {
             let of_webhook = entries.entry(hour.webhook).or_default();
             match of_webhook.iter_mut().find(|(other, known)| *other == first && known.hour == hour.hour) {
-                Some((_, known)) => *known = *hour,
+                Some((_, known)) => *known = hour,
                 None => {
                     of_webhook.retain(|(_, known)| known.hour >= oldest);
-                    of_webhook.push((first, *hour));
+                    of_webhook.push((first, hour));
                 }
             }
         }
@@ -122,5 +126,16 @@ impl RecentFigures {
             }
         }
         hours
+    }
+
+    /// Response times of a webhook in the last 24 clock hours: only the histogram of the sums is in use.
+    pub fn responses_of(&self, webhook: WebhookId, now: Time) -> Sums {
+        let hours = now.hour().saturating_sub(RECENT_HOURS - 2)..=now.hour();
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = Sums::default();
+        for (_, entry) in entries.get(&webhook).into_iter().flatten().filter(|(_, entry)| hours.contains(&entry.hour)) {
+            entry.histogram.iter().for_each(|(bucket, count)| sums.tally(*bucket, u64::from(*count)));
+        }
+        sums
     }
 }

@@ -434,7 +434,7 @@ impl Writer {
             let _ = self.commit(CommitTarget::Partition(first, file), keys);
         }
         effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
-        self.partition_set.recent.replace(first, &recent, self.now);
+        self.partition_set.recent.replace(first, recent, self.now);
         self.idempotency.insert(new_fingerprints.into_iter().chain(new_answers));
         effects.newest.into_iter().for_each(|id| self.partition_set.raise_newest(id));
         batch.effects.merge(effects);

@@ -2,8 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::api::native::stats_series::{self, SeriesOwner};
-use crate::api::{ApiContext, ApiError};
+use crate::api::native::stats_series::{self, Steps};
 use crate::model::Time;
 use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
@@ -45,24 +44,48 @@ pub struct ChartRow {
     pub percentiles_ms: [Option<u32>; 2],
 }
 
-/// The figures of the span that the address names.
-pub fn read(context: &ApiContext<'_>, owner: SeriesOwner, ask: &Ask) -> Result<ChartSeries, ApiError> {
-    let (last, _, span_ms, step_ms) =
-        SPANS.into_iter().find(|(last, ..)| ask.get("last") == Some(last)).unwrap_or(SPANS[USUAL]);
-    let (from, rows) = stats_series::recent(context, owner, span_ms, step_ms)?;
-    let rows = rows.iter().map(|row| {
-        let (ok, failed) = row.attempts();
-        ChartRow { attempts: Bin { ok, failed }, waiting: row.waiting(), percentiles_ms: row.percentiles_ms() }
-    });
-    Ok(ChartSeries { last, from, step_ms, rows: rows.collect() })
+/// The span that an address names, in equal steps.
+#[derive(Debug, Clone, Copy)]
+pub struct ChartSpan {
+    last: &'static str,
+    steps: Steps,
 }
 
-/// Response times at so many percent, over all of these hours.
-pub fn percentiles_ms<const N: usize>(span: &HourSpan, percents: [u8; N]) -> [Option<u32>; N] {
+impl ChartSpan {
+    pub fn of(ask: &Ask, now: Time) -> ChartSpan {
+        let (last, _, span_ms, step_ms) =
+            SPANS.into_iter().find(|(last, ..)| ask.get("last") == Some(last)).unwrap_or(SPANS[USUAL]);
+        ChartSpan { last, steps: stats_series::steps_until(now, span_ms, step_ms) }
+    }
+
+    /// The time from which on a page reads hours, for this span and for the last 24 hours.
+    pub fn read_from(&self, now: Time) -> Time {
+        self.steps.from.min(now.minus_ms(DAY_MS))
+    }
+
+    /// The figures of the span. `waiting` is the number of deliveries that wait now.
+    pub fn series(&self, hours: &HourSpan, waiting: u64) -> ChartSeries {
+        let rows = stats_series::rows(self.steps, hours, waiting);
+        let rows = rows.iter().map(|row| {
+            let (ok, failed) = row.attempts();
+            ChartRow { attempts: Bin { ok, failed }, waiting: row.waiting(), percentiles_ms: row.percentiles_ms() }
+        });
+        let Steps { from, step_ms, .. } = self.steps;
+        ChartSeries { last: self.last, from, step_ms, rows: rows.collect() }
+    }
+}
+
+/// Response times at so many percent, over the hours from that of `from` on.
+pub fn percentiles_ms<const N: usize>(span: &HourSpan, from: Time, percents: [u8; N]) -> [Option<u32>; N] {
     let mut sums = Sums::default();
-    for (bucket, count) in span.hours.values().flat_map(|hour| &hour.histogram) {
+    for (bucket, count) in span.hours.range(from.hour()..).flat_map(|(_, hour)| &hour.histogram) {
         sums.tally(*bucket, u64::from(*count));
     }
+    percentiles_of(&sums, percents)
+}
+
+/// Response times at so many percent of a histogram.
+pub fn percentiles_of<const N: usize>(sums: &Sums, percents: [u8; N]) -> [Option<u32>; N] {
     percents.map(|percent| histogram::percentile(&sums.histogram, percent))
 }
 

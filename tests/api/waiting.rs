@@ -110,3 +110,34 @@ async fn a_due_delivery_behind_an_open_circuit_names_the_circuit_everywhere() {
     assert_eq!(page["data"][0]["waiting_for"], one["waiting_for"]);
     assert_eq!(page["data"][0]["next_attempt_at"], open["held_until"], "not the due time, which the hold outlasts");
 }
+
+#[tokio::test]
+async fn a_due_delivery_that_is_not_held_waits_for_the_rate_or_for_those_in_flight() {
+    let daemon = TestDaemon::start().await;
+    let (receiver, hanging) = (Receiver::start().await, Receiver::that(Act::Hang).await);
+    let rated = json!({ "event_types": ["rated"], "rate_limit_per_s": 1 });
+    let rated = daemon.webhook(&receiver.url(), rated).await;
+    let busy = json!({ "event_types": ["busy"], "max_in_flight": 1, "timeout_ms": 120_000 });
+    let busy = daemon.webhook(&hanging.url(), busy).await;
+    for n in 0..20 {
+        daemon.publish("rated", json!(n)).await;
+    }
+    for n in 0..3 {
+        daemon.publish("busy", json!(n)).await;
+    }
+    receiver.take(1).await;
+    hanging.take(1).await;
+    // The clock stands still, so the rate lets nothing more go once its burst is used.
+    let waiting_for = json!({ "reason": "rate", "until": null, "behind": null });
+    let page = waiting(&daemon, &rated).await;
+    let rows = page["data"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["waiting_for"] == waiting_for), "{page}");
+    let last = daemon.get(&format!("/v1/deliveries/{}", text(rows.last().unwrap(), "id"))).await;
+    assert_eq!(last["waiting_for"], waiting_for);
+    // One is being sent, and the others wait for its end.
+    let page = waiting(&daemon, &busy).await;
+    let told: Vec<&str> = reasons(&page).into_iter().map(|(_, reason, _)| reason).collect();
+    assert_eq!(told, ["in_flight"; 3]);
+    let hook = daemon.get(&format!("/v1/webhooks/{}", text(&busy, "id"))).await;
+    assert_eq!((&hook["in_flight"], &hook["waiting_for"]), (&json!(1), &Value::Null), "nothing holds the webhook");
+}

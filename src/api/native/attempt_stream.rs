@@ -13,9 +13,9 @@ use crate::api::params::{EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, S
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::Id;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
+use crate::model::{Id, Time};
 use crate::store::{AttemptQuery, ListWindow};
 
 use super::attempts::AttemptView;
@@ -41,6 +41,8 @@ pub struct AttemptStreamView<'a> {
     /// Oldest first. A page of a filtered stream may have no rows, and its cursor still goes on.
     data: Vec<AttemptView<'a>>,
     next_cursor: String,
+    /// If a filtered page of the newest attempts ended before it was full: attempts before this time were not examined.
+    examined_from: Option<Time>,
 }
 
 /// Answers at once if there are attempts, or more to examine, or no wait was requested. Otherwise the handler runs again
@@ -80,6 +82,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let view = AttemptStreamView {
         data: page.rows.iter().map(|row| AttemptView::new(request.reader(), row)).collect(),
         next_cursor: cursor::write(CursorKind::AttemptStream, page.reached.as_u128()),
+        examined_from: page.looked_back_to,
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }

@@ -12,12 +12,13 @@ use crate::api::limits::LIMIT_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::model::figures::Minute;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{CircuitState, DisabledReason, Webhook, WebhookState, WebhookStatus};
-use crate::model::{Attempt, Time, WebhookId};
+use crate::model::{DeliveryId, Time, WebhookId};
 use crate::rules::health::{self, Health, HealthInput};
 use crate::rules::hold;
-use crate::store::{AttemptQuery, ListWindow, WebhookFigures};
+use crate::store::ListWindow;
 
 use super::waiting_for::WaitingForView;
 use super::webhook_live::QueueHead;
@@ -114,7 +115,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     let webhook = webhooks::in_path(context, request)?;
     let shown = webhooks::state_now(context, webhook.id);
     let figures = context.store.figures(webhook.id, context.now)?;
-    let health = words(context, request, webhook.id, &figures)?;
+    let health = words(context, webhook.id, &figures.minutes)?;
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let head = QueueHead::of(context.store, &webhook, context.now);
     let answer = HealthView {
@@ -132,54 +133,45 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
 }
 
-/// A word each about the last 24 hours of a webhook with these figures.
-pub fn words(
-    context: &ApiContext<'_>,
-    request: &RequestContext<'_>,
-    webhook: WebhookId,
-    figures: &WebhookFigures,
-) -> Result<Health, ApiError> {
-    Ok(health::health(&measured(figures, &last_attempts(context, request, webhook)?)))
+/// A word each about the last 24 hours of a webhook with the counts of these minutes.
+pub fn words(context: &ApiContext<'_>, webhook: WebhookId, minutes: &[(u32, Minute)]) -> Result<Health, ApiError> {
+    Ok(health::health(&measured(minutes, &last_attempts(context, webhook)?)))
+}
+
+/// An attempt as health judges it.
+#[derive(Debug, Clone, Copy)]
+struct JudgedAttempt {
+    delivery: DeliveryId,
+    success: bool,
+    response_time_ms: Option<u32>,
 }
 
 /// Up to `LIMIT_MAX` attempts of the last 24 hours, newest first.
-fn last_attempts(
-    context: &ApiContext<'_>,
-    request: &RequestContext<'_>,
-    webhook: WebhookId,
-) -> Result<Vec<Attempt>, ApiError> {
+fn last_attempts(context: &ApiContext<'_>, webhook: WebhookId) -> Result<Vec<JudgedAttempt>, ApiError> {
     let from = Some(context.now.minus_ms(DAY_MS));
-    let query = AttemptQuery {
-        tenant: request.tenant(),
-        webhook: Some(webhook),
-        delivery: None,
-        event: None,
-        success: None,
-        status: None,
-        event_type: None,
-        status_code: None,
-        search: None,
-        window: ListWindow { from, ..ListWindow::newest(LIMIT_MAX as usize) },
-        outcome: None,
-    };
-    Ok(context.store.attempts(&query, context.now)?.rows)
+    let window = ListWindow { from, ..ListWindow::newest(LIMIT_MAX as usize) };
+    Ok(context.store.attempt_fronts(webhook, window, context.now, |front| JudgedAttempt {
+        delivery: front.delivery_id,
+        success: front.success,
+        response_time_ms: front.response_time_ms,
+    })?)
 }
 
-/// The figures of the last 24 hours. `attempts` are the newest of them, newest first.
-fn measured(figures: &WebhookFigures, attempts: &[Attempt]) -> HealthInput {
+/// The counts of the last 24 hours. `attempts` are the newest of them, newest first.
+fn measured(minutes: &[(u32, Minute)], attempts: &[JudgedAttempt]) -> HealthInput {
     let (mut made, mut failed) = (0, 0);
-    for (_, minute) in &figures.minutes {
+    for (_, minute) in minutes {
         made += u64::from(minute.attempts);
         failed += u64::from(minute.failures);
     }
-    let responses: Vec<u64> = attempts.iter().filter_map(|a| a.made.response_time_ms).map(u64::from).collect();
+    let responses: Vec<u64> = attempts.iter().filter_map(|attempt| attempt.response_time_ms).map(u64::from).collect();
     // The newest attempt of a delivery comes first.
     let mut seen = HashSet::new();
-    let recent = attempts.iter().filter(|attempt| seen.insert(attempt.delivery_id)).take(RECENT_DELIVERIES);
+    let recent = attempts.iter().filter(|attempt| seen.insert(attempt.delivery)).take(RECENT_DELIVERIES);
     let (mut recent_deliveries, mut recent_failures) = (0, 0);
     for attempt in recent {
         recent_deliveries += 1;
-        recent_failures += u32::from(!attempt.made.success);
+        recent_failures += u32::from(!attempt.success);
     }
     HealthInput {
         success_rate: health::success_rate(made.saturating_sub(failed), failed),

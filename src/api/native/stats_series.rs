@@ -16,7 +16,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Time, WebhookId};
-use crate::store::{HourSpan, TenantScope, WebhookFigures};
+use crate::store::{HourSpan, TenantScope};
 
 use super::deliveries::WEBHOOK_ID;
 use super::stats::{self, LAST};
@@ -80,10 +80,10 @@ pub struct SeriesRowView {
 
 /// The rows that a request asks for: `from` and `to` at multiples of `step_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Steps {
-    from: Time,
+pub struct Steps {
+    pub from: Time,
     to: Time,
-    step_ms: i64,
+    pub step_ms: i64,
 }
 
 impl Steps {
@@ -172,7 +172,7 @@ fn read_step(query: &Params) -> Result<Option<i64>, ApiError> {
 
 /// The rows, with the deliveries that waited at the end of each: those that wait now, less those made since, and those
 /// that ended since. Before `complete_from` nothing is known of them.
-fn rows(steps: Steps, hours: &HourSpan, waiting_now: u64) -> Vec<SeriesRowView> {
+pub fn rows(steps: Steps, hours: &HourSpan, waiting_now: u64) -> Vec<SeriesRowView> {
     let counted = steps.counted(hours);
     let behind = hours.minutes().filter(|(minute, _)| Time(i64::from(*minute) * MINUTE_MS) >= steps.to);
     let grown: i64 = behind.map(|(_, minute)| i64::from(minute.made) - i64::from(minute.ended())).sum();
@@ -199,34 +199,23 @@ fn rows(steps: Steps, hours: &HourSpan, waiting_now: u64) -> Vec<SeriesRowView> 
 
 /// The owner of the figures of a series.
 #[derive(Debug, Clone, Copy)]
-pub enum SeriesOwner {
+enum SeriesOwner {
     Webhook(WebhookId),
     Tenant(TenantScope),
 }
 
-/// The rows of the last `span_ms`, in steps of `step_ms`, and the start of the first. The last one contains now.
-pub fn recent(
-    context: &ApiContext<'_>,
-    owner: SeriesOwner,
-    span_ms: i64,
-    step_ms: i64,
-) -> Result<(Time, Vec<SeriesRowView>), ApiError> {
-    let to = Time(context.now.0.div_euclid(step_ms) * step_ms + step_ms);
-    let steps = Steps { from: to.minus_ms(span_ms), to, step_ms };
-    let (hours, figures) = figures_of(context, owner, steps.from)?;
-    Ok((steps.from, rows(steps, &hours, figures.sums.open())))
+/// The steps of the last `span_ms`, of which the last one contains now.
+pub const fn steps_until(now: Time, span_ms: i64, step_ms: i64) -> Steps {
+    let to = Time(now.0.div_euclid(step_ms) * step_ms + step_ms);
+    Steps { from: Time(to.0 - span_ms), to, step_ms }
 }
 
-/// The hours from `from` on, and the figures of all time.
-fn figures_of(
-    context: &ApiContext<'_>,
-    owner: SeriesOwner,
-    from: Time,
-) -> Result<(HourSpan, WebhookFigures), ApiError> {
+/// The hours from `from` on, and the number of open deliveries.
+fn figures_of(context: &ApiContext<'_>, owner: SeriesOwner, from: Time) -> Result<(HourSpan, u64), ApiError> {
     let (store, now) = (context.store, context.now);
     Ok(match owner {
-        SeriesOwner::Webhook(id) => (store.webhook_hours(id, from)?, store.figures(id, now)?),
-        SeriesOwner::Tenant(tenant) => (store.tenant_hours(tenant, from, now)?, store.tenant_figures(tenant, now)?),
+        SeriesOwner::Webhook(id) => (store.webhook_hours(id, from)?, store.sums(id, now)?.open()),
+        SeriesOwner::Tenant(tenant) => (store.tenant_hours(tenant, from, now)?, store.tenant_open(tenant, now)?),
     })
 }
 
@@ -256,13 +245,13 @@ pub fn series(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         None => Some(SeriesOwner::Tenant(tenant)),
     };
     let owner = owner.ok_or_else(|| ApiError::not_found("webhook"))?;
-    let (hours, figures) = figures_of(context, owner, steps.from)?;
+    let (hours, waiting) = figures_of(context, owner, steps.from)?;
     let view = SeriesView {
         from: steps.from,
         to: steps.to,
         step_s: steps.step_ms / 1_000,
         complete_from: stats::complete_from(&hours, steps.from, context.now),
-        data: rows(steps, &hours, figures.sums.open()),
+        data: rows(steps, &hours, waiting),
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }

@@ -14,7 +14,7 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::model::id::{AttemptId, DeliveryId, EventId};
-use crate::model::{Attempt, Delivery, Event, Time};
+use crate::model::{Attempt, AttemptFront, Delivery, Event, Time};
 use crate::store::read::lists::{Store, before, wanted_attempt};
 use crate::store::read::lookup::{decoded, replays_in};
 use crate::store::read::query::{AttemptQuery, EXAMINED_ROWS_MAX, Page};
@@ -105,7 +105,7 @@ impl Store {
             if id < from {
                 break;
             }
-            let is_wanted = id < to && wanted_attempt(query, &attempt);
+            let is_wanted = id < to && wanted_attempt(query, &AttemptFront::of(&attempt));
             if examined == EXAMINED_ROWS_MAX || is_wanted && page.rows.len() == query.window.limit {
                 page.next = last;
                 break;

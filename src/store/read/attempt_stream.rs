@@ -6,7 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::model::{Attempt, AttemptId, Time};
+use crate::model::{Attempt, AttemptFront, AttemptId, Time};
 
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
@@ -14,7 +14,7 @@ use crate::kv::tables::{self, Table};
 use crate::store::partitions::set::Partition;
 use crate::store::read::app_webhooks::{ATTEMPTS, AppWebhooks};
 use crate::store::read::lists::{Store, wanted_attempt};
-use crate::store::read::lookup::decoded;
+use crate::store::read::lookup::attempt_in;
 use crate::store::read::query::AttemptQuery;
 
 /// Keys that are read at once.
@@ -31,6 +31,8 @@ pub struct AttemptPage {
     pub reached: AttemptId,
     /// Whether every attempt that was committed has been examined.
     pub is_end: bool,
+    /// If a page of the newest attempts ended early: the oldest time that it looked at.
+    pub looked_back_to: Option<Time>,
 }
 
 impl Store {
@@ -64,15 +66,18 @@ impl Store {
 
     /// The newest attempts up to `last`.
     fn latest_attempts(&self, query: &AttemptQuery, last: AttemptId, now: Time) -> Result<AttemptPage> {
-        let mut page = AttemptPage { rows: Vec::new(), reached: last, is_end: true };
+        let mut page = AttemptPage { reached: last, is_end: true, ..AttemptPage::default() };
         let mut ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, last.as_u128().saturating_add(1))?;
-        for _ in 0..query.window.examined_max {
-            if page.rows.len() == query.window.limit {
+        let mut examined = 0;
+        while page.rows.len() < query.window.limit {
+            let Some(listed) = ids.next_listed()? else { break };
+            if examined == query.window.examined_max {
+                page.looked_back_to = Some(AttemptId::from_u128(listed.id).time());
                 break;
             }
-            let Some(listed) = ids.next_listed()? else { break };
-            let attempt = listed.row::<Attempt>(Table::Attempts)?;
-            page.rows.extend(attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a)));
+            examined += 1;
+            let found = listed.attempt(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))?;
+            page.rows.extend(found);
         }
         page.rows.reverse();
         Ok(page)
@@ -85,7 +90,7 @@ impl Store {
         (after, last): (AttemptId, AttemptId),
         now: Time,
     ) -> Result<AttemptPage> {
-        let mut page = AttemptPage { rows: Vec::new(), reached: after, is_end: false };
+        let mut page = AttemptPage { reached: after, ..AttemptPage::default() };
         let mut examined = 0;
         let examined_max = query.window.examined_max;
         let webhooks = AppWebhooks::of(&self.partition_set, query.webhook, query.tenant.app)?;
@@ -102,8 +107,10 @@ impl Store {
                 }
                 (page.reached, examined) = (id, examined + 1);
                 let snapshot = self.partition_set.snapshot(&partition)?;
-                let attempt = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())?;
-                page.rows.extend(attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a)));
+                let wanted = |a: &AttemptFront<'_>| self.is_retained(a.event_id, now) && wanted_attempt(query, a);
+                let found = snapshot.get(Table::Attempts, id.as_bytes(), |row| attempt_in(row, wanted))?;
+                let damaged = || snapshot.damaged(Table::Attempts, id.as_bytes());
+                page.rows.extend(found.map(|attempt| attempt.ok_or_else(damaged)).transpose()?.flatten());
             }
         }
         Ok(page)

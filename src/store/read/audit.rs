@@ -1,10 +1,12 @@
 //! Defines the audit row and lists audit entries.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{AppId, Id, PortalLinkId};
 use crate::model::{KeyId, OrganizationId, Time};
 
+use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::tables::Table;
 use crate::store::command::TenantScope;
@@ -42,8 +44,26 @@ pub struct AuditFilter {
     pub target: Option<String>,
 }
 
+/// The fields of a row that filters judge. Its texts are borrowed from the row.
+#[derive(Deserialize)]
+struct AuditFront<'r> {
+    _id: IgnoredAny,
+    _at: IgnoredAny,
+    org_id: OrganizationId,
+    key_id: Option<KeyId>,
+    action: &'r str,
+    target: &'r str,
+    _remote_addr: IgnoredAny,
+    _request_id: IgnoredAny,
+    _changes: IgnoredAny,
+    #[serde(default)]
+    app_id: Option<AppId>,
+    #[serde(default)]
+    _portal_link: IgnoredAny,
+}
+
 impl AuditFilter {
-    fn passes(&self, row: &AuditRow) -> bool {
+    fn passes(&self, row: &AuditFront<'_>) -> bool {
         let has_action =
             |wanted: &String| row.action == *wanted || wanted.ends_with('.') && row.action.starts_with(wanted.as_str());
         self.key_id.is_none_or(|key| row.key_id == Some(key))
@@ -55,8 +75,11 @@ impl AuditFilter {
 impl Store {
     /// Lists the audit entries within `tenant` that pass `filter`, newest first.
     pub fn audit(&self, tenant: TenantScope, filter: &AuditFilter, window: ListWindow) -> Result<Page<AuditRow>> {
-        self.state_page(Table::Audit, window, |row: &AuditRow| {
+        let is_wanted = |row: &AuditFront<'_>| {
             row.org_id == tenant.org && tenant.app.is_none_or(|own| row.app_id == Some(own)) && filter.passes(row)
+        };
+        self.state_page_by(Table::Audit, window, |row| {
+            if is_wanted(&codec::decode_borrowed(row)?) { codec::decode(row).map(Some) } else { Some(None) }
         })
     }
 }

@@ -78,14 +78,11 @@ impl Store {
         let ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, before(query.window))?;
         self.page_of_ids(ids, query.window, now, |listed| {
             let snapshot = listed.snapshot;
-            let attempt = listed.row::<Attempt>(Table::Attempts)?;
-            let wanted = |attempt: &Attempt| {
-                let within = |(from, to)| (from..to).contains(&attempt.made.started_at);
-                self.is_retained(attempt.event_id, now)
-                    && wanted_attempt(query, attempt)
-                    && filter.started.is_none_or(within)
+            let found = listed.attempt(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))?;
+            let started = |attempt: &Attempt| {
+                filter.started.is_none_or(|(from, to)| (from..to).contains(&attempt.made.started_at))
             };
-            let Some(attempt) = attempt.filter(wanted) else { return Ok(None) };
+            let Some(attempt) = found.filter(started) else { return Ok(None) };
             if let Some(about) = filter.about.as_ref().filter(|about| **about != attempt.made.url) {
                 let event = event_of(snapshot, attempt.event_id)?;
                 if event.attributes.subject.as_ref() != Some(about) {

@@ -90,14 +90,22 @@ impl Store {
         if !is_recent && self.partition_set.partitions().iter().any(|p| start.lacks_entries(p.first)) {
             return Ok(None);
         }
-        let top = ended.to.map_or((Time::MAX, DeliveryId::MAX), |to| (to, DeliveryId::MIN));
-        let mut entries = LatestEndFirst::below(&self.partition_set, owner_of(tenant, webhook), ended.from, top);
-        let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
-        let from = DeliveryId::floor(oldest);
+        let owner: Id<()> = Id::from_bytes(owner_of(tenant, webhook));
+        let (to, top) = ended.to.map_or((Time::MAX, DeliveryId::MAX), |to| (to, DeliveryId::MIN));
+        let from = tables::failed(owner, ended.from.unwrap_or(Time::ZERO), DeliveryId::MIN);
+        let to = tables::failed(owner, to, top);
+        let oldest = DeliveryId::floor(now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1));
         let mut count = 0;
-        while count < most {
-            let Some(((_, id), _)) = entries.next()? else { break };
-            count += usize::from(id >= from);
+        for partition in self.partition_set.partitions() {
+            if count == most {
+                break;
+            }
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
+            snapshot.scan(Table::FailedByOwner, range, Direction::Up, |key, _| {
+                count += usize::from(tables::read_failed(key).is_some_and(|(_, id)| id >= oldest));
+                Ok(if count < most { ScanStep::Go } else { ScanStep::Stop })
+            })?;
         }
         Ok(Some(count))
     }

@@ -86,6 +86,14 @@ impl HiddenOpen {
     fn count(&self) -> u64 {
         self.expired + self.cancelled.iter().map(|(_, count)| count).sum::<u64>()
     }
+
+    /// Counts them as lists show them: failed and cancelled.
+    fn settle(&self, sums: &mut Sums) {
+        sums.failed += self.expired.min(sums.open());
+        for (_, count) in &self.cancelled {
+            sums.cancelled += count.min(&sums.open());
+        }
+    }
 }
 
 impl Store {
@@ -118,12 +126,20 @@ impl Store {
             let minutes = if is_whole { self.last_day(owner, now)? } else { self.added_figures(tenant, now)?.minutes };
             Ok((sums, minutes))
         })?;
-        sums.failed += hidden.expired.min(sums.open());
-        for (_, count) in &hidden.cancelled {
-            sums.cancelled += count.min(&sums.open());
-        }
+        hidden.settle(&mut sums);
         add_cancelled(&mut minutes, &hidden.cancelled, now);
         Ok(WebhookFigures { sums, minutes })
+    }
+
+    /// The sums of `tenant_figures`.
+    pub fn tenant_sums(&self, tenant: TenantScope, now: Time) -> Result<Sums> {
+        if tenant_figures::stored(&self.partition_set)?.is_none() {
+            return Ok(self.added_figures(tenant, now)?.sums);
+        }
+        let (mut sums, hidden) =
+            self.with_hidden_open(tenant, now, || self.partition_set.lifetime(owner_within(tenant)))?;
+        hidden.settle(&mut sums);
+        Ok(sums)
     }
 
     /// The same without figures of apps and organizations, which a store of an earlier version lacks at first.
@@ -143,11 +159,8 @@ impl Store {
 
     /// The minutes of the last 24 hours: (now - 24 h, now], to the minute.
     fn last_day(&self, owner: Owner, now: Time) -> Result<Vec<(u32, Minute)>> {
-        let day_ago = now.minus_ms(DAY_MS);
-        let span = day_ago.minute() + 1..=now.minute();
-        let merged = self.merged_hours(&[owner], hour_of(day_ago))?;
-        let minutes = merged.iter().flat_map(|own| minutes_of(&own.hours));
-        Ok(minutes.filter(|(minute, _)| span.contains(minute)).collect())
+        let merged = self.merged_hours(&[owner], hour_of(now.minus_ms(DAY_MS)))?;
+        Ok(merged.iter().flat_map(|own| last_day_of(&own.hours, now)).collect())
     }
 
     /// The figures of a webhook by the hour, from the hour of `from` on.
@@ -211,6 +224,14 @@ impl Store {
     /// As `recent_attempts`.
     pub fn recent_hours(&self, webhook: WebhookId, now: Time) -> Result<impl Iterator<Item = RecentAttempts> + use<>> {
         Ok(self.recent(now)?.hours_of(webhook, now).into_iter())
+    }
+
+    /// Response times of a webhook over the last 24 clock hours, from memory: only the histogram of the sums is in use.
+    ///
+    /// # Errors
+    /// As `recent_attempts`.
+    pub fn recent_responses(&self, webhook: WebhookId, now: Time) -> Result<Sums> {
+        Ok(self.recent(now)?.responses_of(webhook, now))
     }
 
     /// The attempts of the last day. The first call reads their rows.
@@ -309,6 +330,9 @@ impl Store {
         let mut hidden = HiddenOpen::default();
         let mut budget = COUNTED_ROWS_MAX as u64;
         for partition in self.partition_set.open_partitions() {
+            if removed.is_empty() && !expiring.concerns(&partition) {
+                continue;
+            }
             let snapshot = self.partition_set.snapshot(&partition)?;
             if expiring.is_expired(&partition) {
                 hidden.expired += sums_in(&snapshot, owner_within(tenant))?.map_or(0, |row| row.sums.open());
@@ -395,6 +419,11 @@ impl HourSpan {
     pub fn minutes(&self) -> impl Iterator<Item = (u32, Minute)> {
         minutes_of(&self.hours)
     }
+
+    /// Those of the last 24 hours: (now - 24 h, now], to the minute.
+    pub fn last_day(&self, now: Time) -> Vec<(u32, Minute)> {
+        last_day_of(&self.hours, now).collect()
+    }
 }
 
 /// The owner of the figures of everything within a tenant scope.
@@ -406,6 +435,11 @@ fn minutes_of(hours: &BTreeMap<u32, HourFigures>) -> impl Iterator<Item = (u32, 
     hours.iter().flat_map(|(hour, figures)| {
         figures.minutes.iter().map(move |(minute, counts)| (hour * MINUTES + u32::from(*minute), *counts))
     })
+}
+
+fn last_day_of(hours: &BTreeMap<u32, HourFigures>, now: Time) -> impl Iterator<Item = (u32, Minute)> {
+    let span = now.minus_ms(DAY_MS).minute() + 1..=now.minute();
+    minutes_of(hours).filter(move |(minute, _)| span.contains(minute))
 }
 
 fn add_cancelled(minutes: &mut Vec<(u32, Minute)>, cancelled: &[(Time, u64)], now: Time) {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
 use crate::model::webhook::WebhookState;
-use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
+use crate::model::{Attempt, AttemptFront, Delivery, DeliveryStatus, Event, Time};
 use crate::mutants::mutant;
 
 use crate::kv::codec;
@@ -185,15 +185,31 @@ impl Store {
         }
         let ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, before(query.window))?;
         self.page_of_ids(ids, query.window, now, |listed| {
-            let attempt = listed.row::<Attempt>(Table::Attempts)?;
-            let Some(attempt) = attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))
-            else {
-                return Ok(None);
-            };
+            let found = listed.attempt(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))?;
+            let Some(attempt) = found else { return Ok(None) };
             let Some(status) = &query.status else { return Ok(Some(attempt)) };
             let delivery = decoded::<Delivery>(listed.snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
             Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| status.has(&d.status)).then_some(attempt))
         })
+    }
+
+    /// The newest attempts of a webhook, as `read` makes them of their fronts.
+    pub fn attempt_fronts<T>(
+        &self,
+        webhook: WebhookId,
+        window: ListWindow,
+        now: Time,
+        read: impl Fn(&AttemptFront<'_>) -> T,
+    ) -> Result<Vec<T>> {
+        let ids = NewestFirst::below(&self.partition_set, Table::AttemptsByWebhook, webhook.as_bytes(), before(window));
+        let page = self.page_of_ids(ids, window, now, |listed| {
+            let made = listed.read_attempt(|row| {
+                let front: AttemptFront<'_> = codec::decode_borrowed(row)?;
+                Some(self.is_retained(front.event_id, now).then(|| read(&front)))
+            })?;
+            Ok(made.flatten())
+        })?;
+        Ok(page.rows)
     }
 
     /// All attempts of a delivery, oldest first.
@@ -266,9 +282,9 @@ impl Store {
             && query.search.as_ref().is_none_or(|search| {
                 search.within(&delivery.event_type)
                     || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
-                    || delivery.last_status_code.is_some_and(|code| search.is(&code.to_string()))
-                    || search.is(&delivery.id.to_string())
-                    || search.is(&delivery.event_id.to_string())
+                    || delivery.last_status_code.is_some_and(|code| search.is_code(code))
+                    || search.is_id(delivery.id)
+                    || search.is_id(delivery.event_id)
             })
     }
 
@@ -316,6 +332,16 @@ impl Store {
         window: ListWindow,
         wanted: impl Fn(&T) -> bool,
     ) -> Result<Page<T>> {
+        self.state_page_by(table, window, |row| codec::decode::<T>(row).map(|row| wanted(&row).then_some(row)))
+    }
+
+    /// The page of the rows that `read` makes of their bytes. `read` gives `None` for a damaged row.
+    pub(in crate::store) fn state_page_by<T>(
+        &self,
+        table: Table,
+        window: ListWindow,
+        read: impl Fn(&[u8]) -> Option<Option<T>>,
+    ) -> Result<Page<T>> {
         let snapshot = self.partition_set.state()?.snapshot()?;
         let from = Id::<T>::floor(window.from.unwrap_or(Time::ZERO));
         let to = before(window).to_be_bytes();
@@ -330,11 +356,9 @@ impl Store {
                     return Ok(ScanStep::Stop);
                 }
                 examined += 1;
-                let row = codec::decode::<T>(value).ok_or_else(|| snapshot.damaged(table, key))?;
+                let row = read(value).ok_or_else(|| snapshot.damaged(table, key))?;
                 last = tables::first_id::<T>(key).map(|id| id.as_u128());
-                if wanted(&row) {
-                    rows.push(row);
-                }
+                rows.extend(row);
                 Ok(ScanStep::Go)
             },
         )?;
@@ -372,24 +396,24 @@ pub(in crate::store) fn wanted_event(query: &EventQuery, event: &Event) -> bool 
             search.within(&event.attributes.event_type)
                 || event.attributes.subject.as_deref().is_some_and(|subject| search.within(subject))
                 || event.attributes.event_id.as_deref().is_some_and(|id| search.is(id))
-                || search.is(&event.id.to_string())
+                || search.is_id(event.id)
         })
 }
 
-pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
+pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &AttemptFront<'_>) -> bool {
     query.tenant.covers(attempt.org_id, attempt.app_id)
         && query.webhook.is_none_or(|id| id == attempt.webhook_id)
-        && query.success.is_none_or(|success| success == attempt.made.success)
-        && query.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
-        && query.status_code.as_ref().is_none_or(|codes| codes.has_code(attempt.made.status_code))
-        && query.outcome.as_ref().is_none_or(|any| any.has(&attempt.made.outcome))
+        && query.success.is_none_or(|success| success == attempt.success)
+        && query.event_type.as_ref().is_none_or(|wanted| wanted == attempt.event_type)
+        && query.status_code.as_ref().is_none_or(|codes| codes.has_code(attempt.status_code))
+        && query.outcome.as_ref().is_none_or(|any| any.has(&attempt.outcome))
         && query.search.as_ref().is_none_or(|search| {
-            search.within(&attempt.event_type)
-                || search.within(&attempt.made.url)
-                || attempt.made.error.as_deref().is_some_and(|error| search.within(error))
-                || attempt.made.status_code.is_some_and(|code| search.is(&code.to_string()))
-                || [attempt.id.to_string(), attempt.delivery_id.to_string(), attempt.event_id.to_string()]
-                    .iter()
-                    .any(|id| search.is(id))
+            search.within(attempt.event_type)
+                || search.within(attempt.url)
+                || attempt.error.is_some_and(|error| search.within(error))
+                || attempt.status_code.is_some_and(|code| search.is_code(code))
+                || search.is_id(attempt.id)
+                || search.is_id(attempt.delivery_id)
+                || search.is_id(attempt.event_id)
         })
 }

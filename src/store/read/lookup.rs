@@ -5,7 +5,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
-use crate::model::{Delivery, Event, Time, Webhook};
+use crate::model::{Attempt, AttemptFront, Delivery, Event, Time, Webhook};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
@@ -33,6 +33,16 @@ pub(in crate::store) fn decoded<T: serde::de::DeserializeOwned>(
         Some(Some(value)) => Ok(Some(value)),
         Some(None) => Err(snapshot.damaged(table, key)),
     }
+}
+
+/// The attempt in a row if `wanted` accepts its front. The headers and the body of others are not decoded. `None` if the row
+/// is damaged.
+pub(in crate::store) fn attempt_in(
+    row: &[u8],
+    wanted: impl FnOnce(&AttemptFront<'_>) -> bool,
+) -> Option<Option<Attempt>> {
+    let front = codec::decode_borrowed(row)?;
+    if wanted(&front) { codec::decode(row).map(Some) } else { Some(None) }
 }
 
 /// The greatest id in a partition.

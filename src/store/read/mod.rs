@@ -23,3 +23,4 @@ pub mod query;
 pub mod replay_scope;
 pub mod two_way;
 pub mod waiting;
+mod waiting_of_all;

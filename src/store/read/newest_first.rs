@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::model::{Attempt, AttemptFront};
+
 use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::partitions::set::{Partition, PartitionSet};
-use crate::store::read::lookup::decoded;
+use crate::store::read::lookup::{attempt_in, decoded};
 
 /// Number of keys that one slice reads from a partition, over all prefixes.
 const SLICE_KEYS: usize = 64;
@@ -49,6 +51,21 @@ impl ListedId<'_> {
             }
             _ => decoded(self.snapshot, table, &key),
         }
+    }
+
+    /// Shows the bytes of the attempt of the id to `read`, which gives `None` if they are damaged. `None` if there is none.
+    pub fn read_attempt<T>(&self, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        let key = self.id.to_be_bytes();
+        let made = match self.read {
+            Some((Table::Attempts, bytes)) => Some(read(bytes)),
+            _ => self.snapshot.get(Table::Attempts, &key, read)?,
+        };
+        made.map(|made| made.ok_or_else(|| self.snapshot.damaged(Table::Attempts, &key))).transpose()
+    }
+
+    /// The attempt of the id if `wanted` accepts its front.
+    pub fn attempt(&self, wanted: impl FnOnce(&AttemptFront<'_>) -> bool) -> Result<Option<Attempt>> {
+        Ok(self.read_attempt(|row| attempt_in(row, wanted))?.flatten())
     }
 }
 

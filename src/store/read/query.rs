@@ -3,7 +3,7 @@
 //! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows, or
 //! after fewer that its window names.
 
-use crate::model::id::{DeliveryId, EventId, WebhookId};
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
 use crate::model::{AttemptOutcome, DeliveryStatus, StatusCodes, Time};
 
 use crate::store::command::TenantScope;
@@ -120,6 +120,9 @@ impl AnyOf<StatusCodes> {
     }
 }
 
+/// Bytes of the text of an id without its prefix.
+const ID_BYTES: usize = 36;
+
 /// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
@@ -143,6 +146,20 @@ impl Search {
             return wanted.is_empty() || field.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
         }
         field.to_lowercase().contains(&self.lower)
+    }
+
+    /// Whether it is exactly the text of an id.
+    pub fn is_id<K>(&self, id: Id<K>) -> bool
+    where
+        Id<K>: ToString,
+    {
+        // Most texts are shorter than an id, and a page compares thousands.
+        self.text.len() >= ID_BYTES && self.is(&id.to_string())
+    }
+
+    /// Whether it is exactly a status code.
+    pub fn is_code(&self, code: u16) -> bool {
+        self.text.len() == 3 && self.is(&code.to_string())
     }
 
     /// Whether it is exactly `value`'s text.

@@ -27,6 +27,17 @@ pub enum WaitingPosition {
     Queued(u64, DeliveryId),
 }
 
+impl WaitingPosition {
+    /// Before every entry.
+    pub const START: WaitingPosition = WaitingPosition::Due(Time::ZERO, DeliveryId::MIN);
+
+    const fn delivery(self) -> DeliveryId {
+        match self {
+            WaitingPosition::Due(_, id) | WaitingPosition::Queued(_, id) => id,
+        }
+    }
+}
+
 /// One page of waiting deliveries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WaitingPage {
@@ -49,7 +60,7 @@ impl Store {
         for partition in self.partition_set.open_partitions() {
             snapshots.push(self.partition_set.snapshot(&partition)?);
         }
-        let mut after = after.unwrap_or(WaitingPosition::Due(Time::ZERO, DeliveryId::MIN));
+        let mut after = after.unwrap_or(WaitingPosition::START);
         let mut examined = 0;
         loop {
             let entries = entries_after(&snapshots, webhook, after, limit + 1)?;
@@ -59,26 +70,37 @@ impl Store {
                     WaitingPosition::Queued(..) => return Ok(page),
                 }
             }
-            for (position, id, number) in entries {
+            for (position, number) in entries {
                 if page.rows.len() == limit || examined == INDEXED_ROWS_MAX {
                     page.next = Some(after);
                     return Ok(page);
                 }
                 (after, examined) = (position, examined + 1);
-                let Some(delivery) = decoded::<Delivery>(&snapshots[number], Table::Deliveries, id.as_bytes())? else {
-                    continue;
-                };
-                let behind = match position {
-                    WaitingPosition::Due(..) => None,
-                    WaitingPosition::Queued(key_hash, _) => head_before(&snapshots, webhook, key_hash, id)?,
-                };
-                // The head of a queue is listed in the due index.
-                let is_listed = behind.is_some() || matches!(position, WaitingPosition::Due(..));
-                if is_listed && !delivery.status.is_final() && self.is_retained(delivery.event_id, now) {
-                    page.rows.push((self.shown(delivery), behind));
-                }
+                page.rows.extend(self.waiting_row(&snapshots, number, webhook, position, now)?);
             }
         }
+    }
+
+    /// The delivery of an entry of snapshot `number`, with the delivery that stands before it. `None` if it is not open, and
+    /// for the head of a queue, which is listed in the due index.
+    pub(in crate::store) fn waiting_row(
+        &self,
+        snapshots: &[Snapshot],
+        number: usize,
+        webhook: WebhookId,
+        position: WaitingPosition,
+        now: Time,
+    ) -> Result<Option<(Delivery, Option<DeliveryId>)>> {
+        let id = position.delivery();
+        let delivery = decoded::<Delivery>(&snapshots[number], Table::Deliveries, id.as_bytes())?;
+        let Some(delivery) = delivery.filter(|d| !d.status.is_final() && self.is_retained(d.event_id, now)) else {
+            return Ok(None);
+        };
+        let behind = match position {
+            WaitingPosition::Due(..) => return Ok(Some((self.shown(delivery), None))),
+            WaitingPosition::Queued(key_hash, _) => head_before(snapshots, webhook, key_hash, id)?,
+        };
+        Ok(behind.map(|head| (self.shown(delivery), Some(head))))
     }
 
     /// The head of a webhook's own queue as it is stored, if others stand behind it. `None` for a webhook that is not
@@ -133,23 +155,42 @@ fn entries_after(
     webhook: WebhookId,
     after: WaitingPosition,
     limit: usize,
-) -> Result<Vec<(WaitingPosition, DeliveryId, usize)>> {
+) -> Result<Vec<(WaitingPosition, usize)>> {
     let mut entries = Vec::new();
     for (number, snapshot) in snapshots.iter().enumerate() {
-        match after {
-            WaitingPosition::Due(at, id) => {
-                let due = entries_of(snapshot, webhook, Some((at, id)), limit)?;
-                entries.extend(due.into_iter().map(|(at, id)| (WaitingPosition::Due(at, id), id, number)));
-            }
-            WaitingPosition::Queued(hash, id) => {
-                let queued = queued_after(snapshot, webhook, (hash, id), limit)?;
-                entries.extend(queued.into_iter().map(|(hash, id)| (WaitingPosition::Queued(hash, id), id, number)));
-            }
-        }
+        let of_one = positions_after(snapshot, webhook, after, limit)?;
+        entries.extend(of_one.into_iter().map(|position| (position, number)));
     }
     entries.sort_unstable();
     entries.truncate(limit);
     Ok(entries)
+}
+
+/// The next entry of a webhook in one partition, in the part of the list that `after` is in.
+pub(in crate::store) fn first_after(
+    snapshot: &Snapshot,
+    webhook: WebhookId,
+    after: WaitingPosition,
+) -> Result<Option<WaitingPosition>> {
+    Ok(positions_after(snapshot, webhook, after, 1)?.pop())
+}
+
+fn positions_after(
+    snapshot: &Snapshot,
+    webhook: WebhookId,
+    after: WaitingPosition,
+    limit: usize,
+) -> Result<Vec<WaitingPosition>> {
+    Ok(match after {
+        WaitingPosition::Due(at, id) => {
+            let due = entries_of(snapshot, webhook, Some((at, id)), limit)?;
+            due.into_iter().map(|(at, id)| WaitingPosition::Due(at, id)).collect()
+        }
+        WaitingPosition::Queued(hash, id) => {
+            let queued = queued_after(snapshot, webhook, (hash, id), limit)?;
+            queued.into_iter().map(|(hash, id)| WaitingPosition::Queued(hash, id)).collect()
+        }
+    })
 }
 
 fn queued_after(

@@ -6,7 +6,6 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
-use crate::api::native::stats_series::SeriesOwner;
 use crate::api::native::{apps, portal_links};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{App, Scope};
@@ -16,7 +15,7 @@ use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::series::{self, ChartSeries};
+use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
 
 /// `GET /ui/apps`.
@@ -85,7 +84,9 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     let app = app.ok_or_else(|| ApiError::not_found("app"))?;
     let frame = Frame::new(context, request, Section::Apps);
     let within = TenantScope { org: app.org_id, app: Some(app.id) };
-    let series = series::read(context, SeriesOwner::Tenant(within), &Ask::of(request.http))?;
+    let span = ChartSpan::of(&Ask::of(request.http), context.now);
+    let hours = context.store.tenant_hours(within, span.read_from(context.now), context.now)?;
+    let series = span.series(&hours, context.store.tenant_open(within, context.now)?);
     let webhooks = context.registry.webhooks_of(app.id).count();
     Ok(Step::Reply(frame.reply(StatusCode::OK, &app.name, &one_page(&app, webhooks, &series, &frame))))
 }

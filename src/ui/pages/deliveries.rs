@@ -24,7 +24,7 @@ use crate::ui::write::{self, foreign};
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
 /// Rows of a page.
-const ROWS_MAX: usize = 40;
+const ROWS_MAX: usize = 50;
 /// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
 const WEBHOOKS_SHOWN: usize = 25;
 
@@ -215,27 +215,19 @@ fn is_plain_waiting(ask: &Ask) -> bool {
     ["event", "type", "outcome", "search", "last", "from", "to"].iter().all(|name| ask.get(name).is_none())
 }
 
-/// The waiting deliveries, by due time: of one webhook with further pages, or the first of each webhook.
+/// The waiting deliveries by due time, of one webhook or of all.
 fn waiting(
     context: &ApiContext<'_>,
     ask: &Ask,
     query: &DeliveryQuery,
 ) -> Result<(Vec<Delivery>, Option<String>), ApiError> {
-    if let Some(webhook) = query.webhook {
-        let after = ask.get("cursor").and_then(cursor::read_waiting);
-        let page = context.store.waiting(webhook, after, ROWS_MAX, context.now)?;
-        let rows = page.rows.into_iter().map(|(delivery, _)| delivery).collect();
-        return Ok((rows, page.next.map(cursor::write_waiting)));
-    }
-    let ids: Vec<WebhookId> = context.registry.webhooks_within(query.tenant).map(|webhook| webhook.id).collect();
-    let mut rows = Vec::new();
-    for id in ids {
-        let page = context.store.waiting(id, None, ROWS_MAX, context.now)?;
-        rows.extend(page.rows.into_iter().map(|(delivery, _)| delivery));
-    }
-    rows.sort_by_key(|delivery| (delivery.next_attempt_at, delivery.id));
-    rows.truncate(ROWS_MAX);
-    Ok((rows, None))
+    let after = ask.get("cursor").and_then(cursor::read_waiting);
+    let page = match query.webhook {
+        Some(webhook) => context.store.waiting(webhook, after, ROWS_MAX, context.now)?,
+        None => context.store.waiting_of_all(query.tenant, after, ROWS_MAX, context.now)?,
+    };
+    let rows = page.rows.into_iter().map(|(delivery, _)| delivery).collect();
+    Ok((rows, page.next.map(cursor::write_waiting)))
 }
 
 /// The page.

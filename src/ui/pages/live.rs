@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
-use crate::model::{Attempt, AttemptId};
+use crate::model::{Attempt, AttemptId, Time};
 use crate::store::{AttemptPage, AttemptQuery, Search, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{self, Frame, Section};
@@ -34,6 +34,8 @@ pub struct LiveView {
     pub reached: AttemptId,
     pub ask: Ask,
     pub webhooks: Vec<(String, String)>,
+    /// How far back the page looked, if it ended before it was full.
+    pub looked_back_to: Option<Time>,
 }
 
 fn query_of(ask: &Ask, tenant: TenantScope) -> AttemptQuery {
@@ -77,7 +79,8 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let webhooks = context.registry.webhooks_within(tenant);
     let webhooks =
         webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
-    let view = LiveView { rows: named(context, tenant, page_of.rows), reached: page_of.reached, ask, webhooks };
+    let (reached, looked_back_to) = (page_of.reached, page_of.looked_back_to);
+    let view = LiveView { rows: named(context, tenant, page_of.rows), reached, ask, webhooks, looked_back_to };
     let frame = Frame::new(context, request, Section::Live);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Live", &page(&view, &frame))))
 }
@@ -144,7 +147,17 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
                 } }
                 tbody { (table_rows(&view.rows, frame)) }
             }
-            @if view.rows.is_empty() { .pad { p.muted { "No attempts yet." } } }
+            @if let Some(at) = view.looked_back_to {
+                .pad {
+                    p.muted {
+                        "Looked at the newest " (write::counted(super::EXAMINED_MAX as u64, "attempt", "attempts"))
+                        ", back to " (write::moment(at, frame.now)) "."
+                        @if view.rows.is_empty() { " None of them passes these filters." }
+                    }
+                }
+            } @else if view.rows.is_empty() {
+                .pad { p.muted { "No attempts yet." } }
+            }
             footer {
                 span { "The newest 200 are kept here" }
                 a href=(frame.link("deliveries")) { "Look further back in deliveries" }

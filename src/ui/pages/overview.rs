@@ -3,16 +3,16 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
-use crate::api::native::stats_series::SeriesOwner;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::figures::Minute;
 use crate::model::machine::MachineState;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Scope, Time};
-use crate::store::{Backlog, WebhookFigures};
+use crate::store::Backlog;
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
-use crate::ui::series::{self, ChartSeries};
+use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RowOrder, WebhookRow};
@@ -72,7 +72,6 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<OverviewView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
     let ask = Ask::of(request.http);
-    let series = series::read(context, SeriesOwner::Tenant(tenant), &ask)?;
     let mut all = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         all.push(webhook_rows::rank(context, webhook)?);
@@ -83,12 +82,20 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
         webhook_rows::explain(context, request, row)?;
     }
     let moods = all.iter().map(|ranked| ranked.mood).collect();
-    let tenant_figures = context.store.tenant_figures(tenant, now)?;
-    let hours = context.store.tenant_hours(tenant, webhook_rows::day_start(now), now)?;
+    let span = ChartSpan::of(&ask, now);
+    let hours = context.store.tenant_hours(tenant, span.read_from(now), now)?;
+    let backlog = context.store.tenant_backlog(tenant, now)?;
+    let series = span.series(&hours, backlog.waiting);
+    // On the day of an upgrade only the figures of the webhooks go back far enough.
+    let minutes = match hours.complete_from {
+        Some(complete) if complete > now.minus_ms(DAY_MS) => context.store.tenant_figures(tenant, now)?.minutes,
+        _ => hours.last_day(now),
+    };
     let figures = OverviewFigures {
-        percentiles_ms: series::percentiles_ms(&hours, [50, 95, 99]),
+        deliveries: context.store.tenant_sums(tenant, now)?.deliveries,
+        percentiles_ms: series::percentiles_ms(&hours, webhook_rows::day_start(now), [50, 95, 99]),
         in_flight: all.iter().map(|ranked| context.health_source.in_flight(ranked.webhook.id)).sum(),
-        ..sum_up(&tenant_figures, context.store.tenant_backlog(tenant, now)?, now)
+        ..sum_up(&minutes, backlog, now)
     };
     let machine = request.may(Scope::Admin).then(|| MachineFacts {
         state: context.health_source.machine(),
@@ -98,14 +105,13 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     Ok(OverviewView { rows, moods, series, figures, machine, public_url })
 }
 
-fn sum_up(tenant: &WebhookFigures, backlog: Backlog, now: Time) -> OverviewFigures {
+fn sum_up(minutes: &[(u32, Minute)], backlog: Backlog, now: Time) -> OverviewFigures {
     let mut figures = OverviewFigures {
         waiting: backlog.waiting,
         oldest_waiting: backlog.oldest_due.filter(|due| *due <= now),
-        deliveries: tenant.sums.deliveries,
         ..OverviewFigures::default()
     };
-    for (minute, counts) in &tenant.minutes {
+    for (minute, counts) in minutes {
         let ok = u64::from(counts.attempts.saturating_sub(counts.failures));
         figures.ok_day += ok;
         figures.attempts_day += u64::from(counts.attempts);

@@ -6,7 +6,6 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use crate::api::native::health;
-use crate::api::native::stats_series::SeriesOwner;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
@@ -17,7 +16,7 @@ use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, Tena
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood::{self, WebhookMood};
-use crate::ui::series::{self, ChartSeries};
+use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
@@ -78,8 +77,10 @@ fn view(
         false => Vec::new(),
     };
     let state = circuit::shown(context.store.state(webhook.id), context.now);
+    let span = ChartSpan::of(&ask, context.now);
+    let hours = context.store.webhook_hours(webhook.id, span.read_from(context.now))?;
     let health = match request.may(Scope::EventsRead) {
-        true => Some(health::words(context, request, webhook.id, &context.store.figures(webhook.id, context.now)?)?),
+        true => Some(health::words(context, webhook.id, &hours.last_day(context.now))?),
         false => None,
     };
     Ok(WebhookPageView {
@@ -90,7 +91,7 @@ fn view(
         tab,
         changes,
         disable_at: hold::disable_at(webhook, &state),
-        series: series::read(context, SeriesOwner::Webhook(webhook.id), &ask)?,
+        series: span.series(&hours, row.waiting),
         health,
         row,
     })

@@ -10,7 +10,7 @@ use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::rules::circuit;
-use crate::store::{AttemptQuery, HourSpan, ListWindow, RecentAttempts, TenantScope};
+use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
@@ -62,8 +62,8 @@ pub fn rank(context: &ApiContext<'_>, webhook: &Arc<Webhook>) -> Result<RankedWe
     })
 }
 
-/// Reads the figures of the webhooks of a page, in their order. The chart comes from memory, and each partition is read
-/// once for all of them. `explain` reads the rest.
+/// Reads the figures of the webhooks of a page, in their order. The figures of the last day come from memory, and each
+/// partition is read once for the sums of all of them. `explain` reads the rest.
 pub fn read<'w>(
     context: &ApiContext<'_>,
     webhooks: impl Iterator<Item = &'w Arc<Webhook>>,
@@ -71,14 +71,13 @@ pub fn read<'w>(
     let webhooks: Vec<_> = webhooks.cloned().collect();
     let ids: Vec<WebhookId> = webhooks.iter().map(|webhook| webhook.id).collect();
     let sums = context.store.sums_of(&ids, context.now)?;
-    let spans = context.store.hours_of(&ids, day_start(context.now))?;
-    let row = |((webhook, sums), span): ((Arc<Webhook>, Sums), HourSpan)| {
+    let row = |(webhook, sums): (Arc<Webhook>, Sums)| {
         let hours = context.store.recent_hours(webhook.id, context.now)?;
         Ok(WebhookRow {
             mood: WebhookMood::now(context, &webhook),
             reason: String::new(),
             hours: hours.map(|hour| Bin { ok: hour.attempts - hour.failures, failed: hour.failures }).collect(),
-            percentiles_ms: series::percentiles_ms(&span, [50, 95]),
+            percentiles_ms: series::percentiles_of(&context.store.recent_responses(webhook.id, context.now)?, [50, 95]),
             waiting: sums.open(),
             oldest_waiting: None,
             last_attempt_at: sums.last_attempt_at,
@@ -86,7 +85,7 @@ pub fn read<'w>(
             webhook,
         })
     };
-    webhooks.into_iter().zip(sums).zip(spans).map(row).collect()
+    webhooks.into_iter().zip(sums).map(row).collect()
 }
 
 /// Reads why a webhook is in trouble, and since when its deliveries wait.

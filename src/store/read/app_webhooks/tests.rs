@@ -185,6 +185,25 @@ fn a_page_of_a_quiet_app_costs_the_same_whatever_lies_before_it() {
 }
 
 #[test]
+fn a_page_of_the_newest_attempts_says_how_far_back_it_looked() {
+    let mut bench = Bench::new();
+    bench.webhook(bench.quiet, TYPE);
+    let own = bench.publish(5);
+    bench.attempt(&own);
+    let attempts = |success: Option<bool>, limit, examined_max| {
+        let window = ListWindow { examined_max, ..ListWindow::newest(limit) };
+        let query = AttemptQuery { success, window, ..attempts_of(bench.tenant(), limit) };
+        let last = bench.opened.store.newest_attempt();
+        let page = bench.opened.store.attempts_after(&query, None, last, NOW).unwrap();
+        (page.rows.len(), page.looked_back_to.is_some())
+    };
+    assert_eq!(attempts(Some(false), 3, 4), (0, true), "one attempt was not examined");
+    assert_eq!(attempts(Some(false), 3, 5), (0, false), "there are no others");
+    assert_eq!(attempts(Some(true), 3, 3), (3, false), "a full page is no short one");
+    assert_eq!(attempts(None, 4, 3), (3, true));
+}
+
+#[test]
 fn the_rows_of_several_webhooks_and_of_removed_ones_are_merged_in_order() {
     let mut bench = Bench::new();
     let webhooks: Vec<WebhookId> = (0..3).map(|_| bench.webhook(bench.quiet, TYPE)).collect();

@@ -13,6 +13,9 @@ use crate::store::{Caller, Opened, PartitionCommand, Retention, StateCommand, Wr
 /// Rows and entries that the figures of an organization take at most.
 const CHEAP_READS: u64 = 60;
 
+/// Rows and entries that the open deliveries of an organization take at most, in a store with one partition.
+const OPEN_READS: u64 = 5;
+
 fn tenant(opened: &Opened) -> TenantScope {
     TenantScope { org: opened.store.registry().organizations().next().unwrap().id, app: None }
 }
@@ -76,6 +79,17 @@ fn the_figures_of_an_organization_cost_the_same_with_many_webhooks() {
     let (day, running) = (opened.store.recent_attempts(hook, NOW).unwrap(), *hours.last().unwrap());
     assert_eq!((hours.len(), running, day.attempts > 0), (24, day, true));
     assert_eq!(cost(|| opened.store.recent_hours(hook, NOW).map(Iterator::count)), 0);
+    // And the response times of the day.
+    let read = opened.store.webhook_hours(hook, NOW.minus_ms(23 * HOUR_MS)).unwrap();
+    let mut responses = Sums::default();
+    for (bucket, count) in read.hours.values().flat_map(|hour| &hour.histogram) {
+        responses.tally(*bucket, u64::from(*count));
+    }
+    assert_eq!((opened.store.recent_responses(hook, NOW).unwrap(), responses.histogram.is_empty()), (responses, false));
+    assert_eq!(cost(|| opened.store.recent_responses(hook, NOW)), 0);
+    // Where nothing is hidden, open deliveries come from the sums alone: the list of partitions, and a row of each.
+    let open = cost(|| opened.store.tenant_open(scope, NOW));
+    assert!(open <= OPEN_READS, "{open} are examined");
 }
 
 /// Removes the figures of apps and organizations and their start, as in a store of an earlier version.
