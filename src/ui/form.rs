@@ -28,7 +28,9 @@ impl PostedForm {
         let action = request.http.path.strip_prefix("/ui/").unwrap_or_default();
         let pages = &context.settings.pages;
         let session = Session::of(request.http, pages, context.now);
-        match session.is_some_and(|session| session.has_token(pages, action, form.get(TOKEN_FIELD))) {
+        // A form with buttons for two actions has a token for each.
+        let has_token = |session: Session| form.all(TOKEN_FIELD).any(|token| session.has_token(pages, action, token));
+        match session.is_some_and(has_token) {
             true => Ok(form),
             false => Err(ApiError::forbidden(
                 "form_token_wrong",

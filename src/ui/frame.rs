@@ -260,6 +260,15 @@ impl Frame {
         }
     }
 
+    /// A button for another action, within a form.
+    pub fn other_button(&self, path: &str, class: &str, words: &str) -> Markup {
+        let action = if self.portal.is_some() { format!("portal/{path}") } else { path.to_owned() };
+        html! {
+            input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, &action));
+            button class=(class) type="submit" formaction=(self.link(path)) { (words) }
+        }
+    }
+
     /// The notice of fields that mean nothing here.
     fn left_out(&self) -> Markup {
         html! {
@@ -497,6 +506,8 @@ fn notice(word: &str) -> Option<&'static str> {
         "retried" => "It is sent now.",
         "retried-many" => "The chosen deliveries are sent again.",
         "cancelled" => "Cancelled.",
+        "cancelled-many" => "The chosen deliveries are cancelled.",
+        "none-open" => "None of the chosen deliveries waits.",
         "created" => "Made.",
         "saved" => "Saved.",
         "deleted" => "Deleted.",

@@ -2,6 +2,7 @@
 
 use maud::Markup;
 
+use crate::api::native::webhook_live::QueueHead;
 use crate::api::{ApiContext, RequestContext};
 use crate::model::webhook::{DisabledReason, Webhook, WebhookState, WebhookStatus};
 use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
@@ -36,11 +37,13 @@ pub enum WebhookMood {
     SwitchedOff,
     Paused,
     HeldBack,
+    /// The first delivery of its queue failed, and the others wait behind it.
+    Blocked,
     Failing,
 }
 
 impl WebhookMood {
-    /// The mood of a webhook whose state is `shown`, as `circuit::shown` gives it.
+    /// The mood of a webhook whose state is `shown`, as `circuit::shown` gives it, without a look at its queue.
     pub fn of(webhook: &Webhook, shown: &WebhookState) -> WebhookMood {
         match webhook.status {
             WebhookStatus::Disabled if webhook.disabled_reason == Some(DisabledReason::Manual) => WebhookMood::Disabled,
@@ -57,7 +60,13 @@ impl WebhookMood {
 
     /// The mood of a webhook now.
     pub fn now(context: &ApiContext<'_>, webhook: &Webhook) -> WebhookMood {
-        WebhookMood::of(webhook, &circuit::shown(context.store.state(webhook.id), context.now))
+        let shown = circuit::shown(context.store.state(webhook.id), context.now);
+        match WebhookMood::of(webhook, &shown) {
+            WebhookMood::Enabled if shown.consecutive_failures > 0 && blocking(context, webhook).is_some() => {
+                WebhookMood::Blocked
+            }
+            mood => mood,
+        }
     }
 
     pub fn is_failing(self) -> bool {
@@ -76,6 +85,7 @@ impl WebhookMood {
             WebhookMood::SwitchedOff => ("bad", "off", "Disabled"),
             WebhookMood::Paused => ("held", "held", "Paused"),
             WebhookMood::HeldBack => ("retry", "retry", "Held back"),
+            WebhookMood::Blocked => ("retry", "held", "Blocked"),
             WebhookMood::Failing => ("bad", "bad", "Failing"),
         }
     }
@@ -92,10 +102,20 @@ impl WebhookMood {
     }
 }
 
-/// Why a webhook is in trouble, in a few words. Empty if it is not. `last` is its newest attempt.
-pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade>, reader: PageReader) -> String {
+/// The first delivery of an ordered webhook's queue, if others stand behind it until its next attempt.
+pub fn blocking(context: &ApiContext<'_>, webhook: &Webhook) -> Option<QueueHead> {
+    QueueHead::of(context.store, webhook, context.now).filter(|head| head.until.is_some())
+}
+
+/// Why a webhook of this mood is in trouble, in a few words. Empty if it is not. `last` is its newest attempt.
+pub fn reason(
+    webhook: &Webhook,
+    (mood, shown): (WebhookMood, &WebhookState),
+    last: Option<&AttemptMade>,
+    reader: PageReader,
+) -> String {
     let last_words = last.filter(|made| !made.success).map(|made| answer(made, reader)).unwrap_or_default();
-    match WebhookMood::of(webhook, shown) {
+    match mood {
         WebhookMood::Enabled => String::new(),
         WebhookMood::Disabled => "switched off by hand: what is published makes no delivery".to_owned(),
         WebhookMood::SwitchedOff => match webhook.disabled_reason {
@@ -105,6 +125,7 @@ pub fn reason(webhook: &Webhook, shown: &WebhookState, last: Option<&AttemptMade
         },
         WebhookMood::Paused => "paused by hand: what is published waits".to_owned(),
         WebhookMood::HeldBack => format!("the receiver asked to be left alone: {last_words}"),
+        WebhookMood::Blocked => format!("the others wait behind a delivery that failed: {last_words}"),
         WebhookMood::Failing if last_words.is_empty() => {
             format!("{} failed attempts in a row", write::count(u64::from(shown.consecutive_failures)))
         }

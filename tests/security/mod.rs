@@ -5,6 +5,7 @@ mod audit;
 mod bad_requests;
 mod bad_rows;
 mod certificates;
+mod chosen;
 mod guards;
 mod hostile_clients;
 mod hostile_receivers;

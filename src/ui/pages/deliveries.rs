@@ -21,10 +21,11 @@ use crate::ui::relay::{ApiCall, relay};
 use crate::ui::respond::see_other;
 use crate::ui::write::{self, foreign};
 
+use super::delivery_cancel;
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
 /// Rows of a page.
-const ROWS_MAX: usize = 50;
+pub const ROWS_MAX: usize = 50;
 /// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
 const WEBHOOKS_SHOWN: usize = 25;
 
@@ -410,6 +411,9 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
                     @if view.ask.get("status") == Some("waiting") { "now…" } @else { "again…" }
                 }
                 span.muted.big { "counts first, then asks; it can be stopped" }
+            }
+            @if frame.may(Scope::EventsWrite) {
+                (frame.other_button(delivery_cancel::ACTION, "btn small quiet", "Cancel the chosen…"))
             }
         }
         (table)

@@ -4,6 +4,7 @@ pub mod apps;
 pub mod audit;
 pub mod deliveries;
 pub mod delivery;
+pub mod delivery_cancel;
 pub mod delivery_rows;
 pub mod errors;
 pub mod event;

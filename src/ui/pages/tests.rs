@@ -117,7 +117,13 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
     let failed = made(Some(500), AttemptOutcome::HttpStatus, "Internal Server Error");
     WebhookRow {
         mood: WebhookMood::of(&webhook, state),
-        reason: mood::reason(&webhook, state, Some(&failed), mood::PageReader::Operator),
+        reason: mood::reason(
+            &webhook,
+            (WebhookMood::of(&webhook, state), state),
+            Some(&failed),
+            mood::PageReader::Operator,
+        ),
+        blocking: None,
         hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
         percentiles_ms: [Some(35), Some(64)],
         waiting,

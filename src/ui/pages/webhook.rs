@@ -169,7 +169,7 @@ fn actions(view: &WebhookPageView, frame: &Frame) -> Markup {
         .acts {
             (frame.button(&at("test"), "btn main", "Send a test"))
             @match webhook.status {
-                WebhookStatus::Enabled if view.row.mood == WebhookMood::Enabled => {
+                WebhookStatus::Enabled if matches!(view.row.mood, WebhookMood::Enabled | WebhookMood::Blocked) => {
                     (frame.button(&at("pause"), "btn", "Pause"))
                 }
                 WebhookStatus::Enabled => {
@@ -216,6 +216,10 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                             ", "
                             (mood::until(at, frame.now))
                             "."
+                        }
+                        @if let Some(head) = row.blocking {
+                            " " a href=(frame.link(&format!("deliveries/{}", head.id))) { "The delivery before them" }
+                            @if let Some(at) = head.until { " goes again at " (write::moment(at, frame.now)) "." }
                         }
                         @if let Some(at) = view.disable_at {
                             " It is switched off at " (write::moment(at, frame.now)) " if nothing changes."

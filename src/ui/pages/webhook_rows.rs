@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
+use crate::api::native::webhook_live::QueueHead;
 use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS};
@@ -23,6 +24,8 @@ pub struct WebhookRow {
     pub mood: WebhookMood,
     /// Why it is in trouble. Empty if it is not.
     pub reason: String,
+    /// The delivery that blocks the others.
+    pub blocking: Option<QueueHead>,
     /// The last 24 clock hours, oldest first.
     pub hours: Vec<Bin>,
     /// At 50 and 95 percent, over the clock hours of the last 24 hours.
@@ -76,6 +79,7 @@ pub fn read<'w>(
         Ok(WebhookRow {
             mood: WebhookMood::now(context, &webhook),
             reason: String::new(),
+            blocking: None,
             hours: hours.map(|hour| Bin { ok: hour.attempts - hour.failures, failed: hour.failures }).collect(),
             percentiles_ms: series::percentiles_of(&context.store.recent_responses(webhook.id, context.now)?, [50, 95]),
             waiting: sums.open(),
@@ -96,8 +100,11 @@ pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut
     if row.mood.is_trouble() {
         let shown = circuit::shown(context.store.state(row.webhook.id), context.now);
         let last = newest_attempt(context, request.tenant(), row.webhook.id)?;
-        row.reason =
-            mood::reason(&row.webhook, &shown, last.as_ref().map(|attempt| &attempt.made), PageReader::of(request));
+        let last = last.as_ref().map(|attempt| &attempt.made);
+        row.reason = mood::reason(&row.webhook, (row.mood, &shown), last, PageReader::of(request));
+    }
+    if row.mood == WebhookMood::Blocked {
+        row.blocking = mood::blocking(context, &row.webhook);
     }
     Ok(())
 }

@@ -1,0 +1,83 @@
+//! Pages about waiting deliveries: cancelling the chosen ones of a list, and a webhook whose queue a failure blocks.
+
+use serde_json::{Value, json};
+
+use crate::security::pages::Browser;
+use crate::security::support::{House, eventually, rows, text};
+
+/// Nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:1/";
+
+/// A webhook whose attempts fail and are repeated after ten minutes.
+async fn failing(house: &House, fields: Value) -> Value {
+    let mut body = json!({ "url": NOWHERE, "name": "stuck", "retry_schedule_s": [600] });
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    house.first.post("/v1/webhooks", body).await.expect(201)
+}
+
+/// Publishes events. Returns the deliveries of the webhook once one of them has failed, oldest first.
+async fn publish(house: &House, count: usize) -> Vec<Value> {
+    for n in 0..count {
+        house.first.post("/v1/events", json!({ "type": "a", "data": n })).await.expect(202);
+    }
+    eventually("a failed attempt", async || {
+        let mut found = rows(&house.first, "/v1/deliveries").await;
+        found.reverse();
+        (found.len() == count && found[0]["status"] == "retrying").then_some(found)
+    })
+    .await
+}
+
+/// The token of the button that posts to another action than its form.
+fn token_of_button(page: &str, action: &str) -> String {
+    let (before, _) = page.split_once(&format!("formaction=\"{action}\"")).expect("the button");
+    let (_, token) = before.rsplit_once("name=\"token\" value=\"").expect("a token");
+    token.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chosen_deliveries_are_cancelled_after_a_page_that_asks() {
+    let house = House::start().await;
+    failing(&house, json!({ "ordered": true })).await;
+    let made = publish(&house, 3).await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let list = browser.get("/ui/deliveries?status=waiting").await;
+    let token = token_of_button(&list.body, "deliveries/cancel");
+    let chosen = |token: &str| format!("token={token}&id[]={}&id[]={}", text(&made[0], "id"), text(&made[2], "id"));
+    let retry = list.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let refused = browser.post("/ui/deliveries/cancel", &chosen("x")).await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert_ne!(retry, token, "each action has its own token");
+    let asked = browser.post("/ui/deliveries/cancel", &chosen(&token)).await;
+    assert!(asked.status == 200 && asked.body.contains("Cancel 2 deliveries"), "{}", asked.body);
+    let statuses = async || {
+        let mut found = rows(&house.first, "/v1/deliveries").await;
+        found.reverse();
+        found.iter().map(|row| text(row, "status").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses().await, ["retrying", "pending", "pending"], "nothing before the answer");
+    let sure = browser.post("/ui/deliveries/cancel", &format!("{}&sure=yes", chosen(&token))).await;
+    assert_eq!(sure.status, 303, "{}", sure.body);
+    let after = statuses().await;
+    assert_eq!((after[0].as_str(), after[2].as_str()), ("cancelled", "cancelled"));
+    let again = browser.post("/ui/deliveries/cancel", &format!("{}&sure=yes", chosen(&token))).await;
+    assert_eq!(again.headers["location"], "../deliveries?done=none-open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_whose_queue_waits_behind_a_failed_delivery_is_shown_as_blocked() {
+    let house = House::start().await;
+    let hook = failing(&house, json!({ "ordered": true })).await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let pages = ["/ui/webhooks".to_owned(), format!("/ui/webhooks/{}", text(&hook, "id")), "/ui/".to_owned()];
+    let made = publish(&house, 1).await;
+    for page in &pages {
+        assert!(!browser.get(page).await.body.contains("Blocked"), "{page}: none stands behind it");
+    }
+    house.first.post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);
+    for page in &pages {
+        assert!(browser.get(page).await.body.contains("Blocked"), "{page}");
+    }
+    let head = format!("deliveries/{}", text(&made[0], "id"));
+    assert!(browser.get(&pages[1]).await.body.contains(&head), "it leads to the delivery before them");
+}
