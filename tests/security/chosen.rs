@@ -1,16 +1,16 @@
 //! Pages about waiting deliveries: cancelling the chosen ones of a list, and a webhook whose queue a failure blocks.
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::security::pages::Browser;
 use crate::security::support::{House, eventually, rows, text};
 
-/// Nothing listens there.
-const NOWHERE: &str = "http://127.0.0.1:1/";
-
 /// A webhook whose attempts fail and are repeated after ten minutes.
 async fn failing(house: &House, fields: Value) -> Value {
-    let mut body = json!({ "url": NOWHERE, "name": "stuck", "retry_schedule_s": [600] });
+    // Nothing listens there any more.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut body = json!({ "url": format!("http://{free}/"), "name": "stuck", "retry_schedule_s": [600] });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     house.first.post("/v1/webhooks", body).await.expect(201)
 }

@@ -24,8 +24,8 @@ use crate::ui::write::{self, foreign};
 use super::delivery_cancel;
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
-/// Rows of a page.
-pub const ROWS_MAX: usize = 50;
+/// Rows of a page, which has at most 45 KB.
+pub const ROWS_MAX: usize = 40;
 /// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
 const WEBHOOKS_SHOWN: usize = 25;
 

@@ -91,6 +91,9 @@ pub fn table(rows: &[DeliveryRow], columns: RowColumns, caption: &str, frame: &F
 fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
     let delivery = &row.delivery;
     let answer = last_answer(delivery, frame.reader());
+    // A narrow row has the code alone.
+    let code = delivery.last_status_code.map(|code| code.to_string());
+    let brief = code.as_deref().filter(|code| answer.starts_with(code)).unwrap_or(&answer);
     let at: Time = delivery.completed_at.filter(|_| columns.ended).unwrap_or(delivery.created_at);
     let name = row.event_id.clone().unwrap_or_else(|| delivery.event_id.to_string());
     html! {
@@ -107,7 +110,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
                 @if columns.webhook || !answer.is_empty() {
                     span.sub.cut.only-small {
                         @if columns.webhook { (foreign(&row.webhook)) @if !answer.is_empty() { " · " } }
-                        (foreign(&answer))
+                        (foreign(brief))
                     }
                 }
             }
