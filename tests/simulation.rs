@@ -4,6 +4,7 @@
 /// The parts of the support folder that open no socket.
 mod support {
     pub mod disk;
+    pub mod memory_log;
     pub mod rng;
 }
 

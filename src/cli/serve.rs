@@ -226,7 +226,7 @@ async fn own_store(
     told: impl Future<Output = ()>,
 ) -> Result<Option<OwnedStore>, Exit> {
     if is_node(settings, &*world.disk)? {
-        let node = RunningNode::start(settings)?;
+        let node = RunningNode::start(settings, &world)?;
         tell_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
         let stood_by = node.stand_by(settings, world, told).await;

@@ -25,7 +25,9 @@ use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::{Settings, StandbySettings};
 use crate::daemon::follow::StopSignal;
 use crate::daemon::link::OtherMachine;
-use crate::engine::clock::{Clock as _, SystemClock};
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::{Clock, Random, SystemClock, numbers};
+use crate::model::Time;
 use crate::store::admin::{
     self, CommitLog, CommitMark, CommitOrder, CommitPosition, FenceError, LogEntry, LogMark, LogTail, Replica, Role,
 };
@@ -76,15 +78,41 @@ pub fn is_node(settings: &Settings, disk: &dyn Disk) -> Result<bool, DaemonError
     }
 }
 
+/// The next step of a node that stands by.
+enum NodeStep {
+    /// Nothing is to be done for this time.
+    Rest(Duration),
+    Ended(NodeEnd),
+}
+
+/// The open store of a node that stands by.
+struct OpenReplica {
+    replica: Replica,
+    tail: LogTail,
+    written_at: Instant,
+    /// Whether it was logged that the log has forgotten commits of this node.
+    is_told: bool,
+}
+
 /// A node that stands by in the data directory, which this process has locked.
 pub struct Node {
     settings: Settings,
     disk: Arc<dyn Disk>,
+    /// The disk of the replication log. `None` for a folder of the data directory.
+    replica_log: Option<Arc<dyn Disk>>,
     log: Arc<dyn CommitLog>,
     state: Arc<BeatState>,
     status: SharedStatus,
     stop: Arc<StopSignal>,
     runtime: tokio::runtime::Handle,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    work: BlockingPool,
+    /// Whether the owner's store must be copied first. `None` before the first look.
+    lacks_store: Option<bool>,
+    open: Option<OpenReplica>,
+    /// The last reason for which the owner's store was not copied.
+    copy_problem: String,
 }
 
 /// The mark of a commit in the log.
@@ -98,69 +126,96 @@ impl Node {
     ///
     /// # Errors
     /// The disk fails.
-    fn run(&mut self) -> Result<NodeEnd, DaemonError> {
-        let mut is_needed = tenure(&*self.disk)?.is_none();
+    fn run(mut self) -> Result<NodeEnd, DaemonError> {
         loop {
-            if is_needed && !self.copy_base()? {
-                return Ok(NodeEnd::Stopped);
+            match self.step()? {
+                NodeStep::Rest(time) => self.stop.wait(time),
+                NodeStep::Ended(end) => return Ok(end),
             }
-            if let Some(end) = self.stand_by()? {
-                return Ok(end);
-            }
-            is_needed = true;
         }
     }
 
-    /// Stands by with the store of the data directory. `None` if that does not go on with the log: its files are closed.
-    fn stand_by(&mut self) -> Result<Option<NodeEnd>, DaemonError> {
-        let mut replica = open_replica(&self.settings, &self.disk)?;
-        let mut tail = LogTail::after_mark(log_mark(replica.last()));
-        self.has_applied(tail.last().number);
-        self.status.set(|status| status.is_whole = true);
-        let (mut written_at, mut is_told) = (Instant::now(), false);
+    /// Like `run`, in a task of a single-threaded simulation. It cannot copy a store.
+    async fn run_in_task(mut self) -> Result<NodeEnd, DaemonError> {
         loop {
-            if self.stop.is_told() {
-                replica.close()?;
-                return Ok(Some(NodeEnd::Stopped));
-            }
-            if let Some(epoch) = self.state.epoch() {
-                return self.take_over(replica, tail, epoch).map(Some);
-            }
-            let wait = match admin::read_next(&*self.log, tail.last()) {
-                Ok(entries) if entries.is_empty() => READ_EVERY,
-                Ok(entries) => {
-                    apply(&mut replica, &mut tail, &entries)?;
-                    Duration::ZERO
-                }
-                Err(FenceError::Unreachable(_)) => TRY_AGAIN,
-                Err(FenceError::Ahead(number)) => {
-                    if !is_told {
-                        tracing::error!(
-                            number,
-                            "the log has forgotten commits that this node has: it takes nothing over"
-                        );
-                    }
-                    is_told = true;
-                    self.state.may_take.store(false, Ordering::Release);
-                    self.stop.wait(TRY_AGAIN);
-                    continue;
-                }
-                Err(error) => {
-                    self.has_left_the_log(&error);
-                    replica.close()?;
-                    return Ok(None);
-                }
-            };
-            self.has_applied(tail.last().number);
-            self.state.may_take.store(true, Ordering::Release);
-            if written_at.elapsed() >= WRITE_EVERY {
-                replica.write()?;
-                written_at = Instant::now();
-            }
-            if !wait.is_zero() {
-                self.stop.wait(wait);
+            match self.step()? {
+                NodeStep::Rest(time) => tokio::time::sleep(time).await,
+                NodeStep::Ended(end) => return Ok(end),
             }
         }
+    }
+
+    /// Does the next step of standing by, copying or taking over.
+    fn step(&mut self) -> Result<NodeStep, DaemonError> {
+        if self.stop.is_told() {
+            self.open.take().map_or(Ok(()), |open| open.replica.close())?;
+            return Ok(NodeStep::Ended(NodeEnd::Stopped));
+        }
+        let lacks_store = match self.lacks_store {
+            Some(lacks_store) => lacks_store,
+            None => tenure(&*self.disk)?.is_none(),
+        };
+        self.lacks_store = Some(lacks_store);
+        if lacks_store {
+            return self.copy_base();
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.open_replica()?,
+        };
+        match self.state.epoch() {
+            Some(epoch) => self.take_over(open, epoch),
+            None => self.stand_by(open),
+        }
+    }
+
+    /// Opens the store of the data directory as a replica.
+    fn open_replica(&self) -> Result<OpenReplica, DaemonError> {
+        let log_disk = match &self.replica_log {
+            Some(disk) => disk.clone(),
+            None => log_folder(&self.settings)?,
+        };
+        let randoms = || -> Box<dyn FnMut() -> u64 + Send> { Box::new(numbers(self.random.clone())) };
+        let replica = replica_on(&self.settings, (&self.disk, log_disk), self.clock.now(), randoms)?;
+        let tail = LogTail::after_mark(log_mark(replica.last()));
+        self.has_applied(tail.last().number);
+        self.status.set(|status| status.is_whole = true);
+        Ok(OpenReplica { replica, tail, written_at: Instant::now(), is_told: false })
+    }
+
+    /// Applies the next commits of the log. A store that does not go on with the log is closed for a new copy.
+    fn stand_by(&mut self, mut open: OpenReplica) -> Result<NodeStep, DaemonError> {
+        let rest = match admin::read_next(&*self.log, open.tail.last()) {
+            Ok(entries) if entries.is_empty() => READ_EVERY,
+            Ok(entries) => {
+                open.apply(&entries)?;
+                Duration::ZERO
+            }
+            Err(FenceError::Unreachable(_)) => TRY_AGAIN,
+            Err(FenceError::Ahead(number)) => {
+                if !open.is_told {
+                    tracing::error!(number, "the log has forgotten commits that this node has: it takes nothing over");
+                }
+                open.is_told = true;
+                self.state.may_take.store(false, Ordering::Release);
+                self.open = Some(open);
+                return Ok(NodeStep::Rest(TRY_AGAIN));
+            }
+            Err(error) => {
+                self.has_left_the_log(&error);
+                open.replica.close()?;
+                self.lacks_store = Some(true);
+                return Ok(NodeStep::Rest(Duration::ZERO));
+            }
+        };
+        self.has_applied(open.tail.last().number);
+        self.state.may_take.store(true, Ordering::Release);
+        if open.written_at.elapsed() >= WRITE_EVERY {
+            open.replica.write()?;
+            open.written_at = Instant::now();
+        }
+        self.open = Some(open);
+        Ok(NodeStep::Rest(rest))
     }
 
     fn has_applied(&self, number: u64) {
@@ -185,53 +240,55 @@ impl Node {
     }
 
     /// Reads the log to its end and appends the fence.
-    fn take_over(&self, mut replica: Replica, mut tail: LogTail, epoch: u64) -> Result<NodeEnd, DaemonError> {
-        let writer = random()();
-        loop {
-            if self.state.tenure.is_over() {
-                replica.close()?;
-                return Ok(NodeEnd::SteppedDown);
+    fn take_over(&mut self, mut open: OpenReplica, epoch: u64) -> Result<NodeStep, DaemonError> {
+        if self.state.tenure.is_over() {
+            open.replica.close()?;
+            return Ok(NodeStep::Ended(NodeEnd::SteppedDown));
+        }
+        let (writer, now) = (numbers(self.random.clone())(), self.clock.now());
+        let mut last = open.tail.last();
+        match admin::fence(&*self.log, &mut last, (epoch, writer), now, |entries| open.apply(entries)) {
+            Ok(fence) => {
+                open.replica.close()?;
+                tracing::info!(epoch, commit = fence.number, "this node owns the store");
+                let order = CommitOrder::new(self.log.clone(), open.tail, self.state.tenure.clone());
+                self.state.count_by(order.stats());
+                let order = match self.work {
+                    BlockingPool::Threads => order,
+                    // A task must not wait.
+                    BlockingPool::Inline => order.trying_again(Duration::ZERO),
+                };
+                Ok(NodeStep::Ended(NodeEnd::Owns(Box::new(order))))
             }
-            let (mut last, now) = (tail.last(), SystemClock.now());
-            let fenced = admin::fence(&*self.log, &mut last, (epoch, writer), now, |entries| {
-                apply(&mut replica, &mut tail, entries)
-            });
-            match fenced {
-                Ok(fence) => {
-                    replica.close()?;
-                    tracing::info!(epoch, commit = fence.number, "this node owns the store");
-                    let order = CommitOrder::new(self.log.clone(), tail, self.state.tenure.clone());
-                    self.state.count_by(order.stats());
-                    return Ok(NodeEnd::Owns(Box::new(order)));
-                }
-                Err(FenceError::Unreachable(_)) => self.state.tenure.wait(TRY_AGAIN),
-                Err(FenceError::Apply(error)) => return Err(error),
-                // The next start stands by, and judges the store by the log.
-                Err(error) => {
-                    tracing::error!(%error, "this node has the lease, and its store does not go on with the log");
-                    replica.close()?;
-                    return Ok(NodeEnd::SteppedDown);
-                }
+            Err(FenceError::Unreachable(_)) => {
+                self.open = Some(open);
+                Ok(NodeStep::Rest(TRY_AGAIN))
+            }
+            Err(FenceError::Apply(error)) => Err(error),
+            // The next start stands by, and judges the store by the log.
+            Err(error) => {
+                tracing::error!(%error, "this node has the lease, and its store does not go on with the log");
+                open.replica.close()?;
+                Ok(NodeStep::Ended(NodeEnd::SteppedDown))
             }
         }
     }
 
-    /// Copies the store of the owner. Returns whether there is a copy: `false` if the node was told to stop.
-    fn copy_base(&self) -> Result<bool, DaemonError> {
-        let mut last = String::new();
-        while !self.stop.is_told() {
-            match self.copy_once() {
-                Ok(()) => return Ok(true),
-                Err(DaemonError::Unreachable(words)) if words != last => {
-                    tracing::warn!(why = words, "the owner's store is not copied; trying again");
-                    last = words;
-                }
-                Err(DaemonError::Unreachable(_)) => {}
-                Err(error) => return Err(error),
+    /// Tries to copy the store of the owner.
+    fn copy_base(&mut self) -> Result<NodeStep, DaemonError> {
+        match self.copy_once() {
+            Ok(()) => {
+                self.lacks_store = Some(false);
+                return Ok(NodeStep::Rest(Duration::ZERO));
             }
-            self.stop.wait(TRY_AGAIN);
+            Err(DaemonError::Unreachable(words)) if words != self.copy_problem => {
+                tracing::warn!(why = words, "the owner's store is not copied; trying again");
+                self.copy_problem = words;
+            }
+            Err(DaemonError::Unreachable(_)) => {}
+            Err(error) => return Err(error),
         }
-        Ok(false)
+        Ok(NodeStep::Rest(TRY_AGAIN))
     }
 
     /// Copies the owner's store as of the log's last record, with the records after it.
@@ -249,7 +306,7 @@ impl Node {
             return Err(unreachable(&format!("the owner of epoch {epoch} does not answer: {}", answer.detail)));
         }
         tracing::info!(owner = other.url(), "copying the owner's store");
-        let position = CommitPosition { number: from.number, at: SystemClock.now() };
+        let position = CommitPosition { number: from.number, at: self.clock.now() };
         let of = (answer.store.as_str(), Role::Member, 1);
         let mut base = BaseCopy::begin(&self.settings, &self.runtime, &other, position, of)?;
         let mut tail = LogTail::after_mark(from);
@@ -281,7 +338,7 @@ impl Node {
         if tenure(&*self.disk)?.is_none() {
             return Ok(());
         }
-        let (commit, now) = (admin::last_mark(&*self.disk)?.number, SystemClock.now());
+        let (commit, now) = (admin::last_mark(&*self.disk)?.number, self.clock.now());
         let folder = orphan::put_aside(&self.settings.data_dir, &*self.disk, commit, now)?;
         tracing::error!(
             folder = %folder.display(),
@@ -308,19 +365,36 @@ impl Node {
     }
 }
 
-/// Opens the store as a replica. The files of an owner that was killed need their write-ahead log first.
-fn open_replica(settings: &Settings, disk: &Arc<dyn Disk>) -> Result<Replica, DaemonError> {
-    let folder = settings.data_dir.join(LOG_FOLDER);
-    let log_disk = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
-    if admin::log_outline(&log_disk)?.is_none() {
-        let key = keys::kept_master_key(settings, &**disk)?;
-        admin::rest(disk.clone(), options(settings), &key, SystemClock.now(), random())?;
+impl OpenReplica {
+    fn apply(&mut self, entries: &[LogEntry]) -> Result<(), DaemonError> {
+        apply(&mut self.replica, &mut self.tail, entries)
     }
-    Ok(Replica::open(disk.clone(), Arc::new(log_disk), random())?)
 }
 
-fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {
-    entries.iter().map(|entry| &*entry.body).collect()
+/// Opens the store of a data directory as a replica.
+fn open_replica(settings: &Settings, disk: &Arc<dyn Disk>) -> Result<Replica, DaemonError> {
+    replica_on(settings, (disk, log_folder(settings)?), SystemClock.now(), random)
+}
+
+/// The replication log of a data directory.
+fn log_folder(settings: &Settings) -> Result<Arc<dyn Disk>, DaemonError> {
+    let folder = settings.data_dir.join(LOG_FOLDER);
+    Ok(Arc::new(RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?))
+}
+
+/// Opens the store on a disk as a replica with its log on another. The files of an owner that was killed need their write-ahead
+/// log first.
+fn replica_on(
+    settings: &Settings,
+    (disk, log_disk): (&Arc<dyn Disk>, Arc<dyn Disk>),
+    now: Time,
+    random: impl Fn() -> Box<dyn FnMut() -> u64 + Send>,
+) -> Result<Replica, DaemonError> {
+    if admin::log_outline(&*log_disk)?.is_none() {
+        let key = keys::kept_master_key(settings, &**disk)?;
+        admin::rest(disk.clone(), options(settings), &key, now, random())?;
+    }
+    Ok(Replica::open(disk.clone(), log_disk, random())?)
 }
 
 fn apply(replica: &mut Replica, tail: &mut LogTail, entries: &[LogEntry]) -> Result<(), DaemonError> {
@@ -329,11 +403,14 @@ fn apply(replica: &mut Replica, tail: &mut LogTail, entries: &[LogEntry]) -> Res
     Ok(())
 }
 
+fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {
+    entries.iter().map(|entry| &*entry.body).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::SecretSetting;
-    use crate::model::Time;
     use crate::store::admin::Tenure;
     use crate::store::open;
 

@@ -96,6 +96,8 @@ pub struct Platform {
     pub random: Arc<dyn Random>,
     pub network: Arc<dyn Network>,
     pub disk: Arc<dyn Disk>,
+    /// The disk of the replication log of a cluster's node. `None` for a folder of `settings.data_dir`.
+    pub replica_log: Option<Arc<dyn Disk>>,
     pub work: BlockingPool,
     pub limits: ServerLimits,
     /// Listeners that a supervisor passed. If empty, `settings.listen` is opened.
@@ -118,6 +120,7 @@ impl Platform {
             random: Arc::new(SystemRandomness::default()),
             network: Arc::new(RealNetwork),
             disk,
+            replica_log: None,
             work: BlockingPool::Threads,
             limits: ServerLimits::default().with_connections(connections_max, settings.server.connections_per_address),
             listeners,
@@ -189,7 +192,7 @@ impl Daemon {
 
     /// Like `start`, for the node of a cluster that owns the store, if `own` is its ownership.
     pub async fn start_as(settings: &Settings, world: Platform, own: Option<Ownership>) -> Result<Daemon, DaemonError> {
-        let Platform { clock, random, network, disk, work, limits, listeners } = world;
+        let Platform { clock, random, network, disk, work, limits, listeners, .. } = world;
         warm_up(work);
         let (tls, window) = (certificate(settings)?, own.as_ref().map(|own| own.window.clone()));
         let (opened, tenure) = open_as_owner(settings, disk, (&*clock, &random), own)?;

@@ -22,7 +22,7 @@ use crate::engine::proxy_health::ProxyHealth;
 use crate::engine::sender::{
     DeliveryProxy, ExchangeResult, ProxyContact, RESPONSE_BODY_BYTES_MAX, Sender, Shortage, reason,
 };
-use crate::engine::serve_window::ServeWindow;
+use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::engine::shortages::Shortages;
 
 /// Statuses whose `Retry-After` holds the webhook back.
@@ -82,7 +82,7 @@ impl Deliverer {
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
     ) -> AttemptEnd {
-        if self.window.as_ref().is_some_and(|window| !window.is_open()) {
+        if self.window.as_ref().is_some_and(|window| !window.is_open_at(monotonic(&*self.clock))) {
             return AttemptEnd::Withheld(self.clock.now().plus_ms(OUTSIDE_WINDOW_MS));
         }
         let proxy = compiled.as_ref().ok().and_then(|compiled| self.sender.proxy_of(compiled.target()));

@@ -65,12 +65,13 @@ impl std::fmt::Debug for Connect {
 
 impl Connect {
     /// The engine of a URL: `postgres://user:password@host/database`, with the parameters of libpq. `sslmode=require` checks
-    /// the certificate, unlike libpq's.
+    /// the certificate and its name, unlike libpq's, so it is libpq's `verify-full`.
     ///
     /// # Errors
     /// A description: the URL cannot be used, or no certificate authority can be loaded.
     pub fn of(url: &str) -> Result<Connect, String> {
-        let mut config: Config = url.parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
+        let mut config: Config =
+            with_known_mode(url).parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
         config.connect_timeout(ANSWER_MAX).tcp_user_timeout(ANSWER_MAX).keepalives_idle(ANSWER_MAX);
         Ok(Connect { config, tls: tls::Connector::new()? })
     }
@@ -85,6 +86,14 @@ impl Connect {
         };
         in_time(ANSWER_MAX, connecting).await
     }
+}
+
+/// The URL with `sslmode=require` for `verify-full`, which is the same here: every certificate is checked with its name.
+fn with_known_mode(url: &str) -> String {
+    let Some((place, parameters)) = url.split_once('?') else { return url.to_owned() };
+    let known = |parameter| if parameter == "sslmode=verify-full" { "sslmode=require" } else { parameter };
+    let parameters: Vec<&str> = parameters.split('&').map(known).collect();
+    format!("{place}?{}", parameters.join("&"))
 }
 
 fn unreachable(error: tokio_postgres::Error) -> LogUnreachable {
@@ -238,10 +247,21 @@ mod tests {
 
     #[test]
     fn a_url_with_words_that_are_not_kept_is_refused_and_a_password_is_not_shown() {
-        for refused in ["https://db.example.com/", "postgres://db.example.com/postrider?sslmode=verify-full"] {
+        for refused in ["https://db.example.com/", "postgres://db.example.com/postrider?sslmode=verify-ca"] {
             assert!(Connect::of(refused).is_err(), "{refused}");
         }
         let connect = Connect::of("postgres://postrider:secret@db.example.com/postrider?sslmode=require").unwrap();
         assert!(!format!("{connect:?}").contains("secret"), "{connect:?}");
+    }
+
+    #[test]
+    fn verify_full_is_the_mode_that_demands_tls_and_checks_the_name() {
+        let url = |mode: &str| format!("postgres://a:b%3F@db.example.com/postrider?connect_timeout=3&sslmode={mode}");
+        for mode in ["require", "verify-full"] {
+            let connect = Connect::of(&url(mode)).unwrap();
+            assert_eq!(connect.config.get_ssl_mode(), tokio_postgres::config::SslMode::Require, "{mode}");
+            assert_eq!(connect.config.get_password(), Some(b"b?".as_slice()));
+        }
+        assert_eq!(Connect::of(&url("prefer")).unwrap().config.get_ssl_mode(), tokio_postgres::config::SslMode::Prefer);
     }
 }

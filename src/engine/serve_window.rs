@@ -3,14 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
+use crate::engine::clock::Clock;
 use crate::mutants::mutant;
 
-/// The machine's monotonic clock. It goes on while the machine is suspended (`CLOCK_BOOTTIME` of clock_gettime(2)).
-pub fn monotonic() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec.clamp(0, 999_999_999) as u32)
+/// The monotonic clock of a machine, in whole milliseconds.
+pub fn monotonic(clock: &dyn Clock) -> Duration {
+    Duration::from_millis(clock.monotonic_ms().max(0) as u64)
 }
 
 /// The end of the tenure, which each beat moves.
@@ -30,11 +28,6 @@ impl ServeWindow {
         self.until_ms.store(0, Ordering::Release);
     }
 
-    /// Whether deliveries may begin.
-    pub fn is_open(&self) -> bool {
-        self.is_open_at(monotonic())
-    }
-
     /// Whether deliveries may begin at a moment of `monotonic`.
     pub fn is_open_at(&self, now: Duration) -> bool {
         let until_ms = self.until_ms.load(Ordering::Acquire);
@@ -48,13 +41,14 @@ mod tests {
 
     #[test]
     fn it_is_open_until_its_end() {
-        let window = ServeWindow::default();
-        assert!(!window.is_open());
-        window.set(monotonic() + Duration::from_secs(3_600));
-        assert!(window.is_open());
+        let (window, now) = (ServeWindow::default(), Duration::from_secs(60));
+        assert!(!window.is_open_at(now));
+        window.set(now + Duration::from_secs(8));
+        assert!(window.is_open_at(now));
+        assert!(!window.is_open_at(now + Duration::from_secs(8)));
         window.close();
-        assert!(!window.is_open());
-        window.set(monotonic());
-        assert!(!window.is_open());
+        assert!(!window.is_open_at(now));
+        window.set(now);
+        assert!(!window.is_open_at(now));
     }
 }

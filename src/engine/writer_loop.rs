@@ -30,6 +30,9 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The longest wait of an idle task, after which it checks for remaining handles.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
+/// Interval at which a task asks whether the log of a cluster would answer.
+const LOG_AGAIN: Duration = Duration::from_millis(100);
+
 /// The inputs of the loop.
 pub struct WriterParts {
     /// The first field, so that it is dropped first.
@@ -98,6 +101,7 @@ impl WriterLoop {
     }
 
     pub(super) async fn run_in_task(mut self, jobs: Receiver<QueueItem>, arrived: Arc<Notify>) {
+        self.wait_for_log().await;
         self.begin();
         while !self.is_over() {
             let job = match jobs.try_recv() {
@@ -112,7 +116,15 @@ impl WriterLoop {
                     None
                 }
             };
+            self.wait_for_log().await;
             self.step(job, &jobs);
+        }
+    }
+
+    /// Waits until the log of a cluster would answer.
+    async fn wait_for_log(&mut self) {
+        while !self.parts.writer.may_commit_now() {
+            tokio::time::sleep(LOG_AGAIN).await;
         }
     }
 

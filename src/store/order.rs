@@ -73,6 +73,12 @@ pub struct LogUnreachable(pub String);
 ///
 /// Calls block. A call that was tried again with the same bytes changes nothing.
 pub trait CommitLog: Debug + Send + Sync {
+    /// Whether an append would be answered now. A writer in a task asks before it appends, because a call that waits would
+    /// stop the whole simulation.
+    fn is_answering(&self) -> bool {
+        true
+    }
+
     /// Appends records behind `before`, all or none.
     ///
     /// # Errors

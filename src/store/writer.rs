@@ -463,6 +463,11 @@ impl Writer {
         self.partition_set.disk.has_lost_writes() || self.has_lost_order()
     }
 
+    /// Whether a commit would wait for no log.
+    pub fn may_commit_now(&self) -> bool {
+        self.order.as_ref().is_none_or(CommitOrder::is_answering)
+    }
+
     /// Whether the log outside this machine takes no more commits of this store, or this store lacks one of them.
     pub(in crate::store) fn has_lost_order(&self) -> bool {
         self.order.as_ref().is_some_and(CommitOrder::is_lost)

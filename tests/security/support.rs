@@ -94,6 +94,7 @@ async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Net
         work: BlockingPool::Threads,
         limits,
         listeners: Vec::new(),
+        replica_log: None,
     };
     Daemon::start(settings, world).await.expect("the daemon starts")
 }

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use turmoil::net::TcpStream;
 
-use super::world::{API_PORT, DAEMON, sleep_ms};
+use super::world::{API_PORT, DAEMON, NODES, ask_next, asked, nodes, sleep_ms};
 
 /// The key with every permission.
 pub const KEY: &str = "the-key-of-the-simulation";
@@ -31,6 +31,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
+    /// Whether a node answers that is not the owner.
+    fn is_of_standby(&self) -> bool {
+        self.status == 503 && self.json()["code"] == "standby"
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -38,22 +43,40 @@ impl Answer {
 
 #[derive(Default)]
 pub struct Api {
+    /// The node of the connection.
+    node: usize,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Api {
-    /// Sends a request once. `None` if no complete answer came.
+    /// Sends a request once, to a node that is no standby. `None` if no complete answer came.
     pub async fn ask(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
+        for _ in 1..nodes() {
+            let answer = self.ask_node(method, path, once, body.clone()).await;
+            if answer.as_ref().is_none_or(|answer| !answer.is_of_standby()) {
+                return answer;
+            }
+        }
+        self.ask_node(method, path, once, body).await
+    }
+
+    async fn ask_node(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
+        if self.node != asked() {
+            (self.node, self.connection) = (asked(), None);
+        }
         let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, once, body)).await.ok().flatten();
         if answer.is_none() {
             self.connection = None;
+        }
+        if answer.as_ref().is_none_or(Answer::is_of_standby) {
+            ask_next(self.node);
         }
         answer
     }
 
     async fn exchange(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
         if self.connection.as_ref().is_none_or(SendRequest::is_closed) {
-            let stream = TcpStream::connect((DAEMON, API_PORT)).await.ok()?;
+            let stream = TcpStream::connect((NODES[self.node], API_PORT)).await.ok()?;
             let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
             tokio::task::spawn_local(connection);
             self.connection = Some(requests);

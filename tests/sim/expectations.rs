@@ -4,8 +4,10 @@
 //! Invariant: this module takes from the product only its answers and requests.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use super::plan::{Hook, Order, hooks};
+use super::senders::Senders;
 use super::world::START;
 
 /// An outcome is durable, or lost and sent again, within this time after the answer.
@@ -39,6 +41,7 @@ pub enum Told {
 pub struct Seen {
     pub at_ms: i64,
     pub hook: usize,
+    pub sender: IpAddr,
     pub event: u128,
     pub delivery: u128,
     pub number: u32,
@@ -134,6 +137,9 @@ pub struct Book {
     pub crashes: u64,
     /// The newest event seen in each queue of an ordered webhook.
     heads: HashMap<(usize, u64), u128>,
+    /// Requests of nodes that no longer own the store.
+    pub outrun: u64,
+    pub(super) senders: Senders,
     pub faults: Vec<String>,
     pub first_fault_ms: Option<i64>,
     trace: u64,
@@ -171,6 +177,8 @@ impl Book {
             replayed: vec![0; count],
             crashes: 0,
             heads: HashMap::new(),
+            outrun: 0,
+            senders: Senders::default(),
             faults: Vec::new(),
             first_fault_ms: None,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -257,6 +265,10 @@ impl Book {
         let at = seen.at_ms;
         self.trace(at, &format!("{} got {key} {:x} #{}", self.hooks[seen.hook].name, seen.delivery, seen.number));
         self.meet(key, seen.event, at);
+        if !self.is_of_owner(&seen, key) {
+            self.seen.push(seen);
+            return self.seen.len() - 1;
+        }
         self.judge_repetition(&seen, key);
         self.judge_order(&seen, key, queue);
         self.judge_bounds(&seen, key);

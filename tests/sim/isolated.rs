@@ -3,6 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 
+use super::nodes::run as cluster;
 use super::rng::seed_thread;
 use super::run::{Report, simulate};
 
@@ -18,14 +19,15 @@ pub struct Apart {
     report: tempfile::TempPath,
 }
 
-/// Starts the run of a seed.
+/// Starts the run of a seed. `nodes` is 0 for a daemon by itself.
 #[allow(clippy::disallowed_methods, reason = "no test of this program locks a file")]
-pub fn begin(seed: u64, hours: u64) -> Apart {
+pub fn begin(seed: u64, hours: u64, nodes: usize) -> Apart {
     let report = tempfile::NamedTempFile::new().expect("a file for the report").into_temp_path();
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.args([RUNS_A_SEED, "--exact", "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
     command.env("POSTRIDER_SIM_SEED", seed.to_string()).env("POSTRIDER_SIM_RUN_HOURS", hours.to_string());
+    command.env("POSTRIDER_SIM_NODES", nodes.to_string());
     let process = command.env(REPORT, &report).spawn().expect("a process");
     Apart { seed, process, report }
 }
@@ -43,10 +45,13 @@ impl Apart {
 }
 
 /// Runs a seed in this process, on a thread whose randomness follows from the seed, and reports it to the parent.
-pub fn run_here(seed: u64, hours: u64) -> Report {
+pub fn run_here(seed: u64, hours: u64, nodes: usize) -> Report {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
         seed_thread(seed);
-        simulate(seed, hours)
+        match nodes {
+            0 => simulate(seed, hours),
+            _ => cluster::simulate(seed, hours, nodes),
+        }
     });
     let report = thread.expect("a thread").join();
     let report = report.unwrap_or_else(|_| Report {

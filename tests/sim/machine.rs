@@ -17,8 +17,10 @@ use super::rng::{Rng, SimRandom};
 use super::world::{API_PORT, SimClock, SimNetwork, elapsed_ms};
 use crate::support::disk::FaultyDisk;
 
+/// The master key of every store.
+pub const MASTER_KEY: &str = "a master key that is long enough for everybody";
 /// Maximum time that a stop waits for running requests.
-const STOP: Duration = Duration::from_secs(10);
+pub const STOP: Duration = Duration::from_secs(10);
 /// Partitions begin at one of these sizes, which are small, so that there are many.
 const PARTITION_BYTES: [u64; 4] = [1_400_000, 2 << 20, 3 << 20, 8 << 20];
 
@@ -77,6 +79,7 @@ impl Machine {
             work: BlockingPool::Inline,
             limits: ServerLimits::default(),
             listeners: Vec::new(),
+            replica_log: None,
         };
         let daemon = match Daemon::start(&settings(self.partition_bytes), world).await {
             Ok(daemon) => daemon,
@@ -99,11 +102,12 @@ impl Machine {
     }
 }
 
-fn settings(partition_bytes: u64) -> Settings {
+/// The settings of a daemon.
+pub fn settings(partition_bytes: u64) -> Settings {
     let mut settings = Settings {
         listen: ListenSetting::Tcp(([0, 0, 0, 0], API_PORT).into()),
         admin_key: Some(SecretSetting::new(KEY)),
-        master_key: Some(SecretSetting::new("a master key that is long enough for everybody")),
+        master_key: Some(SecretSetting::new(MASTER_KEY)),
         retention_ms: RETENTION_MS,
         idempotency_window_ms: IDEMPOTENCY_MS,
         partition_max_bytes: partition_bytes,

@@ -11,11 +11,13 @@ mod expectations;
 mod faults;
 mod isolated;
 mod machine;
+mod nodes;
 mod plan;
 mod producers;
 mod receivers;
 mod rng;
 mod run;
+mod senders;
 mod users;
 mod verdict;
 mod world;
@@ -30,6 +32,12 @@ use run::Report;
 const RUN_HOURS: u64 = 10;
 /// The same in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
+/// Simulated hours of one run of a cluster.
+const CLUSTER_RUN_HOURS: u64 = 4;
+/// The same in `cargo test`.
+const SHORT_CLUSTER_RUN_HOURS: u64 = 2;
+/// The first seed of a cluster in `cargo test`. It found that a power cut could bring back the log of a former replica.
+const SHORT_CLUSTER_FIRST: u64 = 4;
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -74,6 +82,12 @@ fn show(report: &Report) {
         report.partitions,
         report.trace,
     );
+    if report.nodes > 0 {
+        println!(
+            "  {} nodes: {} takeovers, {} records forgotten, {} requests of nodes that were outrun",
+            report.nodes, report.takeovers, report.forgotten, report.outrun
+        );
+    }
     report.faults.iter().for_each(|fault| println!("  {fault}"));
 }
 
@@ -81,8 +95,9 @@ fn judge(reports: &[Report]) {
     let failed: Vec<&Report> = reports.iter().filter(|report| !report.faults.is_empty()).collect();
     if let Some(first) = failed.first() {
         let (seed, faults) = (first.seed, first.faults.join("\n  "));
+        let nodes = if first.nodes > 0 { format!(" POSTRIDER_SIM_NODES={}", first.nodes) } else { String::new() };
         panic!(
-            "{} of {} runs failed; the first is POSTRIDER_SIM_SEED={seed}:\n  {faults}",
+            "{} of {} runs failed; the first is POSTRIDER_SIM_SEED={seed}{nodes}:\n  {faults}",
             failed.len(),
             reports.len()
         );
@@ -94,7 +109,8 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     watch_panics();
     show_log();
     if let Some(seed) = setting("POSTRIDER_SIM_SEED") {
-        let report = isolated::run_here(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
+        let report =
+            isolated::run_here(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS), nodes_of_setting());
         show(&report);
         judge(&[report]);
         return;
@@ -102,12 +118,30 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     let hours = setting("POSTRIDER_SIM_HOURS");
     let run_hours =
         setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(if hours.is_some() { RUN_HOURS } else { SHORT_RUN_HOURS });
-    let reports = run_many(setting("POSTRIDER_SIM_FIRST").unwrap_or(1), run_hours, hours.unwrap_or(4));
+    let reports = run_many(setting("POSTRIDER_SIM_FIRST").unwrap_or(1), run_hours, hours.unwrap_or(4), |_| 0);
     judge(&reports);
 }
 
+/// The nodes of one run. 0 for a daemon by itself.
+fn nodes_of_setting() -> usize {
+    setting("POSTRIDER_SIM_NODES").unwrap_or(0) as usize
+}
+
+#[test]
+fn a_cluster_loses_nothing_and_one_node_sends_at_a_time() {
+    watch_panics();
+    let hours = setting("POSTRIDER_SIM_CLUSTER_HOURS");
+    let run_hours = if hours.is_some() { CLUSTER_RUN_HOURS } else { SHORT_CLUSTER_RUN_HOURS };
+    let nodes = |seed: u64| 2 + (seed % 2) as usize;
+    let default = if hours.is_some() { 1 } else { SHORT_CLUSTER_FIRST };
+    let first = setting("POSTRIDER_SIM_FIRST").unwrap_or(default);
+    let reports = run_many(first, run_hours, hours.unwrap_or(SHORT_CLUSTER_RUN_HOURS), nodes);
+    judge(&reports);
+    assert!(reports.iter().map(|report| report.takeovers).sum::<u64>() > 2 * reports.len() as u64, "{reports:?}");
+}
+
 /// Runs seeds on all processors until `hours` were simulated, or until one has failed.
-fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
+fn run_many(first: u64, run_hours: u64, hours: u64, nodes: impl Fn(u64) -> usize + Sync) -> Vec<Report> {
     let began = elapsed_s();
     let (next, simulated_ms) = (AtomicU64::new(first), AtomicU64::new(0));
     let reports = Mutex::new(Vec::<Report>::new());
@@ -117,7 +151,8 @@ fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
         for _ in 0..threads {
             scope.spawn(|| {
                 while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 && !has_failed() {
-                    let report = isolated::begin(next.fetch_add(1, Ordering::Relaxed), run_hours).report();
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let report = isolated::begin(seed, run_hours, nodes(seed)).report();
                     show(&report);
                     simulated_ms.fetch_add(report.simulated_ms as u64, Ordering::Relaxed);
                     reports.lock().expect("reports").push(report);
@@ -150,8 +185,11 @@ fn elapsed_s() -> f64 {
 #[test]
 fn the_same_seed_is_the_same_run() {
     // At the same time, as in a run of many seeds.
-    let [first, second, other] = [7, 7, 8].map(|seed| isolated::begin(seed, 1)).map(isolated::Apart::report);
-    assert!(first.trace_lines > 50, "{first:?}");
-    assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
-    assert_ne!(first.trace, other.trace);
+    for nodes in [0, 3] {
+        let runs = [7, 7, 8].map(|seed| isolated::begin(seed, 1, nodes));
+        let [first, second, other] = runs.map(isolated::Apart::report);
+        assert!(first.trace_lines > 50, "{first:?}");
+        assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
+        assert_ne!(first.trace, other.trace);
+    }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -87,7 +87,7 @@ impl Receiver {
                 }
             };
             match tokio::time::timeout_at(until.min(look_again), accepted).await {
-                Ok(Ok((stream, _))) => drop(connections.spawn_local(self.clone().converse(stream))),
+                Ok(Ok((stream, peer))) => drop(connections.spawn_local(self.clone().converse(stream, peer.ip()))),
                 Ok(Err(_)) => sleep_ms(100).await,
                 Err(_) if Instant::now() >= until || *self.is_healed.borrow() != was_healed => break,
                 Err(_) => {}
@@ -100,17 +100,17 @@ impl Receiver {
         }
     }
 
-    async fn converse(self: Rc<Self>, stream: TcpStream) {
+    async fn converse(self: Rc<Self>, stream: TcpStream, sender: IpAddr) {
         if *self.mood.borrow() == Mood::Lying {
-            return self.lie(stream).await;
+            return self.lie(stream, sender).await;
         }
-        let service = service_fn(|request| self.clone().answer(request));
+        let service = service_fn(|request| self.clone().answer(request, sender));
         // A connection that is broken on purpose is an error here.
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
     /// Reads a request and answers with bytes that are not HTTP.
-    async fn lie(self: Rc<Self>, mut stream: TcpStream) {
+    async fn lie(self: Rc<Self>, mut stream: TcpStream, sender: IpAddr) {
         let mut read = Vec::new();
         let mut buffer = [0; 4_096];
         let (head, length) = loop {
@@ -125,7 +125,7 @@ impl Receiver {
                 break (head, end + 4);
             }
         };
-        let seen = self.take(&head, &read[length..]);
+        let seen = self.take(&head, &read[length..], sender);
         let lies: [&[u8]; 4] = [
             b"HTTP/1.1 2000 Fine\r\n\r\n",
             b"SSH-2.0-OpenSSH_9.9\r\n",
@@ -138,10 +138,10 @@ impl Receiver {
         self.book.borrow_mut().answered(seen, Told::Nothing, elapsed_ms());
     }
 
-    async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Answered, io::Error> {
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, sender: IpAddr) -> Result<Answered, io::Error> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        let seen = self.take(&head.headers, &body);
+        let seen = self.take(&head.headers, &body, sender);
         let mood = match *self.mood.borrow() {
             Mood::Mixed => self.rng.borrow_mut().choose(&[
                 Mood::Healthy,
@@ -180,7 +180,7 @@ impl Receiver {
     }
 
     /// Judges a request by itself and records it.
-    fn take(&self, head: &HeaderMap, body: &[u8]) -> usize {
+    fn take(&self, head: &HeaderMap, body: &[u8], sender: IpAddr) -> usize {
         let now = elapsed_ms();
         let text = |name: &str| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let id = |name: &str| uuid::Uuid::parse_str(&text(name)).map_or(0, |id| id.as_u128());
@@ -199,6 +199,7 @@ impl Receiver {
         let seen = Seen {
             at_ms: now,
             hook: self.number,
+            sender,
             event: id("webhook-id"),
             delivery: id("postrider-delivery-id"),
             number: text("postrider-attempt").parse().unwrap_or(0),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postrider::store::Disk as _;
+use turmoil::Sim;
 
 use super::api::Api;
 use super::auditor::Auditor;
@@ -18,13 +19,13 @@ use super::users::{Checker, Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
 /// Length of a step of simulated time. Messages are delivered between two steps.
-const TICK_MS: u64 = 200;
+pub(super) const TICK_MS: u64 = 200;
 const PRODUCERS: u64 = 3;
 /// Maximum time of the remaining work once all disturbances have ended.
-const REST_MS: i64 = 2 * 3_600_000;
+pub(super) const REST_MS: i64 = 2 * 3_600_000;
 
 /// Time that a simulation continues after its first fault.
-const AFTER_FAULT_MS: i64 = 60_000;
+pub(super) const AFTER_FAULT_MS: i64 = 60_000;
 
 /// The result of a simulation.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -38,6 +39,13 @@ pub struct Report {
     pub accidents: u64,
     /// Number of partition files at the end.
     pub partitions: u64,
+    /// Nodes of a cluster. 0 of a daemon by itself.
+    pub nodes: usize,
+    pub takeovers: u64,
+    /// Records that the engine of a cluster forgot.
+    pub forgotten: u64,
+    /// Requests of nodes that no longer owned the store.
+    pub outrun: u64,
     pub trace: u64,
     pub trace_lines: u64,
     pub faults: Vec<String>,
@@ -45,11 +53,11 @@ pub struct Report {
 
 /// Progress of the outside world.
 #[derive(Clone, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// Whether the webhooks exist, so that accidents may happen.
-    is_prepared: Rc<Cell<bool>>,
+    pub is_prepared: Rc<Cell<bool>>,
     /// Whether everything was read.
-    is_concluded: Rc<Cell<bool>>,
+    pub is_concluded: Rc<Cell<bool>>,
 }
 
 /// Runs the simulation of a seed: `hours` with accidents, and the time after them until no work is left.
@@ -60,24 +68,8 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
     let outside = Outside { book: book.clone(), is_over: Rc::default(), open: Rc::default() };
     let is_healed = Rc::new(RefCell::new(false));
     let progress = Progress::default();
-    let mut sim = turmoil::Builder::new()
-        .tick_duration(Duration::from_millis(TICK_MS))
-        .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
-        .epoch(UNIX_EPOCH + Duration::from_millis(START.0 as u64))
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(300))
-        .tcp_capacity(4_096)
-        .ephemeral_ports(10_000..=u16::MAX)
-        .rng_seed(rng.draw())
-        .build();
-    let world = (outside.clone(), is_healed.clone(), progress.clone(), rng.fork());
-    sim.host(OUTSIDE, move || {
-        let (outside, is_healed, progress, rng) = world.clone();
-        async move {
-            live_outside(outside, is_healed, progress, rng).await;
-            Ok(())
-        }
-    });
+    let mut sim = world(rng.draw());
+    add_outside(&mut sim, (outside.clone(), is_healed.clone(), progress.clone(), rng.fork()));
     let computer = machine.clone();
     sim.host(DAEMON, move || {
         let computer = computer.clone();
@@ -115,7 +107,32 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
     Report { partitions, ..report }
 }
 
-fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
+/// The simulated world, without hosts.
+pub(super) fn world<'a>(seed: u64) -> Sim<'a> {
+    turmoil::Builder::new()
+        .tick_duration(Duration::from_millis(TICK_MS))
+        .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
+        .epoch(UNIX_EPOCH + Duration::from_millis(START.0 as u64))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(300))
+        .tcp_capacity(4_096)
+        .ephemeral_ports(10_000..=u16::MAX)
+        .rng_seed(seed)
+        .build()
+}
+
+/// Adds the host of everything outside the daemon.
+pub(super) fn add_outside(sim: &mut Sim<'_>, parts: (Outside, Rc<RefCell<bool>>, Progress, Rng)) {
+    sim.host(OUTSIDE, move || {
+        let (outside, is_healed, progress, rng) = parts.clone();
+        async move {
+            live_outside(outside, is_healed, progress, rng).await;
+            Ok(())
+        }
+    });
+}
+
+pub(super) fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
     let (requests, repeated) = book.tally();
     let mut faults = book.faults.clone();
     faults.extend(super::panics());
@@ -127,10 +144,10 @@ fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
         repeated,
         crashes: book.crashes,
         accidents,
-        partitions: 0,
         trace: book.trace_hash(),
         trace_lines: book.trace_lines,
         faults,
+        ..Report::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The platform of a simulated daemon: time, and turmoil's network.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,8 +17,38 @@ pub const START: Time = Time(1_772_704_800_000);
 /// The hosts.
 pub const DAEMON: &str = "postrider.example";
 pub const OUTSIDE: &str = "hooks.example";
+/// The hosts of the nodes of a cluster. A daemon by itself is the first.
+pub const NODES: [&str; 3] = [DAEMON, "b.postrider.example", "c.postrider.example"];
 /// The port of the daemon.
 pub const API_PORT: u16 = 8_080;
+
+thread_local! {
+    /// The nodes of this simulation, and the one that callers ask, as a load balancer finds it.
+    static BALANCER: Cell<(usize, usize)> = const { Cell::new((1, 0)) };
+}
+
+/// Sets the number of nodes.
+pub fn set_nodes(count: usize) {
+    BALANCER.set((count, 0));
+}
+
+/// The number of nodes.
+pub fn nodes() -> usize {
+    BALANCER.get().0
+}
+
+/// The node that callers ask.
+pub fn asked() -> usize {
+    BALANCER.get().1
+}
+
+/// Lets callers ask the next node, unless another caller has found that before.
+pub fn ask_next(after: usize) {
+    let (count, at) = BALANCER.get();
+    if at == after {
+        BALANCER.set((count, (at + 1) % count));
+    }
+}
 
 /// Simulated milliseconds since the beginning. Outside of a host the time stands still.
 pub fn elapsed_ms() -> i64 {

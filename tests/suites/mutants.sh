@@ -28,6 +28,12 @@ is_found_by_walk() {
     [[ " ${by_walk[*]} " == *" $1 "* ]]
 }
 
+# The mutants that the simulated cluster must find, beside the walk and the oracle.
+by_nodes=(answer_before_append take_without_fence trim_unapplied)
+is_found_by_nodes() {
+    [[ " ${by_nodes[*]} " == *" $1 "* ]]
+}
+
 verdict=0
 complain() {
     printf '%s: %s\n' "$1" "$2"
@@ -36,6 +42,11 @@ complain() {
 
 simulate() {
     "${build[@]}" --test simulation -- --nocapture nothing_accepted > "$log" 2>&1
+}
+
+# Two and three nodes. A mutant must be found in 40 simulated hours.
+simulate_nodes() {
+    POSTRIDER_SIM_CLUSTER_HOURS=40 "${build[@]}" --test simulation -- --nocapture a_cluster_loses > "$log" 2>&1
 }
 
 # Each seed of the walk takes milliseconds.
@@ -48,7 +59,7 @@ ask_oracle() {
 }
 
 "${build[@]}" --test simulation --test storage --no-run
-if ! walk || ! ask_oracle; then
+if ! walk || ! ask_oracle || ! simulate_nodes; then
     tail -n 40 "$log"
     echo "the unbroken store fails: no mutant would show anything"
     exit 1
@@ -68,6 +79,13 @@ for mutant in "${mutants[@]}"; do
     finder=
     is_found_by_walk "$mutant" && finder=walk
     is_found_by_oracle "$mutant" && finder=ask_oracle
+    if is_found_by_nodes "$mutant"; then
+        if POSTRIDER_MUTANT=$mutant simulate_nodes; then
+            complain "$mutant" "SURVIVED: the simulated cluster did not notice"
+        else
+            printf '%s: found by the simulated cluster\n' "$mutant"
+        fi
+    fi
     if [ -n "$finder" ]; then
         if POSTRIDER_MUTANT=$mutant "$finder"; then
             complain "$mutant" "SURVIVED: $finder did not notice"

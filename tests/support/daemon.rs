@@ -239,6 +239,7 @@ async fn run(
         work: BlockingPool::Threads,
         limits: ServerLimits::default(),
         listeners: Vec::new(),
+        replica_log: None,
     };
     if let Some(change) = change {
         change(&mut world);

@@ -1,5 +1,7 @@
 //! A log of commits in memory that refuses, loses its answers, acts late, and forgets its end. One seed decides.
 
+#![allow(dead_code)] // Two test binaries compile this file. Each uses its own part of it.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -100,6 +102,11 @@ impl MemoryLog {
     /// Lets the log forget records after this number only.
     pub fn keep_up_to(&self, number: u64) {
         self.stored().forgets_after = number;
+    }
+
+    /// Lets the log forget its newest records now.
+    pub fn forget_end(&self) {
+        self.stored().forget();
     }
 
     /// Records forgotten so far.

@@ -9,10 +9,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::engine::lease::{Beat, Leases};
+use super::engine::ClusterEngine;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::Clock;
+use crate::engine::lease::Beat;
 use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::rules::tenure::{TenureStep, TenureWatch};
-use crate::store::admin::{CommitLog, OrderStats, TenureEnd};
+use crate::store::admin::{OrderStats, TenureEnd};
 
 /// Beats of an owner between two trims of the log.
 const TRIM_BEATS: u32 = 30;
@@ -73,8 +76,20 @@ impl BeatState {
     }
 }
 
+/// The means of a node to beat.
+pub struct BeatParts {
+    pub engine: ClusterEngine,
+    pub clock: Arc<dyn Clock>,
+    pub work: BlockingPool,
+    /// Time for which the log keeps a record at the least.
+    pub keep: Duration,
+}
+
 /// Beats until the tenure of this node has ended.
-pub async fn run(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, state: Arc<BeatState>, keep: Duration) {
+pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
+    let BeatParts { engine, clock, work, keep } = parts;
+    let leases = engine.leases.clone();
+    let monotonic = || monotonic(&*clock);
     let (mut watch, mut beats, mut is_reached) = (TenureWatch::default(), 0, true);
     loop {
         let sent_at = monotonic();
@@ -112,7 +127,7 @@ pub async fn run(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, state: Arc<Be
                 state.window.set(until);
                 beats += 1;
                 if beats % TRIM_BEATS == 0 {
-                    tokio::spawn(trim(leases.clone(), log.clone(), keep));
+                    tokio::spawn(trim(engine.clone(), work, keep));
                 }
             }
             TenureStep::StepDown => return state.end(),
@@ -122,11 +137,12 @@ pub async fn run(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, state: Arc<Be
 }
 
 /// Removes the records that no node needs any more.
-async fn trim(leases: Arc<dyn Leases>, log: Arc<dyn CommitLog>, keep: Duration) {
+async fn trim(engine: ClusterEngine, work: BlockingPool, keep: Duration) {
+    let ClusterEngine { log, leases } = engine;
     let trimmed = match leases.trimmable(keep).await {
         Ok(0) => return,
         // The log's calls block.
-        Ok(upto) => tokio::task::spawn_blocking(move || log.trim(upto)).await.unwrap_or(Ok(())),
+        Ok(upto) => work.run(move || log.trim(upto)).await.unwrap_or(Ok(())),
         Err(error) => Err(error),
     };
     if let Err(error) = trimmed {
@@ -139,9 +155,10 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::engine::lease::{MemberRow, Pending};
+    use crate::engine::clock::SystemClock;
+    use crate::engine::lease::{Leases, MemberRow, Pending};
     use crate::rules::tenure::{LeaseHolder, ShownLease};
-    use crate::store::admin::{Appended, LogEntry, LogMark, LogUnreachable};
+    use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable};
 
     /// A lease that answers beats by a script. An owner's lease runs on at its end.
     #[derive(Default)]
@@ -222,6 +239,11 @@ mod tests {
         ShownLease { epoch, holder, is_running: holder != LeaseHolder::Free, is_outrun: false }
     }
 
+    fn parts(leases: &Arc<ScriptedLeases>, log: &Arc<TrimmedLog>) -> BeatParts {
+        let engine = ClusterEngine { log: log.clone(), leases: leases.clone() };
+        BeatParts { engine, clock: Arc::new(SystemClock), work: BlockingPool::Threads, keep: Duration::ZERO }
+    }
+
     fn scripted(shown: Vec<ShownLease>, may_take: bool) -> (Arc<ScriptedLeases>, Arc<TrimmedLog>, Arc<BeatState>) {
         let leases = ScriptedLeases { shown: Mutex::new(shown.into()), ..ScriptedLeases::default() };
         let state = BeatState { applied: 5.into(), may_take: may_take.into(), ..BeatState::default() };
@@ -232,17 +254,17 @@ mod tests {
     async fn a_free_lease_is_taken_held_and_lost_to_another() {
         let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
         let (leases, log, state) = scripted(script, true);
-        run(leases.clone(), log, state.clone(), Duration::ZERO).await;
+        run(parts(&leases, &log), state.clone()).await;
         assert_eq!(*leases.beats.lock().unwrap(), [(5, None), (5, Some(4)), (5, Some(4))]);
         assert_eq!(state.epoch(), Some(4));
-        assert!(state.tenure.is_over() && !state.window.is_open());
+        assert!(state.tenure.is_over() && !state.window.is_open_at(Duration::ZERO));
         state.stepped_down().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_node_without_a_whole_store_takes_nothing() {
         let (leases, log, state) = scripted(vec![shown(3, LeaseHolder::Free); 3], false);
-        let beating = run(leases.clone(), log, state.clone(), Duration::ZERO);
+        let beating = run(parts(&leases, &log), state.clone());
         assert!(tokio::time::timeout(Duration::from_secs(60), beating).await.is_err(), "it goes on beating");
         assert_eq!((leases.taken.load(Ordering::Relaxed), state.epoch()), (0, None));
         assert_eq!(state.last(), None, "the engine answers no more");
@@ -254,7 +276,7 @@ mod tests {
         script.insert(0, shown(3, LeaseHolder::Free));
         script.push(shown(5, LeaseHolder::Other));
         let (leases, log, state) = scripted(script, true);
-        run(leases, log.clone(), state, Duration::ZERO).await;
+        run(parts(&leases, &log), state).await;
         // The trim runs in a task, which calls the log on a thread.
         while log.0.load(Ordering::Acquire) == 0 {
             tokio::task::yield_now().await;

@@ -12,6 +12,7 @@ use crate::store::admin::{CommitLog, LogMark};
 pub const KEEP: Duration = Duration::from_secs(86_400);
 
 /// The engine of a cluster.
+#[derive(Clone)]
 pub struct ClusterEngine {
     pub log: Arc<dyn CommitLog>,
     pub leases: Arc<dyn Leases>,

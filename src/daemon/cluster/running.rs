@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
-use super::beats::{self, BeatState};
+use super::beats::{self, BeatParts, BeatState};
 use super::engine::{ClusterEngine, KEEP, connect};
 use super::init::POOLED;
 use super::{Node, NodeEnd};
@@ -15,6 +15,7 @@ use crate::daemon::follow::StopSignal;
 use crate::daemon::standby::SharedStatus;
 use crate::daemon::standby::service::StandbyService;
 use crate::daemon::{DaemonError, Ownership, Platform, certificate, listen, metrics_listener, url};
+use crate::engine::blocking_pool::BlockingPool;
 use crate::server::{Server, ServerTls};
 use crate::store::admin::CommitOrder;
 
@@ -46,13 +47,20 @@ impl RunningNode {
     ///
     /// # Errors
     /// The settings cannot be used.
-    pub fn start(settings: &Settings) -> Result<RunningNode, DaemonError> {
+    pub fn start(settings: &Settings, world: &Platform) -> Result<RunningNode, DaemonError> {
         let Some(engine) = connect(settings)? else {
             return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
         };
+        Ok(RunningNode::with_engine(engine, world, KEEP))
+    }
+
+    /// Starts the beats of a node of an engine, whose log keeps a record for `keep` at the least. Must be called within the
+    /// runtime.
+    pub fn with_engine(engine: ClusterEngine, world: &Platform, keep: Duration) -> RunningNode {
         let state = Arc::<BeatState>::default();
-        let beating = tokio::spawn(beats::run(engine.leases.clone(), engine.log.clone(), state.clone(), KEEP));
-        Ok(RunningNode { engine, state, beating })
+        let parts = BeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
+        let beating = tokio::spawn(beats::run(parts, state.clone()));
+        RunningNode { engine, state, beating }
     }
 
     /// Stands by until this node owns the store, or `told` ends.
@@ -67,17 +75,28 @@ impl RunningNode {
     ) -> Result<StoodBy, DaemonError> {
         self.warn_of_engine().await;
         let (status, stop) = (SharedStatus::default(), Arc::<StopSignal>::default());
-        let mut node = Node {
+        let node = Node {
             settings: settings.clone(),
             disk: world.disk.clone(),
+            replica_log: world.replica_log.clone(),
             log: self.engine.log.clone(),
             state: self.state.clone(),
             status: status.clone(),
             stop: stop.clone(),
             runtime: tokio::runtime::Handle::current(),
+            clock: world.clock.clone(),
+            random: world.random.clone(),
+            work: world.work,
+            lacks_store: None,
+            open: None,
+            copy_problem: String::new(),
         };
+        let work = world.work;
         let server = self.serve(settings, world, status).await?;
-        let mut running = tokio::task::spawn_blocking(move || node.run());
+        let mut running = match work {
+            BlockingPool::Threads => tokio::task::spawn_blocking(move || node.run()),
+            BlockingPool::Inline => tokio::spawn(node.run_in_task()),
+        };
         tokio::pin!(told);
         let mut is_told = false;
         let ended = tokio::select! {

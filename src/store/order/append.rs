@@ -85,6 +85,11 @@ impl CommitOrder {
         self.tenure.is_over()
     }
 
+    /// Whether an append would return now.
+    pub(in crate::store) fn is_answering(&self) -> bool {
+        self.is_lost() || self.log.is_answering()
+    }
+
     /// The last durable record.
     pub fn last(&self) -> LogMark {
         self.tail.last()

@@ -133,7 +133,8 @@ impl Replica {
     }
 }
 
-/// Removes a replica's log, the last segment first: the segments left after a cut are a log too.
+/// Removes a replica's log, the last segment first: the segments left after a cut are a log too. After `Ok` no power cut brings
+/// the log back. A store that was an owner's since must not be taken for a replica, which needs no write-ahead log.
 ///
 /// # Errors
 /// The disk fails.
@@ -144,7 +145,17 @@ pub fn remove_log(disk: &dyn Disk) -> Result<()> {
         name.strip_suffix(".log").is_some_and(|number| number.parse::<u32>().is_ok())
     });
     names.sort();
-    names.iter().rev().try_for_each(|name| disk.remove(name).map_err(|error| io(name, error)))
+    names.iter().rev().try_for_each(|name| remove_segment(disk, name).map_err(|error| io(name, error)))
+}
+
+/// Removes a segment of the log. Renaming syncs the folder, and removing does not.
+fn remove_segment(disk: &dyn Disk, name: &str) -> std::io::Result<()> {
+    if name.ends_with(UNFINISHED) {
+        return disk.remove(name);
+    }
+    let removed = format!("{name}{UNFINISHED}");
+    disk.rename(name, &removed)?;
+    disk.remove(&removed)
 }
 
 /// The greatest mark of the files that may change, of a store that no writer has open and whose write-ahead log is not needed.

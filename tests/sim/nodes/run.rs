@@ -1,0 +1,73 @@
+//! One simulation of a cluster. The outside world, the book and its verdict are those of a daemon by itself.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::accidents::Accidents;
+use super::engine::SimEngine;
+use super::node::SimNode;
+use crate::sim::expectations::Book;
+use crate::sim::producers::Outside;
+use crate::sim::rng::Rng;
+use crate::sim::run::{AFTER_FAULT_MS, Progress, REST_MS, Report, add_outside, report, world};
+use crate::sim::world::{NODES, set_nodes};
+
+/// Runs the simulation of a seed with two or three nodes: `hours` with accidents, and the time after them until no work is
+/// left.
+pub fn simulate(seed: u64, hours: u64, count: usize) -> Report {
+    let mut rng = Rng::new(seed);
+    set_nodes(count);
+    let book = Rc::new(RefCell::new(Book::new()));
+    let engine = SimEngine::new(rng.fork(), count);
+    let nodes: Vec<Rc<SimNode>> =
+        (0..count).map(|number| SimNode::new(number, engine.clone(), book.clone(), rng.fork())).collect();
+    nodes[0].begins_for(&nodes[1..]);
+    let outside = Outside { book: book.clone(), is_over: Rc::default(), open: Rc::default() };
+    let (is_healed, progress) = (Rc::new(RefCell::new(false)), Progress::default());
+    let mut sim = world(rng.draw());
+    add_outside(&mut sim, (outside.clone(), is_healed.clone(), progress.clone(), rng.fork()));
+    for node in &nodes {
+        let running = node.clone();
+        sim.host(NODES[node.number], move || {
+            let running = running.clone();
+            async move {
+                running.run().await;
+                Ok(())
+            }
+        });
+        node.set_address(sim.lookup(NODES[node.number]));
+    }
+    let mut accidents = Accidents::new(&nodes, &engine, &book, rng.fork());
+    let end_ms = hours as i64 * 3_600_000;
+    while !progress.is_concluded.get() {
+        if let Err(error) = sim.step() {
+            book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
+            break;
+        }
+        let now = sim.elapsed().as_millis() as i64;
+        let may_begin = progress.is_prepared.get() && now < end_ms;
+        accidents.step(&mut sim, now, may_begin);
+        if now >= end_ms && !outside.is_over.get() && accidents.is_quiet() {
+            book.borrow_mut().trace(now, "everything becomes well");
+            outside.is_over.set(true);
+            engine.calm();
+            *is_healed.borrow_mut() = true;
+        }
+        if now > end_ms + 3 * REST_MS {
+            book.borrow_mut().fault(now, "given up".to_owned());
+        }
+        // A fault may show more of itself for a while.
+        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
+            break;
+        }
+    }
+    let book = book.borrow();
+    let report = report(seed, sim.elapsed().as_millis() as i64, &book, accidents.count);
+    Report {
+        nodes: count,
+        takeovers: accidents.takeovers,
+        forgotten: engine.forgotten(),
+        outrun: book.outrun,
+        ..report
+    }
+}
