@@ -35,7 +35,7 @@ const RUN_ROWS_MAX: usize = 256;
 /// Length of the webhook id that a key begins with.
 const ID_BYTES: usize = 16;
 /// Page caches in bytes: the active segment, other segments open for writing, and segments open for reading only.
-pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
+pub const ACTIVE_CACHE_BYTES: usize = 8 << 20;
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
 pub const READ_CACHE_BYTES: usize = 1 << 20;
 pub const SCHEMA_KEY: &[u8] = b"schema";

@@ -18,9 +18,9 @@ use crate::mutants::mutant;
 use crate::store::partitions::set::{Partition, PartitionSet, STATE_FILE};
 use crate::store::writer::Writer;
 
-/// Bytes of an epoch's records above which a checkpoint is due: half of the maximum, so that batches fit in while it
-/// runs.
-const CHECKPOINT_DUE_BYTES: u64 = EPOCH_BYTES_MAX / 2;
+/// Bytes of an epoch's records above which a checkpoint is due: a quarter of the maximum, so that batches fit in while
+/// it runs. The rows of twice as many bytes are in memory then.
+const CHECKPOINT_DUE_BYTES: u64 = EPOCH_BYTES_MAX / 4;
 
 /// The file that a commit changes.
 #[derive(Debug, Clone, Copy)]
