@@ -120,7 +120,8 @@ impl AnyOf<StatusCodes> {
     }
 }
 
-/// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.
+/// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code. Each list looks
+/// at those of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     lower: String,
