@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::machine::MachineState;
-use crate::model::{AttemptId, Time, WebhookId};
+use crate::model::{AttemptId, Time, Webhook, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
+use crate::rules::waiting::SendingPace;
 use crate::store::{Registry, Store, TenantScope};
 
 use super::jwt::JwtSettings;
@@ -63,6 +64,8 @@ pub trait HealthSource: Send + Sync {
     fn warnings(&self) -> Vec<HealthIssue>;
     /// Requests to a webhook that have no answer yet, and outcomes that are not durable.
     fn in_flight(&self, webhook: WebhookId) -> u32;
+    /// The requests of a webhook, and the time from which its rate and its app's allow the next one.
+    fn pace(&self, webhook: &Webhook) -> SendingPace;
     /// The last id that a reader of attempts may pass: `newest`, or less while an attempt that may have a lower id is not
     /// recorded yet. `has_drawn_ids` says whether attempts are read whose ids are drawn before their requests.
     fn pass_attempts(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId;

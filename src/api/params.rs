@@ -131,7 +131,9 @@ pub const TO: Param = Param::new("to", ParamValues::Time, "Only rows before this
 pub const SEARCH: Param = Param::new(
     "search",
     ParamValues::Text { chars_max: Some(SEARCH_CHARS_MAX) },
-    "Part of a type, error, URL or subject, whatever the case; or an exact id, `event_id` or status code.",
+    "Part of a type, error, URL or subject, whatever the case; or an exact id, `event_id` or status code. A list looks at \
+     those of its rows: deliveries have the URL of their webhook as it is now, and the subject and `event_id` of their event; \
+     attempts have the URL that was called, and neither subject nor `event_id`.",
 );
 pub const EVENT_TYPE: Param = Param::new("type", ParamValues::EventType, "Only of this event type.");
 pub const STATUS_CODE: Param = Param::new(
@@ -275,9 +277,11 @@ impl Params {
         })
     }
 
-    /// The position in the list of failed deliveries.
-    pub fn failed_position(&self) -> Result<Option<FailedPosition>, ApiError> {
-        self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, cursor::read_failed)
+    /// The position in the list of failed deliveries. `has_whole_index` says whether all of them are in the index: then no page
+    /// ends at a delivery without an entry.
+    pub fn failed_position(&self, has_whole_index: bool) -> Result<Option<FailedPosition>, ApiError> {
+        let is_of_list = |at: &FailedPosition| !has_whole_index || matches!(at, FailedPosition::Indexed(..));
+        self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, |text| cursor::read_failed(text).filter(is_of_list))
     }
 
     /// The position in the list of webhooks.

@@ -50,7 +50,7 @@ pub struct Filters {
     pub outcome: Vec<String>,
     #[command(flatten)]
     pub span: Span,
-    /// Part of a type, error, URL or subject, or a whole id or status code
+    /// Part of a type, error or URL (of deliveries also of a subject), or a whole id or status code
     #[arg(long, value_name = "TEXT")]
     pub search: Option<String>,
 }

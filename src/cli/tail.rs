@@ -74,7 +74,7 @@ pub struct Tail {
     /// Only events of this type
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Part of a type, error, URL or subject
+    /// Part of a type, error or URL, or a whole id or status code
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Begin with this many that are there already

@@ -44,8 +44,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
-use crate::model::{AttemptId, Time, WebhookId};
+use crate::model::{AttemptId, Time, Webhook, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
+use crate::rules::waiting::SendingPace;
 use crate::store::admin::{BackupSnapshot, OrderStats, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
@@ -281,6 +282,11 @@ impl Engine {
     /// Deliveries of a webhook that were dispatched and whose outcome is not durable yet.
     pub fn in_flight(&self, webhook: WebhookId) -> u32 {
         self.scheduler.in_flight(webhook)
+    }
+
+    /// The requests of a webhook, and the time from which its rate and its app's allow the next one.
+    pub fn pace(&self, webhook: &Webhook) -> SendingPace {
+        self.scheduler.pace(webhook.id, webhook.app_id)
     }
 
     /// All metrics in one of Prometheus' exposition formats.

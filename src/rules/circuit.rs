@@ -132,6 +132,15 @@ pub fn shown(state: WebhookState, now: Time) -> WebhookState {
     }
 }
 
+/// `shown`, for a webhook whose first open delivery is due at `first_due`. A half-open circuit is open until then: that delivery
+/// is its probe. `None` if no delivery is open.
+pub fn until_due(shown: WebhookState, first_due: Option<Time>, now: Time) -> WebhookState {
+    match first_due.filter(|at| *at > now && shown.circuit == CircuitState::HalfOpen) {
+        Some(probe_at) => WebhookState { circuit: CircuitState::Open, hold_until: Some(probe_at), ..shown },
+        None => shown,
+    }
+}
+
 fn probe_wait_ms(failed_probes: u32) -> i64 {
     PROBE_WAIT_MS_MIN.saturating_mul(1 << failed_probes.min(20)).min(PROBE_WAIT_MS_MAX)
 }
@@ -263,5 +272,21 @@ mod tests {
         assert_eq!(shown(WebhookState::default(), until).circuit, CircuitState::Closed);
         assert_eq!(shown(open, until.minus_ms(1)).hold_until, Some(until));
         assert_eq!(shown(open, until).hold_until, None);
+    }
+
+    #[test]
+    fn the_next_probe_is_the_delivery_that_is_due_first() {
+        let (open, _) = run(10, 0, 1_000);
+        let over = open.hold_until.unwrap();
+        let of = |now: Time, due: Option<Time>| {
+            let state = until_due(shown(open, now), due, now);
+            (state.circuit, state.hold_until)
+        };
+        let late = over.plus_ms(60_000);
+        assert_eq!(of(over, Some(late)), (CircuitState::Open, Some(late)));
+        assert_eq!(of(late, Some(late)), (CircuitState::HalfOpen, None));
+        assert_eq!(of(over, None), (CircuitState::HalfOpen, None), "the next delivery is the probe");
+        assert_eq!(of(over.minus_ms(1), Some(late)), (CircuitState::Open, Some(over)));
+        assert_eq!(until_due(WebhookState::default(), Some(late), over), WebhookState::default());
     }
 }

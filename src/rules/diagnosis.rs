@@ -253,6 +253,7 @@ fn of_status(failure: &Failure) -> Diagnosis {
         404 | 405 => "mend the URL or the method of the webhook",
         410 => "remove the webhook, or mend its URL: the receiver says that it is gone for good",
         429 => "set rate_limit_per_s of the webhook, or lower its max_in_flight: the receiver wants less",
+        200..=299 => "have the receiver answer as success_rule of the webhook asks, or change that rule",
         300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => {
             let fix = format!("look at the receiver's log, and at the body of its answer: {FAILED_ATTEMPTS}");

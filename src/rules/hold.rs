@@ -78,7 +78,7 @@ pub fn sentence(webhook: &Webhook, shown: &WebhookState) -> String {
             };
             let probe = match until {
                 Some(until) => format!("the next probe goes at {until}"),
-                None => "a probe goes now".to_owned(),
+                None => "the next delivery is its probe".to_owned(),
             };
             format!("enabled, and its circuit is open: {failed}; {probe}")
         }

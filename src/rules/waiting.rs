@@ -10,7 +10,7 @@ use crate::rules::hold::{self, Hold, HoldReason};
 pub enum WaitReason {
     /// Something holds every delivery of the webhook.
     Held(HoldReason),
-    /// It is due, and the webhook's `rate_limit_per_s` lets others go before it.
+    /// It is due, and the rate of the webhook or of its app allows no request now.
     Rate,
     /// It is being sent, or others of the webhook are.
     InFlight,
@@ -53,12 +53,29 @@ pub struct DeliveryWait {
     pub behind: Option<DeliveryId>,
 }
 
+/// How a webhook's requests go now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendingPace {
+    /// Requests that have no answer yet.
+    pub in_flight: u32,
+    /// The end of the wait for the rate of the webhook or of its app. It lies in the past if none waits.
+    pub rate_until: Time,
+}
+
+impl SendingPace {
+    /// Why a delivery that is due and that nothing holds is not sent, or that it is on its way.
+    fn reason(self, webhook: &Webhook, now: Time) -> WaitReason {
+        let is_full = self.in_flight >= webhook.max_in_flight;
+        if !is_full && self.rate_until > now { WaitReason::Rate } else { WaitReason::InFlight }
+    }
+}
+
 /// Why `delivery` waits: the reason that ends last, or the one that has no known end. `behind` stands before it in an ordered
 /// queue. `None` if the delivery is final.
 pub fn of_delivery(
     delivery: &Delivery,
     webhook: &Webhook,
-    state: WebhookState,
+    (state, pace): (WebhookState, SendingPace),
     behind: Option<DeliveryId>,
     now: Time,
 ) -> Option<DeliveryWait> {
@@ -79,8 +96,7 @@ pub fn of_delivery(
     match (delivery.next_attempt_at.filter(is_later), hold) {
         (Some(planned), _) => wait(WaitReason::Schedule, Some(planned)),
         (None, Some(hold)) => held(hold),
-        (None, None) if webhook.rate_limit_per_s.is_some() => wait(WaitReason::Rate, None),
-        (None, None) => wait(WaitReason::InFlight, None),
+        (None, None) => wait(pace.reason(webhook, now), None),
     }
 }
 
@@ -98,7 +114,7 @@ mod tests {
 
     fn reason(due_in_ms: i64, webhook: &Webhook, state: WebhookState, behind: bool) -> (&'static str, Option<i64>) {
         let behind = behind.then(|| Id::from_u128(3));
-        let wait = of_delivery(&delivery(due_in_ms), webhook, state, behind, NOW).unwrap();
+        let wait = of_delivery(&delivery(due_in_ms), webhook, (state, SendingPace::default()), behind, NOW).unwrap();
         assert_eq!(wait.behind, behind);
         (wait.reason.as_str(), wait.until.map(|until| until.since(NOW)))
     }
@@ -122,9 +138,21 @@ mod tests {
         let probing = WebhookState { hold_until: at(-1), ..open };
         assert_eq!(reason(0, &hook, probing, false), ("circuit", None));
         assert_eq!(reason(0, &hook, closed, false), ("in_flight", None));
-        let rated = Webhook { rate_limit_per_s: Some(1.0), ..hook.clone() };
-        assert_eq!(reason(0, &rated, closed, false), ("rate", None));
         let done = Delivery { status: DeliveryStatus::Delivered, next_attempt_at: None, ..delivery(0) };
-        assert_eq!(of_delivery(&done, &hook, closed, None, NOW), None);
+        assert_eq!(of_delivery(&done, &hook, (closed, SendingPace::default()), None, NOW), None);
+    }
+
+    #[test]
+    fn a_due_delivery_waits_for_the_rate_only_while_a_request_may_be_added() {
+        let hook = Webhook { max_in_flight: 2, rate_limit_per_s: Some(1.0), ..Webhook::new(Id::MIN, Id::MIN) };
+        let reason = |in_flight, rate_in_ms| {
+            let pace = SendingPace { in_flight, rate_until: NOW.plus_ms(rate_in_ms) };
+            let wait = of_delivery(&delivery(0), &hook, (WebhookState::default(), pace), None, NOW).unwrap();
+            (wait.reason.as_str(), wait.until)
+        };
+        assert_eq!(reason(0, 1), ("rate", None));
+        assert_eq!(reason(1, 1), ("rate", None));
+        assert_eq!(reason(2, 1), ("in_flight", None), "the rate would allow it no sooner than an answer");
+        assert_eq!(reason(0, 0), ("in_flight", None), "it goes");
     }
 }

@@ -26,12 +26,13 @@ use crate::engine::critical_task::CriticalTask;
 use crate::engine::network::Conn;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
-use crate::model::Time;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::id::{AttemptId, Id, WebhookId};
 use crate::model::machine::MachineState;
+use crate::model::{Time, Webhook};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
+use crate::rules::waiting::SendingPace;
 use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 
 use super::links::LinkHandler;
@@ -319,6 +320,10 @@ impl HealthSource for Dispatcher {
 
     fn in_flight(&self, webhook: WebhookId) -> u32 {
         self.engine.in_flight(webhook)
+    }
+
+    fn pace(&self, webhook: &Webhook) -> SendingPace {
+        self.engine.pace(webhook)
     }
 
     fn pass_attempts(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId {

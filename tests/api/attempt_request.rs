@@ -30,7 +30,7 @@ async fn every_form_of_body_is_told_as_it_was_sent() {
         assert_eq!((told["body"].as_str(), &told["exact"]), (Some(request.text()), &json!(true)), "{fields}");
         assert_eq!(told["body_bytes"], request.body.len());
         assert_eq!(told["method"], request.method.to_ascii_lowercase());
-        for name in ["webhook-id", "webhook-signature", "content-type", "postrider-attempt"] {
+        for name in ["webhook-id", "webhook-signature", "content-type", "postrider-attempt", "host", "content-length"] {
             assert_eq!(told["headers"][name].as_str(), Some(request.header(name)), "{fields}: {name}");
         }
         daemon.delete(&format!("/v1/webhooks/{}", text(&hook, "id"))).await;
@@ -39,6 +39,7 @@ async fn every_form_of_body_is_told_as_it_was_sent() {
     let (request, told, _) = sent(&daemon, &receiver).await;
     assert!(text(&told, "url").ends_with(&request.target), "{told} {}", request.target);
     assert_eq!((&told["body"], &told["exact"]), (&Value::Null, &json!(true)));
+    assert_eq!(told["headers"].get("content-length"), None, "a GET without a body has no length");
 }
 
 #[tokio::test]

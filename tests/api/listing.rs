@@ -86,6 +86,8 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
     let bad_hook = daemon.webhook(&bad.url(), json!({ "retry_schedule_s": [60] })).await;
     let paid = daemon.publish("order.paid", json!(1)).await;
     let other = daemon.publish("invoice", json!(1)).await;
+    let named = json!({ "type": "named", "data": 1, "subject": "ann@example.com", "event_id": "e-1" });
+    let named = daemon.publish_with(named).await;
     crate::support::eventually("all tried", async || {
         let rows = daemon.get("/v1/deliveries").await;
         rows["data"].as_array().unwrap().iter().all(|row| row["attempts"] == 1).then_some(())
@@ -99,28 +101,37 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
     };
     for (query, expected) in [
         ("status=delivered".to_owned(), vec![of(&paid, &good_hook)]),
-        ("status=retrying".to_owned(), vec![of(&other, &bad_hook), of(&paid, &bad_hook)]),
+        ("status=retrying".to_owned(), vec![of(&named, &bad_hook), of(&other, &bad_hook), of(&paid, &bad_hook)]),
         ("status_code=503&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
         (format!("webhook_id={}", text(&good_hook, "id")), vec![of(&paid, &good_hook)]),
         (format!("event_id={}", text(&other, "id")), vec![of(&other, &bad_hook)]),
         ("search=unavailable&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
-        ("search=200".to_owned(), vec![of(&paid, &good_hook)]),
+        ("search=200&status=delivered".to_owned(), vec![of(&paid, &good_hook)]),
         ("status=failed".to_owned(), vec![]),
         ("status=delivered,failed".to_owned(), vec![of(&paid, &good_hook)]),
         ("status=retrying,pending&status_code=404,5xx&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
         ("status_code=2xx".to_owned(), vec![of(&paid, &good_hook)]),
         ("outcome=timeout,success".to_owned(), vec![of(&paid, &good_hook)]),
         ("outcome=timeout".to_owned(), vec![]),
+        ("search=ANN@".to_owned(), vec![of(&named, &bad_hook)]),
+        ("search=e-1&status=retrying".to_owned(), vec![of(&named, &bad_hook)]),
+        (format!("search=e-1&event_id={}", text(&named, "id")), vec![of(&named, &bad_hook)]),
+        (format!("search={}", good.address.port()), vec![of(&paid, &good_hook)]),
     ] {
         assert_eq!(pairs(&format!("/v1/deliveries?{query}")).await, expected, "{query}");
     }
     let of_bad = format!("/v1/webhooks/{}", text(&bad_hook, "id"));
     assert_eq!(pairs(&format!("{of_bad}/deliveries?type=invoice")).await, [of(&other, &bad_hook)]);
     assert_eq!(pairs(&format!("{of_bad}/attempts?status_code=503&type=order.paid")).await, [of(&paid, &bad_hook)]);
-    assert_eq!(pairs(&format!("{of_bad}/attempts?search={}", bad.address.port())).await.len(), 2, "by URL");
+    assert_eq!(pairs(&format!("{of_bad}/attempts?search={}", bad.address.port())).await.len(), 3, "by URL");
     assert_eq!(pairs(&format!("{of_bad}/attempts?status=delivered")).await, []);
-    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=http_status&status_code=5xx")).await.len(), 2);
+    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=http_status&status_code=5xx")).await.len(), 3);
     assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=success,timeout")).await, []);
+    let unknown = "/v1/deliveries?webhook_id=019cbd75-3131-721a-89af-de1929ebafc7";
+    assert_eq!(daemon.try_get(unknown).await.expect(404)["detail"], "webhook not found");
+    daemon.delete(&of_bad).await;
+    let of_removed = pairs(&format!("/v1/deliveries?webhook_id={}", text(&bad_hook, "id"))).await;
+    assert_eq!(of_removed.len(), 3, "those of a removed webhook are kept");
     for wrong in ["status=sleeping", "status=failed,", "status_code=6xx", "status_code=50", "outcome=http"] {
         assert_eq!(daemon.try_get(&format!("/v1/deliveries?{wrong}")).await.status, 400, "{wrong}");
     }
@@ -159,7 +170,11 @@ async fn failed_deliveries_are_listed_by_the_time_at_which_they_ended() {
     let own = daemon.get(&format!("/v1/webhooks/{}/deliveries?status=failed", text(&slow, "id"))).await;
     assert_eq!(ids(&own), [text(&first, "id")]);
     let cursor = text(&page, "next_cursor");
-    for query in [format!("cursor={cursor}"), format!("status=delivered&cursor={cursor}"), "ended_from=soon".into()] {
+    let of_all = daemon.get("/v1/deliveries?limit=2").await;
+    let of_all = format!("status=failed&cursor={}", text(&of_all, "next_cursor"));
+    for query in
+        [of_all, format!("cursor={cursor}"), format!("status=delivered&cursor={cursor}"), "ended_from=soon".into()]
+    {
         assert_eq!(daemon.try_get(&format!("/v1/deliveries?{query}")).await.status, 400, "{query}");
     }
 }
@@ -285,4 +300,8 @@ async fn figures_count_what_happened_and_health_says_it_in_words() {
     assert_eq!(numbers(&later), [3, 3, 1, 0, 0, 0]);
     let all = daemon.get("/v1/stats").await;
     assert_eq!((numbers(&all), &all["backlog"], &all["oldest_due"]), ([3, 3, 1, 0, 0, 0], &json!(0), &Value::Null));
+    let later = crate::support::START.plus_ms(864_000_000);
+    daemon.publish_with(json!({ "type": "later", "data": 1, "deliver_at": later.to_string() })).await;
+    let planned = daemon.get("/v1/stats").await;
+    assert_eq!((&planned["backlog"], &planned["oldest_due"]), (&json!(1), &Value::Null), "none is due");
 }

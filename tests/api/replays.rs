@@ -220,9 +220,17 @@ async fn what_is_erased_or_for_a_disabled_webhook_is_not_sent_again() {
     daemon.delivery_in(&kept, "delivered").await;
     assert_eq!(daemon.delete(&format!("/v1/events/{}/data", text(&erased, "id"))).await.status, 204);
     let spec = json!({ "webhook_id": webhook["id"] });
-    assert_eq!(count_of(&daemon, spec.clone()).await, 1);
+    assert_eq!(count_of(&daemon, spec).await, 1);
+    let job = daemon.post_once("/v1/replays", "before", json!({ "webhook_id": webhook["id"] })).await.expect(202);
     daemon.patch(&format!("/v1/webhooks/{}", text(&webhook, "id")), json!({ "status": "disabled" })).await;
-    assert_eq!(count_of(&daemon, spec).await, 0);
+    let again = daemon.post_once("/v1/replays", "before", json!({ "webhook_id": webhook["id"] })).await.expect(202);
+    assert_eq!(again["id"], job["id"], "the stored answer");
+    for dry_run in [true, false] {
+        let body = json!({ "webhook_id": webhook["id"], "dry_run": dry_run });
+        assert_eq!(daemon.try_post("/v1/replays", body).await.expect(409)["code"], "webhook_disabled", "{dry_run}");
+    }
+    let of_app = json!({ "app_id": webhook["app_id"] });
+    assert_eq!(count_of(&daemon, of_app).await, 0, "an app may have others");
     let delivery = daemon.deliveries(&kept).await.remove(0);
     let retry = daemon.try_post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
     assert_eq!(retry.expect(409)["code"], "webhook_disabled");

@@ -307,7 +307,8 @@ async fn several_deliveries_are_sent_again_at_once_each_with_its_own_result() {
     assert_eq!(daemon.get("/v1/deliveries?status=pending").await["data"].as_array().unwrap().len(), 3);
     let other = daemon.post_once("/v1/deliveries/retry", "once", json!({ "ids": [failed[0]] })).await;
     assert_eq!(other.status, 409);
-    assert_eq!(daemon.try_post("/v1/deliveries/retry", json!({ "ids": [unknown] })).await.status, 404);
+    let none = daemon.try_post("/v1/deliveries/retry", json!({ "ids": [unknown] })).await.expect(200);
+    assert_eq!((&none["data"][0]["id"], &none["data"][0]["error"]["code"]), (&json!(unknown), &json!("not_found")));
     let twice = json!([failed[0], failed[0]]);
     for wrong in [json!({}), json!({ "ids": [] }), json!({ "ids": ["x"] }), json!({ "ids": twice })] {
         assert_eq!(daemon.try_post("/v1/deliveries/retry", wrong.clone()).await.status, 422, "{wrong}");

@@ -102,3 +102,26 @@ async fn an_ordered_queue_goes_on_from_its_head() {
     let bodies: Vec<Value> = receiver.seen().iter().skip(1).map(|request| request.json()["data"].clone()).collect();
     assert_eq!(bodies, [json!(0), json!(1), json!(2)]);
 }
+
+#[tokio::test]
+async fn a_count_leaves_out_what_a_resend_delivered_as_the_job_does() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [36_000] })).await;
+    let mut events = Vec::new();
+    for n in 0..3 {
+        events.push(daemon.publish("a", json!(n)).await);
+        daemon.delivery_in(&events[n], "retrying").await;
+    }
+    receiver.always(Act::status(200));
+    let resend = format!("/v1/events/{}/resend", text(&events[0], "id"));
+    daemon.try_post(&resend, json!({ "webhook_id": hook["id"] })).await.expect(202);
+    eventually("a delivered resend", async || {
+        daemon.deliveries(&events[0]).await.iter().any(|row| row["status"] == "delivered").then_some(())
+    })
+    .await;
+    let spec = json!({ "webhook_id": hook["id"], "waiting": true });
+    assert_eq!(count(&daemon, spec.clone()).await, json!({ "matched": 2, "at_least": false }));
+    let job = daemon.try_post("/v1/replays", spec).await.expect(202);
+    assert_eq!(finished(&daemon, &job).await["matched"], 2);
+}

@@ -141,3 +141,55 @@ async fn a_due_delivery_that_is_not_held_waits_for_the_rate_or_for_those_in_flig
     let hook = daemon.get(&format!("/v1/webhooks/{}", text(&busy, "id"))).await;
     assert_eq!((&hook["in_flight"], &hook["waiting_for"]), (&json!(1), &Value::Null), "nothing holds the webhook");
 }
+
+#[tokio::test]
+async fn a_due_delivery_names_what_the_scheduler_waits_for() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    let told = async |hook: &Value| -> Vec<String> {
+        let page = waiting(&daemon, hook).await;
+        reasons(&page).into_iter().map(|(_, reason, _)| reason.to_owned()).collect()
+    };
+    // A rate that allows more than the receiver takes.
+    let full = json!({ "event_types": ["full"], "max_in_flight": 1, "rate_limit_per_s": 1_000 });
+    let full = daemon.webhook(&receiver.url(), full).await;
+    for n in 0..3 {
+        daemon.publish("full", json!(n)).await;
+    }
+    receiver.next().await;
+    assert_eq!(told(&full).await, ["in_flight"; 3]);
+    // The rate of the app, which no setting of the webhook tells.
+    daemon.post("/v1/apps", json!({ "name": "slow", "uid": "slow", "throttle_rate_per_s": 1 })).await;
+    let throttled = daemon.webhook(&receiver.url(), json!({ "app_id": "slow" })).await;
+    for n in 0..2 {
+        daemon.publish_with(json!({ "type": "a", "data": n, "app_id": "slow" })).await;
+    }
+    receiver.next().await;
+    receiver.open(2);
+    daemon.webhook_when(&throttled, |row| row["in_flight"] == 0).await;
+    crate::support::eventually("one is delivered", async || (told(&throttled).await == ["rate"]).then_some(())).await;
+    daemon.advance_s(2);
+    receiver.next().await;
+    assert_eq!(told(&throttled).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_circuit_without_due_deliveries_names_the_first_planned_one_as_its_probe() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [120] })).await;
+    let mut planned = Vec::new();
+    for n in 0..10 {
+        let event = daemon.publish("a", json!(n)).await;
+        planned.push(text(&daemon.delivery_in(&event, "retrying").await, "next_attempt_at").to_owned());
+    }
+    let planned = json!(planned.iter().min());
+    daemon.webhook_when(&hook, |row| row["circuit"] == "open").await;
+    daemon.advance_s(6);
+    let row = daemon.read_webhook(&hook).await;
+    assert_eq!((&row["circuit"], &row["held_until"]), (&json!("open"), &planned), "{row}");
+    assert_eq!(row["waiting_for"], json!({ "reason": "circuit", "until": planned, "behind": null }));
+    assert!(text(&row["reason"], "words").contains(&format!("the next probe goes at {}", planned.as_str().unwrap())));
+    let health = daemon.get(&format!("/v1/webhooks/{}/health", text(&hook, "id"))).await;
+    assert_eq!(health["state"]["waiting_for"], row["waiting_for"]);
+}

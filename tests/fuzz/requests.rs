@@ -38,6 +38,10 @@ impl HealthSource for Quiet {
         0
     }
 
+    fn pace(&self, _: &postrider::model::Webhook) -> postrider::rules::waiting::SendingPace {
+        postrider::rules::waiting::SendingPace::default()
+    }
+
     fn machine(&self) -> postrider::model::machine::MachineState {
         Default::default()
     }

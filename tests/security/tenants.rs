@@ -180,6 +180,13 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) 
             let what = format!("{} asks {method} {target} {body} about {}", visitor.name, tenant.name);
             let answer = key.call(method.clone(), &target, &[], &body).await;
             asked += 1;
+            if route.path == "/v1/deliveries/retry" && answer.status == 200 {
+                // Each delivery has a result of its own, which repeats the requested id.
+                let error = json!({ "code": "not_found", "detail": "delivery not found" });
+                let expected = json!({ "data": [{ "id": about[0], "delivery": null, "error": error }] });
+                assert_eq!(serde_json::from_str::<Value>(&answer.body).expect("JSON"), expected, "{what}");
+                continue;
+            }
             is_clean(&answer, tenant, &about, &what);
             if mount == "sentdm" {
                 // There an organization's key names one of its apps in a header.

@@ -1,12 +1,13 @@
 //! `GET /v1/attempts/{id}/request`: the request of an attempt as it was sent, rendered again.
 //!
-//! The headers are those that were stored with the attempt, credentials masked. The body depends on stored rows only, so it is
+//! The headers are those that were stored with the attempt, credentials masked, and those that each connection adds. The body depends on stored rows only, so it is
 //! the same unless the webhook, which decides about encryption, has changed.
 
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::{Webhook, WebhookMethod};
-use crate::model::{AttemptId, Time};
+use crate::model::{AttemptId, AttemptMade, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::store::{AttemptDetails, TenantScope};
 
@@ -87,16 +88,36 @@ pub fn view(details: &AttemptDetails, webhook: Option<&Webhook>) -> Result<Attem
     let is_unchanged = webhook.is_some_and(|webhook| webhook.updated_at <= made.started_at && !webhook.encrypted);
     let was_encrypted =
         made.request_headers.iter().any(|(name, value)| name == "content-type" && value.starts_with(ENCRYPTED));
+    let length = rendered.as_ref().filter(|_| !was_encrypted).map(|_| body.as_ref().map_or(0, String::len));
     Ok(AttemptRequestView {
         attempt_id: attempt.id,
         method: made.method,
         url: with_query(&made.url, query.unwrap_or_default()),
         sent_at: made.started_at,
-        headers: headers(&made.request_headers),
+        headers: with_own_lines(headers(&made.request_headers), made, length),
         body_bytes: body.as_ref().map_or(0, String::len),
         body,
         exact: rendered.is_some() && is_unchanged && !was_encrypted,
     })
+}
+
+/// The stored headers of a request with the lines that the connection adds: `host` first, `content-length` last (RFC 9112
+/// section 3.2, RFC 9110 section 8.6). `length` is the length of the body. `None` if it is not known.
+fn with_own_lines(stored: Map<String, Value>, made: &AttemptMade, length: Option<usize>) -> Map<String, Value> {
+    let mut lines = Map::new();
+    if stored.is_empty() {
+        return lines;
+    }
+    let url = Url::parse(&made.url).ok();
+    let host = url.as_ref().and_then(|url| match (url.host_str()?, url.port()) {
+        (host, Some(port)) => Some(format!("{host}:{port}")),
+        (host, None) => Some(host.to_owned()),
+    });
+    lines.extend(host.map(|host| ("host".to_owned(), host.into())));
+    lines.extend(stored);
+    let length = length.filter(|bytes| *bytes > 0 || made.method != WebhookMethod::Get);
+    lines.extend(length.map(|bytes| ("content-length".to_owned(), bytes.to_string().into())));
+    lines
 }
 
 /// The URL with a further query string, as the sender joins them.

@@ -59,7 +59,7 @@ struct Retries {
     done: HashMap<DeliveryId, RetriedDelivery>,
 }
 
-/// `POST /v1/deliveries/retry`. 404 if none of the deliveries is there.
+/// `POST /v1/deliveries/retry`. A delivery that is not there has its own result.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let ids = read_ids(request)?;
     if let Some(kept) = kept(context, request)? {
@@ -80,9 +80,6 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
                 done.insert(id, RetriedDelivery { id, sent: None, rejection });
             }
         }
-    }
-    if groups.is_empty() {
-        return Err(ApiError::not_found("delivery"));
     }
     let idempotency = request.keep()?;
     let write = |(home, ids): (u128, Vec<DeliveryId>)| WriteRequest {

@@ -17,7 +17,7 @@ use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::rules::circuit;
 use crate::rules::diagnosis::{self, Diagnosis, DiagnosisReader, Failure};
-use crate::store::{DeliveryQuery, ListWindow, PartitionCommand, Receipt};
+use crate::store::{DeliveryQuery, ListWindow, PartitionCommand, Receipt, TimeSpan};
 
 use super::stats::narrowed;
 use super::waiting::WaitingDeliveryView;
@@ -166,7 +166,8 @@ fn listed(
         },
     };
     if is_by_end {
-        let page = context.store.failed_deliveries(&query, params.failed_position()?, context.now)?;
+        let after = params.failed_position(context.store.has_whole_index()?)?;
+        let page = context.store.failed_deliveries(&query, after, context.now)?;
         return Ok(shown_list(request.reader(), &page.rows, page.next.map(cursor::write_failed), page.indexed_from));
     }
     let page = context.store.deliveries(&query, context.now)?;
@@ -188,9 +189,27 @@ fn shown_list(
     Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryListView { data, next_cursor, indexed_from }))
 }
 
-/// `GET /v1/deliveries`.
+/// `GET /v1/deliveries`. 404 for a webhook that the caller cannot see. The deliveries of a removed one are listed.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    listed(context, request, request.query.id(&WEBHOOK_ID)?)
+    let webhook = request.query.id(&WEBHOOK_ID)?;
+    if let Some(id) = webhook.filter(|id| context.registry.webhook(request.tenant(), *id).is_none()) {
+        let any = DeliveryQuery {
+            tenant: request.tenant(),
+            webhook: Some(id),
+            event: None,
+            status: None,
+            event_type: None,
+            status_code: None,
+            outcome: None,
+            search: None,
+            ended: TimeSpan::default(),
+            window: ListWindow::newest(1),
+        };
+        if context.store.deliveries(&any, context.now)?.rows.is_empty() {
+            return Err(ApiError::not_found("webhook"));
+        }
+    }
+    listed(context, request, webhook)
 }
 
 /// `GET /v1/webhooks/{id}/deliveries`.

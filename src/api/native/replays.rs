@@ -15,8 +15,9 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
+use crate::model::webhook::WebhookStatus;
 use crate::model::{AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, WebhookId};
-use crate::store::{Applied, MatchCount, Receipt, StateCommand};
+use crate::store::{Applied, MatchCount, Receipt, Rejection, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
@@ -112,10 +113,26 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let spec = read_spec(&mut object, context, request, &mut field_errors)?;
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
+    judge_webhook(context, request, &spec)?;
     if dry_run {
         return count(context, request, &spec);
     }
     Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+}
+
+/// A replay for a disabled webhook would send nothing, so it is refused, unless an earlier answer to the same request is stored.
+fn judge_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<(), ApiError> {
+    let webhook = spec.webhook.and_then(|id| context.registry.webhook(request.tenant(), id));
+    if webhook.is_none_or(|webhook| webhook.status != WebhookStatus::Disabled) {
+        return Ok(());
+    }
+    if let Some(keep) = request.keep()?
+        && context.store.stored_answer(&keep, context.now)?.is_some()
+    {
+        return Ok(());
+    }
+    let detail = "the webhook of this replay is disabled; enable it first".to_owned();
+    Err(Rejection::Conflict { code: "webhook_disabled", detail }.into())
 }
 
 fn read_spec(

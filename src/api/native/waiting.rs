@@ -51,8 +51,8 @@ impl<'a> WaitingDeliveryView<'a> {
     ) -> Self {
         let tenant = TenantScope { org: delivery.org_id, app: None };
         let waiting_for = context.registry.webhook(tenant, delivery.webhook_id).and_then(|webhook| {
-            let state = context.store.state(webhook.id);
-            waiting::of_delivery(delivery, webhook, state, behind, context.now)
+            let now_of = (context.store.state(webhook.id), context.health_source.pace(webhook));
+            waiting::of_delivery(delivery, webhook, now_of, behind, context.now)
         });
         let waiting_for = waiting_for.map(|wait| DeliveryWaitView {
             reason: wait.reason.as_str(),

@@ -5,14 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::api::context::ApiContext;
 use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
 use crate::model::{DeliveryId, Time, WebhookId};
-use crate::rules::circuit;
 use crate::rules::diagnosis::{DiagnosisReader, Failure};
 use crate::store::Store;
 
 /// The running state of a webhook as it is shown. It is stored with an answer that a caller may ask for again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookLive {
-    /// As `circuit::shown` gives it.
+    /// As `Store::shown_state` gives it.
     #[serde(flatten)]
     pub state: WebhookState,
     /// The failure of the last attempt. `None` if the webhook is well.
@@ -55,7 +54,7 @@ impl WebhookLive {
 
     /// The same with another running state and a known number of requests in flight.
     pub fn with(store: &Store, webhook: &Webhook, state: WebhookState, now: Time, in_flight: u32) -> WebhookLive {
-        let state = circuit::shown(state, now);
+        let state = store.shown_state(webhook.id, state, now);
         let last_failure = may_have_failed(webhook, &state).then(|| last_failure(store, webhook.id, now)).flatten();
         WebhookLive {
             state,

@@ -120,7 +120,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// The running state as it is shown now.
 pub fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
-    circuit::shown(context.store.state(id), context.now)
+    context.store.shown_state(id, context.store.state(id), context.now)
 }
 
 fn shown(webhook: &Webhook, live: WebhookLive) -> HttpResponse {

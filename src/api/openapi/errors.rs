@@ -52,7 +52,6 @@ pub fn of(route: &Route) -> Vec<u16> {
             | "/v1/keys"
             | "/v1/portal-links"
             | "/v1/replays"
-            | "/v1/deliveries/retry"
     );
     let takes_fields = !route.body.is_none();
     STATUSES

@@ -204,6 +204,9 @@ impl Lane {
         if let Some(rate) = self.rate() {
             // At most one interval ahead: the rate may have been raised, or the clock set back.
             self.rate_next_ms = self.rate_next_ms.min(now.0 as f64 + 1_000.0 / rate);
+            self.in_flight_count.set_rate_until(Time(self.rate_next_ms.ceil() as i64));
+        } else {
+            self.in_flight_count.set_rate_until(Time::ZERO);
         }
         match self.blocked_until(now) {
             Blocked::Free => {}
@@ -308,6 +311,7 @@ impl Lane {
         if let Some(rate) = self.rate() {
             let from = self.rate_next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS);
             self.rate_next_ms = from + 1_000.0 / rate;
+            self.in_flight_count.set_rate_until(Time(self.rate_next_ms.ceil() as i64));
         }
         Some(dispatch)
     }

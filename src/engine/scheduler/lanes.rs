@@ -258,7 +258,9 @@ impl Lanes {
                 self.settle(id, now);
             }
             if let Some(dispatch) = taken {
-                self.throttles.sent(app, now);
+                if let Some(until) = self.throttles.sent(app, now) {
+                    self.in_flight_counts.app_rests(app, until);
+                }
                 groups.iter().for_each(|group| group.dispatched());
                 self.outstanding
                     .insert(dispatch.delivery_id, OutstandingDelivery { webhook: id, groups: Some(groups) });
@@ -417,7 +419,7 @@ impl Lanes {
     /// Drops idle lanes. They return with their next delivery.
     pub fn forget_idle(&mut self, now: Time) {
         self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
-        self.in_flight_counts.retain(|id| self.lanes.contains_key(&id));
+        self.in_flight_counts.retain(|id| self.lanes.contains_key(&id), now);
         self.groups.forget_unused();
     }
 }

@@ -21,9 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use crate::model::id::WebhookId;
+use crate::model::id::{AppId, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{DeliveryId, EventId, Time};
+use crate::rules::waiting::SendingPace;
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
@@ -105,6 +106,11 @@ impl SchedulerHandle {
     /// The same for one webhook.
     pub fn in_flight(&self, webhook: WebhookId) -> u32 {
         self.in_flight.of(webhook)
+    }
+
+    /// The pace of one webhook of an app.
+    pub fn pace(&self, webhook: WebhookId, app: AppId) -> SendingPace {
+        self.in_flight.pace(webhook, app)
     }
 
     /// Dispatched deliveries whose outcome is not durable yet.

@@ -64,11 +64,11 @@ impl AppThrottles {
         must_rest
     }
 
-    /// A request of the app was sent.
-    pub fn sent(&mut self, app: AppId, now: Time) {
-        if let Some(pace) = self.paces.get_mut(&app) {
-            pace.next_ms = pace.next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS) + 1_000.0 / pace.per_s;
-        }
+    /// A request of the app was sent. Returns when its rate allows the next one. `None` if it has no rate.
+    pub fn sent(&mut self, app: AppId, now: Time) -> Option<Time> {
+        let pace = self.paces.get_mut(&app)?;
+        pace.next_ms = pace.next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS) + 1_000.0 / pace.per_s;
+        Some(Time(pace.next_ms.ceil() as i64))
     }
 
     /// Ends the rest of the next app whose time has come.

@@ -77,6 +77,7 @@ fn of_status(status: u16) -> &'static str {
         404 | 405 => "mend the URL or the method of the webhook",
         410 => "delete the webhook, or mend its URL: the receiver says that it is gone for good",
         429 => "lower the requests a second of the webhook: the receiver wants less",
+        200..=299 => "have the receiver answer as the success rule of the webhook asks, or change that rule",
         300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => "look at the receiver's log, and at its answer",
     }

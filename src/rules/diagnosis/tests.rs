@@ -50,6 +50,13 @@ fn a_tenant_reads_nothing_of_the_operator() {
 }
 
 #[test]
+fn a_success_that_the_rule_does_not_count_names_the_rule() {
+    let failure = Failure { status_code: Some(204), ..failure(AttemptOutcome::HttpStatus, "No Content") };
+    assert!(of_failure(&failure).fix.contains("success_rule"));
+    assert!(for_tenant(&failure).fix.contains("success rule"));
+}
+
+#[test]
 fn a_refused_address_is_named_where_it_is_known() {
     let at = |url: &str, addresses: Option<&str>| {
         let url = Some(url.to_owned());

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
-use crate::model::webhook::{DeliveryOrder, Webhook};
+use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState};
 use crate::model::{Delivery, Event, Time};
 use crate::mutants::mutant;
+use crate::rules::circuit;
 
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
@@ -80,12 +81,26 @@ impl Store {
 
     /// The webhook's delivery that is due first. `None` if none is due at `now`.
     pub fn first_due_of(&self, webhook: WebhookId, now: Time) -> Result<Option<DeliveryId>> {
+        Ok(self.first_planned(webhook)?.filter(|(at, _)| *at <= now).map(|(_, delivery)| delivery))
+    }
+
+    /// `state`, the running state of a webhook, as people see it at `now`. An open circuit is held until its next probe.
+    pub fn shown_state(&self, webhook: WebhookId, state: WebhookState, now: Time) -> WebhookState {
+        let shown = circuit::shown(state, now);
+        if shown.circuit != CircuitState::HalfOpen {
+            return shown;
+        }
+        // A damaged file gives no time. It must not hide the webhook.
+        circuit::until_due(shown, self.first_planned(webhook).ok().flatten().map(|(at, _)| at), now)
+    }
+
+    fn first_planned(&self, webhook: WebhookId) -> Result<Option<DueKey>> {
         let mut first: Option<DueKey> = None;
         for partition in self.partition_set.open_partitions() {
             let found = first_due(&self.partition_set.snapshot(&partition)?, webhook)?;
             first = [first, found].into_iter().flatten().min();
         }
-        Ok(first.filter(|(at, _)| *at <= now).map(|(_, delivery)| delivery))
+        Ok(first)
     }
 
     /// When the webhook's oldest due delivery became due. For an ordered webhook, when its queue head first did.

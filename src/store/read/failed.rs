@@ -18,7 +18,7 @@ use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
 use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::partitions::set::{Partition, PartitionSet};
-use crate::store::read::lists::{Store, before};
+use crate::store::read::lists::{Store, before, event_in};
 use crate::store::read::lookup::decoded;
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{DeliveryQuery, TimeSpan};
@@ -129,7 +129,7 @@ impl Store {
                 return Ok(());
             }
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, entry.1.as_bytes())?;
-            page.rows.extend(delivery.filter(|delivery| self.is_listed_failure(query, delivery, now)));
+            page.rows.extend(delivery.filter(|delivery| self.is_listed_failure(query, (delivery, snapshot), now)));
             last = Some(entry);
         }
         page.next = last.map(|(at, id)| FailedPosition::Indexed(at, id));
@@ -162,7 +162,7 @@ impl Store {
                 return Ok(());
             }
             let Some(delivery) = listed.row::<Delivery>(Table::Deliveries)? else { continue };
-            if self.is_listed_failure(query, &delivery, now) && !is_indexed(snapshot, &delivery)? {
+            if self.is_listed_failure(query, (&delivery, snapshot), now) && !is_indexed(snapshot, &delivery)? {
                 page.rows.push(delivery);
             }
         }
@@ -171,13 +171,18 @@ impl Store {
         Ok(())
     }
 
-    fn is_listed_failure(&self, query: &DeliveryQuery, delivery: &Delivery, now: Time) -> bool {
+    fn is_listed_failure(
+        &self,
+        query: &DeliveryQuery,
+        (delivery, snapshot): (&Delivery, &Snapshot),
+        now: Time,
+    ) -> bool {
         let from = query.window.from.map_or(0, |from| EventId::floor(from).as_u128());
         let to = query.window.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
         delivery.status == DeliveryStatus::Failed
             && (from..to).contains(&delivery.id.as_u128())
             && self.is_retained(delivery.event_id, now)
-            && self.wanted_delivery(query, delivery)
+            && self.wanted_delivery(query, delivery, || event_in(snapshot, delivery))
     }
 }
 

@@ -268,7 +268,7 @@ impl Store {
             return self.backlog(&webhooks, now);
         }
         let ((open, oldest_due), hidden) = self.with_hidden_open(tenant, now, || self.open_of_tenant(tenant, now))?;
-        Ok(Backlog { waiting: open.saturating_sub(hidden.count()), oldest_due })
+        Ok(Backlog { waiting: open.saturating_sub(hidden.count()), oldest_due: oldest_due.filter(|at| *at <= now) })
     }
 
     /// The open deliveries within `tenant` by the sums, and when the oldest due one became due.
@@ -408,7 +408,7 @@ impl Store {
             (0, first_due(snapshot, webhook)?)
         };
         backlog.waiting += open - expired;
-        let first = first.map(|(at, _)| at);
+        let first = first.map(|(at, _)| at).filter(|at| *at <= now);
         backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
         Ok(())
     }

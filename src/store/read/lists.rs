@@ -17,6 +17,7 @@ use crate::mutants::mutant;
 use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
@@ -26,7 +27,7 @@ use crate::store::read::app_events::AppEvents;
 use crate::store::read::app_webhooks::{ATTEMPTS, AppWebhooks, DELIVERIES, WebhookRows};
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
 use crate::store::read::newest_first::{ListedId, NewestFirst};
-use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page};
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
 use crate::store::registry::Registry;
 use crate::store::tenure::{self, Tenure};
 
@@ -152,13 +153,18 @@ impl Store {
     pub fn deliveries(&self, query: &DeliveryQuery, now: Time) -> Result<Page<Delivery>> {
         if let Some(event) = query.event {
             let rows = self.deliveries_of(event, now)?;
-            return Ok(page_of(rows, query.window, |d| d.id.as_u128(), |d| self.wanted_delivery(query, d)));
+            let event = match query.search {
+                Some(_) => anywhere::<Event>(&self.partition_set, Table::Events, event.as_u128())?,
+                None => None,
+            };
+            let wanted = |delivery: &Delivery| self.wanted_delivery(query, delivery, || event.clone());
+            return Ok(page_of(rows, query.window, |d| d.id.as_u128(), wanted));
         }
         let ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, before(query.window))?;
         self.page_of_ids(ids, query.window, now, |listed| {
             let delivery = listed.row::<Delivery>(Table::Deliveries)?;
             let delivery = delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d));
-            Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
+            Ok(delivery.filter(|d| self.wanted_delivery(query, d, || event_in(listed.snapshot, d))))
         })
     }
 
@@ -271,7 +277,13 @@ impl Store {
         delivery
     }
 
-    pub(in crate::store) fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
+    /// Whether a delivery passes the filters of `query`. `event` reads its event, which only a search needs.
+    pub(in crate::store) fn wanted_delivery(
+        &self,
+        query: &DeliveryQuery,
+        delivery: &Delivery,
+        event: impl FnOnce() -> Option<Event>,
+    ) -> bool {
         query.tenant.covers(delivery.org_id, delivery.app_id)
             && query.webhook.is_none_or(|id| id == delivery.webhook_id)
             && query.status.as_ref().is_none_or(|status| status.has(&delivery.status))
@@ -285,7 +297,14 @@ impl Store {
                     || delivery.last_status_code.is_some_and(|code| search.is_code(code))
                     || search.is_id(delivery.id)
                     || search.is_id(delivery.event_id)
+                    || self.is_of_url(search, delivery.webhook_id)
+                    || event().is_some_and(|event| names_of(search, &event))
             })
+    }
+
+    /// Whether a search finds the URL that a webhook has now.
+    fn is_of_url(&self, search: &Search, webhook: WebhookId) -> bool {
+        self.partition_set.registry().webhooks.get(&webhook).is_some_and(|webhook| search.within(&webhook.url))
     }
 
     /// The ids of deliveries or attempts below `before`, newest first: of a webhook, of the tenant's app, or of all.
@@ -393,11 +412,19 @@ pub(in crate::store) fn wanted_event(query: &EventQuery, event: &Event) -> bool 
         && query.event_id.as_ref().is_none_or(|wanted| event.attributes.event_id.as_ref() == Some(wanted))
         && query.subject.as_ref().is_none_or(|wanted| event.attributes.subject.as_ref() == Some(wanted))
         && query.search.as_ref().is_none_or(|search| {
-            search.within(&event.attributes.event_type)
-                || event.attributes.subject.as_deref().is_some_and(|subject| search.within(subject))
-                || event.attributes.event_id.as_deref().is_some_and(|id| search.is(id))
-                || search.is_id(event.id)
+            search.within(&event.attributes.event_type) || names_of(search, event) || search.is_id(event.id)
         })
+}
+
+/// Whether a search finds the `subject` or the `event_id` of an event.
+fn names_of(search: &Search, event: &Event) -> bool {
+    event.attributes.subject.as_deref().is_some_and(|subject| search.within(subject))
+        || event.attributes.event_id.as_deref().is_some_and(|id| search.is(id))
+}
+
+/// The event of a delivery in its partition. A search takes a damaged row as if it were not there.
+pub(in crate::store) fn event_in(snapshot: &Snapshot, delivery: &Delivery) -> Option<Event> {
+    decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes()).ok().flatten()
 }
 
 pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &AttemptFront<'_>) -> bool {

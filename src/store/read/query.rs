@@ -123,7 +123,8 @@ impl AnyOf<StatusCodes> {
 /// Bytes of the text of an id without its prefix.
 const ID_BYTES: usize = 36;
 
-/// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.
+/// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code. Each list looks
+/// at those of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     lower: String,

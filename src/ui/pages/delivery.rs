@@ -87,8 +87,10 @@ fn view(
         attempts,
         planned,
         attempts_max: webhook.map_or(0, |webhook| webhook.retry_schedule_s.len() + 1),
-        wait: webhook
-            .and_then(|webhook| waiting::of_delivery(&delivery, webhook, context.store.state(webhook.id), behind, now)),
+        wait: webhook.and_then(|webhook| {
+            let now_of = (context.store.state(webhook.id), context.health_source.pace(webhook));
+            waiting::of_delivery(&delivery, webhook, now_of, behind, now)
+        }),
         delivery,
     })
 }

@@ -11,7 +11,7 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::health::Health;
-use crate::rules::{circuit, hold};
+use crate::rules::hold;
 use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section, icon};
@@ -76,7 +76,7 @@ fn view(
         }
         false => Vec::new(),
     };
-    let state = circuit::shown(context.store.state(webhook.id), context.now);
+    let state = context.store.shown_state(webhook.id, context.store.state(webhook.id), context.now);
     let span = ChartSpan::of(&ask, context.now);
     let hours = context.store.webhook_hours(webhook.id, span.read_from(context.now))?;
     let health = match request.may(Scope::EventsRead) {

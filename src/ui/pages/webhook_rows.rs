@@ -10,7 +10,6 @@ use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{Attempt, Time, Webhook, WebhookId};
-use crate::rules::circuit;
 use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope};
 use crate::ui::chart::{self, Bin};
 use crate::ui::frame::Frame;
@@ -98,7 +97,7 @@ pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut
         row.oldest_waiting = context.store.waiting_since(&row.webhook, context.now)?;
     }
     if row.mood.is_trouble() {
-        let shown = circuit::shown(context.store.state(row.webhook.id), context.now);
+        let shown = context.store.shown_state(row.webhook.id, context.store.state(row.webhook.id), context.now);
         let last = newest_attempt(context, request.tenant(), row.webhook.id)?;
         let last = last.as_ref().map(|attempt| &attempt.made);
         row.reason = mood::reason(&row.webhook, (row.mood, &shown), last, PageReader::of(request));
