@@ -25,6 +25,7 @@ mod respond;
 mod routes;
 mod series;
 mod session;
+mod way_back;
 mod write;
 
 pub use routes::{SESSION_KEY_PURPOSE, mount};

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{CONTENT_LOCATION, COOKIE, HOST, LOCATION, ORIGIN, REFERER};
+use http::header::{CONTENT_LOCATION, COOKIE, HOST, LOCATION, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
 use ring::hmac;
 
@@ -16,6 +16,7 @@ use crate::model::{ApiKey, Id, Time};
 use crate::store::Registry;
 
 use super::portal_access as access;
+use super::way_back;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";
@@ -189,7 +190,7 @@ fn no_session(http_request: &HttpRequest) -> ApiError {
         let api_error =
             ApiError::new(StatusCode::UNAUTHORIZED, "session_missing", "your session has ended: log in again");
         // The way back is the page of the form, which its browser names.
-        let to = http_request.header(REFERER).and_then(|page| page.split_once("/ui/")).map(|(_, below)| below);
+        let to = way_back::below(http_request, "/ui/");
         let to = to.map(|below| HeaderValue::try_from(login_with(http_request, below)));
         return match to {
             Some(Ok(login)) => api_error.with(CONTENT_LOCATION, login),

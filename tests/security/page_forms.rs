@@ -78,7 +78,9 @@ async fn a_list_keeps_its_filter_over_its_forms() {
     let filter = format!("webhook={id}&status=failed&outcome=timeout&last=24h");
     let form = browser.get(&format!("/ui/replays/new?{filter}")).await.body;
     assert!(form.contains("<option value=\"timeout\" selected>"), "{form}");
-    assert!(form.contains(&format!("?webhook={id}&amp;status=failed&amp;outcome=timeout&amp;last=7d")), "{form}");
+    let (before, _) = form.split_once("&amp;last=7d\"").expect("the last 7 days");
+    let link = before.rsplit("href=\"").next().expect("a link");
+    assert!(link.starts_with(&format!("?webhook={id}&amp;status=failed&amp;outcome=timeout")), "{link}");
     let fields = format!("webhook={id}&status=failed&outcome=timeout&rate=5");
     let asked = browser.submit("/ui/replays/new", "replays/count", &fields).await.body;
     let change = format!("replays/new?webhook={id}&amp;status=failed&amp;outcome=timeout&amp;rate=5");
@@ -107,6 +109,50 @@ async fn what_waits_has_further_pages_and_its_replay_its_figures() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_takes_the_outcome_of_the_list() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let body = json!({ "url": "http://127.0.0.1:9/", "name": "hook", "event_types": ["a.*"], "retry_schedule_s": [] });
+    let id = text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned();
+    house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
+    let outcome = eventually("the failure", async || {
+        let list = house.first.get("/v1/deliveries?status=failed").await.expect(200);
+        list["data"][0]["last_outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    for (outcome, heading) in [(outcome.as_str(), "1 event to hook"), ("tls_error", "0 events to hook")] {
+        let page = format!("/ui/replays/new?webhook={id}&status=failed&outcome={outcome}&last=24h");
+        let form = browser.get(&page).await.body;
+        let (_, from) = form.split_once("name=\"from\" value=\"").expect("a time");
+        let from = from.split('"').next().expect("its end");
+        let fields = format!("webhook={id}&status=failed&outcome={outcome}&from={from}");
+        let asked = browser.submit(&page, "replays/count", &fields).await.body;
+        assert!(asked.contains(heading), "{outcome}: {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mistake_in_a_small_form_keeps_its_input_and_the_theme_its_page() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let wrong = browser.submit("/ui/apps", "apps/new", &format!("name=kept&uid={}", "%20x%20y".repeat(200))).await;
+    assert!(wrong.status == 422 && wrong.body.contains("value=\"kept\""), "{}", wrong.body);
+    let wrong =
+        browser.submit("/ui/keys", "keys/new", &format!("name={}&scope[]=events%3Aread", "k".repeat(2_000))).await;
+    assert!(wrong.status == 422 && wrong.body.contains("value=\"events:read\" checked"), "{}", wrong.body);
+    let token = token_of(&browser.get("/ui/apps").await.body, "theme");
+    let headers = [
+        crate::security::pages::FORM,
+        ("sec-fetch-site", "same-origin"),
+        ("cookie", browser.cookie.as_str()),
+        ("referer", "https://ops.example/p/ui/apps?last=1h"),
+    ];
+    let body = format!("token={token}&theme=dark");
+    let answer = browser.client.call(http::Method::POST, "/ui/theme", &headers, &body).await;
+    assert_eq!(location(&answer), "./apps?last=1h");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_after_the_end_of_its_session_leads_back() {
     let house = House::start().await;
     let mut browser = Browser::new(&house);
@@ -118,6 +164,6 @@ async fn a_form_after_the_end_of_its_session_leads_back() {
     ];
     let path = format!("/ui/webhooks/{NO_ROW}/pause");
     let answer = browser.client.call(http::Method::POST, &path, &headers, "").await;
-    assert_eq!(answer.status, 401);
+    assert_eq!(answer.status, 401, "{}", answer.body);
     assert!(answer.body.contains("href=\"../../login?to=webhooks%2Fx%3Flast%3D1h\""), "{}", answer.body);
 }

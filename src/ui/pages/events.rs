@@ -13,7 +13,7 @@ use crate::store::{EventName, EventQuery, ListWindow, Page, Search};
 use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::chips;
 use crate::ui::filter;
-use crate::ui::form::{MISTAKES_LISTED, PostedForm};
+use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
@@ -203,9 +203,7 @@ pub fn new_page(form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Mark
         input #subject type="text" name="subject" value=(form.get("subject"));
         label for="data" { "Data, as JSON" }
         textarea #data name="data" rows="10" spellcheck="false" { (form.get("data")) }
-        @for field_error in errors.iter().take(MISTAKES_LISTED) {
-            p.wrong role="alert" { code { (foreign(&field_error.pointer)) } " " (foreign(&field_error.detail)) }
-        }
+        (mistakes(errors))
         .acts { button.btn.main type="submit" { "Publish" } a.btn href=(frame.link("events")) { "Leave it" } }
     };
     html! {
