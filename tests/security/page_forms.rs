@@ -112,7 +112,10 @@ async fn what_waits_has_further_pages_and_its_replay_its_figures() {
 async fn a_count_takes_the_outcome_of_the_list() {
     let house = House::start().await;
     let browser = Browser::with_key(&house, &house.first.key).await;
-    let body = json!({ "url": "http://127.0.0.1:9/", "name": "hook", "event_types": ["a.*"], "retry_schedule_s": [] });
+    // A port that refuses, because its listener is gone.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let body =
+        json!({ "url": format!("http://{closed}/"), "name": "hook", "event_types": ["a.*"], "retry_schedule_s": [] });
     let id = text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned();
     house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
     let outcome = eventually("the failure", async || {
