@@ -143,19 +143,6 @@ static ROUTES: &[Route] = &[
     for_any(RouteMethod::Get, "/ui/portal/{*rest}", nowhere),
 ];
 
-/// Whether a path can be asked for as a page. The answers of forms cannot.
-pub fn has_page(path: &str) -> bool {
-    let is_literal = ROUTES.iter().any(|route| route.path == path);
-    let is_of = |pattern: &str| match is_literal {
-        true => pattern == path,
-        false => {
-            pattern.split('/').count() == path.split('/').count()
-                && pattern.split('/').zip(path.split('/')).all(|(own, given)| own == given || own == "{id}")
-        }
-    };
-    ROUTES.iter().any(|route| matches!(route.verb, RouteMethod::Get) && is_of(route.path))
-}
-
 /// The mount of the pages.
 pub fn mount() -> ApiMount {
     let pages = PageRules { identify: session::identify, greets: is_browser };
@@ -182,20 +169,4 @@ fn front_door(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiEr
 /// `GET /ui`: the pages are relative to the folder.
 fn to_overview(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     respond::moved(StatusCode::PERMANENT_REDIRECT, "ui/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_can_be_asked_for_is_a_page() {
-        for path in ["/ui/", "/ui/webhooks", "/ui/webhooks/x", "/ui/webhooks/x/edit", "/ui/portal/", "/ui/replays/new"]
-        {
-            assert!(has_page(path), "{path}");
-        }
-        for path in ["/ui/apps/new", "/ui/webhooks/x/test", "/ui/replays/count", "/ui/odd", "/ui/portal/odd"] {
-            assert!(!has_page(path), "{path}");
-        }
-    }
 }

@@ -255,6 +255,16 @@ fn targets(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(Strin
     apps.chain(webhooks).collect()
 }
 
+/// Says that a replay has one target, where its list had several.
+fn one_target() -> Markup {
+    html! {
+        p.note {
+            "A replay goes to one webhook, or to all webhooks of one app. Choose it here, and make another replay for each \
+             further app."
+        }
+    }
+}
+
 /// The form of a new replay.
 pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
@@ -267,12 +277,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         ("", "of any kind"),
     ];
     let fields = html! {
-        @if form.get("webhook").is_empty() && webhooks.len() > 1 {
-            p.note {
-                "A replay goes to one webhook, or to all webhooks of one app. Choose it here, and make another replay for \
-                 each further app."
-            }
-        }
+        @if form.get("webhook").is_empty() && webhooks.len() > 1 { (one_target()) }
         label for="webhook" { "To" }
         select #webhook name="webhook" required {
             @for (id, name) in webhooks { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
