@@ -24,6 +24,11 @@ pub fn mark(response: &mut HttpResponse) {
     response.headers.insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
+/// Whether a response is the repeated first answer.
+pub fn is_marked(response: &HttpResponse) -> bool {
+    response.headers.contains_key(REPLAYED)
+}
+
 /// The idempotency key of a request. `None` without the header. 422 unless it is 1 to 255 visible ASCII characters,
 /// once.
 pub fn keep(http_request: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {

@@ -42,6 +42,22 @@ impl Ask {
         Ask(pairs)
     }
 
+    /// The fields in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The fields that pass, in their order.
+    #[must_use]
+    pub fn only(&self, passes: impl Fn(&str, &str) -> bool) -> Ask {
+        Ask(self.0.iter().filter(|(name, value)| passes(name, value)).cloned().collect())
+    }
+
+    /// The address of `path` with this query.
+    pub fn to(&self, path: &str) -> String {
+        format!("{path}{}", self.link())
+    }
+
     /// The text of the query with a `?`. Empty without fields.
     pub fn link(&self) -> String {
         if self.0.is_empty() {

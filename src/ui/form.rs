@@ -1,10 +1,12 @@
 //! Forms: fields as a browser posts them, taken only with the token of their page.
 
+use maud::{Markup, html};
 use url::form_urlencoded;
 
-use crate::api::{ApiContext, ApiError, RequestContext};
+use crate::api::{ApiContext, ApiError, FieldError, RequestContext};
 
 use super::session::Session;
+use super::write::foreign;
 
 /// The name of the field with the token.
 pub const TOKEN_FIELD: &str = "token";
@@ -13,6 +15,15 @@ pub const ONCE_FIELD: &str = "once";
 
 /// Mistakes that a page lists.
 pub const MISTAKES_LISTED: usize = 20;
+
+/// The mistakes of a form, each with its field.
+pub fn mistakes(errors: &[FieldError]) -> Markup {
+    html! {
+        @for field_error in errors.iter().take(MISTAKES_LISTED) {
+            p.wrong role="alert" { code { (foreign(&field_error.pointer)) } " " (foreign(&field_error.detail)) }
+        }
+    }
+}
 
 /// The fields of a posted form, in their order.
 #[derive(Debug, Clone, Default)]

@@ -12,9 +12,11 @@ use crate::model::{ApiKey, Scope, Time};
 use crate::store::TimeSpan;
 
 use super::ask::Ask;
+use super::filter::{self, DroppedFilter};
 use super::form::{ONCE_FIELD, TOKEN_FIELD};
 use super::mood::{PageReader, WebhookMood};
 use super::portal_access as access;
+use super::resend::SENT_BEFORE;
 use super::session::{SESSION_COOKIE, Session, cookies};
 use super::{assets, counts, login, respond, write};
 
@@ -44,27 +46,6 @@ pub enum Section {
     Help,
     /// A page that is in no list of the navigation.
     Aside,
-}
-
-impl Section {
-    /// The fields that an address in this section may have, beside `done`.
-    const fn known(self) -> &'static [&'static str] {
-        match self {
-            Section::Overview => &["last"],
-            Section::Deliveries => {
-                &["status", "webhook", "event", "type", "outcome", "search", "last", "from", "to", "cursor", "attempt"]
-            }
-            Section::Webhooks => &["search", "app", "state", "order", "cursor", "last", "status"],
-            Section::Events => &["type", "event_id", "subject", "search", "last", "from", "to", "cursor"],
-            Section::Live => &["webhook", "only", "search", "after", "wait_s"],
-            Section::Replays => &["cursor", "webhook", "status", "outcome", "last", "from", "to"],
-            Section::Apps => &["last", "cursor"],
-            Section::Keys | Section::EventTypes => &["cursor"],
-            Section::Audit => &["key", "action", "target", "cursor"],
-            Section::System | Section::Help => &[],
-            Section::Aside => &["q"],
-        }
-    }
 }
 
 struct NavEntry {
@@ -149,6 +130,8 @@ pub struct Frame {
     pub notice: Option<&'static str>,
     /// Fields of the address that mean nothing here, and were left out.
     pub unknown: Vec<String>,
+    /// Filters of the address whose values cannot be read.
+    pub dropped: Vec<DroppedFilter>,
     /// A value that is new in each page, for `Idempotency-Key`.
     pub once: String,
     pub session: Session,
@@ -193,11 +176,12 @@ impl Frame {
             warnings: context.health_source.warnings().len(),
             notice: ask.get("done").and_then(notice),
             unknown: ask
-                .unknown(section.known())
+                .unknown(filter::known(section))
                 .into_iter()
                 .filter(|name| *name != "done")
                 .map(str::to_owned)
                 .collect(),
+            dropped: filter::dropped(section, &ask),
             once: random.iter().map(|byte| format!("{byte:02x}")).collect(),
             session,
             pages,
@@ -224,6 +208,7 @@ impl Frame {
             warnings: 2,
             notice: None,
             unknown: Vec::new(),
+            dropped: Vec::new(),
             once: "once".to_owned(),
             pages,
             is_at_top: true,
@@ -269,9 +254,14 @@ impl Frame {
         }
     }
 
-    /// The notice of fields that mean nothing here.
+    /// The notices of fields that mean nothing here, and of values that cannot be read.
     fn left_out(&self) -> Markup {
         html! {
+            @for DroppedFilter { name, value, cure } in &self.dropped {
+                p.note role="status" {
+                    "Not a filter, and left out: " code { (name) "=" (write::foreign(value)) } ". To filter, " (cure) "."
+                }
+            }
             @if !self.unknown.is_empty() {
                 p.note role="status" {
                     "Not known here, and left out: " (write::foreign(&self.unknown.join(", ")))
@@ -499,6 +489,7 @@ fn theme(http_request: &crate::api::HttpRequest) -> Option<&'static str> {
 /// The sentence of `?done=…`. Only these words exist, so that an address cannot put others on a page.
 fn notice(word: &str) -> Option<&'static str> {
     Some(match word {
+        SENT_BEFORE => "This form had been sent before, so nothing was done now. The page shows the present state.",
         "paused" => "Paused. What is published waits until the webhook is resumed.",
         "resumed" => "Resumed. What waits is sent now.",
         "enabled" => "Enabled again.",

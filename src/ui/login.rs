@@ -18,6 +18,7 @@ use super::form::PostedForm;
 use super::frame::{Frame, Section, THEME_COOKIE, alone, icon};
 use super::respond::{self, see_other};
 use super::session::{SESSION_COOKIE, Session, may_log_in};
+use super::way_back;
 
 /// Seconds for which a choice of colours is kept.
 pub const THEME_S: u32 = 31_536_000;
@@ -211,8 +212,9 @@ pub fn renewed(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 pub fn set_theme(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let theme = if form.get("theme") == "dark" { "dark" } else { "light" };
+    let to = format!("./{}", way_back::below(request.http, "/ui/").unwrap_or_default());
     let cookie = cookie(THEME_COOKIE, theme, context.settings.pages.is_secure);
-    Ok(Step::Reply(respond::with_cookie(see_other("./")?, &format!("{cookie}; Max-Age={THEME_S}"))))
+    Ok(Step::Reply(respond::with_cookie(see_other(&to)?, &format!("{cookie}; Max-Age={THEME_S}"))))
 }
 
 /// The first page that a key may see, for a key that may not see the overview.

@@ -5,12 +5,14 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
+use crate::api::idempotency;
 use crate::api::params::Params;
 use crate::api::request_context::PathSegments;
 use crate::api::route::Handler;
 use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, RequestContext, Step};
 
 use super::form::{ONCE_FIELD, PostedForm};
+use super::resend::Resend;
 
 /// The continuation with the API's response.
 type Reshape = Box<dyn FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send>;
@@ -24,7 +26,8 @@ pub struct ApiCall<'a> {
     pub form: Option<&'a PostedForm>,
 }
 
-/// Runs `call` with the caller and the path of `request`, and shows its response by `reshape`.
+/// Runs `call` with the caller and the path of `request`, and shows its response by `reshape`. A form that had been sent
+/// before gets a page that says so.
 ///
 /// # Errors
 /// Those of the handler, before it returns a step.
@@ -53,18 +56,24 @@ pub fn relay(
     let path = PathSegments(request.path.0.clone());
     let (principal, query) = (request.principal, Params::default());
     let inner = RequestContext { http: &inner, principal, path: &path, query, takes_key: true };
+    let resend = Resend::of(request, call.form.unwrap_or(&PostedForm::default()), context.draw());
     let step = (call.handler)(context, &inner)?;
-    reshaped(step, Box::new(reshape))
+    reshaped(step, Box::new(reshape), resend)
 }
 
-fn reshaped(step: Step, reshape: Reshape) -> Result<Step, ApiError> {
+fn reshaped(step: Step, reshape: Reshape, resend: Resend) -> Result<Step, ApiError> {
     Ok(match step {
+        Step::Reply(response) if idempotency::is_marked(&response) => Step::Reply(resend.after(reshape(response)?)?),
         Step::Reply(response) => Step::Reply(reshape(response)?),
         Step::Apply { write_request, then } => {
-            Step::Apply { write_request, then: Box::new(move |result| reshaped(then(result)?, reshape)) }
+            let then = move |result| match then(result) {
+                Ok(step) => reshaped(step, reshape, resend),
+                Err(api_error) => resend.in_place_of(api_error).map(Step::Reply),
+            };
+            Step::Apply { write_request, then: Box::new(then) }
         }
         Step::Test { test_send, then } => {
-            Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape)) }
+            Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape, resend)) }
         }
         Step::Wait { .. } | Step::Link(_) => return Err(ApiError::internal("a form has no answer to wait for")),
     })

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{COOKIE, HOST, LOCATION, ORIGIN};
+use http::header::{CONTENT_LOCATION, COOKIE, HOST, LOCATION, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
 use ring::hmac;
 
@@ -16,6 +16,7 @@ use crate::model::{ApiKey, Id, Time};
 use crate::store::Registry;
 
 use super::portal_access as access;
+use super::way_back;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";
@@ -186,21 +187,34 @@ pub fn may_log_in(http_request: &HttpRequest) -> bool {
 
 fn no_session(http_request: &HttpRequest) -> ApiError {
     if http_request.method == Method::POST {
-        return ApiError::new(StatusCode::UNAUTHORIZED, "session_missing", "your session has ended: log in again");
+        let api_error =
+            ApiError::new(StatusCode::UNAUTHORIZED, "session_missing", "your session has ended: log in again");
+        // The way back is the page of the form, which its browser names.
+        let to = way_back::below(http_request, "/ui/");
+        let to = to.map(|below| HeaderValue::try_from(login_with(http_request, below)));
+        return match to {
+            Some(Ok(login)) => api_error.with(CONTENT_LOCATION, login),
+            _ => api_error,
+        };
     }
     if http_request.header("sec-fetch-site") == Some("cross-site") {
         return ApiError::new(StatusCode::OK, CROSS_SITE_CODE, "one moment");
     }
     let below = http_request.path.strip_prefix("/ui/").unwrap_or_default();
-    let up = "../".repeat(below.matches('/').count());
     let query = http_request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let back: String = url::form_urlencoded::byte_serialize(format!("{below}{query}").as_bytes()).collect();
-    let to = if back.is_empty() { format!("{up}login") } else { format!("{up}login?to={back}") };
+    let to = login_with(http_request, &format!("{below}{query}"));
     let api_error = ApiError::new(StatusCode::SEE_OTHER, "session_missing", "log in first");
     match HeaderValue::from_str(&to) {
         Ok(location) => api_error.with(LOCATION, location),
         Err(_) => api_error.with(LOCATION, HeaderValue::from_static("login")),
     }
+}
+
+/// The address of the login, which leads to the page `back` below `/ui/` afterwards.
+fn login_with(http_request: &HttpRequest, back: &str) -> String {
+    let up = "../".repeat(http_request.path.matches('/').count().saturating_sub(2));
+    let back: String = url::form_urlencoded::byte_serialize(back.as_bytes()).collect();
+    if back.is_empty() { format!("{up}login") } else { format!("{up}login?to={back}") }
 }
 
 #[cfg(test)]

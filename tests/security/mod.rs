@@ -12,6 +12,7 @@ mod hostile_receivers;
 mod hostile_urls;
 mod master_key;
 mod mutual_tls;
+mod page_forms;
 mod pages;
 mod portal;
 mod quotas;

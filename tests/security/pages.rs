@@ -339,6 +339,13 @@ async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once
     assert!(shown.body.contains("whsec_"), "{}", shown.body);
     let audit = house.first.get("/v1/audit?action=webhook.read_secret").await.expect(200);
     assert_eq!(audit["data"].as_array().expect("rows").len(), 1);
+    let action = format!("webhooks/{id}/secret");
+    let token = token_of(&browser.get(&page).await.body, &action);
+    let form = format!("token={token}&once=reveal-1");
+    assert!(browser.post(&format!("/ui/{action}"), &form).await.body.contains("whsec_"));
+    let again = browser.post(&format!("/ui/{action}"), &form).await;
+    assert!(again.status == 409 && !again.body.contains("whsec_"), "{}", again.body);
+    assert!(again.body.contains("had been sent before"), "{}", again.body);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

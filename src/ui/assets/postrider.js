@@ -1,8 +1,8 @@
-// The module of the pages: local times, live rows, keys, copying. Everything works without it.
+// The module of the pages. Everything works without it.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector) => document.querySelector(selector);
 
-// Times: the server writes UTC, which becomes the title.
+// Times in UTC become local ones.
 const today = new Date().toDateString();
 const two = (number) => String(number).padStart(2, "0");
 function local(root) {
@@ -24,21 +24,18 @@ local(document);
 const zone = one("[data-zone]");
 if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "Local time";
 
-// A button that was pressed is disabled once its form is on its way.
+// A pressed button is disabled.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
   setTimeout(() => { if (button) { button.disabled = true; button.ariaBusy = "true"; } }, 0);
 });
-addEventListener("pageshow", () => all("button[aria-busy]").forEach((button) => {
-  button.disabled = false;
-  button.ariaBusy = null;
-}));
+// A page of the browser's memory is read anew: its forms may have been sent.
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 
-// A choice in a list of filters is taken at once.
 all("form.filters select").forEach((select) => select.addEventListener("change", () => select.form.requestSubmit()));
 
 // Secrets and ids can be copied.
-for (const code of all("code[data-copy]")) {
+if (navigator.clipboard) for (const code of all("code[data-copy]")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "btn small";
@@ -76,13 +73,14 @@ if (live) {
   const isStill = () => isPaused || isHeld || live.contains(document.activeElement) || scrollY > 200
     || String(getSelection()).length > 0;
   const show = () => {
+    if (waiting.length) one("[data-live-none]")?.remove();
     body.prepend(...waiting);
     waiting = [];
     more.hidden = true;
     while (body.rows.length > 200) body.lastElementChild.remove();
   };
   live.addEventListener("pointerenter", () => { isHeld = true; });
-  // The pointer may be on its way to the button that shows what waits.
+  // The pointer may be on its way to the button.
   live.addEventListener("pointerleave", () => {
     isHeld = false;
     setTimeout(() => { if (!isStill() && !more.matches(":hover")) show(); }, 1000);
@@ -93,9 +91,11 @@ if (live) {
     isPaused = !isPaused;
     pause.ariaPressed = isPaused;
     pause.textContent = isPaused ? "Go on" : "Pause";
+    said.textContent = isPaused ? "Paused" : "Following";
+    if (!isPaused) show();
   });
   const rest = (ms) => new Promise((next) => setTimeout(next, ms));
-  // A page that is left gives up its request, which waits at the server for the next attempt.
+  // A page that is left gives up its request.
   let request = new AbortController();
   const seen = () => document.hidden
     ? new Promise((next) => document.addEventListener("visibilitychange", next, { once: true }))

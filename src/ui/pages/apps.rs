@@ -7,11 +7,11 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use crate::api::native::{apps, portal_links};
-use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{App, Scope};
 use crate::store::TenantScope;
 use crate::ui::ask::Ask;
-use crate::ui::form::PostedForm;
+use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
@@ -20,21 +20,26 @@ use crate::ui::write::{self, foreign};
 
 /// `GET /ui/apps`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let tenant = request.tenant();
-    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
-    let rows: Vec<(Arc<App>, usize)> =
-        apps.map(|app| (app.clone(), context.registry.webhooks_of(app.id).count())).collect();
     let frame = Frame::new(context, request, Section::Apps);
-    Ok(Step::Reply(frame.reply(StatusCode::OK, "Apps", &page(&rows, &frame))))
+    let content = page(&own_apps(context, request), &PostedForm::default(), &[], &frame);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Apps", &content)))
 }
 
-/// The page. Each app stands with the number of its webhooks.
-pub fn page(rows: &[(Arc<App>, usize)], frame: &Frame) -> Markup {
+/// The apps that a caller may see, each with the number of its webhooks.
+fn own_apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(Arc<App>, usize)> {
+    let tenant = request.tenant();
+    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
+    apps.map(|app| (app.clone(), context.registry.webhooks_of(app.id).count())).collect()
+}
+
+/// The page, with the form of a new app as it was filled, and its mistakes.
+pub fn page(rows: &[(Arc<App>, usize)], form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Markup {
     let fields = html! {
         label for="name" { "Name" }
-        input #name type="text" name="name" required;
+        input #name type="text" name="name" value=(form.get("name")) required;
         label for="uid" { "uid, your own name for it" }
-        input #uid type="text" name="uid";
+        input #uid type="text" name="uid" value=(form.get("uid"));
+        (mistakes(errors))
         .acts { button.btn.main type="submit" { "Make an app" } }
     };
     let has_portal = frame.pages.portal.enabled;
@@ -127,7 +132,14 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         body["uid"] = form.get("uid").trim().into();
     }
     let call = ApiCall { handler: apps::create, body: body.to_string(), form: Some(&form) };
-    relay(context, request, &call, |_| see_other("../apps?done=created"))
+    match relay(context, request, &call, |_| see_other("../apps?done=created")) {
+        Err(api_error) if !api_error.errors.is_empty() => {
+            let frame = Frame::new(context, request, Section::Apps);
+            let content = page(&own_apps(context, request), &form, &api_error.errors, &frame);
+            Ok(Step::Reply(frame.reply(api_error.status, "Apps", &content)))
+        }
+        other => other,
+    }
 }
 
 /// `POST /ui/apps/{id}/portal-link`: makes a link, and shows it once.

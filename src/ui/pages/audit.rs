@@ -8,6 +8,8 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::id::without_prefix;
 use crate::store::{AuditFilter, AuditRow, ListWindow};
 use crate::ui::ask::{Ask, Span};
+use crate::ui::chips;
+use crate::ui::filter;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::write::{self, foreign};
 
@@ -18,6 +20,9 @@ const ROWS_MAX: usize = 50;
 const FILTERS: [(&str, &str); 3] =
     [("action", "Action, such as webhook."), ("target", "Id of the object"), ("key", "Id of the key")];
 
+/// The fields that have a chip where nothing passes.
+const CHIPS: [&str; 6] = ["action", "target", "key", "last", "from", "to"];
+
 pub struct AuditPageView {
     /// Each entry with the name of its key.
     pub rows: Vec<(AuditRow, String)>,
@@ -27,7 +32,7 @@ pub struct AuditPageView {
 
 /// `GET /ui/audit`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let ask = Ask::of(request.http);
+    let ask = filter::of(request.http, Section::Audit);
     let span = Span::of(&ask, context.now);
     let filter = AuditFilter {
         key_id: ask.get("key").and_then(|id| id.parse().ok()),
@@ -61,7 +66,15 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
             button.btn type="submit" { "Filter" }
         }
         section.panel {
-            @if view.rows.is_empty() { .pad { p { "Nothing here. " a href="?" { "Show all" } } } } @else {
+            @if view.rows.is_empty() {
+                .pad {
+                    @if view.ask == Ask::default() {
+                        p { "Nothing here yet." }
+                    } @else {
+                        (chips::none_passes("No entry passes these filters:", &view.ask, &CHIPS, |_, value| value.to_owned()))
+                    }
+                }
+            } @else {
                 table {
                     caption.vh { "Audit" }
                     thead {

@@ -14,7 +14,9 @@ use crate::model::{
 };
 use crate::store::{AnyOf, DeliveryQuery, FailedPosition, ListWindow, Search, TenantScope, TimeSpan};
 use crate::ui::ask::{Ask, LASTS, Span};
+use crate::ui::chips;
 use crate::ui::counts;
+use crate::ui::filter;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, relay};
@@ -29,6 +31,9 @@ pub const ROWS_MAX: usize = 40;
 /// Webhooks in the list to choose from, beside the chosen one. The page of a webhook leads to its deliveries too.
 const WEBHOOKS_SHOWN: usize = 25;
 
+/// The field of a form with the query of its list.
+pub const LIST_FIELD: &str = "list";
+
 const TABS: [(&str, &str); 7] = [
     ("", "All"),
     ("waiting", "Waiting"),
@@ -42,7 +47,6 @@ const TABS: [(&str, &str); 7] = [
 pub struct DeliveriesView {
     pub rows: Vec<DeliveryRow>,
     pub ask: Ask,
-    pub span: Span,
     pub webhooks: Vec<Arc<Webhook>>,
     /// The cursor of the next page.
     pub next: Option<String>,
@@ -116,7 +120,7 @@ fn query(ask: &Ask, span: &Span, tenant: TenantScope) -> DeliveryQuery {
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<DeliveriesView, ApiError> {
-    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let (ask, tenant) = (filter::of(request.http, Section::Deliveries), request.tenant());
     let span = Span::of(&ask, context.now);
     let query = query(&ask, &span, tenant);
     let found = page_of(context, &ask, &query)?;
@@ -128,7 +132,6 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delive
     Ok(DeliveriesView {
         rows: delivery_rows::read(context, tenant, found.rows)?,
         ask,
-        span,
         webhooks,
         next: found.next,
         looked_back_to: found.back_to.filter(|_| is_short),
@@ -146,8 +149,7 @@ fn tab_counts(
 ) -> Result<(Option<String>, Option<String>), ApiError> {
     let (tenant, webhook) = owner;
     let is_shown = webhook.is_none_or(|id| context.registry.webhook(tenant, id).is_some());
-    let is_unreadable = webhook.is_none() && ask.get("webhook").is_some();
-    if !is_shown || is_unreadable || has_other_filters(ask) {
+    if !is_shown || has_other_filters(ask) {
         return Ok((None, None));
     }
     let waiting = match is_plain_waiting(ask) {
@@ -175,9 +177,6 @@ struct FoundPage {
 /// Reads a page.
 fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result<FoundPage, ApiError> {
     let tenant = query.tenant;
-    if query.webhook.is_some_and(|id| context.registry.webhook(tenant, id).is_none()) {
-        return Ok(FoundPage::default());
-    }
     if is_failed(ask) {
         let position = ask.get("cursor").and_then(cursor::read_failed);
         let page = context.store.failed_deliveries(query, position, context.now)?;
@@ -187,7 +186,9 @@ fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result
         });
         return Ok(FoundPage { rows: page.rows, next: page.next.map(cursor::write_failed), back_to });
     }
-    if ask.get("status") == Some("waiting") && is_plain_waiting(ask) {
+    // The due index knows no tenant, and a removed webhook has nothing in it.
+    let is_there = query.webhook.is_none_or(|id| context.registry.webhook(tenant, id).is_some());
+    if ask.get("status") == Some("waiting") && is_plain_waiting(ask) && is_there {
         let (rows, next) = waiting(context, ask, query)?;
         return Ok(FoundPage { rows, next, back_to: None });
     }
@@ -259,7 +260,7 @@ fn filters(view: &DeliveriesView) -> Markup {
         form.filters {
             label.grow {
                 span.vh { "Search" }
-                input type="search" name="search" placeholder="An id, event_id, type, error or code"
+                input type="search" name="search" placeholder="An id, type, error or code"
                     value=(view.ask.get("search").unwrap_or_default());
             }
             label {
@@ -303,23 +304,15 @@ fn filters(view: &DeliveriesView) -> Markup {
     }
 }
 
+/// The fields that have a chip.
+const CHIPS: [&str; 8] = ["search", "webhook", "event", "type", "outcome", "last", "from", "to"];
+
 /// The filters in force, each with a link that removes it.
 fn chips(view: &DeliveriesView) -> Markup {
-    let name_of = |id: &str| {
-        let webhook = view.webhooks.iter().find(|webhook| webhook.id.to_string() == id);
-        webhook.map_or_else(|| id.to_owned(), |webhook| webhook.name.clone())
-    };
-    html! {
-        @for name in ["search", "webhook", "event", "type", "outcome", "last", "from", "to"] {
-            @if let Some(value) = view.ask.get(name) {
-                @let shown = if name == "webhook" { name_of(value) } else { value.to_owned() };
-                span.chip {
-                    (name) b { (foreign(&shown)) }
-                    a href=(view.ask.with(name, "").link()) aria-label={ "Remove the filter on " (name) } { "×" }
-                }
-            }
-        }
-    }
+    chips::chips(&view.ask, &CHIPS, |name, value| {
+        let named = view.webhooks.iter().find(|webhook| name == "webhook" && webhook.id.to_string() == value);
+        named.map_or_else(|| value.to_owned(), |webhook| webhook.name.clone())
+    })
 }
 
 /// The chosen tab as a filter that can be removed.
@@ -330,19 +323,6 @@ fn status_chip(view: &DeliveriesView) -> Markup {
             "status" b { (foreign(status)) }
             a href=(view.ask.with("status", "").link()) aria-label="Remove the filter on status" { "×" }
         }
-    }
-}
-
-/// Links to longer spans of time.
-fn wider(view: &DeliveriesView) -> Markup {
-    let own = LASTS.iter().position(|(value, ..)| view.ask.get("last") == Some(value));
-    let next = own.and_then(|own| LASTS.get(own + 1));
-    let any = ["last", "from", "to"].iter().fold(view.ask.clone(), |ask, name| ask.with(name, ""));
-    html! {
-        @if let Some((value, words, _)) = next {
-            a.btn.small href=(view.ask.with("last", value).link()) { "Look at the last " (words) }
-        }
-        a.btn.small href=(any.link()) { "Look at any time" }
     }
 }
 
@@ -367,7 +347,10 @@ fn empty(view: &DeliveriesView, frame: &Frame) -> Markup {
                 } @else {
                     p { "No delivery passes these filters:" @if view.ask.get("status").is_some() { " " (status_chip(view)) } }
                     p.filters { (chips(view)) }
-                    @if view.span.words.is_some() { p.filters { (wider(view)) } }
+                    (chips::wider(&view.ask))
+                    @if let Some(search) = view.ask.get("search").filter(|_| frame.portal.is_none()) {
+                        p { a href=(frame.link(&Ask::default().with("q", search).to("find"))) { "Find an event of this event_id" } }
+                    }
                     p { a href="?" { "Show all" } }
                 }
             }
@@ -402,6 +385,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
         return html! { section.panel { (table) (footer) } };
     }
     let fields = html! {
+        @if view.ask != Ask::default() { input type="hidden" name=(LIST_FIELD) value=(view.ask.with("", "").link()); }
         .bulk {
             button.btn.small type="submit" { "Send the chosen again" span data-chosen="" {} }
             @if is_replayable(&view.ask) {
@@ -427,8 +411,15 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let form = PostedForm::read(context, request)?;
     let ids: Vec<&str> = form.all("id[]").collect();
     if ids.is_empty() {
-        return Ok(Step::Reply(see_other("../deliveries?done=none-chosen")?));
+        return Ok(Step::Reply(see_other(&back(&form, "none-chosen"))?));
     }
     let call = ApiCall { handler: bulk_retry::retry, body: json!({ "ids": ids }).to_string(), form: Some(&form) };
-    relay(context, request, &call, |_| see_other("../deliveries?done=retried-many"))
+    let to = back(&form, "retried-many");
+    relay(context, request, &call, move |_| see_other(&to))
+}
+
+/// The list that a form came from, relative to the form's action, with a notice.
+pub fn back(form: &PostedForm, done: &str) -> String {
+    let list = filter::readable(&Ask::parse(form.get(LIST_FIELD).trim_start_matches('?')), Section::Deliveries);
+    list.with("done", done).to("../deliveries")
 }

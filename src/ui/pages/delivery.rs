@@ -121,7 +121,7 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
                 h1 { (foreign(&delivery.event_type)) }
                 p.lead { (mood::delivery_tag(delivery.status)) (sentence(view, frame)) }
             }
-            (actions(delivery, frame))
+            (actions(view, frame))
         }
         (way(view, frame))
         @if !view.attempts.is_empty() { (attempts(view, frame)) } @else { (unsent(view)) }
@@ -162,10 +162,12 @@ fn wait_words(reason: &str) -> &'static str {
     }
 }
 
-fn actions(delivery: &Delivery, frame: &Frame) -> Markup {
+/// The actions. A delivery of a removed webhook has none.
+fn actions(view: &DeliveryPageView, frame: &Frame) -> Markup {
+    let delivery = &view.delivery;
     let path = format!("deliveries/{}", delivery.id);
     html! {
-        @if frame.may(Scope::DeliveriesRetry) {
+        @if frame.may(Scope::DeliveriesRetry) && view.attempts_max > 0 {
             .acts {
                 @let words = if delivery.status.is_final() { "Send again" } else { "Send now" };
                 (frame.button(&format!("{path}/retry"), "btn main", words))

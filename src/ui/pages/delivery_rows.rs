@@ -73,7 +73,7 @@ pub fn table(rows: &[DeliveryRow], columns: RowColumns, caption: &str, frame: &F
             caption.vh { (foreign(caption)) }
             thead {
                 tr {
-                    @if columns.check { th.w-check.big scope="col" { span.vh { "Choose" } } }
+                    @if columns.check { th.w-check scope="col" { span.vh { "Choose" } } }
                     th.w-state scope="col" { span.fold-h { "Status" } }
                     th.w-type scope="col" { "Event" }
                     @if columns.webhook { th.w-hook.big scope="col" { "Webhook" } }
@@ -99,7 +99,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
     html! {
         tr {
             @if columns.check {
-                td.big {
+                td {
                     input type="checkbox" name="id[]" value=(delivery.id) aria-label=(foreign(&name));
                 }
             }

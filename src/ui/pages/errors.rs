@@ -1,7 +1,7 @@
 //! The page of an error, in place of the page that was asked for.
 
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{CONTENT_LOCATION, LOCATION};
 use maud::{Markup, html};
 
 use crate::api::{ApiError, ErrorContext, HttpResponse};
@@ -58,7 +58,9 @@ fn card(api_error: &ApiError, request_id: &str, up: &str) -> Markup {
                 p.muted { "It may be deleted, belong to another app, or be older than the time that events are kept." }
             }
             @if api_error.status == StatusCode::UNAUTHORIZED {
-                a.btn.main href={ (up) "login" } { "Log in" }
+                @let login = api_error.headers.iter().find(|(name, _)| *name == CONTENT_LOCATION);
+                @let login = login.and_then(|(_, login)| login.to_str().ok()).map_or_else(|| format!("{up}login"), str::to_owned);
+                a.btn.main href=(login) { "Log in" }
             } @else {
                 a.btn href=(home) { "Overview" }
             }

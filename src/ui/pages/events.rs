@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::publish;
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
-use crate::model::{Event, Scope, Time};
+use crate::model::{Event, EventId, Scope, Time};
 use crate::store::{EventName, EventQuery, ListWindow, Page, Search};
 use crate::ui::ask::{Ask, LASTS, Span};
-use crate::ui::form::{MISTAKES_LISTED, PostedForm};
+use crate::ui::chips;
+use crate::ui::filter;
+use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
@@ -28,6 +30,9 @@ pub struct EventsView {
     pub indexed_from: Option<Time>,
 }
 
+/// The fields that have a chip where nothing passes.
+const CHIPS: [&str; 7] = ["type", "event_id", "subject", "search", "last", "from", "to"];
+
 /// `GET /ui/events`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Events);
@@ -36,7 +41,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<EventsView, ApiError> {
-    let ask = Ask::of(request.http);
+    let ask = filter::of(request.http, Section::Events);
     let span = Span::of(&ask, context.now);
     let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
     let (event_id, subject) = (ask.get("event_id").map(str::to_owned), ask.get("subject").map(str::to_owned));
@@ -72,11 +77,20 @@ pub fn page(view: &EventsView, frame: &Frame) -> Markup {
         section.panel {
             @if view.rows.is_empty() {
                 .pad {
-                    @if view.next.is_some() { p { "Nothing found so far: only a part of the events was looked at." } }
+                    @if let Some(next) = view.next {
+                        p {
+                            "Looked at " (write::counted(super::EXAMINED_MAX as u64, "event", "events")) ", back to "
+                            (write::moment(EventId::from_u128(next).time(), frame.now))
+                            ". None of them passes these filters."
+                        }
+                        p.filters { (chips::chips(&view.ask, &CHIPS, |_, value| value.to_owned())) }
+                    }
                     @else if view.ask == Ask::default() {
                         p { "No events yet. A program publishes them by POST /v1/events." }
                     }
-                    @else { p { "No event passes these filters. " a href="?" { "Show all" } } }
+                    @else {
+                        (chips::none_passes("No event passes these filters:", &view.ask, &CHIPS, |_, value| value.to_owned()))
+                    }
                 }
             } @else {
                 (table(&view.rows, frame))
@@ -189,9 +203,7 @@ pub fn new_page(form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Mark
         input #subject type="text" name="subject" value=(form.get("subject"));
         label for="data" { "Data, as JSON" }
         textarea #data name="data" rows="10" spellcheck="false" { (form.get("data")) }
-        @for field_error in errors.iter().take(MISTAKES_LISTED) {
-            p.wrong role="alert" { code { (foreign(&field_error.pointer)) } " " (foreign(&field_error.detail)) }
-        }
+        (mistakes(errors))
         .acts { button.btn.main type="submit" { "Publish" } a.btn href=(frame.link("events")) { "Leave it" } }
     };
     html! {

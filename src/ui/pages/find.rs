@@ -3,13 +3,14 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::cursor::{self, CursorKind};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{Event, Scope, Webhook};
-use crate::store::{EventName, EventQuery, Search};
+use crate::model::{ApiKey, Event, EventId, Scope, Webhook};
+use crate::store::{EventName, EventQuery, ListWindow, Search};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::respond::see_other;
-use crate::ui::write::foreign;
+use crate::ui::write::{self, foreign};
 
 use super::events;
 
@@ -21,6 +22,8 @@ pub struct FindView {
     pub wanted: String,
     pub webhooks: Vec<std::sync::Arc<Webhook>>,
     pub events: Vec<Event>,
+    /// The position that a further search begins at, if this one ended before all events were looked at.
+    pub next: Option<u128>,
 }
 
 /// `GET /ui/find?q=`. One hit goes straight there.
@@ -30,10 +33,13 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     if let Some(to) = by_id(context, request, &wanted)? {
         return Ok(Step::Reply(see_other(&to)?));
     }
-    let view = view(context, request, wanted)?;
+    let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
+    let view = view(context, request, wanted, before)?;
     match (view.webhooks.as_slice(), view.events.as_slice()) {
-        ([webhook], []) => return Ok(Step::Reply(see_other(&format!("webhooks/{}", webhook.id))?)),
-        ([], [event]) => return Ok(Step::Reply(see_other(&format!("events/{}", event.id))?)),
+        ([webhook], []) if view.next.is_none() => {
+            return Ok(Step::Reply(see_other(&format!("webhooks/{}", webhook.id))?));
+        }
+        ([], [event]) if view.next.is_none() => return Ok(Step::Reply(see_other(&format!("events/{}", event.id))?)),
         _ => {}
     }
     let frame = Frame::new(context, request, Section::Aside);
@@ -48,6 +54,19 @@ fn by_id(context: &ApiContext<'_>, request: &RequestContext<'_>, text: &str) -> 
         && context.registry.webhook(tenant, id).is_some()
     {
         return Ok(Some(format!("webhooks/{id}")));
+    }
+    if request.may(Scope::AppsRead)
+        && let Ok(id) = text.parse()
+        && context.registry.app(tenant, id).is_some()
+    {
+        return Ok(Some(format!("apps/{id}")));
+    }
+    let is_own = |key: &ApiKey| key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own));
+    if request.may(Scope::KeysRead)
+        && let Ok(id) = text.parse()
+        && context.registry.key(id).is_some_and(|key| is_own(key))
+    {
+        return Ok(Some("keys".to_owned()));
     }
     if !request.may(Scope::EventsRead) {
         return Ok(None);
@@ -75,7 +94,12 @@ fn by_id(context: &ApiContext<'_>, request: &RequestContext<'_>, text: &str) -> 
     Ok(None)
 }
 
-fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, wanted: String) -> Result<FindView, ApiError> {
+fn view(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    wanted: String,
+    before: Option<u128>,
+) -> Result<FindView, ApiError> {
     let mut view = FindView { wanted, ..FindView::default() };
     if view.wanted.is_empty() {
         return Ok(view);
@@ -98,8 +122,10 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>, wanted: String) 
         view.events = context.store.named_events(&named, EventName::Subject(&view.wanted), context.now)?.rows;
     }
     if view.events.is_empty() && view.webhooks.is_empty() {
-        let searched = EventQuery { search: Some(search), ..any };
-        view.events = context.store.events(&searched, context.now)?.rows;
+        let window = ListWindow { before, ..window };
+        let searched = EventQuery { search: Some(search), window, ..any };
+        let page = context.store.events(&searched, context.now)?;
+        (view.events, view.next) = (page.rows, page.next);
     }
     Ok(view)
 }
@@ -138,7 +164,21 @@ pub fn page(view: &FindView, frame: &Frame) -> Markup {
                 (events::table(&view.events, frame))
             }
         }
-        @if view.events.is_empty() && view.webhooks.is_empty() && !view.wanted.is_empty() {
+        @if let Some(next) = view.next {
+            section.panel {
+                .pad {
+                    p {
+                        "Looked at events back to " (write::moment(EventId::from_u128(next).time(), frame.now))
+                        @if view.events.is_empty() { ". None of them is it." } @else { "." }
+                    }
+                    p {
+                        a.btn rel="next" href={
+                            (Ask::default().with("q", &view.wanted).link()) "&cursor=" (cursor::write(CursorKind::Events, next))
+                        } { "Look further" }
+                    }
+                }
+            }
+        } @else if view.events.is_empty() && view.webhooks.is_empty() && !view.wanted.is_empty() {
             section.panel { .pad { p { "Nothing found." }
                 p.muted { "An event may be older than the time that events are kept, or belong to another app." } } }
         }

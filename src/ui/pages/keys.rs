@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use crate::api::native::keys;
-use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{ApiKey, Scope};
-use crate::ui::form::PostedForm;
+use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
@@ -17,15 +17,20 @@ use crate::ui::write::{self, foreign};
 
 /// `GET /ui/keys`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let tenant = request.tenant();
-    let covers = |key: &&Arc<ApiKey>| key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own));
-    let rows: Vec<Arc<ApiKey>> = context.registry.keys().rev().filter(covers).cloned().collect();
     let frame = Frame::new(context, request, Section::Keys);
-    Ok(Step::Reply(frame.reply(StatusCode::OK, "Keys", &page(&rows, &frame))))
+    let content = page(&own_keys(context, request), &PostedForm::default(), &[], &frame);
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Keys", &content)))
 }
 
-/// The page.
-pub fn page(rows: &[Arc<ApiKey>], frame: &Frame) -> Markup {
+/// The keys that a caller may see, newest first.
+fn own_keys(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<Arc<ApiKey>> {
+    let tenant = request.tenant();
+    let covers = |key: &&Arc<ApiKey>| key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own));
+    context.registry.keys().rev().filter(covers).cloned().collect()
+}
+
+/// The page, with the form of a new key as it was filled, and its mistakes.
+pub fn page(rows: &[Arc<ApiKey>], form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Markup {
     html! {
         .head { div { h1 { "Keys" } p.lead { "A key is shown once, when it is made. Only its hash is kept." } } }
         section.panel {
@@ -38,7 +43,7 @@ pub fn page(rows: &[Arc<ApiKey>], frame: &Frame) -> Markup {
                 tbody { @for key in rows { (row(key, frame)) } }
             }
         }
-        @if frame.may(Scope::KeysWrite) { (new_form(frame)) }
+        @if frame.may(Scope::KeysWrite) { (new_form(form, errors, frame)) }
     }
 }
 
@@ -63,16 +68,21 @@ fn row(key: &ApiKey, frame: &Frame) -> Markup {
     }
 }
 
-fn new_form(frame: &Frame) -> Markup {
+fn new_form(form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Markup {
     let fields = html! {
         label for="name" { "Name" }
-        input #name type="text" name="name" required;
+        input #name type="text" name="name" value=(form.get("name")) required;
         fieldset {
             legend { "Scopes" }
             @for scope in Scope::ALL.into_iter().filter(|scope| frame.may(*scope)) {
-                label.check { input type="checkbox" name="scope[]" value=(scope.as_str()); " " (scope.as_str()) }
+                @let word = scope.as_str();
+                label.check {
+                    input type="checkbox" name="scope[]" value=(word) checked[form.all("scope[]").any(|one| one == word)];
+                    " " (word)
+                }
             }
         }
+        (mistakes(errors))
         .acts { button.btn.main type="submit" { "Make a key" } }
     };
     html! { section.panel { header { h2 { "New key" } } (frame.form("pad fields", "keys/new", &fields)) } }
@@ -84,7 +94,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let scopes: Vec<&str> = form.all("scope[]").collect();
     let body = json!({ "name": form.get("name").trim(), "scopes": scopes }).to_string();
     let frame = Frame::new(context, request, Section::Keys);
-    relay(context, request, &ApiCall { handler: keys::create, body, form: Some(&form) }, move |response| {
+    let made = relay(context, request, &ApiCall { handler: keys::create, body, form: Some(&form) }, move |response| {
         let text = member(&response, "key").as_str().unwrap_or_default().to_owned();
         let content = html! {
             .head {
@@ -94,7 +104,15 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             section.panel { dl.facts { div { dt { "Key" } dd { code data-copy="" { (foreign(&text)) } } } } }
         };
         Ok(html_response(StatusCode::CREATED, frame.page("New key", &content)))
-    })
+    });
+    match made {
+        Err(api_error) if !api_error.errors.is_empty() => {
+            let frame = Frame::new(context, request, Section::Keys);
+            let content = page(&own_keys(context, request), &form, &api_error.errors, &frame);
+            Ok(Step::Reply(frame.reply(api_error.status, "Keys", &content)))
+        }
+        other => other,
+    }
 }
 
 /// `GET /ui/keys/{id}/revoke`.

@@ -13,6 +13,8 @@ use crate::model::time::SECOND_MS;
 use crate::model::{Attempt, AttemptId, Time};
 use crate::store::{AttemptPage, AttemptQuery, Search, TenantScope};
 use crate::ui::ask::Ask;
+use crate::ui::chips;
+use crate::ui::filter;
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
 use crate::ui::respond::html as html_response;
@@ -26,6 +28,9 @@ const WEBHOOKS_SHOWN: usize = 25;
 const WAIT_S_MAX: i64 = 25;
 /// Seconds after which a page without scripts asks for itself again.
 const RELOAD_S: u32 = 5;
+
+/// The fields that have a chip where nothing passes.
+const CHIPS: [&str; 3] = ["search", "webhook", "only"];
 
 pub struct LiveView {
     /// Attempts, newest first, each with the name of its webhook.
@@ -74,11 +79,16 @@ fn named(context: &ApiContext<'_>, tenant: TenantScope, attempts: Vec<Attempt>) 
 
 /// `GET /ui/live`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let (ask, tenant) = (filter::of(request.http, Section::Live), request.tenant());
     let page_of = attempts(context, &query_of(&ask, tenant), None)?;
     let webhooks = context.registry.webhooks_within(tenant);
-    let webhooks =
+    let mut webhooks: Vec<_> =
         webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
+    // The chosen one is in the list, also if it is older or removed.
+    if let Some(chosen) = ask.get("webhook").filter(|id| !webhooks.iter().any(|(one, _)| one == id)) {
+        let webhook = chosen.parse().ok().and_then(|id| context.registry.webhook(tenant, id));
+        webhooks.push((chosen.to_owned(), webhook.map_or_else(|| chosen.to_owned(), |webhook| webhook.name.clone())));
+    }
     let (reached, looked_back_to) = (page_of.reached, page_of.looked_back_to);
     let view = LiveView { rows: named(context, tenant, page_of.rows), reached, ask, webhooks, looked_back_to };
     let frame = Frame::new(context, request, Section::Live);
@@ -88,7 +98,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `GET /ui/live-rows?after=&wait_s=`: the rows after a position, as a fragment, as soon as there are some. Its header
 /// `x-newest` is the next position. If there are more than a page, the newest ones are shown and `x-sampled` says so.
 pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let (ask, tenant) = (filter::of(request.http, Section::Live), request.tenant());
     let (query, after) = (query_of(&ask, tenant), ask.get("after").and_then(|id| id.parse::<AttemptId>().ok()));
     let after = context.reached.map(AttemptId::from_u128).or(after);
     let wait_s = ask.get("wait_s").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).clamp(0, WAIT_S_MAX);
@@ -156,7 +166,16 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
                     }
                 }
             } @else if view.rows.is_empty() {
-                .pad { p.muted { "No attempts yet." } }
+                .pad data-live-none="" {
+                    @if view.ask == Ask::default() {
+                        p.muted { "No attempts yet." }
+                    } @else {
+                        (chips::none_passes("No attempt passes these filters yet:", &view.ask, &CHIPS, |name, value| {
+                            let named = view.webhooks.iter().find(|(id, _)| name == "webhook" && id == value);
+                            named.map_or_else(|| value.to_owned(), |(_, name)| name.clone())
+                        }))
+                    }
+                }
             }
             footer {
                 span { "The newest 200 are kept here" }

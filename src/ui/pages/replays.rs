@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::replays;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::WebhookId;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
+use crate::model::{AttemptOutcome, WebhookId};
 use crate::model::{Scope, StatusCodes};
 use crate::store::{ListWindow, Registry, TenantScope};
 use crate::ui::ask::{Ask, LASTS, Span};
+use crate::ui::filter;
 use crate::ui::form::{MISTAKES_LISTED, PostedForm};
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
@@ -30,7 +31,9 @@ const FIELDS: [&str; 5] = ["webhook", "status", "outcome", "from", "to"];
 /// `GET /ui/replays`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Replays);
-    let before = Ask::of(request.http).get("cursor").and_then(|text| cursor::read(CursorKind::Replays, text));
+    let before = filter::of(request.http, Section::Replays)
+        .get("cursor")
+        .and_then(|text| cursor::read(CursorKind::Replays, text));
     let window = ListWindow { before, ..ListWindow::newest(ROWS_MAX) };
     let page = context.store.jobs(request.tenant(), window)?;
     let rows: Vec<(String, Job)> =
@@ -81,8 +84,8 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                                 td { (status(job)) }
                                 td { a.key href=(frame.link(&format!("replays/{}", job.id))) { (foreign(target)) } }
                                 td.num { (write::count(job.matched)) }
-                                td.num.big { (write::count(job.delivered)) }
-                                td.num.big { (write::count(job.failed)) }
+                                td.num.big { @if follows(job) { (write::count(job.delivered)) } @else { "–" } }
+                                td.num.big { @if follows(job) { (write::count(job.failed)) } @else { "–" } }
                                 td.num.nowrap { (write::moment(job.created_at, frame.now)) }
                             }
                         }
@@ -110,7 +113,6 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 /// The page of one replay. A running one asks for itself again.
 pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
     let path = format!("replays/{}", job.id);
-    let ended = job.delivered + job.failed;
     html! {
         .head data-reload=[(job.status == JobStatus::Running).then_some("2")] {
             div {
@@ -132,6 +134,32 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
                 dd { (write::count(job.matched)) }
                 dd { @if job.exhausted { "all were looked at" } @else { "so far" } }
             }
+            @if follows(job) { (followed(job)) } @else { (moved(job)) }
+        }
+        @if job.spec.waiting && let Some(webhook) = job.spec.webhook {
+            p.filters {
+                a.btn.small href=(frame.link(&format!("deliveries?webhook={webhook}"))) { "Deliveries of this webhook" }
+            }
+        }
+        section.panel aria-labelledby="fo" { header { h2 #fo { "What it is for" } } (conditions(&job.spec, frame)) }
+    }
+}
+
+/// Whether a replay makes deliveries, and follows them to their end.
+const fn follows(job: &Job) -> bool {
+    !(job.spec.waiting || job.spec.retrying || job.spec.erasing)
+}
+
+/// The figure of a replay that makes no deliveries: those that it made due, or the events that it erased.
+fn moved(job: &Job) -> Markup {
+    let (name, of) = if job.spec.erasing { ("Erased", "payloads") } else { ("Made due", "the same deliveries") };
+    html! { div { dt { (name) } dd { (write::count(job.moved())) } dd { (of) } } }
+}
+
+/// The figures of a replay that makes deliveries.
+fn followed(job: &Job) -> Markup {
+    let ended = job.delivered + job.failed;
+    html! {
             div { dt { "Made" } dd { (write::count(job.created)) } dd { "deliveries" } }
             div {
                 dt { "Delivered" }
@@ -140,8 +168,6 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
             }
             div { dt { "Failed" } dd { (write::count(job.failed)) } dd { "for good" } }
             div { dt { "Under way" } dd { (write::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
-        }
-        section.panel aria-labelledby="fo" { header { h2 #fo { "What it is for" } } (conditions(&job.spec, frame)) }
     }
 }
 
@@ -184,7 +210,7 @@ pub fn stop(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// `GET /ui/replays/new`: the fields of the address are the filter.
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let ask = Ask::of(request.http);
+    let ask = filter::of(request.http, Section::Replays);
     let span = Span::of(&ask, context.now);
     let mut form: Vec<(&'static str, String)> = Vec::new();
     for name in ["webhook", "status", "outcome"] {
@@ -193,9 +219,10 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     // A relative time is fixed here, so that the count and the replay mean the same.
     form.extend(span.from.map(|at| ("from", at.to_string())));
     form.extend(span.to.map(|at| ("to", at.to_string())));
-    if ask.get("status") != Some("waiting") {
+    if ask.get("status") != Some("waiting") && ask.get("rate").is_none() {
         form.extend(usual_rate(context, request, &ask)?.map(|rate| ("rate", rate.to_string())));
     }
+    form.extend(ask.get("rate").map(|rate| ("rate", rate.to_owned())));
     let frame = Frame::new(context, request, Section::Replays);
     let content = new_page(&targets(context, request), &PostedForm::filled(form), &[], &frame);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New replay", &content)))
@@ -228,6 +255,16 @@ fn targets(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(Strin
     apps.chain(webhooks).collect()
 }
 
+/// Says that a replay has one target, where its list had several.
+fn one_target() -> Markup {
+    html! {
+        p.note {
+            "A replay goes to one webhook, or to all webhooks of one app. Choose it here, and make another replay for each \
+             further app."
+        }
+    }
+}
+
 /// The form of a new replay.
 pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
@@ -240,6 +277,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         ("", "of any kind"),
     ];
     let fields = html! {
+        @if form.get("webhook").is_empty() && webhooks.len() > 1 { (one_target()) }
         label for="webhook" { "To" }
         select #webhook name="webhook" required {
             @for (id, name) in webhooks { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
@@ -252,7 +290,13 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         input #from type="text" name="from" value=(form.get("from")) placeholder="2026-11-28T02:00:00Z" list="spans";
         label for="to" { "To" }
         input #to type="text" name="to" value=(form.get("to")) placeholder="now";
-        input type="hidden" name="outcome" value=(form.get("outcome"));
+        label for="outcome" { "Whose last answer was" }
+        select #outcome name="outcome" {
+            option value="" { "any" }
+            @for value in outcomes(form.get("outcome")) {
+                option value=(value) selected[chosen("outcome", &value)] { (foreign(&value)) }
+            }
+        }
         label for="rate" { "At most, a second" }
         input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal"
             placeholder="as fast as the webhook takes them";
@@ -268,7 +312,7 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
             .acts {
                 nav.seg aria-label="From" {
                     @for (value, words, _) in LASTS {
-                        a href={ "?last=" (value) "&webhook=" (form.get("webhook")) "&status=" (form.get("status")) } {
+                        a href=(query_of(form).with("from", "").with("to", "").with("last", value).link()) {
                             "Last " (words)
                         }
                     }
@@ -277,6 +321,23 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         }
         section.panel { (frame.form("pad fields", "replays/count", &fields)) }
     }
+}
+
+/// The outcomes to choose from, and the chosen one if it is another, such as a single status.
+fn outcomes(chosen: &str) -> Vec<String> {
+    let classes = ["2xx", "3xx", "4xx", "5xx"].into_iter();
+    let mut all: Vec<String> =
+        classes.chain(AttemptOutcome::ALL.into_iter().map(|outcome| outcome.as_str())).map(str::to_owned).collect();
+    if !chosen.is_empty() && !all.iter().any(|one| one == chosen) {
+        all.push(chosen.to_owned());
+    }
+    all
+}
+
+/// The address that fills the form with the same filter.
+fn query_of(form: &PostedForm) -> Ask {
+    let names = FIELDS.into_iter().chain(["rate"]);
+    names.fold(Ask::default(), |ask, name| ask.with(name, form.get(name).trim()))
 }
 
 /// A form that counts the waiting deliveries of a webhook, and then asks whether to send them now.
@@ -421,7 +482,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
             @if matched > 0 || at_least {
                 button.btn.main type="submit" { "Send " (most) (what(counted, form)) }
             }
-            a.btn href=(frame.link("replays/new")) { "Change" }
+            a.btn href=(frame.link(&query_of(form).to("replays/new"))) { "Change" }
         }
     };
     html! {

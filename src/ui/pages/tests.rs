@@ -23,7 +23,7 @@ use crate::model::{
     ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
 };
 use crate::rules::health::{Health, HealthWord};
-use crate::ui::ask::{Ask, Span};
+use crate::ui::ask::Ask;
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
@@ -246,13 +246,11 @@ pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
 
 fn deliveries_view(rows: Vec<DeliveryRow>, query: &str) -> deliveries::DeliveriesView {
     let ask = Ask::parse(query);
-    let span = Span::of(&ask, NOW);
     let webhooks = vec![hook(11, "erp-invoices", WebhookStatus::Enabled)];
     deliveries::DeliveriesView {
         looked_back_to: (rows.len() < 2).then(|| NOW.minus_ms(HOUR_MS)),
         rows,
         ask,
-        span,
         webhooks,
         next: Some("next".to_owned()),
         waiting: None,
@@ -429,6 +427,15 @@ fn replays_and_the_installation() {
         mark: None,
     };
     same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
+    let waited = Job {
+        spec: JobSpec { waiting: true, ..job.spec.clone() },
+        matched: 15,
+        created: 0,
+        delivered: 0,
+        ..job.clone()
+    };
+    let waited = replays::one_page("erp-invoices", &waited, &frame).into_string();
+    assert!(waited.contains("<dt>Made due</dt><dd>15</dd>") && !waited.contains("<dt>Delivered</dt>"), "{waited}");
     same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
     let form = PostedForm::parse(b"webhook=11&status=failed&from=2026-11-27T00%3A00%3A00Z&rate=20");
     let counted = replays::Counted { matched: 10_001, at_least: false };

@@ -10,6 +10,8 @@ use crate::model::webhook::WebhookStatus;
 use crate::model::{App, Scope, Webhook};
 use crate::store::Search;
 use crate::ui::ask::Ask;
+use crate::ui::chips;
+use crate::ui::filter;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
 use crate::ui::write::{self, foreign};
@@ -58,16 +60,17 @@ fn has_state(state: &str, webhook: &Webhook, mood: WebhookMood) -> bool {
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<WebhooksView, ApiError> {
-    let (ask, tenant) = (Ask::of(request.http), request.tenant());
+    let (ask, tenant) = (filter::of(request.http, Section::Webhooks), request.tenant());
     let search = ask.get("search").map(Search::new);
-    let app = ask.get("app").and_then(|name| context.registry.app_named(tenant, name)).map(|app| app.id);
+    // An app that is not there has no webhooks.
+    let app = ask.get("app").map(|name| context.registry.app_named(tenant, name).map(|app| app.id));
     let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 5]);
     let mut wanted: Vec<RankedWebhook> = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         let is_found = search.as_ref().is_none_or(|search| {
             search.within(&webhook.name) || search.within(&webhook.url) || search.is(&webhook.id.to_string())
         });
-        if !is_found || app.is_some_and(|app| app != webhook.app_id) {
+        if !is_found || app.is_some_and(|app| app != Some(webhook.app_id)) {
             continue;
         }
         let ranked = webhook_rows::rank(context, webhook)?;
@@ -110,7 +113,10 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
                     @if view.counts[0] == 0 && view.ask == Ask::default() {
                         p { "No webhook yet. A webhook is a URL and which events it wants." }
                     } @else {
-                        p { "No webhook passes these filters. " a href="?" { "Show all" } }
+                        (chips::none_passes("No webhook passes these filters:", &view.ask, &["search", "app", "state"], |name, value| {
+                            let app = view.apps.iter().find(|app| name == "app" && app.id.to_string() == value);
+                            app.map_or_else(|| value.to_owned(), |app| app.name.clone())
+                        }))
                     }
                 }
             } @else {

@@ -15,6 +15,7 @@ use crate::ui::login::{THEME_S, again, cookie};
 use crate::ui::respond::{self, see_other};
 
 use crate::ui::portal_access::{self as access, PORTAL_COOKIE};
+use crate::ui::way_back;
 
 /// `GET /ui/portal/enter?t=…`: 200 with a page that asks again, because a cookie of a redirect from another site is not
 /// sent (SameSite=Strict).
@@ -80,6 +81,7 @@ pub fn leave(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 pub fn set_theme(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let theme = if form.get("theme") == "dark" { "dark" } else { "light" };
+    let to = format!("./{}", way_back::below(request.http, "/ui/portal/").unwrap_or_default());
     let cookie = cookie(THEME_COOKIE, theme, context.settings.pages.is_secure);
-    Ok(Step::Reply(respond::with_cookie(see_other("./")?, &format!("{cookie}; Max-Age={THEME_S}"))))
+    Ok(Step::Reply(respond::with_cookie(see_other(&to)?, &format!("{cookie}; Max-Age={THEME_S}"))))
 }

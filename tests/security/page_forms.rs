@@ -1,0 +1,172 @@
+//! Forms and filters of the pages: forms that come twice, filters that cannot be read, and filters that are kept.
+
+use serde_json::json;
+
+use crate::security::pages::{Browser, NO_ROW, token_of};
+use crate::security::support::{House, echo, eventually, text};
+
+/// A webhook that answers, and its id.
+async fn webhook(house: &House, name: &str) -> String {
+    let body = json!({ "url": format!("http://{}/", echo().await), "name": name, "event_types": ["a.*"] });
+    text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned()
+}
+
+fn location(answer: &crate::security::support::Answer) -> &str {
+    answer.headers.get("location").and_then(|to| to.to_str().ok()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_that_comes_again_does_nothing_and_says_so() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let id = webhook(&house, "hook").await;
+    let page = format!("/ui/webhooks/{id}");
+    let token = token_of(&browser.get(&page).await.body, &format!("webhooks/{id}/pause"));
+    let form = format!("token={token}&once=form-1");
+    let first = browser.post(&format!("/ui/webhooks/{id}/pause"), &form).await;
+    assert!(location(&first).ends_with("?done=paused"), "{}", location(&first));
+    browser.submit(&page, &format!("webhooks/{id}/resume"), "").await;
+    let again = browser.post(&format!("/ui/webhooks/{id}/pause"), &form).await;
+    assert!(location(&again).ends_with("?done=sent-before"), "{}", location(&again));
+    let shown = browser.get(&format!("{page}?done=sent-before")).await.body;
+    assert!(shown.contains("nothing was done now") && !shown.contains("Paused. "), "{shown}");
+    let token = token_of(&browser.get("/ui/apps").await.body, "apps/new");
+    let form = |name: &str| format!("token={token}&once=form-2&name={name}");
+    browser.post("/ui/apps/new", &form("one")).await;
+    let old = browser.post("/ui/apps/new", &form("two")).await;
+    assert_eq!(old.status, 409, "{}", old.body);
+    assert!(old.body.contains("An old form") && old.body.contains("name=\"name\" value=\"two\""), "{}", old.body);
+    let (_, fresh) = old.body.split_once("name=\"once\" value=\"").expect("a value");
+    let fresh = fresh.split('"').next().expect("its end");
+    let sent = browser.post("/ui/apps/new", &format!("token={token}&once={fresh}&name=two")).await;
+    assert_eq!(location(&sent), "../apps?done=created");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_cannot_be_read_is_left_out_and_named() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    for (list, name, value) in [
+        ("deliveries?status=failed", "from", "yesterday"),
+        ("deliveries?status=failed", "webhook", "garbage"),
+        ("deliveries?status=failed", "outcome", "bogus"),
+        ("deliveries?status=failed", "last", "99h"),
+        ("events?type=a.b", "to", "tomorrow"),
+        ("webhooks?search=x", "state", "odd"),
+        ("live?search=x", "webhook", "garbage"),
+        ("audit?action=x", "key", "garbage"),
+    ] {
+        let shown = browser.get(&format!("/ui/{list}&{name}={value}")).await.body;
+        assert!(shown.contains(&format!("left out: <code>{name}={value}</code>")), "{list} {name}: {shown}");
+        assert!(!shown.contains(&format!("<b>{value}</b>")), "{list} {name} has a chip");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_keeps_its_filter_over_its_forms() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let id = webhook(&house, "hook").await;
+    house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
+    let list = "/ui/deliveries?status=delivered&type=a.b";
+    eventually("the delivery", async || browser.get(list).await.body.contains("name=\"id[]\"").then_some(())).await;
+    let none = browser.submit(list, "deliveries/retry", "list=%3Fstatus%3Ddelivered%26type%3Da.b").await;
+    assert_eq!(location(&none), "../deliveries?status=delivered&type=a.b&done=none-chosen");
+    let shown = browser.get(list).await.body;
+    assert!(shown.contains("name=\"list\" value=\"?status=delivered&amp;type=a.b\""), "{shown}");
+    // A replay's form shows every part of the filter, and hands it on.
+    let filter = format!("webhook={id}&status=failed&outcome=timeout&last=24h");
+    let form = browser.get(&format!("/ui/replays/new?{filter}")).await.body;
+    assert!(form.contains("<option value=\"timeout\" selected>"), "{form}");
+    let (before, _) = form.split_once("&amp;last=7d\"").expect("the last 7 days");
+    let link = before.rsplit("href=\"").next().expect("a link");
+    assert!(link.starts_with(&format!("?webhook={id}&amp;status=failed&amp;outcome=timeout")), "{link}");
+    let fields = format!("webhook={id}&status=failed&outcome=timeout&rate=5");
+    let asked = browser.submit("/ui/replays/new", "replays/count", &fields).await.body;
+    let change = format!("replays/new?webhook={id}&amp;status=failed&amp;outcome=timeout&amp;rate=5");
+    assert!(asked.contains(&change), "{asked}");
+    // A removed webhook keeps its deliveries, which cannot be sent again.
+    house.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
+    let shown = browser.get(&format!("/ui/deliveries?webhook={id}")).await.body;
+    assert!(shown.contains("name=\"id[]\""), "{shown}");
+    let rows = house.first.get("/v1/deliveries").await.expect(200);
+    let one = browser.get(&format!("/ui/deliveries/{}", text(&rows["data"][0], "id"))).await.body;
+    assert!(!one.contains("Send again"), "{one}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_has_further_pages_and_its_replay_its_figures() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let id = webhook(&house, "hook").await;
+    house.first.post(&format!("/v1/webhooks/{id}/pause"), json!({})).await.expect(200);
+    for number in 0..45 {
+        house.first.post("/v1/events", json!({ "type": "a.b", "data": number })).await.expect(202);
+    }
+    let shown = browser.get("/ui/deliveries?status=waiting").await.body;
+    assert!(shown.contains("1–40 of 45") && shown.contains("Older</a>"), "{shown}");
+    house.first.post(&format!("/v1/webhooks/{id}/resume"), json!({})).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_takes_the_outcome_of_the_list() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    // A port that refuses, because its listener is gone.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let body =
+        json!({ "url": format!("http://{closed}/"), "name": "hook", "event_types": ["a.*"], "retry_schedule_s": [] });
+    let id = text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned();
+    house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
+    let outcome = eventually("the failure", async || {
+        let list = house.first.get("/v1/deliveries?status=failed").await.expect(200);
+        list["data"][0]["last_outcome"].as_str().map(str::to_owned)
+    })
+    .await;
+    for (outcome, heading) in [(outcome.as_str(), "1 event to hook"), ("tls_error", "0 events to hook")] {
+        let page = format!("/ui/replays/new?webhook={id}&status=failed&outcome={outcome}&last=24h");
+        let form = browser.get(&page).await.body;
+        let (_, from) = form.split_once("name=\"from\" value=\"").expect("a time");
+        let from = from.split('"').next().expect("its end");
+        let fields = format!("webhook={id}&status=failed&outcome={outcome}&from={from}");
+        let asked = browser.submit(&page, "replays/count", &fields).await.body;
+        assert!(asked.contains(heading), "{outcome}: {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mistake_in_a_small_form_keeps_its_input_and_the_theme_its_page() {
+    let house = House::start().await;
+    let browser = Browser::with_key(&house, &house.first.key).await;
+    let wrong = browser.submit("/ui/apps", "apps/new", &format!("name=kept&uid={}", "%20x%20y".repeat(200))).await;
+    assert!(wrong.status == 422 && wrong.body.contains("value=\"kept\""), "{}", wrong.body);
+    let wrong =
+        browser.submit("/ui/keys", "keys/new", &format!("name={}&scope[]=events%3Aread", "k".repeat(2_000))).await;
+    assert!(wrong.status == 422 && wrong.body.contains("value=\"events:read\" checked"), "{}", wrong.body);
+    let token = token_of(&browser.get("/ui/apps").await.body, "theme");
+    let headers = [
+        crate::security::pages::FORM,
+        ("sec-fetch-site", "same-origin"),
+        ("cookie", browser.cookie.as_str()),
+        ("referer", "https://ops.example/p/ui/apps?last=1h"),
+    ];
+    let body = format!("token={token}&theme=dark");
+    let answer = browser.client.call(http::Method::POST, "/ui/theme", &headers, &body).await;
+    assert_eq!(location(&answer), "./apps?last=1h");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_after_the_end_of_its_session_leads_back() {
+    let house = House::start().await;
+    let mut browser = Browser::new(&house);
+    browser.cookie = "pr_session=gone".to_owned();
+    let headers = [
+        crate::security::pages::FORM,
+        ("sec-fetch-site", "same-origin"),
+        ("referer", "https://ops.example/p/ui/webhooks/x?last=1h"),
+    ];
+    let path = format!("/ui/webhooks/{NO_ROW}/pause");
+    let answer = browser.client.call(http::Method::POST, &path, &headers, "").await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    assert!(answer.body.contains("href=\"../../login?to=webhooks%2Fx%3Flast%3D1h\""), "{}", answer.body);
+}
