@@ -88,7 +88,7 @@ impl Failure {
 }
 
 /// The command of a cure that leads to the attempt, if the rule knows no id.
-const FAILED_ATTEMPTS: &str = "postrider attempt list --failed";
+const FAILED_ATTEMPTS: &str = "postrider attempt list --failed --from 24h";
 
 impl Diagnosis {
     /// The same with the command that shows the attempt.

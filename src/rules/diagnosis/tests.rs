@@ -149,7 +149,7 @@ fn a_tenant_reads_no_command_about_a_webhook() {
 #[test]
 fn a_cure_names_the_attempt_if_it_is_known() {
     let told = of_failure(&failure(AttemptOutcome::HttpStatus, ""));
-    assert!(told.fix.ends_with(": postrider attempt list --failed"), "{}", told.fix);
+    assert!(told.fix.ends_with(": postrider attempt list --failed --from 24h"), "{}", told.fix);
     let named = told.of_attempt(Id::from_u128(7));
     assert!(named.fix.ends_with(": postrider attempt get att_00000000-0000-0000-0000-000000000007"), "{}", named.fix);
 }
