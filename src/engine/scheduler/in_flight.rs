@@ -5,10 +5,12 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::engine::scheduler::lane::RATE_CATCH_UP_MS;
 use crate::model::id::{AppId, IdMap, WebhookId};
 use crate::model::{App, Time, Webhook};
 use crate::rules::waiting::SendingPace;
+
+/// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
+pub const RATE_CATCH_UP_MS: f64 = 20.0;
 
 /// The counters of all webhooks that have a lane, and the rests of apps that have a rate.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 use crate::engine::scheduler::groups::RequestGroups;
-use crate::engine::scheduler::in_flight::InFlightCount;
+use crate::engine::scheduler::in_flight::{InFlightCount, RATE_CATCH_UP_MS};
 
 /// Deliveries of one webhook that wait in memory. More stay in the index, unless all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
@@ -37,8 +37,6 @@ const TOOK_SHARE: f32 = 1.0 / 16.0;
 const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
-/// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
-pub const RATE_CATCH_UP_MS: f64 = 20.0;
 
 pub struct Lane {
     pub app: AppId,

@@ -8,7 +8,7 @@ use crate::model::id::AppId;
 use crate::model::{App, Time};
 use crate::store::Registry;
 
-use crate::engine::scheduler::lane::RATE_CATCH_UP_MS;
+use crate::engine::scheduler::in_flight::RATE_CATCH_UP_MS;
 
 /// The rate of one app, and when it allows the next request.
 #[derive(Debug, Clone, Copy)]
