@@ -10,6 +10,8 @@ use super::write::foreign;
 
 /// The name of the field with the token.
 pub const TOKEN_FIELD: &str = "token";
+/// The name of a button for another action. Its value is the token of that action, and comes only if it was pressed.
+pub const OTHER_TOKEN_NAME: &str = "other-token";
 /// The name of the field whose value becomes the `Idempotency-Key`.
 pub const ONCE_FIELD: &str = "once";
 
@@ -39,8 +41,10 @@ impl PostedForm {
         let action = request.http.path.strip_prefix("/ui/").unwrap_or_default();
         let pages = &context.settings.pages;
         let session = Session::of(request.http, pages, context.now);
-        // A form with buttons for two actions has a token for each.
-        let has_token = |session: Session| form.all(TOKEN_FIELD).any(|token| session.has_token(pages, action, token));
+        let has_token = |session: Session| {
+            let mut tokens = form.all(TOKEN_FIELD).chain(form.all(OTHER_TOKEN_NAME));
+            tokens.any(|token| session.has_token(pages, action, token))
+        };
         match session.is_some_and(has_token) {
             true => Ok(form),
             false => Err(ApiError::forbidden(

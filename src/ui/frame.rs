@@ -13,7 +13,7 @@ use crate::store::TimeSpan;
 
 use super::ask::Ask;
 use super::filter::{self, DroppedFilter};
-use super::form::{ONCE_FIELD, TOKEN_FIELD};
+use super::form::{ONCE_FIELD, OTHER_TOKEN_NAME, TOKEN_FIELD};
 use super::mood::{PageReader, WebhookMood};
 use super::portal_access as access;
 use super::resend::SENT_BEFORE;
@@ -249,8 +249,8 @@ impl Frame {
     pub fn other_button(&self, path: &str, class: &str, words: &str) -> Markup {
         let action = if self.portal.is_some() { format!("portal/{path}") } else { path.to_owned() };
         html! {
-            input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, &action));
-            button class=(class) type="submit" formaction=(self.link(path)) { (words) }
+            button class=(class) type="submit" formaction=(self.link(path)) name=(OTHER_TOKEN_NAME)
+                value=(self.session.token(&self.pages, &action)) { (words) }
         }
     }
 

@@ -30,8 +30,8 @@ async fn publish(house: &House, count: usize) -> Vec<Value> {
 
 /// The token of the button that posts to another action than its form.
 fn token_of_button(page: &str, action: &str) -> String {
-    let (before, _) = page.split_once(&format!("formaction=\"{action}\"")).expect("the button");
-    let (_, token) = before.rsplit_once("name=\"token\" value=\"").expect("a token");
+    let start = format!("formaction=\"{action}\" name=\"other-token\" value=\"");
+    let (_, token) = page.split_once(&start).expect("the button");
     token.split('"').next().unwrap().to_owned()
 }
 
@@ -43,8 +43,10 @@ async fn the_chosen_deliveries_are_cancelled_after_a_page_that_asks() {
     let browser = Browser::with_key(&house, &house.first.key).await;
     let list = browser.get("/ui/deliveries?status=waiting").await;
     let token = token_of_button(&list.body, "deliveries/cancel");
-    let chosen = |token: &str| format!("token={token}&id[]={}&id[]={}", text(&made[0], "id"), text(&made[2], "id"));
     let retry = list.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let chosen = |token: &str| {
+        format!("token={retry}&other-token={token}&id[]={}&id[]={}", text(&made[0], "id"), text(&made[2], "id"))
+    };
     let refused = browser.post("/ui/deliveries/cancel", &chosen("x")).await;
     assert_eq!(refused.status, 403, "{}", refused.body);
     assert_ne!(retry, token, "each action has its own token");
