@@ -122,7 +122,7 @@ impl Store {
         let top = query.ended.to.map_or(below, |to| below.min((to, DeliveryId::MIN)));
         let mut entries = LatestEndFirst::below(&self.partition_set, owner, query.ended.from, top);
         let mut last = None;
-        for _ in 0..query.window.examined_max {
+        for _ in 0..query.examined_window().examined_max {
             let Some((entry, snapshot)) = entries.next()? else { return Ok(()) };
             if let Some((at, id)) = last.filter(|_| page.rows.len() == query.window.limit) {
                 page.next = Some(FailedPosition::Indexed(at, id));
@@ -154,7 +154,7 @@ impl Store {
         let top = below.min(before(query.window));
         let mut ids =
             NewestFirst::below(&self.partition_set, table, prefix, top).only(|first| start.lacks_entries(first));
-        for _ in 0..query.window.examined_max {
+        for _ in 0..query.examined_window().examined_max {
             let Some(listed) = ids.next_listed()?.filter(|listed| listed.id >= from) else { return Ok(()) };
             let (id, snapshot) = (listed.id, listed.snapshot);
             if page.rows.len() == query.window.limit {

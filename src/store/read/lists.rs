@@ -161,7 +161,7 @@ impl Store {
             return Ok(page_of(rows, query.window, |d| d.id.as_u128(), wanted));
         }
         let ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, before(query.window))?;
-        self.page_of_ids(ids, query.window, now, |listed| {
+        self.page_of_ids(ids, query.examined_window(), now, |listed| {
             let delivery = listed.row::<Delivery>(Table::Deliveries)?;
             let delivery = delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d));
             Ok(delivery.filter(|d| self.wanted_delivery(query, d, || event_in(listed.snapshot, d))))

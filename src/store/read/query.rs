@@ -79,6 +79,14 @@ pub struct DeliveryQuery {
     pub window: ListWindow,
 }
 
+impl DeliveryQuery {
+    /// The window of the list. A search reads the event of a delivery too, so its pages examine half as many deliveries.
+    pub const fn examined_window(&self) -> ListWindow {
+        let rows_each = if self.search.is_some() { 2 } else { 1 };
+        ListWindow { examined_max: self.window.examined_max / rows_each, ..self.window }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct AttemptQuery {
     pub tenant: TenantScope,

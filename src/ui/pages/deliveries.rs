@@ -328,8 +328,10 @@ fn status_chip(view: &DeliveriesView) -> Markup {
 
 /// How much a page looked at that ended before it was full.
 fn looked(view: &DeliveriesView, frame: &Frame) -> Markup {
+    // A search looks at the event of each delivery too.
+    let rows_each = if view.ask.get("search").is_some() { 2 } else { 1 };
     html! {
-        "Looked at " (write::counted(super::EXAMINED_MAX as u64, "delivery", "deliveries"))
+        "Looked at " (write::counted(super::EXAMINED_MAX as u64 / rows_each, "delivery", "deliveries"))
         @if let Some(at) = view.looked_back_to { ", back to " (write::moment(at, frame.now)) }
         "."
     }

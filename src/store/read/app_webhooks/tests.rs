@@ -10,7 +10,7 @@ use crate::model::id::{AppId, AttemptId, DeliveryId, OrganizationId, WebhookId};
 use crate::model::{Attempt, Delivery, Webhook};
 use crate::store::command::TenantScope;
 use crate::store::partitions::index_start::LaterIndex;
-use crate::store::read::query::{AttemptQuery, DeliveryQuery, ListWindow};
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, ListWindow, Search};
 use crate::store::verify::tests::{NOW, store};
 use crate::store::{
     AttemptReport, Caller, Command, EventInput, Opened, PartitionCommand, Receipt, Retention, StateCommand,
@@ -201,6 +201,20 @@ fn a_page_of_the_newest_attempts_says_how_far_back_it_looked() {
     assert_eq!(attempts(Some(false), 3, 5), (0, false), "there are no others");
     assert_eq!(attempts(Some(true), 3, 3), (3, false), "a full page is no short one");
     assert_eq!(attempts(None, 4, 3), (3, true));
+}
+
+#[test]
+fn a_search_of_deliveries_counts_their_events_among_the_examined_rows() {
+    let mut bench = Bench::new();
+    bench.webhook(bench.quiet, TYPE);
+    bench.publish(5);
+    let goes_on = |examined_max| {
+        let window = ListWindow { examined_max, ..ListWindow::newest(3) };
+        let query = DeliveryQuery { search: Some(Search::new("absent")), window, ..deliveries_of(bench.tenant(), 3) };
+        bench.opened.store.deliveries(&query, NOW).unwrap().next.is_some()
+    };
+    assert!(goes_on(8), "four of five deliveries, and their events");
+    assert!(!goes_on(12));
 }
 
 #[test]
