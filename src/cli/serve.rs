@@ -1,5 +1,7 @@
 //! `postrider serve`: runs the daemon until it is told to stop.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -37,7 +39,7 @@ Examples:
 The first start of an empty data directory makes a key and keeps it in first-key there. On a terminal it prints it, once.
 SIGTERM and Ctrl-C stop it: requests under way are finished, everything else stays in the store.
 SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca. The log names the settings \
-that need a restart.")]
+that need a restart. A machine that stands by reads them once it owns the store.")]
 pub struct Serve {
     /// For development: deliver to this machine too, and keep data in a fresh directory that goes at the end, unless
     /// --data-dir or POSTRIDER_DATA_DIR names one
@@ -84,7 +86,11 @@ impl Serve {
         let world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        let owning = own_store(&loaded.settings, world, &shown, told(&mut term, &mut interrupt)).await?;
+        let (reload_due, told) = (Cell::new(false), told(&mut term, &mut interrupt));
+        let owning = tokio::select! {
+            owning = own_store(&loaded.settings, world, &shown, told) => owning?,
+            never = put_off_reloads(&mut hangup, &reload_due) => match never {},
+        };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
         let daemon = Daemon::start_as(&loaded.settings, world, ownership).await?;
         // A backup can be taken without the daemon as well, so it serves without this.
@@ -103,14 +109,16 @@ impl Serve {
         tracing::info!(version, url = daemon.url(), data_dir = %loaded.settings.data_dir.display(), "ready");
         tell_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
+        if reload_due.get() {
+            self.reload(&daemon, &mut loaded, dev, (log, &shown));
+        }
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
                     tell_supervisor(&[NotifyState::Reloading]);
-                    self.reload(&daemon, &mut loaded, dev, log);
-                    shown.set(SettingsInForce::of(&loaded).json().to_string());
+                    self.reload(&daemon, &mut loaded, dev, (log, &shown));
                     tell_supervisor(&[NotifyState::Ready]);
                 }
                 tenure = daemon.overtaken() => {
@@ -127,17 +135,13 @@ impl Serve {
                 () = daemon.engine.crashed.notified() => return Err(crashed()),
             }
         }
-        tell_supervisor(&[NotifyState::Stopping]);
-        tracing::info!("stopping");
         watchdog.abort();
-        daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
-        release(node).await;
-        tracing::info!("stopped");
+        stop(daemon, node, Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
         Ok(())
     }
 
     /// SIGHUP: applies the changed settings that need no restart, and names the others. A mistake changes nothing.
-    fn reload(&self, daemon: &Daemon, running: &mut Loaded, dev: Option<&Flags>, log: &Log) {
+    fn reload(&self, daemon: &Daemon, running: &mut Loaded, dev: Option<&Flags>, (log, shown): (&Log, &ShownSettings)) {
         reload_certificate(daemon);
         let fresh = match self.load(dev) {
             Ok(fresh) => fresh,
@@ -155,6 +159,7 @@ impl Serve {
             return;
         }
         *running = next;
+        shown.set(SettingsInForce::of(running).json().to_string());
         log.set_level(&running.settings.log.level);
         for SettingChange { key, value, origin, live } in &changes {
             match live {
@@ -189,6 +194,15 @@ async fn ended_tenure(node: Option<&RunningNode>) {
     }
 }
 
+/// Stops serving, within `timeout`, and gives the lease of a node back.
+async fn stop(daemon: Daemon, node: Option<RunningNode>, timeout: Duration) {
+    tell_supervisor(&[NotifyState::Stopping]);
+    tracing::info!("stopping");
+    daemon.stop(timeout).await;
+    release(node).await;
+    tracing::info!("stopped");
+}
+
 /// Gives the lease of a node back.
 async fn release(node: Option<RunningNode>) {
     if let Some(node) = node {
@@ -199,6 +213,15 @@ async fn release(node: Option<RunningNode>) {
 fn crashed() -> Exit {
     let words = "a part of the daemon panicked; nothing acknowledged is lost, and a start finds it again";
     Exit::software(words).hint("the log says where: please report it")
+}
+
+/// Notes SIGHUP while another machine owns the store. The settings are read again once this machine owns it.
+async fn put_off_reloads(hangup: &mut Signal, is_due: &Cell<bool>) -> Infallible {
+    loop {
+        hangup.recv().await;
+        is_due.set(true);
+        tracing::info!("the settings are read again once this machine owns the store");
+    }
 }
 
 /// Waits for a signal to stop.

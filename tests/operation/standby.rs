@@ -106,6 +106,12 @@ async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_s
     );
     assert_eq!(get(&standby.url, "/healthz").0, 200);
     assert!(get(&standby.url, "/readyz").1.contains("\"code\":\"standby\""));
+    // A reload comes when the store is its own.
+    let file = fs::OpenOptions::new().append(true).open(standby.settings_file());
+    file.and_then(|mut file| file.write_all(b"[log]\nlevel = \"debug\"\n")).expect("written");
+    standby.signal("HUP");
+    let noted = "the settings are read again once this machine owns the store";
+    eventually("the signal is noted", || standby.logged(noted).pop()).await;
     let mut killed = owner.daemon.take().expect("the owner");
     killed.kill().expect("a kill");
     killed.wait().expect("an end");
@@ -114,6 +120,8 @@ async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_s
     eventually("the promoted one serves", || (get(&standby.url, "/readyz").0 == 200).then_some(())).await;
     assert!(get(&standby.url, "/readyz").1.contains("standby_missing"), "reads go on, and changes wait for a standby");
     assert_eq!(events(&standby), acknowledged);
+    let taken = eventually("the reload", || standby.logged("a setting was taken over").pop()).await;
+    assert_eq!(taken["fields"]["key"], "log.level");
     // The former owner comes back, hears of the other, and stops for good.
     owner.serve();
     let mut overtaken = owner.daemon.take().expect("the former owner");

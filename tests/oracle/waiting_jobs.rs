@@ -3,7 +3,7 @@
 use postrider::model::id::{DeliveryId, EventId, WebhookId};
 use postrider::model::job::{Job, JobMark, JobSpec};
 use postrider::model::webhook::WebhookStatus;
-use postrider::model::{Delivery, DeliveryStatus, LastDeliveryFilter, Time};
+use postrider::model::{Delivery, DeliveryStatus, Time};
 use postrider::store::Receipt;
 
 use super::Check;
@@ -125,15 +125,10 @@ impl Oracle {
                 && self.is_kept(row.event_id, now)
                 && looks_at(spec, &self.events[&row.event_id].event)
                 && is_like(spec, row)
-                && (is_plain(spec) || !self.is_delivered(row))
+                && !self.is_delivered(row)
         });
         wanted.count() as u64
     }
-}
-
-/// Whether a job has no condition. Its dry run reads the count from the figures, which know no other deliveries.
-fn is_plain(spec: &JobSpec) -> bool {
-    spec.from.is_none() && spec.to.is_none() && spec.types.is_empty() && spec.last == LastDeliveryFilter::default()
 }
 
 /// The hash of the key of a delivery's queue. `None` if it stands in no queue.
