@@ -149,18 +149,7 @@ pub fn events(tenant: TenantScope, window: ListWindow) -> EventQuery {
 }
 
 pub fn deliveries(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> DeliveryQuery {
-    DeliveryQuery {
-        tenant,
-        webhook,
-        event: None,
-        status: None,
-        event_type: None,
-        status_code: None,
-        outcome: None,
-        search: None,
-        ended: Default::default(),
-        window,
-    }
+    DeliveryQuery { webhook, ..DeliveryQuery::all(tenant, window) }
 }
 
 pub fn attempts(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> AttemptQuery {

@@ -257,18 +257,7 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
     let mut window = ListWindow::newest(4);
     let mut seen = Vec::new();
     loop {
-        let query = DeliveryQuery {
-            tenant: bench.caller.tenant,
-            webhook: Some(hook.id),
-            event: None,
-            status: None,
-            event_type: None,
-            status_code: None,
-            outcome: None,
-            search: None,
-            ended: Default::default(),
-            window,
-        };
+        let query = DeliveryQuery { webhook: Some(hook.id), ..DeliveryQuery::all(bench.caller.tenant, window) };
         let page = store.deliveries(&query, bench.now).unwrap();
         seen.extend(page.rows.iter().map(|d| d.event_type.clone()));
         match page.next {

@@ -1,7 +1,7 @@
 //! `GET /v1/attempts/{id}/request`: the request of an attempt as it was sent, rendered again.
 //!
-//! The headers are those that were stored with the attempt, credentials masked, and those that each connection adds. The body depends on stored rows only, so it is
-//! the same unless the webhook, which decides about encryption, has changed.
+//! The headers are those that were stored with the attempt, credentials masked, and those that each connection adds. The
+//! body depends on stored rows only, so it is the same unless the webhook, which decides about encryption, has changed.
 
 use http::StatusCode;
 use schemars::JsonSchema;

@@ -17,7 +17,7 @@ use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::rules::circuit;
 use crate::rules::diagnosis::{self, Diagnosis, DiagnosisReader, Failure};
-use crate::store::{DeliveryQuery, ListWindow, PartitionCommand, Receipt, TimeSpan};
+use crate::store::{DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
 use super::stats::narrowed;
 use super::waiting::WaitingDeliveryView;
@@ -193,18 +193,8 @@ fn shown_list(
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = request.query.id(&WEBHOOK_ID)?;
     if let Some(id) = webhook.filter(|id| context.registry.webhook(request.tenant(), *id).is_none()) {
-        let any = DeliveryQuery {
-            tenant: request.tenant(),
-            webhook: Some(id),
-            event: None,
-            status: None,
-            event_type: None,
-            status_code: None,
-            outcome: None,
-            search: None,
-            ended: TimeSpan::default(),
-            window: ListWindow::newest(1),
-        };
+        let all = DeliveryQuery::all(request.tenant(), ListWindow::newest(1));
+        let any = DeliveryQuery { webhook: Some(id), ..all };
         if context.store.deliveries(&any, context.now)?.rows.is_empty() {
             return Err(ApiError::not_found("webhook"));
         }

@@ -14,7 +14,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::command::TenantScope;
 use crate::store::read::app_webhooks::{ATTEMPTS, DELIVERIES};
-use crate::store::read::lists::{Store, before, event_in, wanted_attempt};
+use crate::store::read::lists::{Store, before, wanted_attempt, wanted_row};
 use crate::store::read::lookup::{data_in, decoded};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, COUNTED_ROWS_MAX, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
@@ -121,15 +121,16 @@ impl Store {
         Ok(DeliverySlice { rows, total })
     }
 
-    /// `limit` of the deliveries that `query` finds after the newest `skip` of them.
+    /// `limit` of the deliveries that `query` finds after the newest `skip` of them. A search looks at their own rows only.
     pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
         let mut ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, u128::MAX)?;
         let oldest = self.oldest(now);
         let mut slice = DeliverySlice::default();
         for _ in 0..COUNTED_ROWS_MAX {
             let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= oldest) else { break };
-            let wanted = |delivery: &Delivery| self.wanted_delivery(query, delivery, || event_in(snapshot, delivery));
-            let Some(delivery) = self.delivery_in(snapshot, id, now)?.filter(wanted) else { continue };
+            let Some(delivery) = self.delivery_in(snapshot, id, now)?.filter(|d| wanted_row(query, d)) else {
+                continue;
+            };
             if (skip..skip + limit as u64).contains(&slice.total) {
                 slice.rows.push(self.delivery_details(snapshot, delivery)?);
             }

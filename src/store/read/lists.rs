@@ -277,26 +277,17 @@ impl Store {
         delivery
     }
 
-    /// Whether a delivery passes the filters of `query`. `event` reads its event, which only a search needs.
+    /// Whether a delivery passes the filters of `query`. A search looks at the URL of its webhook too, and at its event, which
+    /// `event` reads.
     pub(in crate::store) fn wanted_delivery(
         &self,
         query: &DeliveryQuery,
         delivery: &Delivery,
         event: impl FnOnce() -> Option<Event>,
     ) -> bool {
-        query.tenant.covers(delivery.org_id, delivery.app_id)
-            && query.webhook.is_none_or(|id| id == delivery.webhook_id)
-            && query.status.as_ref().is_none_or(|status| status.has(&delivery.status))
-            && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
-            && query.status_code.as_ref().is_none_or(|codes| codes.has_code(delivery.last_status_code))
-            && query.outcome.as_ref().is_none_or(|any| delivery.last_outcome.is_some_and(|own| any.has(&own)))
-            && (!query.ended.is_bounded() || delivery.completed_at.is_some_and(|at| query.ended.contains(at)))
+        passes_but_search(query, delivery)
             && query.search.as_ref().is_none_or(|search| {
-                search.within(&delivery.event_type)
-                    || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
-                    || delivery.last_status_code.is_some_and(|code| search.is_code(code))
-                    || search.is_id(delivery.id)
-                    || search.is_id(delivery.event_id)
+                is_found(search, delivery)
                     || self.is_of_url(search, delivery.webhook_id)
                     || event().is_some_and(|event| names_of(search, &event))
             })
@@ -414,6 +405,30 @@ pub(in crate::store) fn wanted_event(query: &EventQuery, event: &Event) -> bool 
         && query.search.as_ref().is_none_or(|search| {
             search.within(&event.attributes.event_type) || names_of(search, event) || search.is_id(event.id)
         })
+}
+
+/// Whether a delivery passes the filters of `query` by its own row: a search looks neither at its webhook nor at its event.
+pub(in crate::store) fn wanted_row(query: &DeliveryQuery, delivery: &Delivery) -> bool {
+    passes_but_search(query, delivery) && query.search.as_ref().is_none_or(|search| is_found(search, delivery))
+}
+
+fn passes_but_search(query: &DeliveryQuery, delivery: &Delivery) -> bool {
+    query.tenant.covers(delivery.org_id, delivery.app_id)
+        && query.webhook.is_none_or(|id| id == delivery.webhook_id)
+        && query.status.as_ref().is_none_or(|status| status.has(&delivery.status))
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
+        && query.status_code.as_ref().is_none_or(|codes| codes.has_code(delivery.last_status_code))
+        && query.outcome.as_ref().is_none_or(|any| delivery.last_outcome.is_some_and(|own| any.has(&own)))
+        && (!query.ended.is_bounded() || delivery.completed_at.is_some_and(|at| query.ended.contains(at)))
+}
+
+/// Whether a search finds a delivery by its own row.
+fn is_found(search: &Search, delivery: &Delivery) -> bool {
+    search.within(&delivery.event_type)
+        || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
+        || delivery.last_status_code.is_some_and(|code| search.is_code(code))
+        || search.is_id(delivery.id)
+        || search.is_id(delivery.event_id)
 }
 
 /// Whether a search finds the `subject` or the `event_id` of an event.

@@ -80,6 +80,22 @@ pub struct DeliveryQuery {
 }
 
 impl DeliveryQuery {
+    /// All deliveries within `tenant`.
+    pub fn all(tenant: TenantScope, window: ListWindow) -> DeliveryQuery {
+        DeliveryQuery {
+            tenant,
+            webhook: None,
+            event: None,
+            status: None,
+            event_type: None,
+            status_code: None,
+            outcome: None,
+            search: None,
+            ended: TimeSpan::default(),
+            window,
+        }
+    }
+
     /// The window of the list. A search reads the event of a delivery too, so its pages examine half as many deliveries.
     pub const fn examined_window(&self) -> ListWindow {
         let rows_each = if self.search.is_some() { 2 } else { 1 };

@@ -12,7 +12,7 @@ use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus}
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::health::Health;
 use crate::rules::hold;
-use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
+use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood::{self, WebhookMood};
@@ -108,16 +108,9 @@ fn newest(
         return Ok(page.rows.into_iter().map(|(delivery, _)| delivery).collect());
     }
     let query = DeliveryQuery {
-        tenant,
         webhook: Some(webhook.id),
-        event: None,
         status: (tab == "failed").then(|| AnyOf::new(vec![DeliveryStatus::Failed])),
-        event_type: None,
-        status_code: None,
-        outcome: None,
-        search: None,
-        ended: TimeSpan::default(),
-        window: ListWindow::newest(DELIVERIES_SHOWN),
+        ..DeliveryQuery::all(tenant, ListWindow::newest(DELIVERIES_SHOWN))
     };
     Ok(match tab {
         "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,

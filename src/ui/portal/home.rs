@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{DeliveryStatus, Scope};
-use crate::store::{AnyOf, DeliveryQuery, ListWindow, TenantScope, TimeSpan};
+use crate::store::{AnyOf, DeliveryQuery, ListWindow, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::pages::delivery_rows::{self, DeliveryRow, RowColumns};
@@ -55,16 +55,8 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Portal
 
 fn newest(context: &ApiContext<'_>, tenant: TenantScope, tab: &str) -> Result<Vec<DeliveryRow>, ApiError> {
     let query = DeliveryQuery {
-        tenant,
-        webhook: None,
-        event: None,
         status: (tab == "failed").then(|| AnyOf::new(vec![DeliveryStatus::Failed])),
-        event_type: None,
-        status_code: None,
-        outcome: None,
-        search: None,
-        ended: TimeSpan::default(),
-        window: ListWindow::newest(DELIVERIES_SHOWN),
+        ..DeliveryQuery::all(tenant, ListWindow::newest(DELIVERIES_SHOWN))
     };
     let rows = match tab {
         "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,

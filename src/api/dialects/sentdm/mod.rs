@@ -254,16 +254,9 @@ fn slice(
         return Ok(context.store.delivery_slice(webhook, skip, limit, context.now)?);
     };
     let query = DeliveryQuery {
-        tenant: request.tenant(),
         webhook: Some(webhook),
-        event: None,
-        status: None,
-        event_type: None,
-        status_code: None,
-        outcome: None,
         search: Some(search),
-        ended: Default::default(),
-        window: ListWindow::newest(limit),
+        ..DeliveryQuery::all(request.tenant(), ListWindow::newest(limit))
     };
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)
 }

@@ -121,18 +121,7 @@ impl Bench {
 }
 
 fn deliveries_of(tenant: TenantScope, limit: usize) -> DeliveryQuery {
-    DeliveryQuery {
-        tenant,
-        webhook: None,
-        event: None,
-        status: None,
-        event_type: Some(TYPE.to_owned()),
-        status_code: None,
-        outcome: None,
-        search: None,
-        ended: Default::default(),
-        window: ListWindow::newest(limit),
-    }
+    DeliveryQuery { event_type: Some(TYPE.to_owned()), ..DeliveryQuery::all(tenant, ListWindow::newest(limit)) }
 }
 
 fn attempts_of(tenant: TenantScope, limit: usize) -> AttemptQuery {
