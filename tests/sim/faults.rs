@@ -13,6 +13,7 @@ use turmoil::Sim;
 use super::expectations::{Book, Kind};
 use super::machine::{Ended, Machine};
 use super::rng::Rng;
+use super::run::Disturbance;
 use super::world::{DAEMON, OUTSIDE, START};
 
 /// Maximum wait of an accident for an operation of the disk.
@@ -89,19 +90,8 @@ pub struct Faults {
     pub count: u64,
 }
 
-impl Faults {
-    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, mut rng: Rng) -> Faults {
-        let is_plain = rng.chance(20);
-        Faults { machine, book, rng, state: State::Starting { since: 0 }, is_plain, count: 0 }
-    }
-
-    /// Whether the daemon runs without a disturbance.
-    pub fn is_quiet(&self) -> bool {
-        matches!(self.state, State::Well { .. })
-    }
-
-    /// Runs after every step of the simulation. With `may_begin` another accident may begin.
-    pub fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
+impl Disturbance for Faults {
+    fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
         if self.machine.disk.borrow().is_dead() && !matches!(self.state, State::Down { .. }) {
             return self.go_down(sim, now, Kind::Crash, true);
         }
@@ -156,6 +146,23 @@ impl Faults {
         }
     }
 
+    fn is_quiet(&self) -> bool {
+        matches!(self.state, State::Well { .. })
+    }
+
+    fn calm(&self) {
+        let disk = self.machine.disk.borrow();
+        disk.set_fuse(None);
+        disk.set_fuse_at_rename(None);
+    }
+}
+
+impl Faults {
+    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, mut rng: Rng) -> Faults {
+        let is_plain = rng.chance(20);
+        Faults { machine, book, rng, state: State::Starting { since: 0 }, is_plain, count: 0 }
+    }
+
     /// Sets the wall clock ahead. A start with a wrong clock is a disturbance, until the clock is believed again.
     fn set_clock(&mut self, now: i64, off_ms: i64) {
         let was = self.machine.clock.off_ms.swap(off_ms, Ordering::Relaxed);
@@ -170,13 +177,6 @@ impl Faults {
         if was != 0 && off_ms == 0 {
             book.end(Kind::Clock, now + BELIEVED_AFTER_MS);
         }
-    }
-
-    /// Disarms the accidents that have not happened yet.
-    pub fn calm(&self) {
-        let disk = self.machine.disk.borrow();
-        disk.set_fuse(None);
-        disk.set_fuse_at_rename(None);
     }
 
     fn rest(&mut self, now: i64) {

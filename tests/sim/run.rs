@@ -22,10 +22,10 @@ use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 pub(super) const TICK_MS: u64 = 200;
 const PRODUCERS: u64 = 3;
 /// Maximum time of the remaining work once all disturbances have ended.
-pub(super) const REST_MS: i64 = 2 * 3_600_000;
+const REST_MS: i64 = 2 * 3_600_000;
 
 /// Time that a simulation continues after its first fault.
-pub(super) const AFTER_FAULT_MS: i64 = 60_000;
+const AFTER_FAULT_MS: i64 = 60_000;
 
 /// The result of a simulation.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -79,32 +79,52 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
         }
     });
     let mut faults = Faults::new(machine.clone(), book.clone(), rng.fork());
+    drive(&mut sim, hours, (&outside, &is_healed, &progress), &mut faults);
+    let partitions = machine.disk.borrow().list("partitions").map_or(0, |files| files.len() as u64);
+    let report = report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count);
+    Report { partitions, ..report }
+}
+
+/// The accidents of a simulation.
+pub(super) trait Disturbance {
+    /// Begins and ends accidents at `now`, in milliseconds of simulated time.
+    fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool);
+    /// Whether no accident goes on.
+    fn is_quiet(&self) -> bool;
+    /// Ends everything that disturbs.
+    fn calm(&self);
+}
+
+/// Advances a simulation: `hours` with accidents, and the time after them until no work is left.
+pub(super) fn drive(
+    sim: &mut Sim<'_>,
+    hours: u64,
+    (outside, is_healed, progress): (&Outside, &Rc<RefCell<bool>>, &Progress),
+    accidents: &mut impl Disturbance,
+) {
     let end_ms = hours as i64 * 3_600_000;
     while !progress.is_concluded.get() {
         if let Err(error) = sim.step() {
-            book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
+            outside.book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
             break;
         }
         let now = sim.elapsed().as_millis() as i64;
         let may_begin = progress.is_prepared.get() && now < end_ms;
-        faults.step(&mut sim, now, may_begin);
-        if now >= end_ms && !outside.is_over.get() && faults.is_quiet() {
-            book.borrow_mut().trace(now, "everything becomes well");
+        accidents.step(sim, now, may_begin);
+        if now >= end_ms && !outside.is_over.get() && accidents.is_quiet() {
+            outside.book.borrow_mut().trace(now, "everything becomes well");
             outside.is_over.set(true);
-            faults.calm();
+            accidents.calm();
             *is_healed.borrow_mut() = true;
         }
         if now > end_ms + 3 * REST_MS {
-            book.borrow_mut().fault(now, "given up".to_owned());
+            outside.book.borrow_mut().fault(now, "given up".to_owned());
         }
         // A fault may show more of itself for a while.
-        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
+        if outside.book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
             break;
         }
     }
-    let partitions = machine.disk.borrow().list("partitions").map_or(0, |files| files.len() as u64);
-    let report = report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count);
-    Report { partitions, ..report }
 }
 
 /// The simulated world, without hosts.

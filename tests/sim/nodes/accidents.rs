@@ -11,6 +11,7 @@ use super::engine::SimEngine;
 use super::node::{NodeEnded, SimNode};
 use crate::sim::expectations::{Book, Kind};
 use crate::sim::rng::Rng;
+use crate::sim::run::Disturbance;
 use crate::sim::world::{NODES, OUTSIDE};
 
 /// Maximum time of a stop.
@@ -83,34 +84,8 @@ pub struct Accidents {
     last_epoch: u64,
 }
 
-impl Accidents {
-    pub fn new(nodes: &[Rc<SimNode>], engine: &SimEngine, book: &Rc<RefCell<Book>>, rng: Rng) -> Accidents {
-        Accidents {
-            nodes: nodes.to_vec(),
-            engine: engine.clone(),
-            book: book.clone(),
-            rng,
-            stage: AccidentStage::Ownerless { since: 0 },
-            starts: vec![None; nodes.len()],
-            count: 0,
-            takeovers: 0,
-            last_epoch: 0,
-        }
-    }
-
-    /// Whether a node serves, all run, and nothing is wrong.
-    pub fn is_quiet(&self) -> bool {
-        matches!(self.stage, AccidentStage::Well { .. }) && self.starts.iter().all(Option::is_none)
-    }
-
-    fn owner(&self) -> Option<usize> {
-        // A node that was outrun and does not know yet is not the owner.
-        let serving = self.nodes.iter().filter_map(|node| Some((node.epoch.get()?, node.number)));
-        serving.max().map(|(_, number)| number)
-    }
-
-    /// Runs after every step of the simulation. With `may_begin` another accident may begin.
-    pub fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
+impl Disturbance for Accidents {
+    fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
         for words in self.engine.problems() {
             self.book.borrow_mut().fault(now, words);
         }
@@ -149,6 +124,36 @@ impl Accidents {
             }
             _ => {}
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        matches!(self.stage, AccidentStage::Well { .. }) && self.starts.iter().all(Option::is_none)
+    }
+
+    fn calm(&self) {
+        self.engine.calm();
+    }
+}
+
+impl Accidents {
+    pub fn new(nodes: &[Rc<SimNode>], engine: &SimEngine, book: &Rc<RefCell<Book>>, rng: Rng) -> Accidents {
+        Accidents {
+            nodes: nodes.to_vec(),
+            engine: engine.clone(),
+            book: book.clone(),
+            rng,
+            stage: AccidentStage::Ownerless { since: 0 },
+            starts: vec![None; nodes.len()],
+            count: 0,
+            takeovers: 0,
+            last_epoch: 0,
+        }
+    }
+
+    fn owner(&self) -> Option<usize> {
+        // A node that was outrun and does not know yet is not the owner.
+        let serving = self.nodes.iter().filter_map(|node| Some((node.epoch.get()?, node.number)));
+        serving.max().map(|(_, number)| number)
     }
 
     /// Looks whether a node's process has ended, and starts it again.

@@ -9,7 +9,7 @@ use super::node::SimNode;
 use crate::sim::expectations::Book;
 use crate::sim::producers::Outside;
 use crate::sim::rng::Rng;
-use crate::sim::run::{AFTER_FAULT_MS, Progress, REST_MS, Report, add_outside, report, world};
+use crate::sim::run::{Progress, Report, add_outside, drive, report, world};
 use crate::sim::world::{NODES, set_nodes};
 
 /// Runs the simulation of a seed with two or three nodes: `hours` with accidents, and the time after them until no work is
@@ -38,29 +38,7 @@ pub fn simulate(seed: u64, hours: u64, count: usize) -> Report {
         node.set_address(sim.lookup(NODES[node.number]));
     }
     let mut accidents = Accidents::new(&nodes, &engine, &book, rng.fork());
-    let end_ms = hours as i64 * 3_600_000;
-    while !progress.is_concluded.get() {
-        if let Err(error) = sim.step() {
-            book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
-            break;
-        }
-        let now = sim.elapsed().as_millis() as i64;
-        let may_begin = progress.is_prepared.get() && now < end_ms;
-        accidents.step(&mut sim, now, may_begin);
-        if now >= end_ms && !outside.is_over.get() && accidents.is_quiet() {
-            book.borrow_mut().trace(now, "everything becomes well");
-            outside.is_over.set(true);
-            engine.calm();
-            *is_healed.borrow_mut() = true;
-        }
-        if now > end_ms + 3 * REST_MS {
-            book.borrow_mut().fault(now, "given up".to_owned());
-        }
-        // A fault may show more of itself for a while.
-        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
-            break;
-        }
-    }
+    drive(&mut sim, hours, (&outside, &is_healed, &progress), &mut accidents);
     let book = book.borrow();
     let report = report(seed, sim.elapsed().as_millis() as i64, &book, accidents.count);
     Report {
