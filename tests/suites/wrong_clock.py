@@ -6,6 +6,7 @@ Python's standard library only.
 wrong_clock.py BINARY LIBFAKETIME
 """
 
+import concurrent.futures
 import datetime
 import http.server
 import json
@@ -165,25 +166,33 @@ def run(daemon, receiver, step_s, at_start):
     print(f"{where}: nothing ended, doubled or delayed", flush=True)
 
 
-def main():
-    binary, library = sys.argv[1:]
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    receiver = f"http://127.0.0.1:{server.server_port}"
+def run_alone(binary, library, receiver, step_s, at_start):
+    """Runs one step with a daemon and a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(os.path.abspath(binary), library, pathlib.Path(folder))
+        daemon = Daemon(binary, library, pathlib.Path(folder))
         daemon.start()
         try:
-            for step_s in STEPS_S:
-                run(daemon, receiver, step_s, False)
-            for step_s in (40 * DAY_S, -HOUR_S, -20000 * DAY_S):
-                run(daemon, receiver, step_s, True)
+            run(daemon, receiver, step_s, at_start)
             daemon.stop()
         except BaseException:
             print((pathlib.Path(folder) / "log").read_text()[-4000:], file=sys.stderr)
             raise
         finally:
             daemon.process.kill()
+
+
+def main():
+    binary, library = sys.argv[1:]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    receiver = f"http://127.0.0.1:{server.server_port}"
+    steps = [(step_s, False) for step_s in STEPS_S]
+    steps += [(step_s, True) for step_s in (40 * DAY_S, -HOUR_S, -20000 * DAY_S)]
+    # All at once: they wait most of the time.
+    with concurrent.futures.ThreadPoolExecutor(len(steps)) as pool:
+        runs = [pool.submit(run_alone, os.path.abspath(binary), library, receiver, *step) for step in steps]
+    for one in runs:
+        one.result()
 
 
 main()
