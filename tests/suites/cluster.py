@@ -267,7 +267,8 @@ class Cluster:
         owner, _ = self.pair()
         replica = self.database.replica("replica", free_port())
         replica.control("-m", "fast", "stop")
-        time.sleep(2)
+        count = len(self.producers.acknowledged)
+        self.until("the replica lacks events", lambda: len(self.producers.acknowledged) > count + 1)
         self.fail_over(replica)
         self.until("a node takes events", self.owner)
         healed = self.until("the log is healed", lambda: owner.metric("postrider_cluster_healed_commits"))
@@ -290,10 +291,10 @@ class Cluster:
         replica.control("-m", "fast", "stop")
         # The other node has commits that the replica lacks, and lacks some that the owner has.
         self.paused |= {owner, other}
-        time.sleep(1)
-        other.kill()
-        time.sleep(1)
-        owner.kill()
+        for node in (other, owner):
+            count = len(self.producers.acknowledged)
+            self.until("more events are taken", lambda count=count: len(self.producers.acknowledged) > count + 1)
+            node.kill()
         self.fail_over(replica)
         code, said = owner.finish("cluster", "rebase")
         if "the lease of another node" in said:
