@@ -6,6 +6,7 @@
 //! Invariant: an append is one statement, or one transaction that is rolled back unless it added all its records. The
 //! primary key of the log decides which of two appends of a number counts.
 
+mod body;
 mod lease;
 mod schema;
 mod tls;
@@ -173,14 +174,33 @@ impl PostgresLog {
     }
 }
 
+fn entry_of(row: &tokio_postgres::Row) -> LogEntry {
+    let (mark, sum) = mark_of(row);
+    LogEntry { mark, sum, body: body::unpack(row.get(4), sum) }
+}
+
+/// The first entries, up to about `bytes_max` bytes of bodies, and at least two. A body has more bytes than its row.
+fn first_of(entries: impl Iterator<Item = LogEntry>, bytes_max: usize) -> Vec<LogEntry> {
+    let (mut taken, mut bytes) = (0, 0);
+    let fits = |entry: &LogEntry| {
+        (taken, bytes) = (taken + 1, bytes + entry.body.len());
+        taken <= 2 || bytes <= bytes_max
+    };
+    entries.take_while(fits).collect()
+}
+
 /// Adds the records. Returns how many were added.
-async fn insert(session: &LogSession, before: LogMark, entries: &[LogEntry]) -> Result<u64, tokio_postgres::Error> {
+async fn insert(
+    session: &LogSession,
+    before: LogMark,
+    entries: &[LogEntry],
+    bodies: &[Vec<u8>],
+) -> Result<u64, tokio_postgres::Error> {
     let column = |of: fn(&LogEntry) -> i64| entries.iter().map(of).collect::<Vec<_>>();
     let numbers = column(|entry| entry.mark.number as i64);
     let epochs = column(|entry| entry.mark.epoch as i64);
     let writers = column(|entry| entry.mark.writer as i64);
     let sums = column(|entry| i64::from(entry.sum));
-    let bodies: Vec<&[u8]> = entries.iter().map(|entry| &*entry.body).collect();
     let (number, writer) = (before.number as i64, before.writer as i64);
     session
         .client
@@ -193,20 +213,23 @@ async fn insert_all(
     session: &LogSession,
     before: LogMark,
     entries: &[LogEntry],
+    bodies: &[Vec<u8>],
 ) -> Result<bool, tokio_postgres::Error> {
     if entries.len() == 1 {
-        return Ok(insert(session, before, entries).await? == 1);
+        return Ok(insert(session, before, entries, bodies).await? == 1);
     }
     session.client.batch_execute("begin").await?;
-    let is_whole = insert(session, before, entries).await? == entries.len() as u64;
+    let is_whole = insert(session, before, entries, bodies).await? == entries.len() as u64;
     session.client.batch_execute(if is_whole { "commit" } else { "rollback" }).await?;
     Ok(is_whole)
 }
 
 impl CommitLog for PostgresLog {
     fn append(&self, before: LogMark, entries: &[LogEntry]) -> Result<Appended, LogUnreachable> {
+        let bodies: Result<Vec<Vec<u8>>, String> = entries.iter().map(|entry| body::pack(&entry.body)).collect();
+        let bodies = bodies.map_err(LogUnreachable)?;
         self.call(ANSWER_MAX, async |session| {
-            if entries.is_empty() || insert_all(session, before, entries).await? {
+            if entries.is_empty() || insert_all(session, before, entries, &bodies).await? {
                 return Ok(Appended::Durable);
             }
             let to = entries.last().map_or(before.number, |entry| entry.mark.number) as i64;
@@ -221,11 +244,7 @@ impl CommitLog for PostgresLog {
         self.call(LONG_ANSWER_MAX, async |session| {
             let bytes = bytes_max as i64;
             let rows = session.client.query(READ, &[&SHARD, &(from as i64), &bytes, &READ_RECORDS]).await?;
-            let entry = |row: &tokio_postgres::Row| {
-                let (mark, sum) = mark_of(row);
-                LogEntry { mark, sum, body: row.get::<_, &[u8]>(4).into() }
-            };
-            Ok(rows.iter().map(entry).collect())
+            Ok(first_of(rows.iter().map(entry_of), bytes_max))
         })
     }
 
@@ -252,6 +271,18 @@ mod tests {
         }
         let connect = Connect::of("postgres://postrider:secret@db.example.com/postrider?sslmode=require").unwrap();
         assert!(!format!("{connect:?}").contains("secret"), "{connect:?}");
+    }
+
+    #[test]
+    fn a_read_returns_two_records_and_as_many_more_as_fit() {
+        let entry = |number| LogEntry::new(LogMark { number, ..LogMark::default() }, vec![7; 100].into());
+        let numbers = |bytes_max| {
+            let read = first_of((1..=9).map(entry), bytes_max);
+            read.iter().map(|entry| entry.mark.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(0), [1, 2]);
+        assert_eq!(numbers(399), [1, 2, 3]);
+        assert_eq!(numbers(usize::MAX).len(), 9);
     }
 
     #[test]

@@ -44,12 +44,17 @@ pub struct LogEntry {
 
 impl LogEntry {
     pub fn new(mark: LogMark, body: Arc<[u8]>) -> LogEntry {
-        LogEntry { mark, sum: crc32fast::hash(&body), body }
+        LogEntry { mark, sum: LogEntry::sum_of(&body), body }
+    }
+
+    /// The checksum of a commit.
+    pub fn sum_of(body: &[u8]) -> u32 {
+        crc32fast::hash(body)
     }
 
     /// Whether the commit has its checksum.
     pub fn is_sound(&self) -> bool {
-        crc32fast::hash(&self.body) == self.sum
+        LogEntry::sum_of(&self.body) == self.sum
     }
 }
 
