@@ -24,6 +24,7 @@ use crate::daemon::link::OtherMachine;
 use crate::daemon::standby::running::{RunningStandby, StandbyEnd};
 use crate::daemon::{self, Daemon, Ownership, Platform};
 use crate::engine::network::ListenAddr;
+use crate::server::ServerTls;
 use crate::store;
 use crate::store::admin::{AcceptedLoss, LostPayloads, LostRecords, WAL_BYTES};
 
@@ -86,10 +87,10 @@ impl Serve {
         let world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        let (reload_due, told) = (Cell::new(false), told(&mut term, &mut interrupt));
+        let (reload_due, told, tls) = (Cell::new(false), told(&mut term, &mut interrupt), world.tls.clone());
         let owning = tokio::select! {
             owning = own_store(&loaded.settings, world, &shown, told) => owning?,
-            never = put_off_reloads(&mut hangup, &reload_due) => match never {},
+            never = put_off_reloads(&mut hangup, &reload_due, tls.as_deref()) => match never {},
         };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
         let daemon = Daemon::start_as(&loaded.settings, world, ownership).await?;
@@ -142,7 +143,7 @@ impl Serve {
 
     /// SIGHUP: applies the changed settings that need no restart, and names the others. A mistake changes nothing.
     fn reload(&self, daemon: &Daemon, running: &mut Loaded, dev: Option<&Flags>, (log, shown): (&Log, &ShownSettings)) {
-        reload_certificate(daemon);
+        reload_certificate(daemon.tls());
         let fresh = match self.load(dev) {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -215,11 +216,13 @@ fn crashed() -> Exit {
     Exit::software(words).hint("the log says where: please report it")
 }
 
-/// Notes SIGHUP while another machine owns the store. The settings are read again once this machine owns it.
-async fn put_off_reloads(hangup: &mut Signal, is_due: &Cell<bool>) -> Infallible {
+/// Reads the certificate again at SIGHUP while another machine owns the store. The settings are read again once this machine
+/// owns it.
+async fn put_off_reloads(hangup: &mut Signal, is_due: &Cell<bool>, tls: Option<&ServerTls>) -> Infallible {
     loop {
         hangup.recv().await;
         is_due.set(true);
+        reload_certificate(tls);
         tracing::info!("the settings are read again once this machine owns the store");
     }
 }
@@ -388,10 +391,10 @@ fn pages(daemon: &Daemon) -> String {
     format!("postrider: pages at {url}\n{}", link.unwrap_or_default())
 }
 
-fn reload_certificate(daemon: &Daemon) {
-    match daemon.reload_certificate() {
-        Ok(true) => tracing::info!("the certificate was read again"),
-        Ok(false) => {}
+fn reload_certificate(tls: Option<&ServerTls>) {
+    let Some(tls) = tls else { return };
+    match tls.reload() {
+        Ok(()) => tracing::info!("the certificate was read again"),
         Err(error) => tracing::error!(error, "the certificate could not be read again; the old one stays in use"),
     }
 }

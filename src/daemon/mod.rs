@@ -102,13 +102,16 @@ pub struct Platform {
     pub limits: ServerLimits,
     /// Listeners that a supervisor passed. If empty, `settings.listen` is opened.
     pub listeners: Vec<Box<dyn Listener>>,
+    /// The certificate of the API's listener, as an owner and while it stands by. `None` without TLS.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl Platform {
     /// The real machine.
     ///
     /// # Errors
-    /// The data directory cannot be made or is in use, or a passed socket cannot be listened on.
+    /// The data directory cannot be made or is in use, a passed socket cannot be listened on, or the certificate cannot be
+    /// read.
     pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
         keys::judge_data_dir(&settings.data_dir)?;
         let connections_max = descriptors::raise(settings.delivery.max_in_flight);
@@ -124,6 +127,7 @@ impl Platform {
             work: BlockingPool::Threads,
             limits: ServerLimits::default().with_connections(connections_max, settings.server.connections_per_address),
             listeners,
+            tls: certificate(settings)?,
         })
     }
 }
@@ -192,9 +196,9 @@ impl Daemon {
 
     /// Like `start`, for the node of a cluster that owns the store, if `own` is its ownership.
     pub async fn start_as(settings: &Settings, world: Platform, own: Option<Ownership>) -> Result<Daemon, DaemonError> {
-        let Platform { clock, random, network, disk, work, limits, listeners, .. } = world;
+        let Platform { clock, random, network, disk, work, limits, listeners, tls, .. } = world;
         warm_up(work);
-        let (tls, window) = (certificate(settings)?, own.as_ref().map(|own| own.window.clone()));
+        let window = own.as_ref().map(|own| own.window.clone());
         let (opened, tenure) = open_as_owner(settings, disk, (&*clock, &random), own)?;
         let is_new = opened.is_new;
         let (listeners, pages_listener) = listen_all(settings, &*network, listeners).await?;
@@ -304,12 +308,9 @@ impl Daemon {
         Some(format!("{url}enter?t={token}"))
     }
 
-    /// Reads the certificate again. Returns whether there is one.
-    ///
-    /// # Errors
-    /// A description. The certificate in use stays.
-    pub fn reload_certificate(&self) -> Result<bool, String> {
-        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map(|()| true))
+    /// The certificate of the API's listener. `None` without TLS.
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_deref()
     }
 
     /// Stops the daemon: rejects new requests and lets running ones finish until `timeout`. Requests in flight after
@@ -475,7 +476,10 @@ fn rules(
 }
 
 /// The certificate of the API's listener. `None` if the settings name none.
-fn certificate(settings: &Settings) -> Result<Option<Arc<ServerTls>>, DaemonError> {
+///
+/// # Errors
+/// A file cannot be read or used.
+pub fn certificate(settings: &Settings) -> Result<Option<Arc<ServerTls>>, DaemonError> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
             let client_ca = settings.server.tls_client_ca.clone();

@@ -47,6 +47,10 @@ impl Files {
     }
 
     fn start(&self, level: &str) -> Program {
+        self.start_with(level, &[])
+    }
+
+    fn start_with(&self, level: &str, more: &[(&str, &str)]) -> Program {
         let (cert, key, ca) = (self.text("cert.pem"), self.text("key.pem"), self.text("clients.pem"));
         let mut variables = vec![
             ("POSTRIDER_SERVER__TLS_CERT", cert.as_str()),
@@ -57,6 +61,7 @@ impl Files {
         if self.path("clients.pem").exists() {
             variables.push(("POSTRIDER_SERVER__TLS_CLIENT_CA", ca.as_str()));
         }
+        variables.extend(more);
         start(&self.path("data"), &self.path("log"), &variables)
     }
 
@@ -145,6 +150,29 @@ async fn a_hangup_reads_certificate_key_and_authorities_again() {
     eventually("the complaint", async || files.log().contains("could not be read again").then_some(())).await;
     assert!(files.log().contains("clients.pem"), "{}", files.log());
     assert_eq!(ask(&renewed, &of_second).await, Some(200), "a broken renewal changes nothing");
+    program.stop();
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_certificate_of_a_standby_again() {
+    let files = Files::new();
+    files.start("info").stop();
+    let master_key = fs::read(files.path("data/master.key")).expect("a key");
+    fs::remove_dir_all(files.path("data")).expect("removed");
+    fs::create_dir(files.path("data")).expect("a directory");
+    fs::write(files.path("data/master.key"), master_key).expect("written");
+    fs::write(files.path("replicate.key"), "a key").expect("written");
+    let key = files.text("replicate.key");
+    // No owner answers on the port of discard.
+    let standby = [("POSTRIDER_STANDBY__OF", "http://127.0.0.1:9"), ("POSTRIDER_STANDBY__KEY_FILE", key.as_str())];
+    let program = files.start_with("info", &standby);
+    let ask = async |servers: &Authority| status(program.address, client(servers, None, &[b"http/1.1"]), "").await.ok();
+    assert_eq!(ask(&files.servers).await, Some(503));
+    let renewed = Authority::new();
+    files.renew(&renewed);
+    program.signal("HUP");
+    assert_eq!(eventually("the new certificate", async || ask(&renewed).await).await, 503);
+    assert_eq!(ask(&files.servers).await, None, "the old certificate is gone");
     program.stop();
 }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use postrider::api::auth::key_hash;
 use postrider::api::route::{ApiMount, RouteMethod};
 use postrider::config::{self, Settings};
-use postrider::daemon::{Daemon, Platform};
+use postrider::daemon::{Daemon, Platform, certificate};
 use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::{ManualClock, SystemRandomness};
 use postrider::engine::network::{ListenAddr, Network, RealNetwork};
@@ -95,6 +95,7 @@ async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Net
         limits,
         listeners: Vec::new(),
         replica_log: None,
+        tls: certificate(settings).expect("the certificate is read"),
     };
     Daemon::start(settings, world).await.expect("the daemon starts")
 }

@@ -208,12 +208,13 @@ async fn a_renewed_certificate_is_shown_to_whoever_comes_next() {
     let mut before = http2(&house, &old).await;
     let new = renew(folder.path());
     assert!(connect(house.address, &new, &[]).await.is_err(), "not before it is told");
-    assert_eq!(house.daemon.reload_certificate(), Ok(true));
+    let tls = house.daemon.tls().expect("TLS");
+    tls.reload().expect("read again");
     connect(house.address, &new, &[]).await.expect("the new certificate");
     assert!(connect(house.address, &old, &[]).await.is_err());
     // A broken renewal changes nothing.
     fs::write(folder.path().join("key.pem"), "nonsense").expect("written");
-    let refused = house.daemon.reload_certificate().expect_err("nonsense is no key");
+    let refused = tls.reload().expect_err("nonsense is no key");
     assert!(refused.contains("key.pem"), "{refused}");
     connect(house.address, &new, &[]).await.expect("still the new certificate");
     let sent = before.send_request(request(&house, Method::GET, "/v1/events", "")).await.expect("an answer");

@@ -80,6 +80,7 @@ impl Machine {
             limits: ServerLimits::default(),
             listeners: Vec::new(),
             replica_log: None,
+            tls: None,
         };
         let daemon = match Daemon::start(&settings(self.partition_bytes), world).await {
             Ok(daemon) => daemon,

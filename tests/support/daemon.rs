@@ -240,6 +240,7 @@ async fn run(
         limits: ServerLimits::default(),
         listeners: Vec::new(),
         replica_log: None,
+        tls: None,
     };
     if let Some(change) = change {
         change(&mut world);

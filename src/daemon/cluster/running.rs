@@ -14,9 +14,9 @@ use crate::config::Settings;
 use crate::daemon::follow::StopSignal;
 use crate::daemon::standby::SharedStatus;
 use crate::daemon::standby::service::StandbyService;
-use crate::daemon::{DaemonError, Ownership, Platform, certificate, listen, metrics_listener, url};
+use crate::daemon::{DaemonError, Ownership, Platform, listen, metrics_listener, url};
 use crate::engine::blocking_pool::BlockingPool;
-use crate::server::{Server, ServerTls};
+use crate::server::Server;
 use crate::store::admin::CommitOrder;
 
 /// Time for the last answers at a stop.
@@ -107,7 +107,7 @@ impl RunningNode {
             }
             ended = &mut running => ended,
         };
-        server.0.drain(tokio::time::Instant::now() + DRAIN).await;
+        server.drain(tokio::time::Instant::now() + DRAIN).await;
         let panicked = |_| DaemonError::Engine("what applies the log has panicked".to_owned());
         match ended.map_err(panicked)?? {
             NodeEnd::Stopped => Ok(StoodBy::Stopped),
@@ -122,14 +122,8 @@ impl RunningNode {
         Ownership { order, epoch: self.state.epoch().unwrap_or(0), window: self.state.window.clone() }
     }
 
-    async fn serve(
-        &self,
-        settings: &Settings,
-        world: Platform,
-        status: SharedStatus,
-    ) -> Result<(Server, Option<Arc<ServerTls>>), DaemonError> {
-        let Platform { network, limits, listeners, .. } = world;
-        let tls = certificate(settings)?;
+    async fn serve(&self, settings: &Settings, world: Platform, status: SharedStatus) -> Result<Server, DaemonError> {
+        let Platform { network, limits, listeners, tls, .. } = world;
         let mode = settings.server.socket_mode;
         let listeners =
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
@@ -139,7 +133,7 @@ impl RunningNode {
         let access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
         let service = StandbyService { status, owner: Box::new(owner), access };
         tracing::info!(url = url(&address, tls.is_some()), "this node stands by");
-        Ok((Server::start_with(Arc::new(service), listeners, limits, tls.clone()), tls))
+        Ok(Server::start_with(Arc::new(service), listeners, limits, tls))
     }
 
     /// Warns if a commit is in one place only when it is answered, or a pooler of transactions stands before the engine.

@@ -18,7 +18,7 @@ use crate::daemon::follow::StopSignal;
 use crate::daemon::link::OtherMachine;
 use crate::daemon::metrics_listener;
 use crate::daemon::protocol::{CONFIG_GREETING, PROMOTE_GREETING, PROMOTED, REFUSED};
-use crate::daemon::{DaemonError, Platform, certificate, listen, url};
+use crate::daemon::{DaemonError, Platform, listen, url};
 use crate::engine::network::ListenAddr;
 use crate::server::{Server, ServerTls};
 use crate::store::Disk;
@@ -62,8 +62,7 @@ impl RunningStandby {
         owner: OtherMachine,
         shown: ShownSettings,
     ) -> Result<RunningStandby, DaemonError> {
-        let Platform { network, disk, limits, listeners, .. } = world;
-        let tls = certificate(settings)?;
+        let Platform { network, disk, limits, listeners, tls, .. } = world;
         let mode = settings.server.socket_mode;
         let listeners =
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
@@ -95,11 +94,6 @@ impl RunningStandby {
     /// The URL of the standby for clients.
     pub fn url(&self) -> String {
         url(&self.address, self.tls.is_some())
-    }
-
-    /// Reads the certificate again.
-    pub fn reload_certificate(&self) -> Result<bool, String> {
-        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map(|()| true))
     }
 
     /// Waits until the standby is promoted, or `told` ends.

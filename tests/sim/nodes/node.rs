@@ -127,6 +127,7 @@ impl SimNode {
             work: BlockingPool::Inline,
             limits: ServerLimits::default(),
             listeners: Vec::new(),
+            tls: None,
         }
     }
 
