@@ -19,8 +19,8 @@ pub enum Error {
     WalDamaged { file: String, damage: String },
     /// A file of large payloads that lacks acknowledged ones, or is missing.
     #[error(
-        "{file}: the file of large payloads is damaged: {damage}; put it back, restore a backup, or give up damage is lost by \
-         one `postrider serve --accept-loss`"
+        "{file}: the file of large payloads is damaged: {damage}; put it back, restore a backup, or give up what is \
+         lost by one `postrider serve --accept-loss`"
     )]
     BlobsDamaged {
         file: String,

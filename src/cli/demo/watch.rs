@@ -23,7 +23,8 @@ const WEBHOOKS_MAX: usize = 20;
 /// Rows of one page, and pages of one read. A burst above them is cut, and a line says so.
 const PAGE_ROWS: u16 = 250;
 const PAGES_MAX: usize = 4;
-/// Maximum stored event types and signature checks. A demo stays far below. `--keep` and a load generator may exceed it.
+/// Maximum stored event types and signature checks. A demo stays far below. `--keep` and a load generator may exceed
+/// it.
 const REMEMBERED_MAX: usize = 20_000;
 
 const TYPE_WIDTH: usize = 16;

@@ -108,7 +108,8 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
         }
         _ if is_held(webhook) => {
             fix = format!(
-                "{fix}. postrider webhook test {shown_id} tries it; then postrider webhook resume {shown_id} sends at once"
+                "{fix}. postrider webhook test {shown_id} tries it; \
+                 then postrider webhook resume {shown_id} sends at once"
             );
             format!("is {state}")
         }

@@ -149,7 +149,8 @@ impl RunningNode {
         }
         if let Ok(false) = self.engine.leases.is_synchronous().await {
             tracing::warn!(
-                "PostgreSQL has no synchronous_standby_names: commits that a failover forgets are lost unless their owner lives"
+                "PostgreSQL has no synchronous_standby_names: \
+                 commits that a failover forgets are lost unless their owner lives"
             );
         }
     }

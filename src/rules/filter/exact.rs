@@ -64,7 +64,7 @@ impl ExactValue {
         })
     }
 
-    /// Sorts all members by name, as [`ExactValue::equals`] needs them, so that a member of a large object is found without
+    /// Sorts all members by name, as [`ExactValue::equals`] needs them. So a member of a large object is found without
     /// a scan.
     pub fn sorted(self) -> Self {
         match self {
