@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// More than the longest wait of the API, the 30 s of a long poll.
+/// Maximum time of an exchange: more than the longest wait of the API, the 30 s of a long poll.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum time until a request with `Upgrade` is answered.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(20);

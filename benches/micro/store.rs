@@ -200,7 +200,7 @@ impl Bench {
 }
 
 fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
-    let disk = RealDisk::take(folder.path()).expect("a data directory");
+    let disk = RealDisk::lock(folder.path()).expect("a data directory");
     let traffic = disk.traffic();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ now.0 as u64;
     let random = move || {

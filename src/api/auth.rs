@@ -34,11 +34,11 @@ pub struct Principal {
     pub portal_link: Option<PortalLinkId>,
 }
 
-/// The owner of the turns and the rates that a request takes.
+/// The caller whose turns and rate limit a request uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestOwner {
     Key(KeyId),
-    /// All visitors of one app's portal. They act for the key that made their link and take nothing from it.
+    /// All visitors of one app's portal. They act for the key that made their link and use none of its turns.
     Portal(AppId),
 }
 

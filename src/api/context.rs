@@ -32,7 +32,7 @@ pub struct ApiSettings {
     pub pages: PageSettings,
     /// The lists of `DIALECT_LISTS` by name. A list that is not there is empty.
     pub dialect_lists: BTreeMap<&'static str, Vec<String>>,
-    /// The tokens of a Svix server that the Svix shape takes. `None` for none.
+    /// The tokens of a Svix server that the Svix shape accepts. `None` for none.
     pub foreign_tokens: Option<JwtSettings>,
 }
 

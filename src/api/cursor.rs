@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cursor_is_refused() {
+    fn any_other_text_is_no_cursor() {
         let good = write(CursorKind::Events, 77);
         let unused_bits = format!("{}B", &good[..good.len() - 1]);
         for bad in ["", "x", "evnt", "%%%", &good[1..], &format!("{good}A"), &format!("{good}="), &unused_bits] {

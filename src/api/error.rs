@@ -82,8 +82,8 @@ impl ApiError {
     }
 
     /// 404 for an object such as `webhook` or `event`.
-    pub fn not_found(what: &str) -> ApiError {
-        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
+    pub fn not_found(noun: &str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{noun} not found"))
     }
 
     /// 404 for a path without a route.
@@ -175,7 +175,7 @@ impl From<store::Error> for ApiError {
 impl From<Rejection> for ApiError {
     fn from(refusal: Rejection) -> ApiError {
         match refusal {
-            Rejection::NotFound(what) => ApiError::not_found(what),
+            Rejection::NotFound(noun) => ApiError::not_found(noun),
             Rejection::Conflict { code, detail } => ApiError::conflict(code, detail),
             Rejection::Invalid { pointer, detail } => ApiError::invalid(vec![FieldError::new(pointer, detail)]),
             Rejection::Stale => ApiError::conflict("changed_meanwhile", "another request changed it at the same time"),

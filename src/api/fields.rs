@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_taken_and_the_rest_is_unknown() {
+    fn members_are_read_and_the_rest_is_unknown() {
         let mut field_errors = FieldErrors::new();
         let mut object = JsonObject::read(r#" {"a": null, "b/~c": 1e400, "d": [1, 2]} "#, String::new()).unwrap();
         assert!(object.take("a").is_none());
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_not_what_is_required() {
+    fn null_is_no_required_value() {
         let mut field_errors = FieldErrors::new();
         let mut object = JsonObject::read(r#"{"a": null}"#, "/x".to_owned()).unwrap();
         assert_eq!(object.required("a", &mut field_errors, text), None);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_a_string_and_nothing_that_serde_would_also_take() {
+    fn a_choice_is_a_string_and_nothing_else_that_serde_accepts() {
         use crate::model::webhook::WebhookMethod;
         assert_eq!(choice::<WebhookMethod>(&raw("\"get\""), "get"), Ok(WebhookMethod::Get));
         for text in ["{\"get\":null}", "0", "\"GET\"", "\"\""] {

@@ -31,7 +31,7 @@ pub fn is_marked(response: &HttpResponse) -> bool {
 
 /// The idempotency key of a request. `None` without the header. 422 unless it is 1 to 255 visible ASCII characters,
 /// once.
-pub fn keep(http_request: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
+pub fn key_of(http_request: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
     let mut given = http_request.headers.get_all(HEADER).iter();
     let Some(value) = given.next() else {
         return Ok(None);
@@ -115,26 +115,30 @@ mod tests {
         Principal::new(Arc::new(key), http_request)
     }
 
-    fn kept(http_request: &HttpRequest, id: u128) -> IdempotencyKey {
-        keep(http_request, &principal(http_request, id)).unwrap().unwrap()
+    fn key_with(http_request: &HttpRequest, id: u128) -> IdempotencyKey {
+        key_of(http_request, &principal(http_request, id)).unwrap().unwrap()
     }
 
     #[test]
     fn the_same_request_is_the_same_and_every_difference_counts() {
         let first = call("/v1/events", "{}", "k");
-        assert_eq!(kept(&first, 1), kept(&first, 1));
-        assert_ne!(kept(&first, 1).key, kept(&first, 2).key, "another API key");
-        assert_ne!(kept(&first, 1).key, kept(&call("/v1/events", "{}", "l"), 1).key);
-        assert_ne!(kept(&first, 1).key, kept(&call("/v1/event", "{}", "sk"), 1).key, "a shifted boundary");
-        let other = kept(&call("/v1/events", "{ }", "k"), 1);
-        assert_eq!(other.key, kept(&first, 1).key);
-        assert_ne!(other.request, kept(&first, 1).request);
+        assert_eq!(key_with(&first, 1), key_with(&first, 1));
+        assert_ne!(key_with(&first, 1).key, key_with(&first, 2).key, "another API key");
+        assert_ne!(key_with(&first, 1).key, key_with(&call("/v1/events", "{}", "l"), 1).key);
+        assert_ne!(key_with(&first, 1).key, key_with(&call("/v1/event", "{}", "sk"), 1).key, "a shifted boundary");
+        let other = key_with(&call("/v1/events", "{ }", "k"), 1);
+        assert_eq!(other.key, key_with(&first, 1).key);
+        assert_ne!(other.request, key_with(&first, 1).request);
         let mut binary = first.clone();
         binary.headers.insert("ce-id", HeaderValue::from_static("1"));
-        assert_ne!(kept(&binary, 1).request, kept(&first, 1).request, "attributes of a CloudEvent");
+        assert_ne!(key_with(&binary, 1).request, key_with(&first, 1).request, "attributes of a CloudEvent");
         let mut profiled = first.clone();
         profiled.headers.insert("x-profile-id", HeaderValue::from_static("1"));
-        assert_ne!(kept(&profiled, 1).request, kept(&first, 1).request, "the app that sent.dm names in a header");
+        assert_ne!(
+            key_with(&profiled, 1).request,
+            key_with(&first, 1).request,
+            "the app that sent.dm names in a header"
+        );
     }
 
     #[test]
@@ -143,11 +147,11 @@ mod tests {
         let of_app = |app: u128, link: Option<u128>| {
             let mut visitor = principal(&http_request, 1);
             (visitor.tenant.app, visitor.portal_link) = (Some(Id::from_u128(app)), link.map(Id::from_u128));
-            keep(&http_request, &visitor).unwrap().unwrap().key
+            key_of(&http_request, &visitor).unwrap().unwrap().key
         };
         assert_ne!(of_app(1, Some(8)), of_app(2, Some(9)));
         assert_eq!(of_app(1, Some(8)), of_app(1, Some(9)), "another link of one app");
-        assert_eq!(of_app(1, None), kept(&http_request, 1).key, "a key of one app as before");
+        assert_eq!(of_app(1, None), key_with(&http_request, 1).key, "a key of one app as before");
     }
 
     #[test]
@@ -162,9 +166,9 @@ mod tests {
             ("ä", false),
         ] {
             let http_request = call("/v1/events", "{}", key);
-            let kept = keep(&http_request, &principal(&http_request, 1));
-            assert_eq!(kept.is_ok(), good, "{key}");
-            assert!(good || kept.unwrap_err().status == 422);
+            let key_read = key_of(&http_request, &principal(&http_request, 1));
+            assert_eq!(key_read.is_ok(), good, "{key}");
+            assert!(good || key_read.unwrap_err().status == 422);
         }
     }
 }

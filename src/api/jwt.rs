@@ -11,7 +11,7 @@ use crate::model::{OrganizationId, Time};
 
 /// The only algorithm (RFC 7518 section 3.2).
 const ALGORITHM: &str = "HS256";
-/// A token of a clock that is ahead by this much is valid already.
+/// Tolerated clock skew in seconds: a token whose `nbf` is this far ahead is valid already.
 const SKEW_S: f64 = 60.0;
 
 /// The tokens of a Svix server that are taken in place of keys.
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_algorithms_are_judged() {
+    fn times_and_algorithms_are_checked() {
         let head = || json!({ "alg": "HS256", "typ": "JWT" });
         let s = NOW.0 / 1_000;
         assert_eq!(read(head(), json!({ "sub": "org_a" })).unwrap().sub, "org_a");

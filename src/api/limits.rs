@@ -54,17 +54,17 @@ pub const HEADERS_MAX: usize = 50;
 pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;
 /// Maximum length of a webhook's user name, password or token.
 pub const CREDENTIAL_CHARS_MAX: usize = 4_096;
-/// Maximum number of a webhook's event types.
 /// Minimum time of access by a portal link.
 pub const PORTAL_LINK_S_MIN: u64 = 60;
 /// Maximum time of access by a portal link.
 pub const PORTAL_LINK_S_MAX: u64 = 86_400;
 /// Maximum length of the URL that a portal leads back to.
 pub const RETURN_URL_BYTES_MAX: usize = 512;
-/// Status codes and classes that one replay names.
+/// Maximum number of status codes and classes that one replay names.
 pub const STATUS_CODES_MAX: usize = 50;
-/// Deliveries that one request sends again.
+/// Maximum number of deliveries that one request sends again.
 pub const RETRY_IDS_MAX: usize = 250;
+/// Maximum number of a webhook's event types.
 pub const EVENT_TYPES_MAX: usize = 500;
 /// Maximum length of a certificate chain or a private key in PEM.
 pub const PEM_BYTES_MAX: usize = 64 * 1024;

@@ -10,7 +10,7 @@ pub const TERM_HEADER: &str = "postrider-term";
 /// The stream that the connection becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkStream {
-    /// None: the answer says who the owner is.
+    /// No stream: the answer names the owner.
     Status,
     /// A copy of the store.
     Base,

@@ -22,7 +22,7 @@ pub const TRIES_OF_ADDRESS_MAX: u32 = 10;
 const ADDRESSES_MAX: usize = 1_024;
 /// The purpose that the key of portal links is derived for.
 const PORTAL_KEY_PURPOSE: &[u8] = b"postrider ui portal v1";
-/// Webhooks of an app in the portal, unless the settings say otherwise.
+/// Default of `PortalSettings::webhooks_max`.
 pub const PORTAL_WEBHOOKS_MAX: usize = 50;
 /// Maximum number of one-time links that are not used. The oldest is dropped first.
 const LINKS_MAX: usize = 16;
@@ -55,7 +55,7 @@ pub struct PortalSettings {
     pub enabled: bool,
     /// The operator's name. Empty for none.
     pub name: String,
-    /// Webhooks of an app from which on the portal makes no further ones.
+    /// Maximum number of webhooks of an app that the portal makes.
     pub webhooks_max: usize,
     pub logo: Option<Arc<PortalLogo>>,
 }

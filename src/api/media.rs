@@ -63,14 +63,14 @@ impl BodyRule {
         }
     }
 
-    /// 415 for a body of the wrong type that `admit` could not judge. A body that is missing has no type: the route says
-    /// whether it needs one.
+    /// 415 for a body of the wrong type that `admit` could not detect. A body that is missing has no type: the route
+    /// says whether it needs one.
     pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         let accepted = self.media_types().filter(|_| !body.is_empty());
         accepted.map_or(Ok(()), |accepted| one_of(headers, accepted))
     }
 
-    /// The media types that the route accepts. `None` if it accepts any, or judges them itself.
+    /// The media types that the route accepts. `None` if it accepts any, or checks them itself.
     fn media_types(self) -> Option<&'static [&'static str]> {
         match self {
             BodyRule::None | BodyRule::AnyType | BodyRule::Event(_) => None,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_in_utf_8_is_taken() {
+    fn only_json_in_utf_8_is_accepted() {
         for (content_type, expected) in [
             ("application/json", 200),
             ("Application/JSON; Charset=\"UTF-8\"", 200),

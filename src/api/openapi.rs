@@ -247,7 +247,7 @@ fn scope(route: &Route) -> String {
     match route.access {
         RouteAccess::Open(_) | RouteAccess::OpenStep(_) => "No key is asked for.".into(),
         RouteAccess::Metrics(_) => "No key is asked for, unless `metrics.key` names one.".into(),
-        RouteAccess::Judged(..) => "Any key.".into(),
+        RouteAccess::Authorized(..) => "Any key.".into(),
         RouteAccess::Scope(scope, _) => format!("Scope: `{}`.", scope.as_str()),
         RouteAccess::Installation(_) => "Scope: `admin`, and the key must be the installation's own.".into(),
     }
@@ -257,7 +257,7 @@ fn scope(route: &Route) -> String {
 fn security(route: &Route) -> Value {
     match route.access {
         RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_) => json!([]),
-        RouteAccess::Judged(..) => json!([{ "key": [] }]),
+        RouteAccess::Authorized(..) => json!([{ "key": [] }]),
         RouteAccess::Scope(scope, _) => json!([{ "key": [scope.as_str()] }]),
         RouteAccess::Installation(_) => json!([{ "key": ["admin"] }]),
     }

@@ -3,8 +3,8 @@
 //!
 //! On a loopback listener `Host` must be a loopback name, the public URL's, or listed. On any TCP listener an `Origin`
 //! must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A browser cannot reach a
-//! unix socket, so neither is checked there. A browser says by `Sec-Fetch-Site` that a page of another site or origin
-//! makes the request, also where it sends no `Origin`, as for a link or an image.
+//! unix socket, so neither is checked there. By `Sec-Fetch-Site` a browser says that a page of another site or origin
+//! makes the request. It says so for a link or an image too, for which it sends no `Origin`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -63,7 +63,7 @@ impl OriginRules {
     }
 
     /// Checks `Host` on a listener of this kind.
-    pub fn judge_host(&self, listener: ListenerKind, host: &str) -> Result<(), ForeignName> {
+    pub fn check_host(&self, listener: ListenerKind, host: &str) -> Result<(), ForeignName> {
         if listener != ListenerKind::Loopback {
             return Ok(());
         }
@@ -74,15 +74,15 @@ impl OriginRules {
     }
 
     /// Checks `Sec-Fetch-Site` (Fetch Metadata), which browsers send with every request. `is_allowed` says that the
-    /// request has an `Origin` that `judge_origin` admits, or that it opens one of the daemon's own pages.
-    pub fn judge_site(listener: ListenerKind, site: Option<&str>, is_allowed: bool) -> Result<(), ForeignName> {
+    /// request has an `Origin` that `check_origin` admits, or that it opens one of the daemon's own pages.
+    pub fn check_site(listener: ListenerKind, site: Option<&str>, is_allowed: bool) -> Result<(), ForeignName> {
         let is_own = matches!(site, None | Some("same-origin" | "none"));
         if is_own || is_allowed || listener == ListenerKind::Unix { Ok(()) } else { Err(ForeignName::Site) }
     }
 
-    /// Checks `Origin` beside the `Host` of the same request. `None` if the client is no browser, or no other page sent
-    /// it.
-    pub fn judge_origin(&self, listener: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
+    /// Checks `Origin` beside the `Host` of the same request. `origin` is `None` if the client is no browser, or no
+    /// other page sent it.
+    pub fn check_origin(&self, listener: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
         let Some(origin) = origin else { return Ok(()) };
         if listener == ListenerKind::Unix {
             return Ok(());
@@ -168,7 +168,7 @@ mod tests {
         let loopback = ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "127.9.9.9", "[::1]", "[::1]:80", "localhost:"];
         let listed = ["hooks.corp", "Hooks.Corp:81", "dash.corp", "public.example:8080"];
         for host in loopback.iter().chain(&listed) {
-            assert_eq!(rules().judge_host(ListenerKind::Loopback, host), Ok(()), "{host}");
+            assert_eq!(rules().check_host(ListenerKind::Loopback, host), Ok(()), "{host}");
         }
         for host in [
             "evil.example",
@@ -184,15 +184,15 @@ mod tests {
             "hooks.corp.evil.example",
             "0127.0.0.1",
         ] {
-            assert_eq!(rules().judge_host(ListenerKind::Loopback, host), Err(ForeignName::Host), "{host}");
-            assert_eq!(rules().judge_host(ListenerKind::Unix, host), Ok(()), "{host}");
+            assert_eq!(rules().check_host(ListenerKind::Loopback, host), Err(ForeignName::Host), "{host}");
+            assert_eq!(rules().check_host(ListenerKind::Unix, host), Ok(()), "{host}");
         }
-        assert_eq!(rules().judge_host(ListenerKind::Open, "anything.example"), Ok(()));
+        assert_eq!(rules().check_host(ListenerKind::Open, "anything.example"), Ok(()));
     }
 
     #[test]
     fn a_request_for_another_site_is_refused_unless_its_origin_is_listed() {
-        let judge = OriginRules::judge_site;
+        let check = OriginRules::check_site;
         for (site, is_right) in [
             (None, true),
             (Some("none"), true),
@@ -203,10 +203,10 @@ mod tests {
             (Some(""), false),
         ] {
             for listener in [ListenerKind::Loopback, ListenerKind::Open] {
-                assert_eq!(judge(listener, site, false).is_ok(), is_right, "{site:?}");
-                assert!(judge(listener, site, true).is_ok());
+                assert_eq!(check(listener, site, false).is_ok(), is_right, "{site:?}");
+                assert!(check(listener, site, true).is_ok());
             }
-            assert!(judge(ListenerKind::Unix, site, false).is_ok());
+            assert!(check(ListenerKind::Unix, site, false).is_ok());
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
             "https://dash.corp:8443",
             "https://public.example",
         ] {
-            assert_eq!(rules().judge_origin(ListenerKind::Loopback, host, Some(origin)), Ok(()), "{origin}");
+            assert_eq!(rules().check_origin(ListenerKind::Loopback, host, Some(origin)), Ok(()), "{origin}");
         }
         for origin in [
             "https://evil.example",
@@ -234,26 +234,26 @@ mod tests {
             "file://",
         ] {
             for listener in [ListenerKind::Loopback, ListenerKind::Open] {
-                assert_eq!(rules().judge_origin(listener, host, Some(origin)), Err(ForeignName::Origin), "{origin}");
+                assert_eq!(rules().check_origin(listener, host, Some(origin)), Err(ForeignName::Origin), "{origin}");
             }
-            assert_eq!(rules().judge_origin(ListenerKind::Unix, host, Some(origin)), Ok(()), "{origin}");
+            assert_eq!(rules().check_origin(ListenerKind::Unix, host, Some(origin)), Ok(()), "{origin}");
         }
-        assert_eq!(rules().judge_origin(ListenerKind::Loopback, host, None), Ok(()));
+        assert_eq!(rules().check_origin(ListenerKind::Loopback, host, None), Ok(()));
     }
 
     #[test]
     fn the_schemes_own_port_may_be_left_out() {
         let rules = OriginRules::default();
-        assert_eq!(rules.judge_origin(ListenerKind::Open, "a.example", Some("https://a.example")), Ok(()));
-        assert_eq!(rules.judge_origin(ListenerKind::Open, "a.example:80", Some("http://A.example")), Ok(()));
+        assert_eq!(rules.check_origin(ListenerKind::Open, "a.example", Some("https://a.example")), Ok(()));
+        assert_eq!(rules.check_origin(ListenerKind::Open, "a.example:80", Some("http://A.example")), Ok(()));
         assert_eq!(
-            rules.judge_origin(ListenerKind::Open, "a.example:80", Some("https://a.example")),
+            rules.check_origin(ListenerKind::Open, "a.example:80", Some("https://a.example")),
             Err(ForeignName::Origin)
         );
     }
 
     #[test]
-    fn a_setting_that_names_no_host_is_told() {
+    fn a_setting_that_names_no_host_is_reported() {
         let bad = ["a.example".to_owned(), "b example".to_owned()];
         assert_eq!(OriginRules::new(&bad, None).unwrap_err(), "b example");
         assert_eq!(OriginRules::new(&[], Some("https:///x")).unwrap_err(), "https:///x");

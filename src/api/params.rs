@@ -214,11 +214,16 @@ impl Params {
         self.values.get(param.name).map(String::as_str)
     }
 
-    /// Reads the value of `param` by `read`. The text `what` describes the allowed values.
-    fn read<T>(&self, param: &Param, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+    /// Reads the value of `param` by `read`. The text `requirement` describes the allowed values.
+    fn read<T>(
+        &self,
+        param: &Param,
+        requirement: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
         match self.text(param) {
             None => Ok(None),
-            Some(text) => read(text).map(Some).ok_or_else(|| wrong(param.name, what)),
+            Some(text) => read(text).map(Some).ok_or_else(|| wrong(param.name, requirement)),
         }
     }
 
@@ -233,8 +238,8 @@ impl Params {
     /// The value of a whole number within the bounds of `param`.
     pub fn number(&self, param: &Param) -> Result<Option<u32>, ApiError> {
         let WholeNumber { min, max, zero_fraction, .. } = param.bounds();
-        let what = format!("must be a whole number from {min} to {max}");
-        self.read(param, &what, |text| {
+        let requirement = format!("must be a whole number from {min} to {max}");
+        self.read(param, &requirement, |text| {
             let digits = match text.split_once('.') {
                 Some((digits, zeros)) if zero_fraction && is_made_of(zeros, |byte| byte == b'0') => digits,
                 _ => text,
@@ -304,45 +309,46 @@ impl Params {
         let ParamValues::Text { chars_max: Some(max) } = param.values else {
             return Ok(self.text(param).map(str::to_owned));
         };
-        let what = format!("must have at most {max} characters");
-        self.read(param, &what, |text| (text.chars().count() <= max).then(|| text.to_owned()))
+        let requirement = format!("must have at most {max} characters");
+        self.read(param, &requirement, |text| (text.chars().count() <= max).then(|| text.to_owned()))
     }
 
     pub fn search(&self) -> Result<Option<Search>, ApiError> {
-        let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
-        self.read(&SEARCH, &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
+        let requirement = format!("must have at most {SEARCH_CHARS_MAX} characters");
+        self.read(&SEARCH, &requirement, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
     }
 
     pub fn event_type(&self) -> Result<Option<String>, ApiError> {
-        let what = "must be an event type: 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'";
-        self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
+        let requirement = "must be an event type: 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'";
+        self.read(&EVENT_TYPE, requirement, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
     pub fn delivery_status(&self) -> Result<Option<AnyOf<DeliveryStatus>>, ApiError> {
-        let what = "must be pending, retrying, delivered, failed or cancelled, or several of them with commas between";
-        self.any_of(&DELIVERY_STATUS, what, DeliveryStatus::parse)
+        let requirement =
+            "must be pending, retrying, delivered, failed or cancelled, or several of them with commas between";
+        self.any_of(&DELIVERY_STATUS, requirement, DeliveryStatus::parse)
     }
 
     pub fn status_code(&self) -> Result<Option<AnyOf<StatusCodes>>, ApiError> {
-        let what =
+        let requirement =
             "must be a status code from 100 to 599 or a class such as 5xx, or several of them with commas between";
-        self.any_of(&STATUS_CODE, what, StatusCodes::parse)
+        self.any_of(&STATUS_CODE, requirement, StatusCodes::parse)
     }
 
     pub fn outcome(&self) -> Result<Option<AnyOf<AttemptOutcome>>, ApiError> {
         let words = AttemptOutcome::ALL.map(AttemptOutcome::as_str).join(", ");
-        let what = format!("must be one or several, with commas between, of {words}");
-        self.any_of(&OUTCOME, &what, |text| AttemptOutcome::ALL.into_iter().find(|one| one.as_str() == text))
+        let requirement = format!("must be one or several, with commas between, of {words}");
+        self.any_of(&OUTCOME, &requirement, |text| AttemptOutcome::ALL.into_iter().find(|one| one.as_str() == text))
     }
 
     /// Several values with commas between.
     fn any_of<T: PartialEq>(
         &self,
         param: &Param,
-        what: &str,
+        requirement: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<AnyOf<T>>, ApiError> {
-        self.read(param, what, |text| text.split(',').map(read).collect::<Option<Vec<T>>>().map(AnyOf::new))
+        self.read(param, requirement, |text| text.split(',').map(read).collect::<Option<Vec<T>>>().map(AnyOf::new))
     }
 }
 
@@ -485,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_of_zeros_is_taken_only_where_the_parameter_says_so() {
+    fn a_fraction_of_zeros_is_accepted_only_where_the_parameter_says_so() {
         const KNOWN: &[Param] = &[Param::whole("take", 1, 100, "").with_zero_fraction(), LIMIT];
         let number = |query, param| Params::parse(Some(query), KNOWN, EmptyValues::Refused).unwrap().number(param);
         for (query, expected) in [("take=10", 10), ("take=10.0", 10), ("take=100.000", 100)] {

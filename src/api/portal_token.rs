@@ -1,7 +1,7 @@
 //! Tokens of portal links: a signed text in a URL, and the cookie that it becomes.
 //!
-//! Invariant: an id can be checked without a stored link, because half of it is a MAC over its app. So no id is taken
-//! that this installation has not made.
+//! Invariant: an id can be checked without a stored link, because half of it is a MAC over its app. So no id is
+//! accepted that this installation has not made.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ use crate::model::{ApiKey, Scope, Time};
 use super::logins::PageSettings;
 
 const MAC_BYTES: usize = 32;
-/// Bytes of chance in a cookie, which the tokens of forms are made from.
+/// Number of random bytes in a cookie. Form tokens are derived from them.
 const RANDOM_BYTES: usize = 16;
 /// The bits of an id that are its MAC: all behind the variant of RFC 9562 section 5.7.
 const ID_MAC_BITS: u32 = 62;
@@ -66,7 +66,7 @@ pub fn cookie_text(link: &PortalLink, random: [u8; RANDOM_BYTES], pages: &PageSe
     signed(SESSION_LABEL, [random.as_slice(), &bytes_of(link)].concat(), pages)
 }
 
-/// The link and the chance of a cookie. `None` if it was not made here.
+/// The link and the random bytes of a cookie. `None` if it was not made here.
 pub fn of_cookie(text: &str, pages: &PageSettings) -> Option<(PortalLink, [u8; RANDOM_BYTES])> {
     let bytes = verified(SESSION_LABEL, text, pages)?;
     let (random, rest) = bytes.split_first_chunk::<RANDOM_BYTES>()?;

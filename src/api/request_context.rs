@@ -48,9 +48,9 @@ impl<'a> RequestContext<'a> {
         self.principal.key.may(scope)
     }
 
-    /// The id in the path; anything else there is a thing that does not exist.
-    pub fn id<K: IdKind>(&self, what: &str) -> Result<Id<K>, ApiError> {
-        self.path.get("id").parse().map_err(|_| ApiError::not_found(what))
+    /// The id in the path. 404 for any other text there.
+    pub fn id<K: IdKind>(&self, noun: &str) -> Result<Id<K>, ApiError> {
+        self.path.get("id").parse().map_err(|_| ApiError::not_found(noun))
     }
 
     /// The body as an object: 400 if it is not strict JSON, 422 if it is something else than an object.
@@ -80,28 +80,32 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The `Idempotency-Key` of the request. `None` on routes that take none.
-    pub fn keep(&self) -> Result<Option<IdempotencyKey>, ApiError> {
+    pub fn idempotency_key(&self) -> Result<Option<IdempotencyKey>, ApiError> {
         if !self.takes_key {
             return Ok(None);
         }
-        idempotency::keep(self.http, self.principal)
+        idempotency::key_of(self.http, self.principal)
     }
 
     /// A write request of this caller, with its `Idempotency-Key`.
     pub fn write(&self, command: impl Into<Command>) -> Result<WriteRequest, ApiError> {
-        Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command: command.into() })
+        Ok(WriteRequest {
+            caller: Some(self.principal.caller()),
+            idempotency: self.idempotency_key()?,
+            command: command.into(),
+        })
     }
 
     /// The same with bytes that a repeated answer needs besides the receipt.
     pub fn write_with(&self, command: impl Into<Command>, extra: Bytes) -> Result<WriteRequest, ApiError> {
-        let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
-        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
+        let idempotency = self.idempotency_key()?.map(|key| IdempotencyKey { extra: Some(extra), ..key });
+        Ok(WriteRequest { idempotency, ..self.write(command)? })
     }
 
     /// The same for an answer with a secret, which is stored sealed and for a short time.
     pub fn write_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
-        let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
-        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
+        let idempotency = self.idempotency_key()?.map(|key| IdempotencyKey { extra, secret: true, ..key });
+        Ok(WriteRequest { idempotency, ..self.write(command)? })
     }
 }
 

@@ -80,7 +80,7 @@ pub enum RouteAccess {
     Scope(Scope, Handler),
     /// A key that the function accepts, for mounts with permissions of their own. The scope is the one that it
     /// requires.
-    Judged(Scope, Authorize, Handler),
+    Authorized(Scope, Authorize, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
 }
@@ -449,7 +449,7 @@ impl MatchedRoute {
         match (&route.access, principal) {
             (RouteAccess::Open(_) | RouteAccess::OpenStep(_) | RouteAccess::Metrics(_), _) => {}
             (RouteAccess::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
-            (RouteAccess::Judged(_, authorize, _), Some(principal)) => authorize(principal)?,
+            (RouteAccess::Authorized(_, authorize, _), Some(principal)) => authorize(principal)?,
             (RouteAccess::Installation(_), Some(principal)) => {
                 principal.need(Scope::Admin)?;
                 if !principal.key.installation {
@@ -485,7 +485,7 @@ impl MatchedRoute {
             (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),
             (RouteAccess::OpenStep(run), _) => run(context, http_request),
             (
-                RouteAccess::Scope(_, run) | RouteAccess::Judged(_, _, run) | RouteAccess::Installation(run),
+                RouteAccess::Scope(_, run) | RouteAccess::Authorized(_, _, run) | RouteAccess::Installation(run),
                 Some(principal),
             ) => {
                 let takes_key = route.takes_key;

@@ -31,9 +31,9 @@ pub enum Step {
         test_send: Box<TestSend>,
         then: Then<AttemptMade>,
     },
-    /// No row yet: handle the same request again, with the same `ApiContext::since`, as soon as a row of `topic` is
-    /// committed, and at `until` at the latest. The server subscribes to the topic before it first handles such a
-    /// request, so that no commit falls between reading and waiting.
+    /// No row yet: handle the same request again, with the same `ApiContext::since`. That is as soon as a row of
+    /// `topic` is committed, and at `until` at the latest. The server subscribes to the topic before it first handles
+    /// such a request, so that no commit falls between reading and waiting.
     Wait {
         topic: FeedTopic,
         until: Time,

@@ -70,7 +70,7 @@ impl Backup {
         let bar = bar();
         let copied = backup::backup(&settings, &self.to, self.without_key, &mut |progress| show(&bar, progress));
         bar.finish_and_clear();
-        tell(self.output.screen(), &copied?, &format!("the backup is in {}", self.to.display()))
+        report_copied(self.output.screen(), &copied?, &format!("the backup is in {}", self.to.display()))
     }
 }
 
@@ -117,12 +117,12 @@ impl Restore {
             bar.tick();
         });
         bar.finish_and_clear();
-        told(self.output.screen(), &settings.data_dir, &restored?)
+        report_restored(self.output.screen(), &settings.data_dir, &restored?)
     }
 }
 
 /// Says where the store and its first key are.
-fn told(screen: Screen, data_dir: &Path, restored: &backup::Restored) -> Result<(), Exit> {
+fn report_restored(screen: Screen, data_dir: &Path, restored: &backup::Restored) -> Result<(), Exit> {
     let backup::Restored { progress, first_key, point } = restored;
     if screen.is_json() {
         let mut answer = json!({ "files": progress.files, "bytes": progress.bytes, "first_key": first_key });
@@ -135,7 +135,7 @@ fn told(screen: Screen, data_dir: &Path, restored: &backup::Restored) -> Result<
     let place = format!("the store is in {}", data_dir.display());
     match point {
         Some(point) => screen.text(format!("{place}, as it was after commit {} ({})", point.number, point.at)),
-        None => tell(screen, progress, &place),
+        None => report_copied(screen, progress, &place),
     }?;
     screen.text(
         "it is a copy: if the store that was backed up still runs, both would send every delivery. Stop that one for good, then \
@@ -166,9 +166,9 @@ pub(super) fn show(bar: &ProgressBar, progress: BackupProgress) {
     bar.tick();
 }
 
-fn tell(screen: Screen, copied: &BackupProgress, what: &str) -> Result<(), Exit> {
+fn report_copied(screen: Screen, copied: &BackupProgress, done: &str) -> Result<(), Exit> {
     match screen.is_json() {
         true => screen.text(json!({ "files": copied.files, "bytes": copied.bytes }).to_string()),
-        false => screen.text(format!("{what}: {} files, {}", copied.files, HumanBytes(copied.bytes))),
+        false => screen.text(format!("{done}: {} files, {}", copied.files, HumanBytes(copied.bytes))),
     }
 }

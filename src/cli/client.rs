@@ -24,7 +24,7 @@ use super::{
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
 pub const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
+/// The daemon, the credentials and the output format: flags of every verb that uses the API.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Remote {
@@ -197,7 +197,7 @@ impl Client {
         let _ = self.meant.set((noun, id.to_owned()));
     }
 
-    /// The answer, where it is 2xx; everything else is the end of the verb. An id of another kind is told as such.
+    /// The answer if it is 2xx. Any other answer ends the verb. The error for an id of another noun names that noun.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
         let exit = match self.exchange(call).await {
             Err(exit) if exit.status == Some(404) => exit,
@@ -261,9 +261,9 @@ impl Client {
     }
 
     fn headers(&self, call: &Call, headers: &mut HeaderMap) -> Result<(), Exit> {
-        let value = |text: &str, what: &str| {
+        let value = |text: &str, header: &str| {
             header::HeaderValue::from_str(text)
-                .map_err(|_| Exit::usage(format!("{what} holds a character that no header can carry")))
+                .map_err(|_| Exit::usage(format!("{header} holds a character that no header can carry")))
         };
         headers.insert(header::USER_AGENT, value(concat!("postrider/", env!("CARGO_PKG_VERSION")), "the name")?);
         headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));

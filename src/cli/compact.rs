@@ -33,11 +33,11 @@ impl Compact {
         let bar = backup::bar();
         let done = daemon::compact(&settings, &mut |progress| backup::show(&bar, progress));
         bar.finish_and_clear();
-        tell(self.output.screen(), done?)
+        report_sizes(self.output.screen(), done?)
     }
 }
 
-fn tell(screen: Screen, done: Compacted) -> Result<(), Exit> {
+fn report_sizes(screen: Screen, done: Compacted) -> Result<(), Exit> {
     let Compacted { files, before, after } = done;
     match screen.is_json() {
         true => screen.text(json!({ "files": files, "bytes_before": before, "bytes_after": after }).to_string()),

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_put_into_a_file_again() {
+    fn shown_settings_can_be_put_into_a_file_again() {
         let variables = [("POSTRIDER_RETENTION", "7d"), ("POSTRIDER_ADMIN_KEY", "hunter2")];
         let loaded = loaded(&SettingsFlags::default(), &variables);
         let text = SettingsInForce::of(&loaded).toml();

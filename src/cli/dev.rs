@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn the_next_commands_are_whole_lines() {
-        let told = next("postrider", Path::new("/tmp/p"), true);
-        assert!(told.contains("\n  postrider listen --create\n  postrider send a.b '{}'\n"), "{told}");
-        assert!(told.ends_with("Data: /tmp/p; it goes when this ends (--data-dir keeps it)\n"), "{told}");
+        let shown = next("postrider", Path::new("/tmp/p"), true);
+        assert!(shown.contains("\n  postrider listen --create\n  postrider send a.b '{}'\n"), "{shown}");
+        assert!(shown.ends_with("Data: /tmp/p; it goes when this ends (--data-dir keeps it)\n"), "{shown}");
         assert!(next("postrider", Path::new("/tmp/p"), false).ends_with("Data: /tmp/p\n"));
     }
 }

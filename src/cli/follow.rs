@@ -35,15 +35,15 @@ pub fn run(settings: Settings, wish: FollowOptions, screen: Screen) -> Result<()
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
         let stop = Arc::new(StopSignal::default());
-        let told = stop.clone();
+        let signal = stop.clone();
         let mut following = tokio::task::spawn_blocking(move || {
             // The follower goes on even if the reader of these lines has left.
-            follow(&settings, &wish, &told, &mut |news| drop(screen.text(line(&news, screen.is_json()))))
+            follow(&settings, &wish, &signal, &mut |news| drop(screen.text(line(&news, screen.is_json()))))
         });
         let ended = tokio::select! {
             ended = &mut following => ended,
-            _ = term.recv() => { stop.tell(); following.await }
-            _ = interrupt.recv() => { stop.tell(); following.await }
+            _ = term.recv() => { stop.set(); following.await }
+            _ = interrupt.recv() => { stop.set(); following.await }
         };
         ended.map_err(|error| Exit::software(error.to_string()))?.map_err(Exit::from)
     })

@@ -1,4 +1,4 @@
-//! The settings in force: those of the running daemon, which the control socket tells, or those of this process.
+//! The settings in force: those of the running daemon by the control socket, or those of this process.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub struct SettingInForce {
 }
 
 impl SettingsInForce {
-    /// Those that this process reads.
+    /// The settings of this process.
     pub fn of(loaded: &Loaded) -> SettingsInForce {
         let rows = loaded.rows().into_iter();
         let rows = rows.map(|row| SettingInForce {
@@ -35,7 +35,7 @@ impl SettingsInForce {
         SettingsInForce { file: loaded.file.as_ref().map(|file| file.display().to_string()), rows: rows.collect() }
     }
 
-    /// Those of the daemon that runs on this data directory.
+    /// The settings of the daemon that runs on this data directory.
     ///
     /// # Errors
     /// No daemon of this version answers.
@@ -121,7 +121,7 @@ mod tests {
     use crate::config::{Environment, Flags, Settings};
 
     #[test]
-    fn what_a_daemon_shows_reads_back_and_gives_its_settings_without_secrets() {
+    fn the_settings_of_a_daemon_read_back_without_secrets() {
         let variables = [
             ("POSTRIDER_DELIVERY__ALLOW", "erp,10.0.0.0/8"),
             ("POSTRIDER_RETENTION", "7d"),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_of_the_daemon_counts_and_its_password_is_not_told() {
+    fn the_proxy_of_the_daemon_is_used_and_its_password_not_shown() {
         let loaded = |proxy: &str| {
             let variables = [("POSTRIDER_DELIVERY__PROXY".to_owned(), proxy.to_owned())];
             let environment = Environment::new(variables, |_| Err(std::io::ErrorKind::NotFound.into()));

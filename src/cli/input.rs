@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_usage_error() {
+    fn an_unreadable_input_is_a_usage_error() {
         for wrong in ["{", "plain", "@/nowhere/at/all"] {
             let exit = json("--data", wrong).expect_err(wrong);
             assert_eq!(exit.code(), 2);

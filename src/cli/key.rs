@@ -94,7 +94,7 @@ impl RotateMaster {
         let new = self.new_key_file.as_ref().map(|file| {
             let text =
                 std::fs::read_to_string(file).map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;
-            config::master_key_of(&text).map_err(|what| Exit::usage(format!("{}: {what}", file.display())))
+            config::master_key_of(&text).map_err(|problem| Exit::usage(format!("{}: {problem}", file.display())))
         });
         Ok(match daemon::rotate_master_key(&settings, new.transpose()?.as_ref())? {
             KeyRotation::Made(file) => format!("the store opens with a new master key, in {}", file.display()),

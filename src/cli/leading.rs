@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-/// The same words with the leading flags behind the verb, which judges them. `words` begins with the program's name.
+/// The same words with the leading flags behind the verb, which parses them. `words` begins with the program's name.
 pub fn behind_verb(command: &Command, mut words: Vec<OsString>) -> Vec<OsString> {
     let mut verb = 1;
     while let Some(flag_words) = words.get(verb).and_then(|word| words_of(command, word.to_str()?)) {

@@ -17,7 +17,7 @@ use crate::model::AttemptOutcome;
 /// Every status of a delivery.
 pub const DELIVERY_STATUSES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancelled"];
 
-/// Which part of a list.
+/// The part of a list to print.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Paging")]
 pub struct Paging {

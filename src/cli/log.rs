@@ -73,13 +73,13 @@ fn filter(level: &str) -> EnvFilter {
 /// `JOURNAL_STREAM` names the device and inode of the stream that journald reads (systemd.exec(5)). Both are compared,
 /// because a child with another stderr inherits the variable.
 fn journal_reads_stderr() -> bool {
-    let Ok(told) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     let stderr = std::fs::metadata("/proc/self/fd/2");
-    stderr.is_ok_and(|stderr| is_stream(&told, stderr.dev(), stderr.ino()))
+    stderr.is_ok_and(|stderr| is_stream(&named, stderr.dev(), stderr.ino()))
 }
 
-fn is_stream(told: &str, device: u64, inode: u64) -> bool {
-    told.split_once(':').is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
+fn is_stream(named: &str, device: u64, inode: u64) -> bool {
+    named.split_once(':').is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
 }
 
 #[cfg(test)]

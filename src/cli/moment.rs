@@ -1,6 +1,9 @@
 //! Moments on the command line: absolute, or as a distance from now. Only this module of the command line reads the
 //! clock, for such distances and for the time at which a request arrived.
-#![allow(clippy::disallowed_methods, reason = "what a person writes as 90m is read on the clock of that person")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a distance such as 90m counts from the clock of the person who writes it"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_a_usage_error_that_names_the_flag() {
+    fn any_other_text_is_a_usage_error_that_names_the_flag() {
         for wrong in ["yesterday", "", "-5m", "2026-13-01", "99999999999d", "12"] {
             let exit = read("--from", wrong, Direction::Back, NOW_MS).expect_err(wrong);
             assert_eq!(exit.code(), 2);

@@ -36,7 +36,7 @@ impl Noun {
         Noun::PortalLink,
     ];
 
-    /// Stands before its ids.
+    /// The prefix of its ids.
     pub const fn prefix(self) -> &'static str {
         match self {
             Noun::Event => model::Event::PREFIX,
@@ -51,7 +51,7 @@ impl Noun {
         }
     }
 
-    /// With its article.
+    /// The noun with its article.
     pub const fn word(self) -> &'static str {
         match self {
             Noun::Event => "an event",
@@ -158,7 +158,7 @@ pub fn with_prefixes(value: Value, of: Noun) -> Value {
     Value::Object(members.into_iter().map(member).collect::<Map<_, _>>())
 }
 
-/// The text is an id, or the beginning of one, of another noun.
+/// The error for a text that is an id, or the beginning of one, of another noun.
 pub fn of_another_kind(text: &str, wanted: Noun, is: Noun) -> Exit {
     let exit = Exit::usage(format!("{text} is {}, and {} is needed here", is.word(), wanted.word()));
     match is {

@@ -9,7 +9,7 @@ pub struct Paint {
 }
 
 impl Paint {
-    /// Whether to, decided by who asks.
+    /// Colour if `on`.
     pub const fn when(on: bool) -> Self {
         Self { on }
     }

@@ -112,28 +112,28 @@ fn retry_after(value: &header::HeaderValue) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(status: u16, body: &str) -> String {
+    fn text_of(status: u16, body: &str) -> String {
         let status = StatusCode::from_u16(status).expect("a status");
         exit(status, &HeaderMap::new(), body.as_bytes(), "http://h").text()
     }
 
     #[test]
-    fn a_problem_is_told_with_its_fields() {
+    fn a_problem_is_shown_with_its_fields() {
         let body = r#"{"type":"about:blank","title":"Invalid values","status":422,"detail":"2 fields are wrong",
             "code":"invalid","request_id":"r-1","errors":[{"pointer":"/url","detail":"no host"},{"pointer":"/a","detail":"b"}]}"#;
         assert_eq!(
-            told(422, body),
+            text_of(422, body),
             "error: Invalid values: 2 fields are wrong\n  /url: no host\n  /a: b\n  (request r-1)\n"
         );
     }
 
     #[test]
-    fn a_private_address_is_told_once_with_its_three_cures() {
+    fn a_private_address_is_explained_once_with_its_three_cures() {
         let body = format!(
             r#"{{"title":"Unprocessable Entity","detail":"/url {ADDRESS_REFUSED}",
             "errors":[{{"pointer":"/url","detail":"{ADDRESS_REFUSED}"}}]}}"#
         );
-        let text = told(422, &body);
+        let text = text_of(422, &body);
         assert_eq!(text.matches("/url").count(), 1, "{text}");
         for (cure, count) in [("delivery.allow", 1), ("POSTRIDER_DELIVERY__ALLOW", 1), ("serve --dev", 1)] {
             assert_eq!(text.matches(cure).count(), count, "{cure}: {text}");
@@ -141,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn unhappy_answers_say_what_to_do_next() {
-        assert!(told(401, r#"{"title":"Unauthorized"}"#).contains("hint: give an API key with --token"));
-        assert!(told(409, r#"{"title":"Conflict","code":"event_id_conflict"}"#).contains("choose a new one"));
+    fn failed_answers_have_a_hint() {
+        assert!(text_of(401, r#"{"title":"Unauthorized"}"#).contains("hint: give an API key with --token"));
+        assert!(text_of(409, r#"{"title":"Conflict","code":"event_id_conflict"}"#).contains("choose a new one"));
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("3"));
         let exit = exit(StatusCode::SERVICE_UNAVAILABLE, &headers, b"{}", "http://h");
@@ -152,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_somebody_else_is_shown_as_such_and_harmless() {
-        let text = told(502, "<html>\u{1b}[31mBad\ngateway</html>");
+    fn an_answer_of_another_program_is_shown_as_such_and_harmless() {
+        let text = text_of(502, "<html>\u{1b}[31mBad\ngateway</html>");
         assert!(text.starts_with("error: http://h answered 502 Bad Gateway: <html>"), "{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(told(500, ""), "error: http://h answered 500 Internal Server Error\n");
+        assert_eq!(text_of(500, ""), "error: http://h answered 500 Internal Server Error\n");
     }
 }

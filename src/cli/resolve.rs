@@ -1,5 +1,5 @@
-//! Whatever names an object on the command line becomes its id: the id with or without its prefix, its beginning, the name
-//! or uid of a webhook, app or key, the `event_id` of an event.
+//! Resolves the text that names an object on the command line to its id. The text is an id with or without its prefix,
+//! its beginning, the name or uid of a webhook, app or key, or the `event_id` of an event.
 //!
 //! Invariant: a text that fits several objects is refused, with the objects it fits. The uid of an app comes before names,
 //! because it is unique.
@@ -14,13 +14,13 @@ use super::table::one_line;
 use super::{Exit, table};
 use crate::model::Time;
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const PAGE_ROWS: u16 = 250;
-/// Hexadecimal digits that a beginning has at least: fewer name a span of hours.
+/// Minimum number of hexadecimal digits of a beginning: fewer stand for a span of hours.
 const DIGITS_MIN: usize = 8;
 /// Digits of an id's milliseconds.
 const TIME_DIGITS: usize = 12;
-/// Objects that an ambiguous text is told to fit. The search ends behind them.
+/// Maximum number of objects that the error for an ambiguous text lists. The search ends behind them.
 const SHOWN_MAX: usize = 5;
 /// HTTP statuses of the API: the key lacks a scope, and there is no such object.
 const FORBIDDEN: u16 = 403;
@@ -72,7 +72,7 @@ pub async fn app(client: &Client, text: Option<&String>) -> Result<Option<String
     }
 }
 
-/// The id that `text` names, of whichever noun. A whole id needs no object, because the audit outlives them. `None` if
+/// The id that `text` names, of any noun. A whole id needs no object, because the audit outlives them. `None` if
 /// nothing has the name, or an id that begins so.
 pub async fn of_any_noun(client: &Client, text: &str) -> Result<Option<String>, Exit> {
     let typed = Noun::of_text(text);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_says_what_to_do() {
+    fn every_refusal_has_a_hint() {
         let exit = noun::of_another_kind("dlv_1", Noun::Event, Noun::Delivery);
         assert_eq!(exit.text().lines().next(), Some("error: dlv_1 is a delivery, and an event is needed here"));
         assert!(exit.text().contains("`postrider delivery get dlv_1`"), "{}", exit.text());

@@ -15,9 +15,9 @@ pub const EVENT_TYPE: &str = "event_type";
 
 const PAGE_ROWS: u16 = 250;
 const PAGES_MAX: usize = 20;
-/// Types that are asked for at a time; each is a request.
+/// Maximum number of types that one call reads. Each is a request.
 const TYPES_ASKED_MAX: usize = 50;
-/// Names and types that are remembered.
+/// Maximum number of remembered names and types.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// Names and types, as far as they were asked for.

@@ -14,15 +14,15 @@ use super::Exit;
 use super::trusted_file::{self, OtherOwners};
 
 const EXTENSION: &str = "json";
-/// Records that are looked at; a user has few daemons.
+/// Maximum number of records that are read. A user has few daemons.
 const RECORDS_MAX: usize = 100;
 
 /// A daemon of this user that runs on this machine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct RunningDaemon {
-    /// As clients of this machine reach it.
+    /// The URL for clients of this machine.
     pub url: String,
-    /// Absolute.
+    /// The absolute path of the data directory.
     pub data_dir: PathBuf,
 }
 

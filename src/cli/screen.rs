@@ -1,8 +1,8 @@
 //! Where a verb's answer goes: stdout, as a table for people or JSON for machines. A reader that leaves early ends the
 //! verb without an error.
 //!
-//! Invariants: only a terminal's lines are cut, and a note tells the omission. No character that steers a terminal reaches
-//! one, in no format.
+//! Invariants: only a terminal's lines are cut, and a note reports the omission. No character that steers a terminal
+//! reaches one, in no format.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -68,12 +68,12 @@ impl Output {
 
 /// `COLUMNS` if it is set, otherwise the terminal's width.
 fn known_width() -> Option<usize> {
-    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let given = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let asked = || {
         let terminal = io::stdout().is_terminal().then(console::Term::stdout)?;
         Some(usize::from(terminal.size_checked()?.1))
     };
-    told.or_else(asked)
+    given.or_else(asked)
 }
 
 /// The width of help, which is read in a pipe as well.
@@ -157,7 +157,7 @@ impl Screen {
     }
 }
 
-/// Tells columns that were left out, and cells that were cut, if it is for the first time.
+/// Reports columns that were left out, and cells that were cut for the first time.
 fn note_of_omission(columns: usize, table: &Table) {
     if let Some(omission) = table::omission(columns, table.has_new_cuts()) {
         note(&format!("{omission}\n"));

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_what_both_limits_allow() {
+    fn a_batch_has_as_many_events_as_both_limits_allow() {
         let size = |data: &RawValue| batch_size(&Event { r#type: "a", data, rest: Map::new() }).expect("a size");
         assert_eq!(size(&raw("{}")), BATCH_EVENTS_MAX);
         let large = raw(&format!("\"{}\"", "x".repeat(1 << 20)));

@@ -63,7 +63,7 @@ impl Serve {
         let log = Log::start(&loaded.settings.log);
         if self.accept_loss {
             let (payloads, accepted) = daemon::accept_loss(&loaded.settings.data_dir)?;
-            tell_loss(&payloads, accepted);
+            report_loss(&payloads, accepted);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
@@ -87,9 +87,10 @@ impl Serve {
         let world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        let (reload_due, told, tls) = (Cell::new(false), told(&mut term, &mut interrupt), world.tls.clone());
+        let tls = world.tls.clone();
+        let (reload_due, stop_requested) = (Cell::new(false), stop_requested(&mut term, &mut interrupt));
         let owning = tokio::select! {
-            owning = own_store(&loaded.settings, world, &shown, told) => owning?,
+            owning = own_store(&loaded.settings, world, &shown, stop_requested) => owning?,
             never = put_off_reloads(&mut hangup, &reload_due, tls.as_deref()) => match never {},
         };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
@@ -108,7 +109,7 @@ impl Serve {
         }
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, url = daemon.url(), data_dir = %loaded.settings.data_dir.display(), "ready");
-        tell_supervisor(&[NotifyState::Ready]);
+        notify_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
         if reload_due.get() {
             self.reload(&daemon, &mut loaded, dev, (log, &shown));
@@ -118,9 +119,9 @@ impl Serve {
                 _ = term.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
-                    tell_supervisor(&[NotifyState::Reloading]);
+                    notify_supervisor(&[NotifyState::Reloading]);
                     self.reload(&daemon, &mut loaded, dev, (log, &shown));
-                    tell_supervisor(&[NotifyState::Ready]);
+                    notify_supervisor(&[NotifyState::Ready]);
                 }
                 tenure = daemon.overtaken() => {
                     drop(control);
@@ -197,7 +198,7 @@ async fn ended_tenure(node: Option<&RunningNode>) {
 
 /// Stops serving, within `timeout`, and gives the lease of a node back.
 async fn stop(daemon: Daemon, node: Option<RunningNode>, timeout: Duration) {
-    tell_supervisor(&[NotifyState::Stopping]);
+    notify_supervisor(&[NotifyState::Stopping]);
     tracing::info!("stopping");
     daemon.stop(timeout).await;
     release(node).await;
@@ -228,7 +229,7 @@ async fn put_off_reloads(hangup: &mut Signal, is_due: &Cell<bool>, tls: Option<&
 }
 
 /// Waits for a signal to stop.
-async fn told(term: &mut Signal, interrupt: &mut Signal) {
+async fn stop_requested(term: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
@@ -244,18 +245,18 @@ struct OwnedStore {
     was_standby: bool,
 }
 
-/// Stands by as long as another machine owns the store. `None` if `told` ended.
+/// Stands by as long as another machine owns the store. `None` if `stop_requested` ended.
 async fn own_store(
     settings: &Settings,
     world: Platform,
     shown: &ShownSettings,
-    told: impl Future<Output = ()>,
+    stop_requested: impl Future<Output = ()>,
 ) -> Result<Option<OwnedStore>, Exit> {
     if is_node(settings, &*world.disk)? {
         let node = RunningNode::start(settings, &world)?;
-        tell_supervisor(&[NotifyState::Ready]);
+        notify_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
-        let stood_by = node.stand_by(settings, world, told).await;
+        let stood_by = node.stand_by(settings, world, stop_requested).await;
         watchdog.abort();
         let ownership = match stood_by? {
             StoodBy::Stopped => {
@@ -271,7 +272,7 @@ async fn own_store(
     let Some(owner) = daemon::standby::owner_of(settings, &*world.disk)? else {
         return Ok(Some(OwnedStore { world, node: None, ownership: None, was_standby: false }));
     };
-    match stand_by(settings, world, owner, shown.clone(), told).await? {
+    match stand_by(settings, world, owner, shown.clone(), stop_requested).await? {
         StandbyEnd::Stopped => Ok(None),
         StandbyEnd::Promoted { term } => {
             tracing::info!(term, "this store is the owner's now");
@@ -281,26 +282,27 @@ async fn own_store(
     }
 }
 
-/// Runs the standby of another machine until `told` ends or it is promoted.
+/// Runs the standby of another machine until `stop_requested` ends or it is promoted.
 async fn stand_by(
     settings: &Settings,
     world: Platform,
     owner: OtherMachine,
     shown: ShownSettings,
-    told: impl Future<Output = ()>,
+    stop_requested: impl Future<Output = ()>,
 ) -> Result<StandbyEnd, Exit> {
     let url = owner.url().to_owned();
     let standby = RunningStandby::start(settings, world, owner, shown).await?;
     screen::write(format!("postrider: the standby of {url}\npostrider: listening on {}\n", standby.url()))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), owner = url, "standing by");
-    tell_supervisor(&[NotifyState::Ready]);
+    notify_supervisor(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog());
-    let ended = standby.run(told).await;
+    let ended = standby.run(stop_requested).await;
     watchdog.abort();
     Ok(ended?)
 }
 
-/// Tells client verbs of this user where the daemon is. They can be told by hand as well, so it serves without.
+/// Records the daemon's address for the client verbs of this user. The daemon serves without it, because the verbs have
+/// flags for the address.
 fn record(daemon: &Daemon, settings: &Settings) -> Option<Record> {
     let listen = match &daemon.address {
         ListenAddr::Tcp(addr) => ListenSetting::Tcp(*addr),
@@ -331,7 +333,7 @@ To try it with a receiver on this machine: {program} serve --dev\n"
 }
 
 /// Says on stderr how much was given up.
-fn tell_loss(payloads: &[LostPayloads], accepted: Option<AcceptedLoss>) {
+fn report_loss(payloads: &[LostPayloads], accepted: Option<AcceptedLoss>) {
     for LostPayloads { file, damage } in payloads {
         screen::note(&format!(
             "postrider: {file}: {damage}; its lost payloads are given up, and `postrider verify` lists them\n"
@@ -365,7 +367,7 @@ fn lost_words(lost: LostRecords) -> String {
     }
 }
 
-/// Tells the first key, if this start made it, the address, and the next steps.
+/// Prints the first key, if this start made it, the address, and the next steps.
 fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
     // A stream that is no terminal may be a log, which more users read than the file.
     let first = daemon.first_key.as_ref().map_or(String::new(), |first| {
@@ -400,9 +402,9 @@ fn reload_certificate(tls: Option<&ServerTls>) {
 }
 
 /// Notifies systemd if a unit runs the daemon.
-fn tell_supervisor(states: &[NotifyState<'_>]) {
+fn notify_supervisor(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "no supervisor was told");
+        tracing::debug!(%error, "no supervisor was notified");
     }
 }
 
@@ -411,7 +413,7 @@ async fn watchdog() {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     loop {
         tokio::time::sleep(every / 2).await;
-        tell_supervisor(&[NotifyState::Watchdog]);
+        notify_supervisor(&[NotifyState::Watchdog]);
     }
 }
 
@@ -451,7 +453,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_that_cannot_be_counted_is_not_told_as_a_number() {
+    fn a_loss_that_cannot_be_counted_is_not_shown_as_a_number() {
         let words = |records, events| lost_words(LostRecords { records, events });
         let unknown = words(0, 0);
         assert!(unknown.contains("not known") && unknown.ends_with("at most 32 MiB of commits"), "{unknown}");

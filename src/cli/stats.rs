@@ -135,11 +135,11 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
         return Ok(());
     };
     hours.sort_by_key(|hour| table::plain(&hour["hour"]));
-    for what in ["attempts", "failures"] {
-        let counts: Vec<u64> = hours.iter().map(|hour| hour[what].as_u64().unwrap_or(0)).collect();
+    for count in ["attempts", "failures"] {
+        let counts: Vec<u64> = hours.iter().map(|hour| hour[count].as_u64().unwrap_or(0)).collect();
         let most = counts.iter().max().copied().unwrap_or(0);
         let last = hours.len();
-        screen.text(format!("{what} by hour  {}  (most {most}, last {last} hours)", bars(&counts)))?;
+        screen.text(format!("{count} by hour  {}  (most {most}, last {last} hours)", bars(&counts)))?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn in_words(figures: Value) -> Value {
     Value::Object(named)
 }
 
-/// One character a count, its height by the largest; nothing is the lowest, and only nothing is.
+/// One character for each count, its height relative to the largest. Only a count of 0 has the lowest one.
 fn bars(counts: &[u64]) -> String {
     let most = counts.iter().max().copied().unwrap_or(0).max(1);
     let steps = BARS.len() as u64 - 1;
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_the_names_of_what_they_count() {
+    fn figures_are_named_after_the_things_that_they_count() {
         let figures = json!({"total_events": 2, "successful_deliveries": 1, "failed_deliveries": 3,
             "pending_deliveries": 1, "success_rate": 25.0, "backlog": 1});
         let expected = json!({"deliveries": {"begun": 2, "delivered": 1, "open": 1},

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_values_are_taken_as_well() {
+    fn other_values_are_accepted_as_well() {
         let flag = Arg::new("step").long("step").value_parser(Suggested(&["5m", "1h"]));
         assert_eq!(flag.get_possible_values().len(), 2);
         let read = Command::new("x").arg(flag).try_get_matches_from(["x", "--step", "15m"]).expect("it is taken");

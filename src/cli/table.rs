@@ -28,7 +28,7 @@ pub struct Column {
 /// Whose ids a column shows.
 #[derive(Clone, Copy)]
 enum Ids {
-    Nobodys,
+    Plain,
     Of(Noun),
     /// The id is of the noun that the row's action names.
     OfAction,
@@ -53,7 +53,7 @@ pub enum Kind {
 
 /// A column that may be cut.
 pub const fn text(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Text, ids: Ids::Nobodys }
+    Column { title, field, kind: Kind::Text, ids: Ids::Plain }
 }
 
 /// A column of ids, with the prefix of their noun.
@@ -68,22 +68,22 @@ pub const fn target(title: &'static str, field: &'static str) -> Column {
 
 /// A column of moments.
 pub const fn time(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Time, ids: Ids::Nobodys }
+    Column { title, field, kind: Kind::Time, ids: Ids::Plain }
 }
 
 /// A column of numbers.
 pub const fn number(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Number, ids: Ids::Nobodys }
+    Column { title, field, kind: Kind::Number, ids: Ids::Plain }
 }
 
 /// A column of days.
 pub const fn day(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Day, ids: Ids::Nobodys }
+    Column { title, field, kind: Kind::Day, ids: Ids::Plain }
 }
 
 /// A column of states.
 pub const fn word(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Word, ids: Ids::Nobodys }
+    Column { title, field, kind: Kind::Word, ids: Ids::Plain }
 }
 
 impl Column {
@@ -219,7 +219,7 @@ fn cell(row: &Value, column: &Column) -> String {
     let value = column.field.split('.').fold(row, |value, member| &value[member]);
     let text = harmless(&plain(value));
     let noun = match column.ids {
-        Ids::Nobodys => None,
+        Ids::Plain => None,
         Ids::Of(noun) => Some(noun),
         Ids::OfAction => row["action"].as_str().and_then(Noun::of_action),
     };
@@ -379,7 +379,7 @@ fn shortened(text: String, style: RecordStyle) -> String {
     format!("{begin}{ELLIPSIS}\n(+{} characters: --full)", chars - BODY_CHARS_MAX)
 }
 
-/// Control characters, and those that reorder or hide text, replaced; tabs and line ends are spaces.
+/// The text with control characters, and those that reorder or hide text, replaced. Tabs and line ends become spaces.
 pub fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',

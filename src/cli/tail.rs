@@ -1,10 +1,11 @@
 //! `postrider tail`: prints attempts or deliveries as they are made. It polls, and stores only enough to print no row
 //! twice.
 //!
-//! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
-//! last look. The cost of a look grows with the number of attempts, and not with the number of webhooks.
+//! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since
+//! the last poll. The cost of a poll grows with the number of attempts, and not with the number of webhooks.
 //!
-//! A daemon that is restarted is waited for. The next look begins after the last attempt that was printed, so none is missed.
+//! A daemon that is restarted is waited for. The next poll begins after the last attempt that was printed, so none is
+//! missed.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -29,7 +30,7 @@ use super::{
 
 /// A shorter interval would keep the daemon busy.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Rows of one look.
+/// Rows of one page.
 const LOOK_ROWS: u16 = 250;
 /// Maximum pages of one poll. A burst above them is cut, and a line says so.
 const LOOK_PAGES_MAX: usize = 20;
@@ -118,7 +119,7 @@ impl Tail {
         loop {
             tokio::time::sleep(this.interval).await;
             let rows = until_answered(async || {
-                // A look that fails half-way is made again as a whole.
+                // A poll that fails half-way is repeated as a whole.
                 let mut now_tried = tried.clone();
                 let rows = this.look(&client, &seen, &mut now_tried).await?;
                 tried = now_tried;
@@ -191,7 +192,7 @@ async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
     Ok(webhooks)
 }
 
-/// When each webhook was last tried, as of the last look.
+/// When each webhook was last tried, as of the last poll.
 #[derive(Clone, Default)]
 struct Tried {
     at: HashMap<String, String>,
@@ -330,7 +331,7 @@ mod tests {
         Row { id: id.into(), state: state.into(), value: Value::Null, raw: String::new() }
     }
 
-    fn told(seen: &mut Seen, rows: Vec<Row>) -> Vec<String> {
+    fn printed(seen: &mut Seen, rows: Vec<Row>) -> Vec<String> {
         seen.news(rows).into_iter().map(|row| row.id).collect()
     }
 
@@ -344,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_or_changed_is_told_oldest_first() {
+    fn only_new_and_changed_rows_are_printed_oldest_first() {
         let mut seen = Seen::default();
-        assert_eq!(told(&mut seen, vec![row("b", "1"), row("a", "1")]), ["a", "b"]);
-        assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2"), row("a", "1")]), ["b", "c"]);
-        assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2")]), Vec::<String>::new());
+        assert_eq!(printed(&mut seen, vec![row("b", "1"), row("a", "1")]), ["a", "b"]);
+        assert_eq!(printed(&mut seen, vec![row("c", "1"), row("b", "2"), row("a", "1")]), ["b", "c"]);
+        assert_eq!(printed(&mut seen, vec![row("c", "1"), row("b", "2")]), Vec::<String>::new());
     }
 
     #[test]
@@ -363,15 +364,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_look_is_no_news() {
+    fn rows_from_before_the_first_poll_are_not_new() {
         let mut seen = Seen { never_changes: true, ..Seen::default() };
-        assert_eq!(told(&mut seen, vec![row("e", "")]), ["e"]);
-        assert_eq!(told(&mut seen, vec![row("f", ""), row("c", ""), row("b", "")]), ["f"]);
+        assert_eq!(printed(&mut seen, vec![row("e", "")]), ["e"]);
+        assert_eq!(printed(&mut seen, vec![row("f", ""), row("c", ""), row("b", "")]), ["f"]);
         assert!(seen.is_old("e") && !seen.is_old("f"));
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound() {
+    fn the_remembered_rows_have_a_bound() {
         let mut seen = Seen::default();
         for n in 0..SEEN_MAX + 5 {
             seen.is_news(&row(&n.to_string(), ""));

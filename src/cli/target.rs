@@ -17,7 +17,7 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// The file of the data directory that holds the key of the first start.
 pub const FIRST_KEY_FILE: &str = "first-key";
 
-/// Where to, with which key.
+/// The URL of the daemon, and the key to show.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Target {
     pub url: String,
@@ -26,7 +26,7 @@ pub struct Target {
     pub note: Option<String>,
 }
 
-/// Settles both. A given key leaves everything else as it was given.
+/// Finds the daemon and the key. A given key leaves everything else as it was given.
 ///
 /// # Errors
 /// Several daemons run and none is named, or a file with a key or an address is not to be trusted.
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_with_its_daemon_and_said() {
+    fn a_key_is_read_with_its_daemon_and_noted() {
         let folder = tempfile::tempdir().expect("a directory");
         let daemon = || RunningDaemon { url: DEFAULT_URL.into(), data_dir: folder.path().into() };
         let without = with_key(daemon(), OtherOwners::Refused).expect("no key");

@@ -1,6 +1,6 @@
 //! Files whose content the client obeys: a key, the address of a daemon. They are read as ssh reads a private key.
 //!
-//! Invariant: a file that another user may have planted or changed is never read. That are files of another owner,
+//! Invariant: a file that another user may have planted or changed is never read. Such are files of another owner,
 //! symbolic links, and files or directories that other users may write.
 
 use std::fs::{self, File};
@@ -64,7 +64,7 @@ fn distrusted(path: &Path, why: &str) -> Exit {
         .hint("look who put it there; a key is also taken from --token or POSTRIDER_TOKEN")
 }
 
-/// Owner and mode.
+/// The owner and the mode of a file.
 struct Standing {
     uid: u32,
     mode: u32,
@@ -78,12 +78,12 @@ impl Standing {
 
 fn check(file: &Standing, folder: &Standing, own: u32, others: OtherOwners) -> Result<(), String> {
     let is_of_service = others == OtherOwners::OfTheDirectoryForRoot && own == 0;
-    for (what, it) in [("it", file), ("its directory", folder)] {
+    for (place, it) in [("it", file), ("its directory", folder)] {
         if it.uid != own && it.uid != 0 && !(is_of_service && it.uid == folder.uid) {
-            return Err(format!("{what} belongs to another user (uid {})", it.uid));
+            return Err(format!("{place} belongs to another user (uid {})", it.uid));
         }
         if it.mode & WRITABLE_BY_OTHERS != 0 {
-            return Err(format!("other users may write {what} (mode {:03o})", it.mode & 0o777));
+            return Err(format!("other users may write {place} (mode {:03o})", it.mode & 0o777));
         }
     }
     Ok(())
@@ -118,22 +118,22 @@ mod tests {
     #[test]
     fn only_the_caller_and_root_are_trusted_and_a_service_by_root() {
         use OtherOwners::{OfTheDirectoryForRoot, Refused};
-        let judged = |file, folder, own, others| check(&standing(file, 0o600), &standing(folder, 0o700), own, others);
-        assert_eq!(judged(1000, 1000, 1000, Refused), Ok(()));
-        assert_eq!(judged(0, 0, 1000, Refused), Ok(()));
-        assert!(judged(1001, 1000, 1000, Refused).is_err_and(|why| why.contains("uid 1001")));
-        assert!(judged(1000, 1001, 1000, OfTheDirectoryForRoot).is_err(), "the directory is another user's");
-        assert!(judged(999, 999, 0, Refused).is_err());
-        assert_eq!(judged(999, 999, 0, OfTheDirectoryForRoot), Ok(()));
-        assert!(judged(1000, 999, 0, OfTheDirectoryForRoot).is_err(), "neither root's nor the service's");
+        let checked = |file, folder, own, others| check(&standing(file, 0o600), &standing(folder, 0o700), own, others);
+        assert_eq!(checked(1000, 1000, 1000, Refused), Ok(()));
+        assert_eq!(checked(0, 0, 1000, Refused), Ok(()));
+        assert!(checked(1001, 1000, 1000, Refused).is_err_and(|why| why.contains("uid 1001")));
+        assert!(checked(1000, 1001, 1000, OfTheDirectoryForRoot).is_err(), "the directory is another user's");
+        assert!(checked(999, 999, 0, Refused).is_err());
+        assert_eq!(checked(999, 999, 0, OfTheDirectoryForRoot), Ok(()));
+        assert!(checked(1000, 999, 0, OfTheDirectoryForRoot).is_err(), "neither root's nor the service's");
     }
 
     #[test]
-    fn what_others_may_write_is_not_trusted() {
-        let judged = |file, folder| check(&standing(7, file), &standing(7, folder), 7, OtherOwners::Refused);
-        assert_eq!(judged(0o100_644, 0o40_755), Ok(()));
-        assert!(judged(0o100_620, 0o40_700).is_err_and(|why| why.contains("write it (mode 620)")));
-        assert!(judged(0o100_600, 0o41_777).is_err_and(|why| why.contains("its directory (mode 777)")));
+    fn files_that_others_may_write_are_not_trusted() {
+        let checked = |file, folder| check(&standing(7, file), &standing(7, folder), 7, OtherOwners::Refused);
+        assert_eq!(checked(0o100_644, 0o40_755), Ok(()));
+        assert!(checked(0o100_620, 0o40_700).is_err_and(|why| why.contains("write it (mode 620)")));
+        assert!(checked(0o100_600, 0o41_777).is_err_and(|why| why.contains("its directory (mode 777)")));
     }
 
     #[test]

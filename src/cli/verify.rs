@@ -45,7 +45,7 @@ impl Verify {
         let bar = backup::bar();
         let walked = daemon::verify(&settings, &mut |progress| show(&bar, &progress));
         bar.finish_and_clear();
-        tell(screen, &walked?)
+        report_text(screen, &walked?)
     }
 }
 
@@ -55,7 +55,7 @@ fn show(bar: &ProgressBar, progress: &VerifyProgress<'_>) {
     bar.set_message(format!("{} rows", progress.rows));
 }
 
-fn tell(screen: Screen, report: &VerifyReport) -> Result<(), Exit> {
+fn report_text(screen: Screen, report: &VerifyReport) -> Result<(), Exit> {
     if screen.is_json() {
         screen.text(as_json(report).to_string())?;
     } else {
@@ -68,12 +68,12 @@ fn tell(screen: Screen, report: &VerifyReport) -> Result<(), Exit> {
         screen.text(summary(report))?;
     }
     let problems = report.problems.len() as u64 + report.problems_left_out;
-    let what = match problems {
+    let summary = match problems {
         0 => return Ok(()),
         1 => "one thing is not as it should be".to_owned(),
         _ => format!("{problems} things are not as they should be"),
     };
-    Err(Exit::failed(what).hint("nothing was changed; keep a copy of the directory before you try anything"))
+    Err(Exit::failed(summary).hint("nothing was changed; keep a copy of the directory before you try anything"))
 }
 
 fn summary(report: &VerifyReport) -> String {
@@ -103,5 +103,5 @@ fn as_json(report: &VerifyReport) -> Value {
 }
 
 fn problem_as_json(problem: &Defect) -> Value {
-    json!({ "file": problem.file, "table": problem.table, "key": problem.key, "detail": problem.what })
+    json!({ "file": problem.file, "table": problem.table, "key": problem.key, "detail": problem.detail })
 }

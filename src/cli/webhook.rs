@@ -332,11 +332,11 @@ async fn test(client: &Client, screen: Screen, id: &str) -> Result<(), Exit> {
     if attempt["success"] == true {
         return Ok(());
     }
-    let what = match attempt["status_code"].as_u64() {
+    let answer = match attempt["status_code"].as_u64() {
         Some(code) => format!("the receiver answered {code}"),
         None => table::one_line(&table::plain(&attempt["error"]), ERROR_CHARS_MAX),
     };
-    Err(Exit::failed(format!("the test request did not arrive: {what}")))
+    Err(Exit::failed(format!("the test request did not arrive: {answer}")))
 }
 
 fn status(id: &str, status: &str) -> Result<Call, Exit> {
@@ -394,8 +394,8 @@ impl RotateSecret {
 }
 
 impl Filtered {
-    async fn run(&self, client: &Client, screen: Screen, what: &str, columns: &'static [Column]) -> Result<(), Exit> {
-        let call = self.filters.onto(Call::get(&["webhooks", &self.id.id, what]))?;
+    async fn run(&self, client: &Client, screen: Screen, list: &str, columns: &'static [Column]) -> Result<(), Exit> {
+        let call = self.filters.onto(Call::get(&["webhooks", &self.id.id, list]))?;
         list::print(client, screen, call, &self.paging, columns).await
     }
 }

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_said_in_json_is_a_usage_error() {
+    fn a_value_that_is_no_json_is_a_usage_error() {
         for wrong in ["--auth-basic=user", "--header=novalue", "--retry-schedule=5;6", "--filter={", "--json=/nowhere"]
         {
             assert_eq!(object(&[wrong]).map_err(|exit| exit.code()), Err(2), "{wrong}");

@@ -85,14 +85,14 @@ impl Environment {
             .variables
             .iter()
             .filter(|(name, value)| name.starts_with("POSTRIDER_") && !ours(name) && !is_service_link(name, value));
-        let told = strange.map(|(name, _)| {
+        let problems = strange.map(|(name, _)| {
             let near = keys::nearest(name, known.iter().map(String::as_str).chain(NOT_SETTINGS));
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             let rule = "a.b of the file is POSTRIDER_A__B; `postrider config default` prints every setting";
             let text = format!("no setting has this name{hint} ({rule})");
             SettingProblem { place: name.clone(), key: None, text }
         });
-        told.collect()
+        problems.collect()
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_orchestrator_says_about_its_services_is_left_alone() {
+    fn variables_of_an_orchestrator_about_its_services_are_ignored() {
         let links = [
             ("POSTRIDER_SERVICE_HOST", "10.96.0.7"),
             ("POSTRIDER_SERVICE_PORT", "8080"),

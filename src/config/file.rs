@@ -72,19 +72,19 @@ impl FileReader<'_> {
                 self.entries.push(FileEntry { key, raw: raw(value.get_ref()), line });
             }
             None => {
-                let what = match section {
+                let kind = match section {
                     "" => "setting".to_owned(),
                     _ => format!("setting of [{section}]"),
                 };
-                self.unknown(name, &what, &keys::names_in(section));
+                self.unknown(name, &kind, &keys::names_in(section));
             }
         }
     }
 
-    fn unknown(&mut self, name: &Spanned<DeString<'_>>, what: &str, known: &[&str]) {
+    fn unknown(&mut self, name: &Spanned<DeString<'_>>, kind: &str, known: &[&str]) {
         let near = keys::nearest(name.get_ref(), known.iter().copied());
         let hint = near.map_or(".".to_owned(), |near| format!("; did you mean {near}?"));
-        let text = format!("no such {what}{hint} Known are: {}", known.join(", "));
+        let text = format!("no such {kind}{hint} Known are: {}", known.join(", "));
         self.problem(name.span().start, Some(name.get_ref().to_string()), text);
     }
 

@@ -63,7 +63,7 @@ enum Access {
     },
     /// The switch of the dialect with this name.
     Dialect(&'static str),
-    /// A list of a dialect's.
+    /// A list setting of a dialect.
     DialectList(&'static DialectList),
 }
 
@@ -214,13 +214,13 @@ fn listen_or_none(raw: &RawSetting) -> Result<Option<ListenSetting>, String> {
 }
 
 fn organization(raw: &RawSetting) -> Result<Option<OrganizationId>, String> {
-    const WHAT: &str = "an organization's id";
-    raw.text_or_none(WHAT)?.map(|text| text.trim().parse().map_err(|_| raw.is_not(WHAT))).transpose()
+    const EXPECTED: &str = "an organization's id";
+    raw.text_or_none(EXPECTED)?.map(|text| text.trim().parse().map_err(|_| raw.is_not(EXPECTED))).transpose()
 }
 
 fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
-    const WHAT: &str = "an http or https URL without user, query and fragment";
-    let Some(written) = raw.text_or_none(WHAT)? else {
+    const EXPECTED: &str = "an http or https URL without user, query and fragment";
+    let Some(written) = raw.text_or_none(EXPECTED)? else {
         return Ok(None);
     };
     let right = |url: &url::Url| {
@@ -232,7 +232,7 @@ fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
     };
     match url::Url::parse(&written).ok().filter(right) {
         Some(url) => Ok(Some(url.as_str().trim_end_matches('/').to_owned())),
-        None => Err(format!("{raw} is not {WHAT}")),
+        None => Err(format!("{raw} is not {EXPECTED}")),
     }
 }
 
@@ -258,10 +258,10 @@ fn postgres_url(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
 }
 
 fn socket_mode(raw: &RawSetting) -> Result<u32, String> {
-    const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
-    let written = raw.text(WHAT)?;
+    const EXPECTED: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
+    let written = raw.text(EXPECTED)?;
     let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600);
-    mode.ok_or_else(|| format!("{raw} is not {WHAT}"))
+    mode.ok_or_else(|| format!("{raw} is not {EXPECTED}"))
 }
 
 fn format(raw: &RawSetting) -> Result<LogFormat, String> {

@@ -213,7 +213,7 @@ pub struct PortalPages {
     pub enabled: bool,
     /// The operator's name. Empty for none.
     pub name: String,
-    /// Webhooks of an app from which on a tenant makes no further ones.
+    /// Maximum number of webhooks of an app that a tenant makes.
     pub webhooks_max: usize,
 }
 

@@ -50,8 +50,9 @@ fn credentials(read: impl Fn(&Path) -> io::Result<String> + 'static) -> Box<Read
     })
 }
 
-/// The variables of an environment file (systemd.exec(5), `EnvironmentFile=`): a line each, empty lines and those that
-/// begin with `#` or `;` ignored, a backslash at the end joins the next line, quotes around a value are removed.
+/// The variables of an environment file (systemd.exec(5), `EnvironmentFile=`): one on each line. Empty lines and lines
+/// that begin with `#` or `;` are ignored. A backslash at the end joins the next line, and quotes around a value are
+/// removed.
 fn variables(text: &str) -> Vec<(String, String)> {
     let joined = text.replace("\\\n", "");
     let lines = joined.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));

@@ -58,26 +58,26 @@ fn quoted(text: &str) -> String {
 }
 
 impl RawSetting {
-    pub fn is_not(&self, what: &str) -> String {
+    pub fn is_not(&self, expected: &str) -> String {
         match self {
-            Self::Text(text) if text.is_empty() => format!("is empty, and should be {what}"),
-            _ => format!("{self} is not {what}"),
+            Self::Text(text) if text.is_empty() => format!("is empty, and should be {expected}"),
+            _ => format!("{self} is not {expected}"),
         }
     }
 
     /// Text that is not empty.
-    pub fn text(&self, what: &str) -> Result<String, String> {
+    pub fn text(&self, expected: &str) -> Result<String, String> {
         match self {
             Self::Text(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-            _ => Err(self.is_not(what)),
+            _ => Err(self.is_not(expected)),
         }
     }
 
     /// Text. `None` if it is empty.
-    pub fn text_or_none(&self, what: &str) -> Result<Option<String>, String> {
+    pub fn text_or_none(&self, expected: &str) -> Result<Option<String>, String> {
         match self {
             Self::Text(text) if text.trim().is_empty() => Ok(None),
-            _ => self.text(what).map(Some),
+            _ => self.text(expected).map(Some),
         }
     }
 
@@ -145,16 +145,16 @@ impl RawSetting {
     }
 
     /// A list whose entries `entry` accepts. Text is split at commas.
-    pub fn list(&self, what: &str, entry: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
+    pub fn list(&self, expected: &str, entry: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
         let entries: Vec<String> = match self {
             Self::List(entries) => entries.iter().map(|entry| entry.trim().to_owned()).collect(),
             Self::Text(text) if text.trim().is_empty() => Vec::new(),
             Self::Text(text) => text.split(',').map(|entry| entry.trim().to_owned()).collect(),
-            _ => return Err(self.is_not(&format!("a list of {what}"))),
+            _ => return Err(self.is_not(&format!("a list of {expected}"))),
         };
         match entries.iter().find(|text| !entry(text)) {
             None => Ok(entries),
-            Some(wrong) => Err(format!("{} is not one of {what}", quoted(wrong))),
+            Some(wrong) => Err(format!("{} is not one of {expected}", quoted(wrong))),
         }
     }
 }

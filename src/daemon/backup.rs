@@ -18,7 +18,7 @@ use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::protocol::{GREETING, greet};
-use super::{DaemonError, take};
+use super::{DaemonError, lock_folder};
 
 /// Suffix of an incomplete backup, and name of an incomplete store.
 pub(super) const PARTIAL: &str = "partial";
@@ -48,8 +48,8 @@ pub fn backup(
     name.push(".");
     name.push(PARTIAL);
     let partial = PathBuf::from(name);
-    let copied = take_empty(&partial).and_then(|disk| {
-        let copied = match RealDisk::take(from) {
+    let copied = lock_empty(&partial).and_then(|disk| {
+        let copied = match RealDisk::lock(from) {
             Ok(_lock) => copy_files(from, &partial, progress),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ask(from, &*disk, progress),
             Err(error) => Err(failed(from, error)),
@@ -84,12 +84,12 @@ pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) ->
 }
 
 /// An empty directory, locked for this process. Leftovers of an earlier one are removed.
-pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonError> {
+pub(super) fn lock_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonError> {
     if exists(partial)? {
-        let _lock = take(partial)?;
+        let _lock = lock_folder(partial)?;
         fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
     }
-    take(partial)
+    lock_folder(partial)
 }
 
 /// Asks the daemon for its store and writes it to files.
@@ -209,7 +209,7 @@ fn put_in_place(
     }
     let is_new = !exists(to)?;
     let to = &target_of(to)?;
-    let disk = take(to)?;
+    let disk = lock_folder(to)?;
     let has_store = is_store(to)? || files_of(to)?.len() > 1;
     if has_store {
         let words = "there is a store already, or part of one: nothing was changed";
@@ -247,7 +247,7 @@ fn fill(
     progress: OnBackupProgress<'_>,
     walking: OnVerifyProgress<'_>,
 ) -> Result<BackupProgress, DaemonError> {
-    let disk = take_empty(partial)?;
+    let disk = lock_empty(partial)?;
     let from = &source.copy;
     let copied = copy_files(from, partial, progress)?;
     if let Some((log, point)) = &source.log {
@@ -284,7 +284,7 @@ fn fill(
 
 /// Applies the log to a copy, up to a commit.
 fn bring_forward(copy: &dyn store::Disk, log: &Path, to: CommitPosition) -> Result<(), DaemonError> {
-    let disk = RealDisk::look(log).map_err(|error| failed(log, error))?;
+    let disk = RealDisk::read_only(log).map_err(|error| failed(log, error))?;
     let last = admin::replay_log(&disk, copy, to.number)?;
     if last.is_none_or(|last| last < to.number) {
         return Err(failed(log, io::Error::new(io::ErrorKind::InvalidData, "the log has changed while it was read")));
@@ -306,5 +306,5 @@ pub(super) fn sync(folder: &Path) -> Result<(), DaemonError> {
 }
 
 fn failed(path: &Path, source: io::Error) -> DaemonError {
-    DaemonError::Io { what: path.display().to_string(), source }
+    DaemonError::Io { context: path.display().to_string(), source }
 }

@@ -55,7 +55,7 @@ impl BackupRepo {
     ///
     /// # Errors
     /// The directory contains something else, another process has the lock, or the disk fails.
-    pub fn take(root: &Path) -> Result<BackupRepo, DaemonError> {
+    pub fn lock(root: &Path) -> Result<BackupRepo, DaemonError> {
         let failed = |source| failed(root, source);
         if !is_one(root) && fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
             let words = "is neither empty nor a directory that --follow has made";
@@ -157,7 +157,7 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
     let mut found = Vec::new();
     for number in numbers(root)? {
         let path = path(root, number);
-        let disk = match RealDisk::look(&path) {
+        let disk = match RealDisk::read_only(&path) {
             Ok(disk) => disk,
             // It was removed after it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -204,7 +204,7 @@ fn find(
     whole: CommitPosition,
     at: Option<RestorePoint>,
 ) -> Result<CommitPosition, DaemonError> {
-    let disk = RealDisk::look(&generation.path).map_err(|source| failed(&generation.path, source))?;
+    let disk = RealDisk::read_only(&generation.path).map_err(|source| failed(&generation.path, source))?;
     // The last commit that is not later, at any position, because the clock may have been set back.
     let mut found = whole;
     let mut is_past = false;
@@ -249,5 +249,5 @@ fn sync(folder: &Path) -> io::Result<()> {
 }
 
 fn failed(path: &Path, source: io::Error) -> DaemonError {
-    DaemonError::Io { what: path.display().to_string(), source }
+    DaemonError::Io { context: path.display().to_string(), source }
 }

@@ -42,9 +42,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(2);
 
 /// The end of a node that stood by.
 pub enum NodeEnd {
-    /// It was told to stop.
+    /// The node was told to stop.
     Stopped,
-    /// It owns the store, whose files are closed.
+    /// The node owns the store, whose files are closed.
     Owns(Box<CommitOrder>),
     /// Its tenure ended before it served.
     SteppedDown,
@@ -91,7 +91,7 @@ struct OpenReplica {
     tail: LogTail,
     written_at: Instant,
     /// Whether it was logged that the log has forgotten commits of this node.
-    is_told: bool,
+    is_logged: bool,
 }
 
 /// A node that stands by in the data directory, which this process has locked.
@@ -147,7 +147,7 @@ impl Node {
 
     /// Does the next step of standing by, copying or taking over.
     fn step(&mut self) -> Result<NodeStep, DaemonError> {
-        if self.stop.is_told() {
+        if self.stop.is_set() {
             self.open.take().map_or(Ok(()), |open| open.replica.close())?;
             return Ok(NodeStep::Ended(NodeEnd::Stopped));
         }
@@ -180,7 +180,7 @@ impl Node {
         let tail = LogTail::after_mark(log_mark(replica.last()));
         self.has_applied(tail.last().number);
         self.status.set(|status| status.is_whole = true);
-        Ok(OpenReplica { replica, tail, written_at: Instant::now(), is_told: false })
+        Ok(OpenReplica { replica, tail, written_at: Instant::now(), is_logged: false })
     }
 
     /// Applies the next commits of the log. A store that does not go on with the log is closed for a new copy.
@@ -193,10 +193,10 @@ impl Node {
             }
             Err(FenceError::Unreachable(_)) => TRY_AGAIN,
             Err(FenceError::Ahead(number)) => {
-                if !open.is_told {
+                if !open.is_logged {
                     tracing::error!(number, "the log has forgotten commits that this node has: it takes nothing over");
                 }
-                open.is_told = true;
+                open.is_logged = true;
                 self.state.may_take.store(false, Ordering::Release);
                 self.open = Some(open);
                 return Ok(NodeStep::Rest(TRY_AGAIN));
@@ -265,7 +265,7 @@ impl Node {
                 Ok(NodeStep::Rest(TRY_AGAIN))
             }
             Err(FenceError::Apply(error)) => Err(error),
-            // The next start stands by, and judges the store by the log.
+            // The next start stands by, and compares the store with the log.
             Err(error) => {
                 tracing::error!(%error, "this node has the lease, and its store does not go on with the log");
                 open.replica.close()?;
@@ -311,7 +311,7 @@ impl Node {
         let mut base = BaseCopy::begin(&self.settings, &self.runtime, &other, position, of)?;
         let mut tail = LogTail::after_mark(from);
         while !base.has_ended() {
-            if self.stop.is_told() {
+            if self.stop.is_set() {
                 return Err(unreachable("the node was told to stop"));
             }
             let entries = admin::read_next::<DaemonError>(&*self.log, tail.last());
@@ -391,7 +391,7 @@ fn replica_on(
     random: impl Fn() -> Box<dyn FnMut() -> u64 + Send>,
 ) -> Result<Replica, DaemonError> {
     if admin::log_outline(&*log_disk)?.is_none() {
-        let key = keys::kept_master_key(settings, &**disk)?;
+        let key = keys::stored_master_key(settings, &**disk)?;
         admin::rest(disk.clone(), options(settings), &key, now, random())?;
     }
     Ok(Replica::open(disk.clone(), log_disk, random())?)
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn a_node_is_a_member_or_a_machine_without_a_store() {
         let folder = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(folder.path()).unwrap());
         let alone = Settings::default();
         let mut node = alone.clone();
         node.cluster.log = Some(SecretSetting::new("postgres://localhost/postrider"));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::follow::stream::{hear, send};
+use super::follow::stream::{read_confirmations, send};
 use super::protocol::{
     CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, RESUME_GREETING, read_mark,
 };
@@ -102,13 +102,13 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSett
     let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
     if is_read && said == FOLLOW_GREETING.as_bytes() {
-        return tell_follower(stream, engine, None, ReplicationMode::Sync).await;
+        return stream_commits(stream, engine, None, ReplicationMode::Sync).await;
     }
     if is_read && said == RESUME_GREETING.as_bytes() {
         let mut mark = [0; MARK_BYTES];
         let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut mark)).await;
         let mark = matches!(read, Ok(Ok(_))).then(|| read_mark(mark));
-        return tell_follower(stream, engine, mark, ReplicationMode::Sync).await;
+        return stream_commits(stream, engine, mark, ReplicationMode::Sync).await;
     }
     if is_read && said == CONFIG_GREETING.as_bytes() {
         let text = settings.text();
@@ -143,7 +143,7 @@ pub(super) async fn backup(
     drop(engine);
     on_thread(stream, move |stream| match backup_snapshot {
         Ok(backup_snapshot) => {
-            let patient = PatientWriter::while_held(stream, backup_snapshot.cancelled());
+            let patient = PatientWriter::for_backup(stream, backup_snapshot.cancelled());
             backup_snapshot.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {
@@ -154,9 +154,9 @@ pub(super) async fn backup(
     .await
 }
 
-/// Streams commits to a follower, until it or the writer ends: those after its last one, `mark`, if all of them are in
-/// memory, or else every later one.
-pub(super) async fn tell_follower(
+/// Streams commits to a follower, until it or the writer ends. It gets those after its last one, `mark`, if all of them
+/// are in memory, or else every later one.
+pub(super) async fn stream_commits(
     stream: UnixStream,
     engine: Arc<Engine>,
     mark: Option<CommitMark>,
@@ -186,11 +186,11 @@ async fn streamed(
             return Err(io::Error::other("as many follow already as may"));
         };
         let mailbox = stream.try_clone()?;
-        let patient = PatientWriter::while_followed(stream.try_clone()?, follower.clone());
+        let patient = PatientWriter::for_follower(stream.try_clone()?, follower.clone());
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("a follower connected");
         std::thread::scope(|scope| {
-            scope.spawn(|| hear(&follower, mailbox));
+            scope.spawn(|| read_confirmations(&follower, mailbox));
             let sent = send(&follower, is_resumed, &mut out);
             // This ends the reading thread.
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -221,13 +221,13 @@ struct PatientWriter {
 }
 
 impl PatientWriter {
-    /// For a backup, which the writer may cancel.
-    fn while_held(stream: BlockingStream, is_cancelled: impl Fn() -> bool + Send + 'static) -> PatientWriter {
+    /// A writer to a backup, which the store's writer may cancel.
+    fn for_backup(stream: BlockingStream, is_cancelled: impl Fn() -> bool + Send + 'static) -> PatientWriter {
         PatientWriter { stream, stall_max: STALL_MAX, is_over: Box::new(is_cancelled) }
     }
 
-    /// For a follower, until its queue is full.
-    fn while_followed(stream: BlockingStream, follower: Arc<Follower>) -> PatientWriter {
+    /// A writer to a follower, until its queue is full.
+    fn for_follower(stream: BlockingStream, follower: Arc<Follower>) -> PatientWriter {
         PatientWriter { stream, stall_max: Duration::MAX, is_over: Box::new(move || follower.is_given_up()) }
     }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::stream::{FrameReader, StreamFrame};
 use super::DaemonError;
-use super::backup::{PARTIAL, complete, sync, take_empty};
+use super::backup::{PARTIAL, complete, lock_empty, sync};
 use super::backup_repo::{self, BASE, BackupRepo};
 use super::offline::has_store;
 use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, RESUME_GREETING, greet, mark_bytes};
@@ -77,24 +77,24 @@ pub type OnFollowProgress<'a> = &'a mut dyn FnMut(FollowProgress);
 /// Tells a follower to end.
 #[derive(Debug, Default)]
 pub struct StopSignal {
-    is_told: Mutex<bool>,
-    told: Condvar,
+    is_set: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl StopSignal {
-    pub fn tell(&self) {
-        *self.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.told.notify_all();
+    pub fn set(&self) {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
     }
 
-    pub(super) fn is_told(&self) -> bool {
-        *self.is_told.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn is_set(&self) -> bool {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a time, or until the signal.
     pub(super) fn wait(&self, time: Duration) {
-        let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.told.wait_timeout_while(is_told, time, |is_told| !*is_told));
+        let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(is_set, time, |is_set| !*is_set));
     }
 }
 
@@ -122,10 +122,10 @@ pub fn follow(
     // Checks that a daemon answers. The connection is closed, so that no daemon waits while the destination is
     // searched.
     drop(connect(settings)?);
-    let place = BackupRepo::take(&wish.to)?;
+    let place = BackupRepo::lock(&wish.to)?;
     let last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
     let mut session = ReplicaSession::new(settings, wish, &place, last, tell);
-    while !stop.is_told() {
+    while !stop.is_set() {
         let connected = match reconnect(settings, session.mark) {
             Ok(inlet) => inlet,
             Err(DaemonError::Unreachable(_)) => {
@@ -164,7 +164,7 @@ fn wait_for_room(
     loop {
         stop.wait(ROOM_AGAIN);
         let free = store::Disk::free_bytes(&disk).map_err(|source| failed(&place.root, source))?;
-        if stop.is_told() || free > store_bytes(&settings.data_dir)? {
+        if stop.is_set() || free > store_bytes(&settings.data_dir)? {
             return Ok(());
         }
     }
@@ -265,14 +265,14 @@ impl<'a> ReplicaSession<'a> {
 
     fn run(&mut self, mut inlet: FrameReader, stop: &StopSignal) -> Result<StreamEnd, DaemonError> {
         loop {
-            if stop.is_told() {
+            if stop.is_set() {
                 return Ok(StreamEnd::Stopped);
             }
             let frames = match inlet.frames() {
                 Ok(frames) => frames,
                 Err(error) => return Ok(StreamEnd::Cut(error.to_string())),
             };
-            if let Some(words) = self.take(frames)? {
+            if let Some(words) = self.write_frames(frames)? {
                 return Ok(StreamEnd::Cut(words));
             }
             if let Some(last) = self.last {
@@ -287,7 +287,7 @@ impl<'a> ReplicaSession<'a> {
     }
 
     /// Writes the frames that arrived. Returns the reason if the stream has ended.
-    fn take(&mut self, frames: Vec<StreamFrame>) -> Result<Option<String>, DaemonError> {
+    fn write_frames(&mut self, frames: Vec<StreamFrame>) -> Result<Option<String>, DaemonError> {
         let mut records = Vec::new();
         let mut over = None;
         for frame in frames {
@@ -315,7 +315,7 @@ impl<'a> ReplicaSession<'a> {
                 (StreamFrame::Alive(_), Some(_)) => {}
                 (StreamFrame::Over(words), None) => return Err(DaemonError::Engine(format!("the daemon: {words}"))),
                 (StreamFrame::Over(words), Some(_)) => over = Some(words),
-                _ => over = Some("what the daemon says makes no sense".to_owned()),
+                _ => over = Some("the daemon's stream is invalid".to_owned()),
             }
         }
         let mark = records.last().and_then(|record| CommitMark::of_encoded(record));
@@ -363,7 +363,7 @@ impl<'a> ReplicaSession<'a> {
         SystemRandomness::default().fill(&mut salt);
         let log = LogWriter::create(&disk, u64::from_le_bytes(salt), from)?;
         let partial = self.place.path(number).join(format!("{BASE}.{}", PARTIAL));
-        let base_disk = take_empty(&partial)?;
+        let base_disk = lock_empty(&partial)?;
         let reading = stream.try_clone().map_err(|source| failed(&partial, source))?;
         let base = std::thread::spawn(move || {
             admin::receive(&mut BufReader::with_capacity(PIECE_BYTES, reading), &*base_disk, &mut |_| ())
@@ -446,5 +446,5 @@ impl<'a> ReplicaSession<'a> {
 }
 
 fn failed(path: &Path, source: io::Error) -> DaemonError {
-    DaemonError::Io { what: path.display().to_string(), source }
+    DaemonError::Io { context: path.display().to_string(), source }
 }

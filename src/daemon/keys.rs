@@ -54,7 +54,7 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     settle(&file, disk)?;
-    let is_new = !admin::has_store(disk).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
+    let is_new = !admin::has_store(disk).map_err(|source| DaemonError::Io { context: disk.describe(), source })?;
     if is_new && !file.exists() {
         write_private(&file, &made_master_key(random))?;
     }
@@ -62,7 +62,7 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
 }
 
 /// The key of an existing store for reading. An interrupted change of the key stays as it is.
-pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<MasterKey, DaemonError> {
+pub(super) fn stored_master_key(settings: &Settings, disk: &dyn Disk) -> Result<MasterKey, DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
     }
@@ -92,7 +92,7 @@ fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
 /// replaces the old one. Otherwise it is removed.
 fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
     let next = file.with_extension(NEXT);
-    let failed = |source| DaemonError::Io { what: next.display().to_string(), source };
+    let failed = |source| DaemonError::Io { context: next.display().to_string(), source };
     let Some(text) = read_own(&next, WRITABLE_BY_OTHERS)? else { return Ok(()) };
     match admin::opens(disk, &key_hash(text.trim()))? {
         true => rename_private(&next, file),
@@ -163,7 +163,7 @@ pub(super) async fn first_key(
     }
     let made = match &given {
         Some(_) => None,
-        None => Some(kept_or_made(&settings.data_dir.join(FIRST_KEY_FILE), &*engine.random)?),
+        None => Some(reuse_or_make(&settings.data_dir.join(FIRST_KEY_FILE), &*engine.random)?),
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
@@ -176,7 +176,7 @@ pub(super) async fn first_key(
 }
 
 /// Uses a key file again that a start left behind before the store had the key.
-fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, DaemonError> {
+fn reuse_or_make(file: &Path, random: &dyn Random) -> Result<FirstKey, DaemonError> {
     if let Some(text) = read_own(file, READABLE_BY_OTHERS)?
         && !text.trim().is_empty()
     {
@@ -233,13 +233,13 @@ fn done(result: Result<Result<Applied, Rejection>, crate::engine::write_queue::B
     }
 }
 
-/// Reads a file of keys as ssh does: not through a symbolic link, and only if it is a regular file that belongs to this
-/// user or to root and whose mode has none of the bits `refused`. `None` if there is no file.
+/// Reads a file of keys as ssh does, and never through a symbolic link. It must be a regular file of this user or of
+/// root, whose mode has none of the bits `refused`. `None` if there is no file.
 ///
 /// # Errors
 /// The file is not to be trusted, or cannot be read.
 fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
-    let failed = |source| DaemonError::Io { what: file.display().to_string(), source };
+    let failed = |source| DaemonError::Io { context: file.display().to_string(), source };
     let distrusted = |why: &str| {
         let words = format!("{} is not to be trusted: {why}; look who put it there", file.display());
         DaemonError::Settings(words)
@@ -284,7 +284,7 @@ fn group_bits(dir: &fs::Metadata) -> u32 {
 ///
 /// # Errors
 /// The directory is such a one.
-pub(super) fn judge_data_dir(data_dir: &Path) -> Result<(), DaemonError> {
+pub(super) fn check_data_dir(data_dir: &Path) -> Result<(), DaemonError> {
     // A missing one is made later, for this user alone.
     let Ok(about) = fs::metadata(data_dir) else { return Ok(()) };
     if about.mode() & WRITABLE_BY_OTHERS & !group_bits(&about) == 0 {
@@ -297,7 +297,7 @@ pub(super) fn judge_data_dir(data_dir: &Path) -> Result<(), DaemonError> {
 
 /// Writes a file that only its owner may read, whole or not at all.
 fn write_private(file: &Path, text: &str) -> Result<(), DaemonError> {
-    let failed = |source| DaemonError::Io { what: file.display().to_string(), source };
+    let failed = |source| DaemonError::Io { context: file.display().to_string(), source };
     let temporary = file.with_extension("new");
     // A file that a cut has left, or that another user has planted, is not written into.
     if let Err(error) = fs::remove_file(&temporary)
@@ -315,5 +315,5 @@ fn write_private(file: &Path, text: &str) -> Result<(), DaemonError> {
 fn rename_private(from: &Path, to: &Path) -> Result<(), DaemonError> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let renamed = fs::rename(from, to).and_then(|()| fs::File::open(folder)?.sync_all());
-    renamed.map_err(|source| DaemonError::Io { what: to.display().to_string(), source })
+    renamed.map_err(|source| DaemonError::Io { context: to.display().to_string(), source })
 }

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::DaemonError;
-use super::control::{backup, tell_follower};
+use super::control::{backup, stream_commits};
 use crate::api::ApiError;
 use crate::api::link::{LinkRequest, LinkStream, PROTOCOL, STORE_HEADER, TERM_HEADER};
 use crate::api::native::replication::ReplicationView;
@@ -134,7 +134,7 @@ impl LinkHandler for OwnerLinks {
             match link_request.stream {
                 LinkStream::Commits(after) => {
                     let mark = after.map(|(number, run)| CommitMark { number, run });
-                    tell_follower(near, engine, mark, ReplicationMode::Standby).await;
+                    stream_commits(near, engine, mark, ReplicationMode::Standby).await;
                 }
                 LinkStream::Base | LinkStream::Status => match backup(near, engine, true, true).await {
                     Ok(()) => tracing::info!("a standby has a copy"),

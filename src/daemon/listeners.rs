@@ -42,7 +42,7 @@ pub(super) async fn listen(
         config::ListenSetting::Tcp(addr) => ListenAddr::Tcp(*addr),
         config::ListenSetting::Unix(path) => ListenAddr::Unix(path.clone()),
     };
-    let failed = |source| DaemonError::Io { what: format!("cannot listen on {at}"), source };
+    let failed = |source| DaemonError::Io { context: format!("cannot listen on {at}"), source };
     let listener = network.listen(&at).await.map_err(failed)?;
     if let ListenAddr::Unix(path) = &at {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;

@@ -74,8 +74,8 @@ pub enum DaemonError {
     /// The settings cannot be applied.
     #[error("{0}")]
     Settings(String),
-    #[error("{what}: {source}")]
-    Io { what: String, source: std::io::Error },
+    #[error("{context}: {source}")]
+    Io { context: String, source: std::io::Error },
     #[error("{0}")]
     Engine(String),
     #[error("{0}: there is no store here")]
@@ -113,11 +113,11 @@ impl Platform {
     /// The data directory cannot be made or is in use, a passed socket cannot be listened on, or the certificate cannot be
     /// read.
     pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
-        keys::judge_data_dir(&settings.data_dir)?;
+        keys::check_data_dir(&settings.data_dir)?;
         let connections_max = descriptors::raise(settings.delivery.max_in_flight);
-        let disk = take(&settings.data_dir)?;
+        let disk = lock_folder(&settings.data_dir)?;
         let listeners =
-            RealNetwork::passed().map_err(|source| DaemonError::Io { what: "a passed socket".into(), source })?;
+            RealNetwork::passed().map_err(|source| DaemonError::Io { context: "a passed socket".into(), source })?;
         Ok(Platform {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandomness::default()),
@@ -133,17 +133,17 @@ impl Platform {
 }
 
 /// Locks the data directory for this process.
-pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
-    held(RealDisk::take(data_dir), data_dir)
+pub fn lock_folder(data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
+    checked_lock(RealDisk::lock(data_dir), data_dir)
 }
 
-fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
+fn checked_lock(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
     match disk {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(store::Error::InUse(data_dir.display().to_string()).into())
         }
-        Err(source) => Err(DaemonError::Io { what: format!("data directory {}", data_dir.display()), source }),
+        Err(source) => Err(DaemonError::Io { context: format!("data directory {}", data_dir.display()), source }),
     }
 }
 
@@ -216,7 +216,7 @@ impl Daemon {
             work,
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
-            watcher: watcher(settings)?,
+            attempt_observer: attempt_observer(settings)?,
             svix_whitelabel: settings.svix_whitelabel,
             window,
         };
@@ -346,7 +346,7 @@ fn page_settings(engine: &Engine, url: String) -> PageSettings {
     PageSettings { url, ..PageSettings::new(engine.store.derived_key(ui::SESSION_KEY_PURPOSE)) }
 }
 
-/// Begins to read the root certificates, unless the world has no threads.
+/// Begins to read the root certificates, unless the platform has no threads.
 fn warm_up(work: BlockingPool) {
     if work == BlockingPool::Threads {
         engine::sender::read_roots_ahead();
@@ -360,7 +360,7 @@ fn warm_up(work: BlockingPool) {
 pub fn set_overtaken(settings: &Settings, tenure: Tenure) -> Result<DaemonError, DaemonError> {
     // The process still holds the lock where a task has not ended yet, but its writer has.
     let disk = RealDisk::folder(&settings.data_dir);
-    let disk = disk.map_err(|source| DaemonError::Io { what: settings.data_dir.display().to_string(), source })?;
+    let disk = disk.map_err(|source| DaemonError::Io { context: settings.data_dir.display().to_string(), source })?;
     admin::set_tenure(&disk, tenure)?;
     let dir = settings.data_dir.display().to_string();
     Ok(DaemonError::Overtaken { dir, own: tenure.term, term: tenure.overtaken_by })
@@ -404,7 +404,7 @@ fn ask_other(settings: &Settings, links: &OwnerLinks) -> Result<Option<tokio::ta
 }
 
 /// The observer of attempts that the settings ask for: an exporter of spans. `None` if they ask for none.
-fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
+fn attempt_observer(settings: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
     let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
     let exporter =
         otlp::SpanExporter::start(endpoint).map_err(|why| DaemonError::Settings(format!("traces.endpoint: {why}")))?;

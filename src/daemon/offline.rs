@@ -17,7 +17,7 @@ use crate::store::admin::{
 
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
-use super::{DaemonError, held, take};
+use super::{DaemonError, checked_lock, lock_folder};
 
 /// Changes the master key of a store that no daemon has open. `keys::rotate_master` does the work.
 ///
@@ -25,7 +25,7 @@ use super::{DaemonError, held, take};
 /// There is no store, a daemon has it open, or the key in force does not open it. Nothing is changed.
 pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Result<KeyRotation, DaemonError> {
     has_store(&settings.data_dir)?;
-    let disk = take(&settings.data_dir)?;
+    let disk = lock_folder(&settings.data_dir)?;
     let rotated = keys::rotate_master(settings, new, &*disk, &SystemRandomness::default());
     hand_over(&settings.data_dir).and(rotated)
 }
@@ -36,7 +36,7 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Re
 /// There is no store, a daemon has it open, or a file fails. All files are whole.
 pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
     has_store(&settings.data_dir)?;
-    let compacted = admin::compact(&*take(&settings.data_dir)?, progress);
+    let compacted = admin::compact(&*lock_folder(&settings.data_dir)?, progress);
     hand_over(&settings.data_dir)?;
     Ok(compacted?)
 }
@@ -51,7 +51,7 @@ pub fn accept_loss(data_dir: &Path) -> Result<(Vec<LostPayloads>, Option<Accepte
         Err(DaemonError::NoStore(_)) => return Ok((Vec::new(), None)),
         found => found?,
     }
-    let disk = take(data_dir)?;
+    let disk = lock_folder(data_dir)?;
     let mut payloads = admin::accept_lost_payloads(&*disk)?;
     let accepted = admin::accept_loss(&*disk)?;
     if accepted.is_some() {
@@ -74,7 +74,7 @@ pub fn wal_damage(data_dir: &Path) -> Result<Option<String>, DaemonError> {
         Err(DaemonError::NoStore(_)) => return Ok(None),
         found => found?,
     }
-    Ok(admin::wal_damage(held(RealDisk::look(data_dir), data_dir)?)?)
+    Ok(admin::wal_damage(checked_lock(RealDisk::read_only(data_dir), data_dir)?)?)
 }
 
 /// The files of the store that do not open. `None` if there is no store. Nothing is changed.
@@ -86,7 +86,7 @@ pub fn check_files(data_dir: &Path) -> Result<Option<FileCheck>, DaemonError> {
         Err(DaemonError::NoStore(_)) => return Ok(None),
         found => found?,
     }
-    Ok(Some(admin::check_files(held(RealDisk::look(data_dir), data_dir)?)?))
+    Ok(Some(admin::check_files(checked_lock(RealDisk::read_only(data_dir), data_dir)?)?))
 }
 
 /// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
@@ -113,7 +113,7 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
         }
         let copy = Settings { data_dir: generation.path.join(BASE), ..settings.clone() };
         let mut report = verify_store(&copy, progress)?;
-        let disk = held(RealDisk::look(&generation.path), &generation.path)?;
+        let disk = checked_lock(RealDisk::read_only(&generation.path), &generation.path)?;
         let mut records = 0;
         let walked = admin::walk_log(&*disk, |_| {
             records += 1;
@@ -121,7 +121,7 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
         });
         if let Some(damage) = walked?.and_then(|walked| walked.damage) {
             let file = format!("../{}", damage.segment);
-            report.problems.push(Defect { file, table: None, key: None, what: damage.to_string() });
+            report.problems.push(Defect { file, table: None, key: None, detail: damage.to_string() });
         }
         all.files += report.files + generation.outline.segments as usize;
         all.rows += report.rows + records;
@@ -140,8 +140,8 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
 
 fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     has_store(&settings.data_dir)?;
-    let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
-    let master_key = keys::kept_master_key(settings, &*disk)?;
+    let disk = checked_lock(RealDisk::read_only(&settings.data_dir), &settings.data_dir)?;
+    let master_key = keys::stored_master_key(settings, &*disk)?;
     Ok(admin::verify(disk, &master_key, progress)?)
 }
 
@@ -151,7 +151,7 @@ pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
     match admin::has_store(&RealDisk::unlocked(data_dir)) {
         Ok(true) => Ok(()),
         Ok(false) => Err(DaemonError::NoStore(data_dir.display().to_string())),
-        Err(source) => Err(DaemonError::Io { what: data_dir.display().to_string(), source }),
+        Err(source) => Err(DaemonError::Io { context: data_dir.display().to_string(), source }),
     }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
 /// # Errors
 /// The files cannot be listed, or their owner cannot be changed.
 pub(super) fn hand_over(data_dir: &Path) -> Result<(), DaemonError> {
-    let failed = |path: &Path, source| DaemonError::Io { what: path.display().to_string(), source };
+    let failed = |path: &Path, source| DaemonError::Io { context: path.display().to_string(), source };
     let owner = fs::metadata(data_dir).map_err(|error| failed(data_dir, error))?;
     for folder in admin::FOLDERS.map(|folder| data_dir.join(folder)) {
         for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_the_event_is_its_own_trace_and_what_is_not_sampled_is_left_out() {
+    fn without_one_the_event_is_its_own_trace_and_an_unsampled_one_is_left_out() {
         let (dispatch, finished) = attempt(None);
         let own = span(&dispatch, &finished).expect("a span");
         assert_eq!((&own["traceId"], &own["parentSpanId"]), (&json!("019cbd772f0070008000000000000001"), &json!("")));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_is_sent_what_was_attempted() {
+    async fn a_collector_receives_the_attempts() {
         let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let exporter =
             SpanExporter::start(&format!("http://{}", collector.local_addr().expect("an address"))).expect("a URL");

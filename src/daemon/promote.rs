@@ -1,12 +1,12 @@
-//! Makes a standby the owner: the running one through its control socket, or the closed one in its directory. Also a closed
-//! restored copy.
+//! Makes a standby the owner: the running one through its control socket, or the closed one in its directory. A closed
+//! restored copy is promoted in its directory too.
 
 use std::io::Read as _;
 use std::time::Duration;
 
 use super::offline::{hand_over, has_store};
 use super::protocol::{PROMOTE_GREETING, PROMOTED, REFUSED, greet};
-use super::{DaemonError, standby, take};
+use super::{DaemonError, lock_folder, standby};
 use crate::config::Settings;
 use crate::store;
 
@@ -29,7 +29,7 @@ pub struct Promotion {
 /// There is no standby, its copy is not whole, or the daemon does not answer.
 pub fn promote(settings: &Settings) -> Result<Promotion, DaemonError> {
     let data_dir = &settings.data_dir;
-    match take(data_dir) {
+    match lock_folder(data_dir) {
         Ok(disk) => {
             has_store(data_dir)?;
             let promoted = standby::promote(data_dir, disk);

@@ -103,12 +103,12 @@ impl SharedStatus {
     }
 }
 
-/// The part that the store of a data directory plays. `None` if there is no store.
+/// The role of the store of a data directory. `None` if there is no store.
 ///
 /// # Errors
 /// `state.redb` cannot be read.
 pub fn tenure(disk: &dyn Disk) -> Result<Option<Tenure>, DaemonError> {
-    let has_store = admin::has_store(disk).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
+    let has_store = admin::has_store(disk).map_err(|source| DaemonError::Io { context: disk.describe(), source })?;
     Ok(if has_store { Some(admin::tenure(disk)?) } else { None })
 }
 
@@ -153,7 +153,7 @@ impl Standby {
     /// # Errors
     /// The master key is missing, or the log or a file of the copy is damaged.
     pub fn open(settings: &Settings, owner: OtherMachine, disk: Arc<dyn Disk>) -> Result<Standby, DaemonError> {
-        keys::kept_master_key(settings, &*disk)?;
+        keys::stored_master_key(settings, &*disk)?;
         let mut standby = Standby {
             settings: settings.clone(),
             owner,
@@ -190,7 +190,7 @@ impl Standby {
     /// A disk fails, or the owner has another master key.
     pub fn run(&mut self) -> Result<(), DaemonError> {
         let mut last = String::new();
-        while !self.stop.is_told() {
+        while !self.stop.is_set() {
             let ended = self.session();
             self.status.set(|status| status.is_connected = false);
             match ended? {
@@ -230,7 +230,7 @@ impl Standby {
         tracing::info!(owner = self.owner.url(), term = answer.term, "the owner is followed");
         let (mut base, mut heard_at, mut written_at) = (None, Instant::now(), Instant::now());
         loop {
-            if self.stop.is_told() {
+            if self.stop.is_set() {
                 return Ok(SessionEnd::Stopped);
             }
             let frames = match reader.frames() {
@@ -242,7 +242,7 @@ impl Standby {
             } else if !frames.is_empty() {
                 heard_at = Instant::now();
             }
-            if let Some(words) = self.take(frames, &mut base, &answer.store, answer.term)? {
+            if let Some(words) = self.apply_frames(frames, &mut base, &answer.store, answer.term)? {
                 return Ok(SessionEnd::Cut(words));
             }
             if let Some(words) = self.look_at_base(&mut base)? {
@@ -259,7 +259,7 @@ impl Standby {
     }
 
     /// Applies frames. Returns the reason if the stream has ended.
-    fn take(
+    fn apply_frames(
         &mut self,
         frames: Vec<StreamFrame>,
         base: &mut Option<BaseCopy>,
@@ -375,5 +375,5 @@ pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<Comm
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> DaemonError {
-    DaemonError::Io { what: path.display().to_string(), source }
+    DaemonError::Io { context: path.display().to_string(), source }
 }

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_few_are_in_hand_and_the_next_follows_whoever_is_done() {
+    async fn a_few_publishes_are_admitted_and_the_next_follows_each_that_ends() {
         let admission = PublishAdmission::default();
         admission.set(true);
         let mut in_hand = Vec::new();
@@ -73,7 +73,7 @@ mod tests {
         let (mut one, mut other) = (pin!(admission.acquire()), pin!(admission.acquire()));
         assert!(poll(&mut one).is_pending() && poll(&mut other).is_pending());
         drop(in_hand.pop());
-        assert!(poll(&mut other).is_pending(), "not before its turn");
+        assert!(poll(&mut other).is_pending(), "not before another ends");
         let Poll::Ready(Some(turn)) = poll(&mut one) else { panic!("its turn") };
         // A queued publish is admitted by a permit even after the limit has ended.
         admission.set(false);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sleep_ends_within_a_second_of_a_step_that_is_taken_or_accepted() {
+    async fn a_sleep_ends_within_a_second_of_a_step_that_is_believed_or_accepted() {
         for is_accepted in [false, true] {
             let machine = Arc::new(Machine { began: Instant::now(), ahead_ms: AtomicI64::new(0) });
             let clock = Arc::new(BelievedClock::new(machine.clone(), Some(START), DAY_MS));

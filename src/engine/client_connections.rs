@@ -50,7 +50,7 @@ pub struct ClientConnections {
     max: AtomicUsize,
     refused: [AtomicU64; ConnectionBound::ALL.len()],
     closed: [AtomicU64; ConnectionBound::ALL.len()],
-    told: Mutex<[LogBackoff; ConnectionBound::ALL.len()]>,
+    backoffs: Mutex<[LogBackoff; ConnectionBound::ALL.len()]>,
 }
 
 /// The counts at one moment. The arrays are in the order of `ConnectionBound::ALL`.
@@ -81,13 +81,13 @@ impl ClientConnections {
     /// Counts a new connection that was refused, and logs it with back-off.
     pub fn record_refused(&self, bound: ConnectionBound) {
         self.refused[bound as usize].fetch_add(1, Ordering::Relaxed);
-        self.tell(bound);
+        self.log_closed(bound);
     }
 
     /// Counts a waiting connection that was closed for others, and logs it with back-off.
     pub fn record_closed(&self, bound: ConnectionBound) {
         self.closed[bound as usize].fetch_add(1, Ordering::Relaxed);
-        self.tell(bound);
+        self.log_closed(bound);
     }
 
     /// The counts now.
@@ -103,9 +103,9 @@ impl ClientConnections {
         }
     }
 
-    fn tell(&self, bound: ConnectionBound) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = told[bound as usize].record() {
+    fn log_closed(&self, bound: ConnectionBound) {
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = backoffs[bound as usize].record() {
             let (reason, why) = (bound.as_str(), bound.words());
             tracing::warn!(count, reason, "clients' connections are closed or refused, because {why}");
         }

@@ -1,7 +1,7 @@
 //! Clock and randomness, handed in: the only module that asks the machine for either.
 //!
 //! Invariant: due times are compared with `Clock::now`. Waiting is measured on the monotonic clock in pieces of at most
-//! `WAIT_PIECE_MS`, so that a step of the time is noticed within that time, whichever clock measures the pieces.
+//! `WAIT_PIECE_MS`, so that a step of the time is noticed within that time.
 #![allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
 
 use std::sync::{Mutex, PoisonError};

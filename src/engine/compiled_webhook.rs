@@ -179,7 +179,7 @@ impl CompiledWebhook {
     }
 
     /// An `OPTIONS` request to the same target, for the handshake. It delivers nothing.
-    pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
+    pub fn consent_request(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
         let mut lines = HeaderLines::default();
         DEFAULT_HEADERS.iter().for_each(|(name, value)| self.put(&mut lines, name, value));
         for (name, value) in headers.iter().filter(|(name, _)| !self.fixed_names.contains(name)) {

@@ -58,7 +58,7 @@ pub struct Deliverer {
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
     pub proxy_health: ProxyHealth,
-    pub watcher: Option<Arc<dyn AttemptObserver>>,
+    pub attempt_observer: Option<Arc<dyn AttemptObserver>>,
     pub shortages: Arc<Shortages>,
     pub drawn_ids: Arc<DrawnIds>,
     /// Whether Svix's scheme signs in the headers of Standard Webhooks.
@@ -70,8 +70,8 @@ pub struct Deliverer {
 impl Deliverer {
     /// Passes an attempt to the observer, if there is one.
     pub fn notify(&self, dispatch: &Dispatch, made: &AttemptMade) {
-        if let Some(watcher) = &self.watcher {
-            watcher.attempted(dispatch, made);
+        if let Some(attempt_observer) = &self.attempt_observer {
+            attempt_observer.attempted(dispatch, made);
         }
     }
 

@@ -26,7 +26,7 @@ struct OpenIds {
 }
 
 impl DrawnIds {
-    /// No open id. Readers of an earlier process have passed no id above `newest`.
+    /// A table without open ids. Readers of an earlier process have passed no id above `newest`.
     pub fn above(newest: AttemptId, feeds: Arc<Feeds>) -> DrawnIds {
         DrawnIds { open: Mutex::new(OpenIds { by_delivery: BTreeMap::new(), passed: newest }), feeds }
     }

@@ -15,7 +15,7 @@ use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::scheduler::SchedulerHandle;
 
-/// Deliveries of one partition that expire in one step.
+/// Maximum number of deliveries of one partition that expire in one step.
 const SLICE_DELIVERIES: usize = 1_000;
 /// Delay before expired deliveries that are in flight or unreadable are looked at again.
 const AGAIN_MS: i64 = 1_000;
@@ -62,7 +62,7 @@ pub async fn run(
             }
             Some(Ok(_)) => now.plus_ms(AGAIN_MS),
             Some(Err(error)) => {
-                tracing::error!(%error, "what has expired could not be read; trying again");
+                tracing::error!(%error, "expired deliveries could not be read; trying again");
                 now.plus_ms(AGAIN_MS)
             }
             None => now.plus_ms(AGAIN_MS),

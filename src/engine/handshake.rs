@@ -21,7 +21,7 @@ use crate::engine::sender::{ExchangeResult, ProxyContact, Sender, Shortage, reas
 
 /// Validity of a grant. Afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
-/// Grants that are cached. Above this number, grants of removed webhooks are dropped.
+/// Number of cached grants above which those of removed webhooks are dropped.
 const GRANTS_MAX: usize = 10_000;
 /// The unit of the handshake's rates.
 const SECONDS_PER_MINUTE: f64 = 60.0;
@@ -92,12 +92,12 @@ impl Handshakes {
         if self.grant(webhook, clock.now()).is_some() {
             return Ok(());
         }
-        let mut question = vec![(REQUEST_ORIGIN, self.origin.clone())];
+        let mut consent_request = vec![(REQUEST_ORIGIN, self.origin.clone())];
         if let Some(rate) = webhook.rate_limit_per_s {
-            question.push((REQUEST_RATE, HeaderValue::from((rate * SECONDS_PER_MINUTE).ceil().max(1.0) as u64)));
+            consent_request.push((REQUEST_RATE, HeaderValue::from((rate * SECONDS_PER_MINUTE).ceil().max(1.0) as u64)));
         }
-        let exchange = sender.send(&compiled.question(question)).await;
-        let answer = judge(&exchange, self.origin.to_str().unwrap_or_default());
+        let exchange = sender.send(&compiled.consent_request(consent_request)).await;
+        let answer = read_answer(&exchange, self.origin.to_str().unwrap_or_default());
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         grants.remove(&webhook.id);
         let per_s = answer?;
@@ -116,7 +116,7 @@ impl Handshakes {
 }
 
 /// The rate that a response allows, in requests per second. Consent is the header and not the status alone.
-fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
+fn read_answer(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
     let (proxy, shortage) = (exchange.proxy, exchange.shortage);
     let refused = |outcome, error| Err(HandshakeRefused { outcome, error, proxy, shortage });
     let refused_by_answer = |error: String| refused(AttemptOutcome::RequestError, error);
@@ -187,9 +187,9 @@ mod tests {
             (&[("webhook-allowed-origin", "*"), ("webhook-allowed-rate", "many")], None),
             (&[("webhook-allowed-rate", "*")], None),
         ] {
-            assert_eq!(judge(&answer(200, headers), "a.example").ok(), expected, "{headers:?}");
+            assert_eq!(read_answer(&answer(200, headers), "a.example").ok(), expected, "{headers:?}");
         }
-        let refused = judge(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
+        let refused = read_answer(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
         assert_eq!(
             (refused.outcome, refused.error.as_str()),
             (AttemptOutcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
@@ -197,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_could_not_be_asked_is_told_apart_from_one_that_refuses() {
+    fn a_receiver_that_could_not_be_asked_is_distinguished_from_one_that_refuses() {
         let failed = ExchangeResult {
             outcome: AttemptOutcome::ConnectRefused,
             error: Some("Connection refused".to_owned()),
             ..answer(0, &[])
         };
-        assert_eq!(judge(&failed, "a").unwrap_err().outcome, AttemptOutcome::ConnectRefused);
+        assert_eq!(read_answer(&failed, "a").unwrap_err().outcome, AttemptOutcome::ConnectRefused);
     }
 }

@@ -87,7 +87,7 @@ pub async fn run(
             }
             Err(error) if error == "stopping" => return,
             Err(error) => {
-                tracing::error!(error, "upkeep failed; trying again");
+                tracing::error!(error, "maintenance failed; trying again");
                 ROUND_MS
             }
         };

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::rules::tenure::ShownLease;
 use crate::store::admin::LogUnreachable;
 
-/// A node of the cluster, as it says of itself.
+/// A node of the cluster, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name, which no other node has.
+    /// The node's name, which no other node has.
     pub node: String,
-    /// The URL of its API for the other nodes.
+    /// The URL of the node's API for the other nodes.
     pub url: String,
     pub version: String,
     /// Hash of the store's options, which all nodes must share.

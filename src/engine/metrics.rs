@@ -63,7 +63,7 @@ pub struct Metrics {
     publishes_refused: Family<ReasonLabel, Counter>,
     publishes_in_line: Counter,
     attempts: Family<OutcomeLabel, Counter>,
-    held_back: Family<ReasonLabel, Counter>,
+    shortages: Family<ReasonLabel, Counter>,
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
@@ -112,14 +112,14 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histo
 }
 
 /// Registers the counter of requests that a shortage prevented, with all its series.
-fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
-    let held_back = Family::<ReasonLabel, Counter>::default();
+fn shortage_counter(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
+    let shortages = Family::<ReasonLabel, Counter>::default();
     let help = "Requests that a shortage of this machine prevented";
-    registry.register("requests_held_back", help, held_back.clone());
+    registry.register("requests_held_back", help, shortages.clone());
     for shortage in Shortage::ALL {
-        drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
+        drop(shortages.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
     }
-    held_back
+    shortages
 }
 
 /// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
@@ -174,7 +174,7 @@ impl Default for Metrics {
         let levels = Gauges::register(&mut registry);
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
-            held_back: held_back_by(&mut registry),
+            shortages: shortage_counter(&mut registry),
             bounds: BoundCounters::register(&mut registry),
             registry,
             events,
@@ -228,7 +228,7 @@ impl Metrics {
     }
 
     /// Counts a publish that queued for admission.
-    pub fn in_line(&self) {
+    pub fn publish_queued(&self) {
         self.publishes_in_line.inc();
     }
 
@@ -268,8 +268,8 @@ impl Metrics {
     }
 
     /// Counts a request that a shortage of this machine prevented.
-    pub fn held_back(&self, shortage: Shortage) {
-        self.held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
+    pub fn record_shortage(&self, shortage: Shortage) {
+        self.shortages.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
     }
 
     /// Counts a request that a quota refused.

@@ -80,7 +80,7 @@ pub struct EngineParts {
     pub in_flight_max: usize,
     /// This sender's name in handshakes.
     pub origin: String,
-    pub watcher: Option<Arc<dyn deliverer::AttemptObserver>>,
+    pub attempt_observer: Option<Arc<dyn deliverer::AttemptObserver>>,
     /// Whether Svix's scheme signs in the headers of Standard Webhooks.
     pub svix_whitelabel: bool,
     /// The time in which an owner in a cluster may begin deliveries. `None` if the store is by itself.
@@ -172,7 +172,7 @@ impl Engine {
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let started_at = parts.clock.now();
         let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, .. } = parts;
-        let (watcher, svix_whitelabel, window) = (parts.watcher, parts.svix_whitelabel, parts.window);
+        let (attempt_observer, svix_whitelabel, window) = (parts.attempt_observer, parts.svix_whitelabel, parts.window);
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
@@ -200,7 +200,7 @@ impl Engine {
             random: random.clone(),
             handshakes: Handshakes::new(&origin),
             proxy_health: ProxyHealth::default(),
-            watcher,
+            attempt_observer,
             shortages: Arc::default(),
             drawn_ids,
             svix_whitelabel,

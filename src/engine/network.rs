@@ -319,7 +319,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
-    fn places_to_listen_read_back_as_they_are_shown() {
+    fn addresses_to_listen_on_read_back_as_they_are_shown() {
         for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/postrider.sock"] {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tcp_listener_tells_the_port_it_picked() {
+    async fn a_tcp_listener_reports_the_port_it_picked() {
         let network = RealNetwork;
         let mut listener = network.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
         let ListenAddr::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };

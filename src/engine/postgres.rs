@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Config, Statement};
 
-use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, judge_append};
+use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, append_outcome};
 
 pub use lease::PostgresLease;
 pub use schema::{begin, begin_again, make_tables};
@@ -50,7 +50,7 @@ const READ: &str = "select number, epoch, writer, sum, body from (select *, sum(
 const TRIM: &str = "delete from postrider.log where shard = $1 and number <= $2 \
     and number < (select max(number) from postrider.log where shard = $1)";
 
-/// How to reach the engine.
+/// The connection parameters of the engine.
 #[derive(Clone)]
 pub struct Connect {
     config: Config,
@@ -236,7 +236,7 @@ impl CommitLog for PostgresLog {
             let rows = session.client.query(FOUND, &[&SHARD, &(before.number as i64), &to]).await?;
             let found: Vec<Row> = rows.iter().map(mark_of).collect();
             let last = found.last().map(|(mark, _)| *mark).unwrap_or_default();
-            Ok(judge_append(before, entries, &found, last))
+            Ok(append_outcome(before, entries, &found, last))
         })
     }
 
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_with_words_that_are_not_kept_is_refused_and_a_password_is_not_shown() {
+    fn a_url_with_parameters_that_are_not_honoured_is_refused_and_a_password_is_not_shown() {
         for refused in ["https://db.example.com/", "postgres://db.example.com/postrider?sslmode=verify-ca"] {
             assert!(Connect::of(refused).is_err(), "{refused}");
         }

@@ -97,12 +97,12 @@ impl Engine {
             let detail = format!("deliveries wait and are tried again every second, because {}", shortage.words());
             warnings.push(ReadinessIssue::new("sending_held_back", detail));
         }
-        let mut warn = |code, count: i64, what: &str| {
+        let mut warn = |code, count: i64, state: &str| {
             if count > 0 {
                 let words = if count == 1 { "webhook" } else { "webhooks" };
                 warnings.push(ReadinessIssue::new(
                     code,
-                    format!("{count} {words} {what}; `postrider doctor` says which and why"),
+                    format!("{count} {words} {state}; `postrider doctor` says which and why"),
                 ));
             }
         };

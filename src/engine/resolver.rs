@@ -1,7 +1,7 @@
-//! The places of the resolver: how many names are looked up at once, and which names wait.
+//! The slots of the resolver: how many names are looked up at once, and which names wait.
 //!
-//! Invariant: names that answered lately find a place whatever others do. Names that are not known yet share a part of
-//! the places, and names that took long lately a small part.
+//! Invariant: names that answered lately find a slot whatever others do. Names that are not known yet share a part of
+//! the slots, and names that took long lately a small part.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,14 +25,14 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Maximum names that are remembered.
 const NAMES_MAX: usize = 20_000;
 
-/// Maximum wait for a place. It is shorter than the shortest timeout of a webhook, so the receiver is not blamed for the
+/// Maximum wait for a slot. It is shorter than the shortest timeout of a webhook, so the receiver is not blamed for the
 /// wait.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// The places of this process.
+/// The slots of this process.
 pub(in crate::engine) static RESOLVER: LazyLock<Resolver> = LazyLock::new(Resolver::new);
 
-/// The error of a lookup that found no place.
+/// The error of a lookup that found no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolverBusy;
 
@@ -44,7 +44,7 @@ impl fmt::Display for ResolverBusy {
 
 impl std::error::Error for ResolverBusy {}
 
-/// The places, and the last lookup of each name.
+/// The slots, and the last lookup of each name.
 pub(in crate::engine) struct Resolver {
     all: Semaphore,
     unproven: Semaphore,
@@ -64,7 +64,7 @@ impl Resolver {
         Resolver { all, unproven, slow, last: Mutex::default() }
     }
 
-    /// Runs the lookup of a name on a thread of its own, once there is a place.
+    /// Runs the lookup of a name on a thread of its own, once there is a slot.
     ///
     /// # Errors
     /// `ResolverBusy` if there is none in time, otherwise those of the lookup.
@@ -74,7 +74,7 @@ impl Resolver {
         lookup: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let last = self.last(name);
-        let places = async {
+        let slots = async {
             let slow = match last {
                 Some(Lookup { is_slow: true, .. }) => Some(self.slow.acquire().await),
                 _ => None,
@@ -85,12 +85,12 @@ impl Resolver {
             };
             (slow, unproven, self.all.acquire().await)
         };
-        let places = timeout(WAIT_MAX, places).await.map_err(|_| io::Error::other(ResolverBusy))?;
+        let slots = timeout(WAIT_MAX, slots).await.map_err(|_| io::Error::other(ResolverBusy))?;
         let name = name.to_owned();
         // The system's resolver may block a thread after its caller is gone. If it hangs, reads of the store still find
         // a thread.
         let asked = tokio::task::spawn_blocking(move || {
-            let _until_it_answers = places;
+            let _until_it_answers = slots;
             let began = Instant::now();
             let found = lookup();
             self.remember(name, began.elapsed() >= SLOW);
@@ -128,11 +128,11 @@ mod tests {
         Box::leak(Box::new(Resolver::new()))
     }
 
-    /// A lookup that hangs until it is told.
-    fn hanging(told: &Arc<AtomicBool>) -> impl FnOnce() -> io::Result<()> + Send + 'static {
-        let told = told.clone();
+    /// A lookup that hangs until it is released.
+    fn hanging(released: &Arc<AtomicBool>) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let released = released.clone();
         move || {
-            while !told.load(Ordering::Relaxed) {
+            while !released.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
             Ok(())
@@ -145,19 +145,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_answered_find_a_place_while_unknown_ones_hang() {
-        let (resolver, told) = (resolver(), Arc::new(AtomicBool::new(false)));
+    async fn names_that_answered_find_a_slot_while_unknown_ones_hang() {
+        let (resolver, released) = (resolver(), Arc::new(AtomicBool::new(false)));
         resolver.ask("known", || Ok(())).await.unwrap();
         resolver.remember("slow".to_owned(), true);
-        let hanging: Vec<_> =
-            (0..UNPROVEN_MAX).map(|nth| tokio::spawn(resolver.ask_owned(format!("n{nth}"), hanging(&told)))).collect();
+        let hanging: Vec<_> = (0..UNPROVEN_MAX)
+            .map(|nth| tokio::spawn(resolver.ask_owned(format!("n{nth}"), hanging(&released))))
+            .collect();
         while resolver.unproven.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(is_busy(resolver, "another").await, "unknown names have all of their places");
+        assert!(is_busy(resolver, "another").await, "unknown names have all of their slots");
         assert!(is_busy(resolver, "slow").await);
         assert!(!is_busy(resolver, "known").await);
-        told.store(true, Ordering::Relaxed);
+        released.store(true, Ordering::Relaxed);
         for lookup in hanging {
             lookup.await.unwrap().unwrap();
         }
@@ -165,21 +166,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_names_share_few_places_and_leave_unknown_ones_theirs() {
-        let (resolver, told) = (resolver(), Arc::new(AtomicBool::new(false)));
+    async fn slow_names_share_few_slots_and_leave_unknown_ones_theirs() {
+        let (resolver, released) = (resolver(), Arc::new(AtomicBool::new(false)));
         let mut lookups = Vec::new();
         for nth in 0..=SLOW_MAX {
             resolver.remember(format!("n{nth}"), true);
         }
         for nth in 0..SLOW_MAX {
-            lookups.push(tokio::spawn(resolver.ask_owned(format!("n{nth}"), hanging(&told))));
+            lookups.push(tokio::spawn(resolver.ask_owned(format!("n{nth}"), hanging(&released))));
         }
         while resolver.slow.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(is_busy(resolver, &format!("n{SLOW_MAX}")).await);
         assert!(!is_busy(resolver, "unknown").await);
-        told.store(true, Ordering::Relaxed);
+        released.store(true, Ordering::Relaxed);
         for lookup in lookups {
             lookup.await.unwrap().unwrap();
         }

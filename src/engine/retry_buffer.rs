@@ -110,7 +110,7 @@ mod tests {
         Err(Rejection::Failed("journal".into()))
     }
 
-    fn keep(
+    fn add(
         retry_buffer: &mut RetryBuffer,
         write_requests: &[WriteRequest],
         result: impl Fn(&WriteRequest) -> Result<Applied, Rejection>,
@@ -125,43 +125,43 @@ mod tests {
         let mut retry_buffer = RetryBuffer::default();
         let write_requests = [outcome(1, 0), outcome(2, 0)];
         let [first, second] = [1, 2].map(DeliveryId::from_u128);
-        assert_eq!(keep(&mut retry_buffer, &write_requests, failed, false), [first, second]);
+        assert_eq!(add(&mut retry_buffer, &write_requests, failed, false), [first, second]);
         assert_eq!(retry_buffer.wait(), None);
-        assert_eq!(keep(&mut retry_buffer, &write_requests[..1], full, true), []);
+        assert_eq!(add(&mut retry_buffer, &write_requests[..1], full, true), []);
         assert_eq!(retry_buffer.wait(), Some(OUTCOMES_RETRY_WAIT));
         tokio::time::advance(OUTCOMES_RETRY_WAIT / 4).await;
         // A failure while the disk is full counts as lack of space, and does not postpone the first outcome's retry.
-        assert_eq!(keep(&mut retry_buffer, &write_requests[1..], failed, true), []);
+        assert_eq!(add(&mut retry_buffer, &write_requests[1..], failed, true), []);
         assert_eq!(retry_buffer.wait(), Some(OUTCOMES_RETRY_WAIT * 3 / 4));
         assert_eq!(retry_buffer.take_outcomes().len(), 2);
         assert_eq!(retry_buffer.wait(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_kept_is_bounded_and_the_rest_is_sent_again() {
+    async fn buffered_outcomes_are_bounded_and_the_rest_is_sent_again() {
         let mut retry_buffer = RetryBuffer::default();
         let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES;
         let write_requests: Vec<WriteRequest> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
-        assert_eq!(keep(&mut retry_buffer, &write_requests, full, true), [DeliveryId::from_u128(5)]);
+        assert_eq!(add(&mut retry_buffer, &write_requests, full, true), [DeliveryId::from_u128(5)]);
         assert_eq!(retry_buffer.take_outcomes().len(), 4);
         // After the outcomes are taken out, there is room again.
-        assert_eq!(keep(&mut retry_buffer, &write_requests[4..], full, true), []);
+        assert_eq!(add(&mut retry_buffer, &write_requests[4..], full, true), []);
 
         let following = vec![release(); FOLLOW_UPS_MAX + 1];
-        assert_eq!(keep(&mut retry_buffer, &following, failed, false), []);
+        assert_eq!(add(&mut retry_buffer, &following, failed, false), []);
         assert_eq!(retry_buffer.take_follow_ups().len(), FOLLOW_UPS_MAX);
         assert_eq!(retry_buffer.take_follow_ups().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_refused_for_good_or_was_asked_for_is_nobodys_to_keep() {
+    async fn requests_of_callers_and_final_refusals_are_not_buffered() {
         let mut retry_buffer = RetryBuffer::default();
         let gone = |_: &WriteRequest| Err(Rejection::NotFound("webhook"));
-        assert_eq!(keep(&mut retry_buffer, &[release()], gone, true), []);
+        assert_eq!(add(&mut retry_buffer, &[release()], gone, true), []);
         assert_eq!(retry_buffer.take_follow_ups().len(), 0);
         // An expiry is found in the index again.
         let delivery = DeliveryId::from_u128(7);
         let expire = WriteRequest::internal(PartitionCommand::Expire { event: EventId::MIN, delivery });
-        assert_eq!(keep(&mut retry_buffer, &[expire], full, true), [delivery]);
+        assert_eq!(add(&mut retry_buffer, &[expire], full, true), [delivery]);
     }
 }

@@ -1,6 +1,6 @@
 //! The shortages of this machine that kept requests from being made, for the log, `/readyz` and `/metrics`.
 //!
-//! Invariant: a shortage makes no attempt, so a receiver is never judged by it.
+//! Invariant: a shortage makes no attempt, so it never counts against a receiver.
 
 use std::sync::{Mutex, PoisonError};
 

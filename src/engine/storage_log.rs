@@ -37,7 +37,7 @@ impl StorageLog {
             Ok(()) => {}
             Err(error) => {
                 if let Some(failures) = self.failing_checkpoints.record() {
-                    tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
+                    tracing::error!(%error, failures, "a checkpoint failed; the WAL has its records; trying again");
                 }
             }
         }

@@ -107,7 +107,7 @@ impl WriteQueue {
         write_request.command.published()?;
         let permit = self.admission.acquire().await;
         if permit.is_some() {
-            self.metrics.in_line();
+            self.metrics.publish_queued();
         }
         permit
     }

@@ -137,7 +137,7 @@ impl WriterLoop {
     /// Whether the loop must end. After a failed sync it notifies the process.
     fn is_over(&self) -> bool {
         if self.parts.writer.health().has_lost_writes {
-            tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+            tracing::error!("a sync to disk failed: the last writes may not be durable, so nothing more is accepted");
             self.parts.broken.notify_one();
             return true;
         }
@@ -248,7 +248,7 @@ impl WriterLoop {
         }
         let is_confirmed = replication.wait_for_standby();
         if !is_confirmed && !self.is_standby_lost {
-            tracing::error!("no standby confirms what is written, and standby.required is set: changes are refused");
+            tracing::error!("no standby confirms commits, and standby.required is set: changes are refused");
         }
         self.is_standby_lost = !is_confirmed;
         is_confirmed
@@ -292,7 +292,7 @@ impl WriterLoop {
         let mut done = self.parts.writer.maintain(self.parts.clock.now(), retention);
         self.log.space(self.parts.writer.health().is_disk_full);
         for failure in &done.failures {
-            tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
+            tracing::error!(failure, "a part of the maintenance failed; it is tried again in the next round");
         }
         (self.parts.effects)(std::mem::take(&mut done.effects));
         let mut follow = self.retry_buffer.take_follow_ups();

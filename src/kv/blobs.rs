@@ -18,7 +18,7 @@ use crate::kv::error::{Error, Result, io};
 
 /// End of the name of a blob file.
 const SUFFIX: &str = ".blobs";
-/// Room that is taken ahead of the payloads in bytes: as much as there are payloads, between these bounds. A smaller
+/// Bytes that are preallocated behind the payloads: as many as there are payload bytes, between these bounds. A smaller
 /// limit of the partition bounds it further.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
 const ROOM_BYTES_MAX: u64 = 64 << 20;
@@ -26,7 +26,7 @@ const ROOM_BYTES_MAX: u64 = 64 << 20;
 const ROOM_PARTS: u64 = 16;
 /// Zeros that are written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-/// Erased places that are remembered for readers with an older snapshot.
+/// Maximum number of erased places that are remembered for readers with an older snapshot.
 const ERASED_MAX: usize = 4_096;
 
 /// The path of the blob file of a partition's file.
@@ -103,7 +103,7 @@ impl BlobFile {
     /// # Errors
     /// `BlobsDamaged` if the file is missing or ends before that.
     pub(in crate::kv) fn resume(&self, end: u64) -> Result<()> {
-        let damaged = |what| Err(Error::BlobsDamaged { file: self.name.clone(), what, end });
+        let damaged = |damage| Err(Error::BlobsDamaged { file: self.name.clone(), damage, end });
         let len = self.len.load(Ordering::Relaxed);
         if end > 0 && self.storage.get().is_none() {
             return damaged("the file is missing".to_owned());
@@ -116,10 +116,10 @@ impl BlobFile {
     }
 
     /// Writes payloads behind the last one, in one call. `sync` makes them durable. `partition_bytes_max` bounds the
-    /// room that is taken ahead.
+    /// preallocated room.
     ///
     /// # Errors
-    /// There is no space, or the disk fails. No place was taken then.
+    /// There is no space, or the disk fails. No place was assigned then.
     pub fn append(&self, disk: &dyn Disk, payloads: &[&[u8]], partition_bytes_max: u64) -> Result<Vec<BlobPlace>> {
         let storage = self.made(disk)?;
         let mut places = Vec::with_capacity(payloads.len());
@@ -134,7 +134,7 @@ impl BlobFile {
         if end > len {
             let most = ROOM_BYTES_MAX.min(partition_bytes_max / ROOM_PARTS);
             let longer = end + end.clamp(ROOM_BYTES_MIN.min(most), most);
-            storage.take_room(len, longer).map_err(|error| self.failed(error))?;
+            storage.preallocate(len, longer).map_err(|error| self.failed(error))?;
             self.len.store(longer, Ordering::Relaxed);
         }
         let mut pieces: Vec<IoSlice<'_>> = payloads.iter().map(|payload| IoSlice::new(payload)).collect();

@@ -13,7 +13,8 @@
 //! before every sync, and redb's header last. A commit of one phase, as compaction makes it, writes its pages and the
 //! header that names them together, and relies on reading altered pages after a cut. This layer would report them as
 //! errors, so it delays that header until the pages are synced. redb never overwrites a page that a durable commit
-//! refers to, so a torn page of checksums loses none of those: each of its sectors holds the old or the new ones.
+//! refers to. So a torn page of checksums loses none of those, because each of its sectors holds the old or the new
+//! ones.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -29,7 +29,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn len(&self, name: &str) -> io::Result<u64>;
     /// Bytes of disk that a file occupies. A file with holes occupies less than its length: redb doubles a file to grow
     /// it.
-    fn taken_bytes(&self, name: &str) -> io::Result<u64> {
+    fn occupied_bytes(&self, name: &str) -> io::Result<u64> {
         self.len(name)
     }
     /// Free bytes of the disk.
@@ -53,8 +53,8 @@ pub trait BlobStorage: Debug + Send + Sync {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
     /// Writes pieces one behind the other, from `offset` on.
     fn write_pieces(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
-    /// Lengthens the file from `len` to `longer` bytes and takes their space, so that later writes find it.
-    fn take_room(&self, len: u64, longer: u64) -> io::Result<()>;
+    /// Lengthens the file from `len` to `longer` bytes and reserves their space, so that later writes find it.
+    fn preallocate(&self, len: u64, longer: u64) -> io::Result<()>;
     /// Gives the space of bytes back, which read as zeros then, if the file system can do that.
     fn release(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
         Ok(())
@@ -84,7 +84,7 @@ impl BlobStorage for PlainBlobs {
         Ok(())
     }
 
-    fn take_room(&self, _len: u64, longer: u64) -> io::Result<()> {
+    fn preallocate(&self, _len: u64, longer: u64) -> io::Result<()> {
         self.0.set_len(longer)
     }
 
@@ -128,7 +128,7 @@ impl RealDisk {
     ///
     /// # Errors
     /// `WouldBlock` if another process holds the lock.
-    pub fn take(root: &Path) -> io::Result<RealDisk> {
+    pub fn lock(root: &Path) -> io::Result<RealDisk> {
         make_private_dir(root)?;
         make_private_dir(&root.join("partitions"))?;
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
@@ -150,7 +150,7 @@ impl RealDisk {
     ///
     /// # Errors
     /// `WouldBlock` if a daemon holds the lock.
-    pub fn look(root: &Path) -> io::Result<RealDisk> {
+    pub fn read_only(root: &Path) -> io::Result<RealDisk> {
         fs::read_dir(root)?;
         let lock = match fs::File::open(root.join("lock")) {
             Ok(lock) => Some(lock),
@@ -239,7 +239,7 @@ impl Disk for RealDisk {
         fs::metadata(self.root.join(name)).map(|m| m.len())
     }
 
-    fn taken_bytes(&self, name: &str) -> io::Result<u64> {
+    fn occupied_bytes(&self, name: &str) -> io::Result<u64> {
         let blocks = fs::metadata(self.root.join(name))?;
         Ok(std::os::unix::fs::MetadataExt::blocks(&blocks) * STAT_BLOCK_BYTES)
     }
@@ -324,9 +324,9 @@ impl BlobStorage for RealFile {
         Ok(())
     }
 
-    fn take_room(&self, len: u64, longer: u64) -> io::Result<()> {
+    fn preallocate(&self, len: u64, longer: u64) -> io::Result<()> {
         match fallocate(&self.file, FallocateFlags::empty(), len, longer - len) {
-            // Some file systems cannot take room. Then a write finds out whether there is space.
+            // Some file systems cannot reserve space. Then a write finds out whether there is space.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.file.set_len(longer),
             taken => Ok(taken?),
         }
@@ -394,7 +394,7 @@ pub(crate) mod tests {
     #[test]
     fn a_read_gives_the_bytes_that_are_there_wherever_it_lies() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::take(folder.path()).unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
         let file = disk.open("file", true).unwrap();
         let bytes: Vec<u8> = (0..2 * AROUND_BYTES + 5_000).map(|n| (n * 31 / 7) as u8).collect();
         file.set_len(bytes.len() as u64).unwrap();

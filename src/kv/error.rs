@@ -13,18 +13,18 @@ pub enum Error {
     Damaged { file: String, table: &'static str, key: String },
     /// A write-ahead log that lacks acknowledged records, or is missing.
     #[error(
-        "{file}: the write-ahead log is damaged: {what}; restore a backup, or give up what is lost by one \
+        "{file}: the write-ahead log is damaged: {damage}; restore a backup, or give up what is lost by one \
          `postrider serve --accept-loss`"
     )]
-    WalDamaged { file: String, what: String },
+    WalDamaged { file: String, damage: String },
     /// A file of large payloads that lacks acknowledged ones, or is missing.
     #[error(
-        "{file}: the file of large payloads is damaged: {what}; put it back, restore a backup, or give up what is lost by \
-         one `postrider serve --accept-loss`"
+        "{file}: the file of large payloads is damaged: {damage}; put it back, restore a backup, or give up what is \
+         lost by one `postrider serve --accept-loss`"
     )]
     BlobsDamaged {
         file: String,
-        what: String,
+        damage: String,
         /// Offset behind the last payload that a row names.
         end: u64,
     },

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_share_a_layer_unless_somebody_looks() {
+    fn batches_share_a_layer_unless_a_view_holds_it() {
         let mut memtable = MemTable::default();
         (0..50).for_each(|n| memtable.insert(layer(&[(n, Some(0))])));
         assert_eq!(memtable.layers.len(), 1);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_rows_are_leaving_goes_before_them_and_stays() {
+    fn changes_during_a_flush_come_before_the_frozen_ones_and_stay() {
         let mut memtable = MemTable::default();
         memtable.insert(layer(&[(1, Some(1)), (2, Some(1))]));
         memtable.freeze();

@@ -467,8 +467,8 @@ fn failed(error: std::io::Error) -> Error {
     io(WAL_FILE, error)
 }
 
-fn damaged(what: String) -> Error {
-    Error::WalDamaged { file: WAL_FILE.to_owned(), what }
+fn damaged(damage: String) -> Error {
+    Error::WalDamaged { file: WAL_FILE.to_owned(), damage }
 }
 
 #[cfg(test)]

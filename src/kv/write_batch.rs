@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_span_of_keys_contains_the_changes_of_the_batch() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::take(folder.path()).unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
         Segment::create(&disk, "state.redb", &[Table::Due], &[]).unwrap();
         let file = Arc::new(Segment::open(&disk, "state.redb", OpenMode::Write, OTHER_CACHE_BYTES).unwrap());
         let mut stored = WriteBatch::on(file.snapshot().unwrap());

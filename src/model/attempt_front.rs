@@ -1,4 +1,4 @@
-//! The front of a stored attempt: the fields that filters judge, without the headers and the body behind them.
+//! The front of a stored attempt: the fields that filters compare, without the headers and the body behind them.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use super::attempt::{Attempt, AttemptOutcome};
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 
-/// The fields of an attempt that filters judge. Its texts are borrowed from the row, so that reading it allocates nothing.
+/// The fields of an attempt that filters compare. Its texts are borrowed from the row, so that reading it allocates
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptFront<'a> {
     pub id: AttemptId,

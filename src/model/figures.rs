@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_of_the_first_version_is_read_and_lacks_what_it_did_not_count() {
+    fn an_hour_of_the_first_version_is_read_and_lacks_the_later_counts() {
         let old: Vec<(u8, u32, u32, u32)> = vec![(3, 1, 2, 1), (59, 0, 70_000, 0)];
         let hour: HourFigures = rmp_serde::from_slice(&rmp_serde::to_vec(&old).unwrap()).unwrap();
         let minute = |started, attempts, failures| Minute { started, attempts, failures, ..Minute::default() };

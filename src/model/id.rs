@@ -27,7 +27,7 @@ pub type AttemptId = Id<super::attempt::Attempt>;
 
 /// A noun that has ids.
 pub trait IdKind {
-    /// Stands before an id where people read it, and may stand there wherever an id is read from text.
+    /// The prefix of an id that people read. A text that is read as an id may have it.
     const PREFIX: &'static str;
 }
 

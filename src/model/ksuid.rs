@@ -1,8 +1,8 @@
 //! Ids in the form of a KSUID: 27 base-62 digits, as Svix's ids have it.
 //!
 //! 20 bytes: seconds since 1,400,000,000 (4), the milliseconds of the second divided by 4 (1, Svix's `KsuidMs`), and 15
-//! bytes that hold the rest of the UUID: the two low bits of the millisecond, its other 80 bits, and 38 zero bits. So any
-//! KSUID library reads the right time, the texts sort like the ids, and the id reads back.
+//! bytes. The 15 bytes hold the two low bits of the millisecond, the other 80 bits of the UUID, and 38 zero bits. So
+//! any KSUID library reads the right time, the texts sort like the ids, and the id reads back.
 //!
 //! Invariant: `encode` is strictly monotonic for ids from 2014-05-13 to 2150-06-19, and `decode` is its inverse.
 

@@ -16,8 +16,9 @@ pub struct Organization {
     /// Portal links that were revoked and have not expired.
     #[serde(default)]
     pub revoked_links: Vec<RevokedPortalLink>,
-    /// The app of the webhooks that are told of the endpoints and messages of all apps. `None` before the first of them
-    /// is made. It is an app of its own, so that a key of another app, the default one included, reads nothing of it.
+    /// The app of the operational webhooks, which receive events about the endpoints and messages of all apps. `None`
+    /// before the first of them is made. It is an app of its own, so that a key of another app, the default one
+    /// included, reads nothing of it.
     #[serde(default)]
     pub operational_app_id: Option<AppId>,
 }

@@ -6,7 +6,7 @@ use super::id::{AppId, KeyId, PortalLinkId};
 use super::key::Scope;
 use super::time::Time;
 
-/// A link as its signed token says it. The store keeps none, only the revoked ones.
+/// A link with the fields of its signed token. The store has only the revoked ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortalLink {
     pub id: PortalLinkId,

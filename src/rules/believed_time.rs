@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_forward_is_taken_once_it_has_lasted() {
+    fn a_step_forward_is_believed_once_it_has_lasted() {
         let start = BelievedTime::at_start(START, 0, Some(START));
         let almost = run(start, SECOND_MS, LASTING_MS, HOUR_MS);
         assert_eq!(almost.agreement(), Agreement::Doubted);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_days_behind_is_taken_only_when_accepted() {
+    fn a_clock_that_is_days_behind_is_believed_only_when_accepted() {
         let start = BelievedTime::at_start(START, 0, Some(START));
         let behind = run(start, SECOND_MS, 3 * LASTING_MS, -2 * DAY_MS);
         assert_eq!(
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_as_long_as_the_retention_is_taken_only_when_accepted() {
+    fn a_step_as_long_as_the_retention_is_believed_only_when_accepted() {
         let start = BelievedTime::at_start(START, 0, Some(START));
         let late = 3 * LASTING_MS;
         assert_eq!(run(start, SECOND_MS, late, RETENTION_MS - HOUR_MS).agreement(), Agreement::Agreed);

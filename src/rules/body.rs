@@ -8,7 +8,7 @@
 //!
 //! If `data` is not an object, the sets that spread its members (`legacy`, `flat`, and `raw` as a form) have one member
 //! `data` instead. If `data` has a member that the set has itself, the set's own member is sent and that of `data` is
-//! omitted, because a receiver must be able to trust the envelope.
+//! omitted. So a receiver can trust the envelope.
 
 use std::borrow::Cow;
 use std::io::Write as _;

@@ -222,7 +222,7 @@ fn an_encrypted_webhook_sends_nothing_in_the_clear() {
 }
 
 #[test]
-fn only_dfns_minds_what_ecmascript_would_change() {
+fn only_dfns_refuses_data_that_ecmascript_would_change() {
     for data in [r#"{"n":9007199254740993}"#, r#"{"b":1,"0":2}"#] {
         for field_set in SETS {
             assert_eq!(fits(field_set, data.as_bytes()).is_err(), field_set == FieldSet::Dfns, "{data}");

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_out_when_the_circuit_opened_does_not_lengthen_the_wait() {
+    fn requests_in_flight_when_the_circuit_opened_do_not_lengthen_the_wait() {
         let (open, _) = run(10, 0, 1_000);
         let until = open.hold_until.unwrap();
         let (state, _) = after(open, 0, AttemptSummary { started_at: Time(8_000), ..fail(9_500) });

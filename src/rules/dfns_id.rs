@@ -108,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_as_an_id_is_its_only_spelling(text in "whe-[0-9a-z]{5}-[0-9a-z]{5}-[0-9a-z]{16}") {
+        fn a_text_that_reads_as_an_id_is_its_only_spelling(text in "whe-[0-9a-z]{5}-[0-9a-z]{5}-[0-9a-z]{16}") {
             if let Some(id) = parse_event(&text) {
                 prop_assert_eq!(event(id), text);
             }

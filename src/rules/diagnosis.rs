@@ -25,7 +25,7 @@ pub struct Diagnosis {
     pub fix: String,
 }
 
-/// The person to whom a cause and its cure are told.
+/// The reader of a cause and its cure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiagnosisReader {
@@ -99,7 +99,7 @@ impl Diagnosis {
 }
 
 /// Explains a failed attempt to its reader.
-pub fn told_to(reader: DiagnosisReader, failure: &Failure) -> Diagnosis {
+pub fn for_reader(reader: DiagnosisReader, failure: &Failure) -> Diagnosis {
     match reader {
         DiagnosisReader::Operator => of_failure(failure),
         DiagnosisReader::Tenant => for_tenant(failure),
@@ -157,7 +157,7 @@ pub fn of_webhook(
         DiagnosisReader::Tenant => then_for_tenant(webhook, is_held).map(str::to_owned),
     };
     // Nothing is sent while it is paused, so the last attempt is no cause.
-    let cause = last.filter(|_| webhook.status != WebhookStatus::Paused).map(|last| told_to(reader, last));
+    let cause = last.filter(|_| webhook.status != WebhookStatus::Paused).map(|last| for_reader(reader, last));
     let Some(cause) = cause else { return then.map(|fix| Diagnosis { words: state, fix }) };
     let failed = format!("The last attempt failed: {}", cause.words);
     Some(match then {

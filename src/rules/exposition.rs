@@ -165,7 +165,7 @@ mod tests {
 
     /// The headers that Prometheus 2.42 and 3.4 and Telegraf send.
     #[test]
-    fn scrapers_get_what_they_prefer() {
+    fn scrapers_get_the_format_that_they_prefer() {
         let old = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
             text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let new = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merging_keeps_order_and_drops_what_is_in_both() {
+    fn merging_keeps_order_and_drops_numbers_in_both() {
         assert_eq!(merged(&[1, 4, 9], &[0, 4, 5]).collect::<Vec<_>>(), [0, 1, 4, 5, 9]);
         assert_eq!(merged(&[], &[2]).collect::<Vec<_>>(), [2]);
         assert_eq!(merged(&[2], &[]).collect::<Vec<_>>(), [2]);

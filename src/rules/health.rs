@@ -58,13 +58,13 @@ const FAILING_MIN: u32 = 2;
 /// Rates the figures in words.
 pub fn health(measured: &HealthInput) -> Health {
     Health {
-        success_rate: judge_rate(measured.success_rate),
-        response_time: judge_speed(measured.average_response_ms),
-        activity: judge_activity(measured),
+        success_rate: rate_word(measured.success_rate),
+        response_time: speed_word(measured.average_response_ms),
+        activity: activity_word(measured),
     }
 }
 
-fn judge_rate(rate: Option<f64>) -> HealthWord {
+fn rate_word(rate: Option<f64>) -> HealthWord {
     let Some(rate) = rate else {
         return HealthWord { state: "unknown", reason: "no attempt in the last 24 hours".into() };
     };
@@ -77,7 +77,7 @@ fn judge_rate(rate: Option<f64>) -> HealthWord {
     HealthWord { state, reason: format!("{rate:.1} % of the attempts in the last 24 hours succeeded ({bound})") }
 }
 
-fn judge_speed(average_ms: Option<u32>) -> HealthWord {
+fn speed_word(average_ms: Option<u32>) -> HealthWord {
     let Some(ms) = average_ms else {
         return HealthWord { state: "unknown", reason: "no response in the last 24 hours".into() };
     };
@@ -91,7 +91,7 @@ fn judge_speed(average_ms: Option<u32>) -> HealthWord {
 }
 
 /// `failing` goes before `active` goes before `idle`.
-fn judge_activity(measured: &HealthInput) -> HealthWord {
+fn activity_word(measured: &HealthInput) -> HealthWord {
     let HealthInput { attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
     if failed >= FAILING_MIN {
         return HealthWord {
@@ -145,7 +145,7 @@ mod tests {
             (89.9, "critical"),
             (0.0, "critical"),
         ] {
-            assert_eq!(judge_rate(Some(rate)).state, state, "{rate}");
+            assert_eq!(rate_word(Some(rate)).state, state, "{rate}");
         }
         for (ms, state) in [
             (0, "fast"),
@@ -156,14 +156,14 @@ mod tests {
             (5_000, "slow"),
             (5_001, "critical"),
         ] {
-            assert_eq!(judge_speed(Some(ms)).state, state, "{ms}");
+            assert_eq!(speed_word(Some(ms)).state, state, "{ms}");
         }
     }
 
     #[test]
     fn failing_goes_before_active_and_active_before_idle() {
         let word = |attempts, recent_failures| {
-            judge_activity(&HealthInput { attempts, recent_deliveries: 10, recent_failures, ..HealthInput::default() })
+            activity_word(&HealthInput { attempts, recent_deliveries: 10, recent_failures, ..HealthInput::default() })
                 .state
         };
         assert_eq!(word(5, 2), "failing");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_unknown_and_says_why() {
+    fn figures_that_were_not_measured_are_unknown_and_say_why() {
         let health = health(&HealthInput::default());
         assert_eq!(health.success_rate.state, "unknown");
         assert_eq!(health.response_time.state, "unknown");

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_bucket_counts_as_the_last() {
+    fn a_longer_time_or_no_bucket_counts_as_the_last() {
         assert_eq!(bucket(u32::MAX), LAST);
         assert_eq!(mid(255), mid(LAST));
         assert_eq!(upper(255), RESPONSE_MS_MAX);

@@ -1,4 +1,4 @@
-//! Tells why a webhook's deliveries wait, until when, and when failures disable the webhook.
+//! Explains why a webhook's deliveries wait, until when, and when failures disable the webhook.
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_that_ends_last_is_told() {
+    fn the_cause_that_ends_last_is_named() {
         let at = |ms| Some(NOW.plus_ms(ms));
         let closed = WebhookState::default();
         let open = WebhookState { circuit: CircuitState::Open, hold_until: at(5_000), ..closed };

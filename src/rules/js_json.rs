@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_in_value_is_a_loss() {
+    fn only_a_change_of_value_is_a_loss() {
         for json in ["-0", "1.0", "9007199254740991", "0.5", r#"{"a":1,"b":[1e3]}"#, r#"{"0":1,"7":2,"a":3}"#] {
             assert_eq!(rewritten(json).1, None, "{json}");
         }

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_cover_what_they_say() {
+    fn stars_cover_their_documented_types() {
         assert!(matches("order.*", "order.paid"));
         assert!(!matches("order.*", "order.paid.late"));
         assert!(!matches("order.*", "order"));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn own_events_reach_only_who_names_them() {
+    fn own_events_reach_only_webhooks_that_name_them() {
         let own = "postrider.webhook.failing";
         for deaf in [&[][..], &["*"], &["order.**"], &["postrider.*"]] {
             assert!(!wants(&list(deaf), own), "{deaf:?}");

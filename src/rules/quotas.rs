@@ -1,4 +1,4 @@
-//! The quotas of tenants: their limits, and the judgement of requests.
+//! The quotas of tenants: their limits, and the check of requests.
 
 use crate::model::Time;
 use crate::model::time::DAY_MS;
@@ -92,9 +92,9 @@ impl PublishedVolume {
         }
     }
 
-    /// Judges a publish of so many events and bytes. A batch that is larger than a second's events is admitted with a
+    /// Checks a publish of so many events and bytes. A batch that is larger than a second's events is admitted with a
     /// full second, and uses up the following ones.
-    pub fn judge(&self, limits: &QuotaLimits, events: u64, bytes: u64) -> Result<(), QuotaExceeded> {
+    pub fn check(&self, limits: &QuotaLimits, events: u64, bytes: u64) -> Result<(), QuotaExceeded> {
         let per_s = limits.events_per_second;
         let needed = events.min(per_s) as f64;
         if per_s > 0 && self.left < needed {
@@ -116,7 +116,7 @@ impl PublishedVolume {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Takes the count of events back that were not stored.
+    /// Reverts the count of events that were not stored.
     pub fn give_back(&mut self, events: u64, bytes: u64) {
         self.left += events as f64;
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -137,36 +137,36 @@ mod tests {
         let limits = QuotaLimits { events_per_second: 10, bytes_per_day: 1_000, ..QuotaLimits::default() };
         let now = Time(5 * DAY_MS - 10_000);
         let mut volume = PublishedVolume::new(&limits, now);
-        assert_eq!(volume.judge(&limits, 10, 600), Ok(()));
+        assert_eq!(volume.check(&limits, 10, 600), Ok(()));
         volume.add(10, 600);
         assert_eq!(volume.used(&limits), (10, 600));
-        let exceeded = volume.judge(&limits, 5, 1).unwrap_err();
+        let exceeded = volume.check(&limits, 5, 1).unwrap_err();
         assert_eq!((exceeded.quota, exceeded.until), (Quota::EventsPerSecond, Some(now.plus_ms(500))));
         volume.refill(&limits, now.plus_ms(500));
-        assert_eq!(volume.judge(&limits, 5, 400), Ok(()));
-        let exceeded = volume.judge(&limits, 5, 401).unwrap_err();
+        assert_eq!(volume.check(&limits, 5, 400), Ok(()));
+        let exceeded = volume.check(&limits, 5, 401).unwrap_err();
         assert_eq!((exceeded.quota, exceeded.until), (Quota::BytesPerDay, Some(Time(5 * DAY_MS))));
         volume.refill(&limits, Time(5 * DAY_MS));
-        assert_eq!(volume.judge(&limits, 10, 1_000), Ok(()));
+        assert_eq!(volume.check(&limits, 10, 1_000), Ok(()));
     }
 
     #[test]
     fn a_large_batch_waits_for_a_full_second_and_uses_up_the_next() {
         let limits = QuotaLimits { events_per_second: 10, ..QuotaLimits::default() };
         let mut volume = PublishedVolume::new(&limits, Time(0));
-        assert_eq!(volume.judge(&limits, 30, 0), Ok(()));
+        assert_eq!(volume.check(&limits, 30, 0), Ok(()));
         volume.add(30, 0);
         volume.refill(&limits, Time(1_000));
-        let until = volume.judge(&limits, 1, 0).unwrap_err().until;
+        let until = volume.check(&limits, 1, 0).unwrap_err().until;
         assert_eq!(until, Some(Time(2_100)), "twenty events late, and one more");
         volume.refill(&limits, Time(2_100));
-        assert_eq!(volume.judge(&limits, 1, 0), Ok(()));
+        assert_eq!(volume.check(&limits, 1, 0), Ok(()));
     }
 
     #[test]
     fn without_limits_everything_fits() {
         let limits = QuotaLimits::default();
         let volume = PublishedVolume::new(&limits, Time(0));
-        assert_eq!(volume.judge(&limits, u64::MAX, u64::MAX), Ok(()));
+        assert_eq!(volume.check(&limits, u64::MAX, u64::MAX), Ok(()));
     }
 }

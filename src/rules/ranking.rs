@@ -70,24 +70,24 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_now_is_trouble_and_what_somebody_stopped_is_not() {
+    fn a_webhook_that_fails_is_in_trouble_and_a_stopped_one_is_not() {
         let webhook = |status, disabled_reason| Webhook { status, disabled_reason, ..Webhook::new(Id::MIN, Id::MIN) };
         let enabled = webhook(WebhookStatus::Enabled, None);
         let fine = WebhookState::default();
         let failing = WebhookState { failing_since: Some(Time(5)), ..fine };
         let open = WebhookState { circuit: CircuitState::Open, hold_until: Some(Time(9)), ..failing };
         let asked = WebhookState { retry_after: Some(Time(99)), ..failing };
-        let judged = |webhook: &Webhook, state| {
+        let checked = |webhook: &Webhook, state| {
             let severity = severity(webhook, &state);
             (severity, is_in_trouble(severity))
         };
-        assert_eq!(judged(&enabled, fine), (Severity::Fine, false));
-        assert_eq!(judged(&enabled, failing), (Severity::Failing, true));
-        assert_eq!(judged(&enabled, open), (Severity::Broken, true));
-        assert_eq!(judged(&enabled, asked), (Severity::Held, true));
-        assert_eq!(judged(&webhook(WebhookStatus::Paused, None), open), (Severity::Paused, false));
+        assert_eq!(checked(&enabled, fine), (Severity::Fine, false));
+        assert_eq!(checked(&enabled, failing), (Severity::Failing, true));
+        assert_eq!(checked(&enabled, open), (Severity::Broken, true));
+        assert_eq!(checked(&enabled, asked), (Severity::Held, true));
+        assert_eq!(checked(&webhook(WebhookStatus::Paused, None), open), (Severity::Paused, false));
         let disabled = |reason| webhook(WebhookStatus::Disabled, Some(reason));
-        assert_eq!(judged(&disabled(DisabledReason::Gone), failing), (Severity::Disabled, false));
-        assert_eq!(judged(&disabled(DisabledReason::Failures), failing), (Severity::Broken, true));
+        assert_eq!(checked(&disabled(DisabledReason::Gone), failing), (Severity::Disabled, false));
+        assert_eq!(checked(&disabled(DisabledReason::Failures), failing), (Severity::Broken, true));
     }
 }

@@ -81,7 +81,7 @@ mod tests {
         assert!(ClockTrust::at_start(START, 0, None).is_trusted());
         assert!(ClockTrust::at_start(START.minus_ms(MINUTE_MS), 0, Some(START)).is_trusted());
         let behind = ClockTrust::at_start(START.minus_ms(DAY_MS), 0, Some(START));
-        assert!(!behind.look(START.minus_ms(1), DAY_MS - 1).is_trusted(), "it is still behind what is stored");
+        assert!(!behind.look(START.minus_ms(1), DAY_MS - 1).is_trusted(), "it is still behind the newest row");
         assert!(behind.look(START, DAY_MS).is_trusted());
         assert!(ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).accepted().is_trusted());
     }

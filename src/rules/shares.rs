@@ -1,8 +1,8 @@
 //! Shares of the request slots: how many requests a group of webhooks may have in flight.
 //!
-//! A group is an origin (scheme, host and port) or an app. The first two fifths of the slots are free to all. Above it, a group
-//! may have the more requests in flight, the more of them its receivers answer. So a silent origin or app leaves slots to
-//! the others, and a busy one that answers within a second is not limited.
+//! A group is an origin (scheme, host and port) or an app. The first two fifths of the slots are free to all. Above
+//! them, a group may have the more requests in flight, the more of them its receivers answer. So a silent origin or app
+//! leaves slots to the others, and a busy one that answers within a second is not limited.
 
 /// Slots below which nothing is divided.
 pub const DIVIDED_SLOTS_MIN: usize = 100;
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_answers_has_what_it_uses() {
+    fn a_group_that_answers_has_the_slots_that_it_uses() {
         assert_eq!(group_limit(0, 399, 1_000), usize::MAX);
         assert_eq!(group_limit(400, 600, 1_000), 800);
         assert_eq!(group_limit(2_000, 990, 1_000), 4_000);

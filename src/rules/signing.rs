@@ -86,7 +86,7 @@ impl fmt::Debug for SecretKey {
 pub enum BadSecret {
     #[error("a secret begins with `whsec_`")]
     Prefix,
-    #[error("what follows `whsec_` is not base64 of the standard alphabet")]
+    #[error("the text behind `whsec_` is not base64 of the standard alphabet")]
     Base64,
     #[error("a secret has 24 to 75 bytes, this one has {0}")]
     Length(usize),

@@ -80,7 +80,7 @@ fn the_thumbprint_is_that_of_rfc_8037() {
 }
 
 #[test]
-fn every_live_secret_signs_and_the_vendors_schemes_take_the_newest() {
+fn every_live_secret_signs_and_the_vendors_schemes_use_the_newest() {
     let both = signed(&ALL, &[SECRET, OLD], BODY);
     let (new, old) = (signed(&ALL, &[SECRET], BODY), signed(&ALL, &[OLD], BODY));
     let split = |headers: &[(&'static str, String)]| -> Vec<String> {
@@ -112,7 +112,7 @@ fn a_receiver_of_sent_accepts_the_new_secret_during_a_rotation() {
 }
 
 #[test]
-fn without_a_scheme_a_request_still_says_what_it_is_about() {
+fn without_a_scheme_a_request_still_has_its_id_and_time() {
     let headers = signed(&[], &[], BODY);
     let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, [WEBHOOK_ID, WEBHOOK_TIMESTAMP]);
@@ -120,7 +120,7 @@ fn without_a_scheme_a_request_still_says_what_it_is_about() {
 }
 
 #[test]
-fn what_is_no_secret_is_refused_with_the_reason() {
+fn a_text_that_is_no_secret_is_refused_with_the_reason() {
     let of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes]));
     assert!(parse_secret(&of(24)).is_ok());
     assert!(parse_secret(&of(75)).is_ok());
@@ -192,7 +192,7 @@ fn nothing_secret_is_shown_for_debugging() {
 
 proptest! {
     #[test]
-    fn what_is_signed_is_believed(
+    fn a_signed_request_is_verified(
         secret in prop::collection::vec(any::<u8>(), 24..=64),
         body in prop::collection::vec(any::<u8>(), 0..200),
         now_s in 0i64..1 << 40,

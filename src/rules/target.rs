@@ -76,7 +76,8 @@ impl TargetPolicy {
         })
     }
 
-    /// Whether an address of a host passes. `named` says that `allow` names the host. [`Policy::is_own`] checks ports.
+    /// Whether an address of a host passes. `named` says that `allow` names the host. [`TargetPolicy::is_own`] checks
+    /// ports.
     fn passes(&self, ip: IpAddr, named: bool) -> bool {
         let ip = ip.to_canonical();
         if self.denies(ip) || ranges::is_metadata(ip) {

@@ -98,12 +98,12 @@ impl TenureWatch {
     /// the decision.
     pub fn after_beat(&mut self, shown: Option<ShownLease>, sent_at: Duration, now: Duration) -> TenureStep {
         match self.held {
-            Some(held) => self.while_held(held, shown, sent_at, now),
+            Some(held) => self.while_owner(held, shown, sent_at, now),
             None => self.while_waiting(shown),
         }
     }
 
-    fn while_held(
+    fn while_owner(
         &mut self,
         held: HeldLease,
         shown: Option<ShownLease>,
@@ -149,8 +149,8 @@ impl TenureWatch {
     }
 }
 
-/// Number of the last record that a trim may remove. 0 if there is none. `applied_by_all` is the last commit that each node has
-/// which was seen lately, and `old` the last record that is old enough: 0 if no record is.
+/// Number of the last record that a trim may remove. 0 if there is none. `applied_by_all` is the last commit that every
+/// node has that was seen lately. `old` is the last record that is old enough, or 0.
 pub fn trim_upto(applied_by_all: u64, old: u64) -> u64 {
     // The record of a node's last commit stays: the node goes on behind it.
     let unneeded = applied_by_all.saturating_sub(1);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trim_leaves_the_last_commit_of_each_node_and_what_is_new() {
+    fn a_trim_leaves_the_last_commit_of_each_node_and_new_records() {
         assert_eq!(
             [(9, 20), (9, 5), (9, 8), (1, 20), (0, 20), (9, 0)].map(|(all, old)| trim_upto(all, old)),
             [8, 5, 8, 0, 0, 0]

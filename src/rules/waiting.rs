@@ -1,4 +1,4 @@
-//! Tells why an open delivery is not sent now, and until when.
+//! Explains why an open delivery is not sent now, and until when.
 
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, DeliveryId, Time};
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_that_ends_last_is_told() {
+    fn the_reason_that_ends_last_is_named() {
         let at = |ms| Some(NOW.plus_ms(ms));
         let hook = Webhook::new(Id::MIN, Id::MIN);
         let status = |status| Webhook { status, ..hook.clone() };

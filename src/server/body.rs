@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 
 use super::DISCARDED_BYTES_MAX;
 use super::refusal::RequestRefusal;
-use super::table::HeldBody;
+use super::table::BodyMemory;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 
 pub(super) struct BodyPieces<'a> {
@@ -16,12 +16,12 @@ pub(super) struct BodyPieces<'a> {
     watch: &'a ConnectionTimer,
     is_over: bool,
     /// The memory of the read bytes, until the request is answered.
-    held: HeldBody,
+    memory: BodyMemory,
 }
 
 impl<'a> BodyPieces<'a> {
     pub fn new(body: Incoming, watch: &'a ConnectionTimer) -> Self {
-        Self { is_over: body.is_end_stream(), body, watch, held: watch.slot().hold_body() }
+        Self { is_over: body.is_end_stream(), body, watch, memory: watch.slot().count_body() }
     }
 
     /// Whether the last byte was read, so that the connection can carry another request.
@@ -76,7 +76,7 @@ impl<'a> BodyPieces<'a> {
         match self.next().await? {
             Some(piece) if read + piece.len() > bytes_max => Err(RequestRefusal::BodyTooLarge(bytes_max)),
             piece => {
-                self.held.grow(piece.as_ref().map_or(0, Bytes::len)).map_err(|()| RequestRefusal::Overloaded)?;
+                self.memory.grow(piece.as_ref().map_or(0, Bytes::len)).map_err(|()| RequestRefusal::Overloaded)?;
                 Ok(piece)
             }
         }

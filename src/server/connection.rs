@@ -44,7 +44,7 @@ impl ConnectionEnd {
         if is_http2 { ConnectionEnd::Http2InClear } else { ConnectionEnd::Done }
     }
 
-    /// The refusal that the peer is still told. `None` if it has an answer, or needs none.
+    /// The refusal that the peer still gets. `None` if it has an answer, or needs none.
     fn refusal(&self) -> Option<RequestRefusal> {
         match self {
             ConnectionEnd::Late(ConnectionPhase::Head) => Some(RequestRefusal::HeadLate),
@@ -130,7 +130,7 @@ pub(super) async fn serve<S: Service>(
     let mut alarm = pin!(sleep_until(head_by));
     let is_stopping = stop.clone();
     let mut stopped = Some(Box::pin(async move { stop.wait_for(|stop| *stop).await.is_ok() }));
-    let (mut is_waiting_for_stop, mut told) = (false, None);
+    let (mut is_waiting_for_stop, mut seen) = (false, None);
     let ended = std::future::poll_fn(|cx| {
         // Once the signal is awaited, a cheap check tells whether to poll it again.
         if let Some(waiting) = &mut stopped
@@ -152,7 +152,7 @@ pub(super) async fn serve<S: Service>(
             }
             match watch.phase() {
                 // The reader of the body sees the deadline too when it is polled again, and answers.
-                ConnectionPhase::Body | ConnectionPhase::Discard if told != watch.deadline() => told = watch.deadline(),
+                ConnectionPhase::Body | ConnectionPhase::Discard if seen != watch.deadline() => seen = watch.deadline(),
                 phase => return Poll::Ready(ConnectionEnd::Late(phase)),
             }
         }

@@ -133,7 +133,7 @@ impl Dispatcher {
         self.rules.store(Arc::new(rules));
     }
 
-    fn judge(
+    fn check_caller_and_origin(
         &self,
         rules: &ApiRules,
         http_request: &HttpRequest,
@@ -143,17 +143,17 @@ impl Dispatcher {
         let now = self.engine.clock.now();
         let principal = found.identify(http_request, &self.engine.store.registry(), &rules.settings, now)?;
         let host = http_request.header(http::header::HOST).unwrap_or_default();
-        rules.origins.judge_host(listener, host).map_err(foreign)?;
+        rules.origins.check_host(listener, host).map_err(foreign)?;
         // A repeated field, or one that is not text, matches nothing.
         let browsers = |name: &HeaderName| {
             http_request.headers.contains_key(name).then(|| http_request.header(name).unwrap_or_default())
         };
         let origin = browsers(&ORIGIN);
         if rules.listed_origin(found, http_request).is_none() {
-            rules.origins.judge_origin(listener, host, origin).map_err(foreign)?;
+            rules.origins.check_origin(listener, host, origin).map_err(foreign)?;
         }
         let is_allowed = origin.is_some() || found.is_open() && is_navigation(http_request) || opens_page(http_request);
-        OriginRules::judge_site(listener, browsers(&SEC_FETCH_SITE), is_allowed).map_err(foreign)?;
+        OriginRules::check_site(listener, browsers(&SEC_FETCH_SITE), is_allowed).map_err(foreign)?;
         let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
             self.rates.take(principal, now).map_err(|wait_s| rate_limited(principal, wait_s))?;
@@ -363,7 +363,7 @@ impl Service for ApiService {
     type Pass = Pass;
 
     fn critical_task(&self) -> Option<CriticalTask> {
-        Some(CriticalTask::new("what takes connections", &self.dispatcher.engine.crashed))
+        Some(CriticalTask::new("the accept loop", &self.dispatcher.engine.crashed))
     }
 
     fn client_connections(&self) -> Arc<ClientConnections> {
@@ -396,7 +396,7 @@ impl Service for ApiService {
                 self.dispatcher.engine.clock.now(),
             )));
         }
-        match self.dispatcher.judge(&rules, http_request, listener, &found) {
+        match self.dispatcher.check_caller_and_origin(&rules, http_request, listener, &found) {
             Ok((principal, body_bytes_max)) => {
                 let is_known = principal.is_some();
                 Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max, is_known })

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use memchr::memchr;
 
-/// Maximum bytes of a line that are kept: enough for the fields that frame a message.
-const LINE_KEPT_BYTES_MAX: usize = 64;
+/// Maximum bytes of a line that are stored: enough for the fields that frame a message.
+const LINE_STORED_BYTES_MAX: usize = 64;
 
 /// Follows the messages of one connection.
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(super) struct FramingTracker {
     /// Length of the last head's first line, or of its received part.
     first_line_bytes: usize,
     head: HeadFraming,
-    /// For each head that is whole and not judged yet: whether it has both fields.
+    /// For each head that is whole and not checked yet: whether it has both fields.
     heads: VecDeque<bool>,
 }
 
@@ -52,7 +52,7 @@ enum FramingPosition {
 
 impl FramingTracker {
     /// Follows received bytes.
-    pub fn heard(&mut self, mut bytes: &[u8]) {
+    pub fn received_bytes(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = match self.at {
                 FramingPosition::Body(left) => {
@@ -67,7 +67,7 @@ impl FramingTracker {
         }
     }
 
-    /// Whether the oldest head that was not judged yet has both fields. Each call judges one head.
+    /// Whether the oldest head that was not checked yet has both fields. Each call consumes one head.
     pub fn next_has_both(&mut self) -> bool {
         self.heads.pop_front().unwrap_or(true)
     }
@@ -92,7 +92,7 @@ impl FramingTracker {
     fn read_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
-        let room = LINE_KEPT_BYTES_MAX.saturating_sub(self.line.len());
+        let room = LINE_STORED_BYTES_MAX.saturating_sub(self.line.len());
         self.line.extend_from_slice(&part[..part.len().min(room)]);
         self.line_bytes += part.len();
         if self.at == FramingPosition::FirstLine && self.line_bytes > 0 {
@@ -119,7 +119,7 @@ impl FramingTracker {
             }
             FramingPosition::Fields if is_empty => self.after_head(),
             FramingPosition::Fields => {
-                self.head.read(line, self.line_bytes > LINE_KEPT_BYTES_MAX);
+                self.head.read(line, self.line_bytes > LINE_STORED_BYTES_MAX);
                 FramingPosition::Fields
             }
             FramingPosition::ChunkSize => match chunk_size(line) {
@@ -170,11 +170,11 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// The judgement of each head in `bytes`, which arrive in pieces of each size.
-    fn judged(bytes: &[u8]) -> Vec<bool> {
+    /// Whether each head in `bytes`, which arrive in pieces of each size, has both fields.
+    fn checked(bytes: &[u8]) -> Vec<bool> {
         let in_pieces = |size: usize| {
             let mut tracker = FramingTracker::default();
-            bytes.chunks(size).for_each(|piece| tracker.heard(piece));
+            bytes.chunks(size).for_each(|piece| tracker.received_bytes(piece));
             tracker.heads.into_iter().collect::<Vec<bool>>()
         };
         let whole = in_pieces(bytes.len());
@@ -197,9 +197,9 @@ mod tests {
         ] {
             let chunks = "2;a=b\r\nxy\r\n0\r\nT: t\r\n\r\n";
             let both = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n{chunks}");
-            assert_eq!(judged(both.as_bytes()), [true], "{fields:.60}");
+            assert_eq!(checked(both.as_bytes()), [true], "{fields:.60}");
             let first = format!("POST / HTTP/1.1\r\n{length}\r\n12345\r\nPOST / HTTP/1.1\r\n{encoding}\r\n{chunks}");
-            assert_eq!(judged((first + &both).as_bytes()), [false, false, true], "behind others");
+            assert_eq!(checked((first + &both).as_bytes()), [false, false, true], "behind others");
         }
     }
 
@@ -209,9 +209,9 @@ mod tests {
         let (length, hex) = (smuggled.len(), format!("{:x}", smuggled.len()));
         let sized = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{smuggled}");
         let chunked = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{hex}\r\n{smuggled}\r\n0\r\n\r\n");
-        assert_eq!(judged(format!("{sized}{chunked}{sized}").as_bytes()), [false, false, false]);
+        assert_eq!(checked(format!("{sized}{chunked}{sized}").as_bytes()), [false, false, false]);
         assert_eq!(
-            judged(b"GET /content-length HTTP/1.1\r\nX: content-length: 1\r\nY: transfer-encoding: a\r\n\r\n"),
+            checked(b"GET /content-length HTTP/1.1\r\nX: content-length: 1\r\nY: transfer-encoding: a\r\n\r\n"),
             [false]
         );
     }
@@ -220,7 +220,7 @@ mod tests {
     fn behind_a_message_whose_end_is_in_doubt_every_head_is_refused() {
         for doubtful in ["Content-Length: x\r\n", "Content-Length: 1\r\nContent-Length: 2\r\n"] {
             let mut tracker = FramingTracker::default();
-            tracker.heard(format!("POST / HTTP/1.1\r\n{doubtful}\r\nGET / HTTP/1.1\r\n\r\n").as_bytes());
+            tracker.received_bytes(format!("POST / HTTP/1.1\r\n{doubtful}\r\nGET / HTTP/1.1\r\n\r\n").as_bytes());
             assert_eq!((tracker.next_has_both(), tracker.next_has_both()), (false, true));
         }
     }
@@ -228,9 +228,9 @@ mod tests {
     #[test]
     fn the_first_line_is_measured_while_it_arrives() {
         let mut tracker = FramingTracker::default();
-        tracker.heard(b"\r\nGET /");
+        tracker.received_bytes(b"\r\nGET /");
         assert_eq!(tracker.first_line_bytes(), 5);
-        tracker.heard(&[b'a'; 100]);
+        tracker.received_bytes(&[b'a'; 100]);
         assert_eq!(tracker.first_line_bytes(), 105);
     }
 }

@@ -68,7 +68,7 @@ impl<'a> RefusalGate<'a> {
     }
 
     /// Records that the peer accepts its response. A slow peer has not stalled.
-    fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() && self.is_blocked && self.watch.phase() == ConnectionPhase::Reply {
             self.watch.enter(ConnectionPhase::Reply);
         }
@@ -109,12 +109,12 @@ impl AsyncRead for RefusalGate<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(first) = self.first.take() {
             into.put_slice(&[first]);
-            self.watch.heard(&[first]);
+            self.watch.received_bytes(&[first]);
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         ready!(Pin::new(&mut self.conn).poll_read(cx, into))?;
-        self.watch.heard(&into.filled()[before..]);
+        self.watch.received_bytes(&into.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -125,7 +125,7 @@ impl AsyncWrite for RefusalGate<'_> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.conn).poll_write(cx, bytes);
-        self.noted(written)
+        self.record_written(written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +137,7 @@ impl AsyncWrite for RefusalGate<'_> {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let written = Pin::new(&mut self.conn).poll_write_vectored(cx, slices);
-        self.noted(written)
+        self.record_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

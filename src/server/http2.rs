@@ -32,7 +32,7 @@ use crate::engine::network::Conn;
 const STREAMS_MAX: u32 = 100;
 /// Maximum bytes of a stream's answer that wait for the peer.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// A connection is looked at this many times while a peer may stall.
+/// Number of checks of a connection during `reply_stall`.
 const LOOKS_PER_STALL: u32 = 4;
 
 /// Serves requests until the peer or a deadline ends the connection, or `stop` turns true and the current requests are
@@ -108,17 +108,17 @@ async fn answered<S: Service>(
     let place = if slot.is_known() { None } else { streams.take_place(&slot) };
     let mut alarm = pin!(sleep_until(by));
     let mut answer = pin!(answer(&*service, client, &watch, request, place.is_some()));
-    let mut told = None;
+    let mut deadline_seen = None;
     let answered = std::future::poll_fn(|cx| {
         loop {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(response);
             }
             // The reader of the body sees the deadline when it is polled again, and answers.
-            if !is_over(&watch, alarm.as_mut(), cx) || told == watch.deadline() {
+            if !is_over(&watch, alarm.as_mut(), cx) || deadline_seen == watch.deadline() {
                 return Poll::Pending;
             }
-            told = watch.deadline();
+            deadline_seen = watch.deadline();
         }
     })
     .await;

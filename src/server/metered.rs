@@ -22,7 +22,7 @@ impl MeteredConn {
         MeteredConn { conn, slot }
     }
 
-    fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.slot.block(),
             Poll::Ready(Ok(count)) => self.slot.written(*count),
@@ -44,7 +44,7 @@ impl AsyncRead for MeteredConn {
 impl AsyncWrite for MeteredConn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.conn).poll_write(cx, bytes);
-        self.noted(written)
+        self.record_written(written)
     }
 
     fn poll_write_vectored(
@@ -53,7 +53,7 @@ impl AsyncWrite for MeteredConn {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.conn).poll_write_vectored(cx, slices);
-        self.noted(written)
+        self.record_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -76,7 +76,7 @@ const TLS_BYTES: usize = 28 * 1024;
 pub struct ServerLimits {
     /// Maximum connections over all listeners. For one more the connection that has waited longest is ended.
     pub connections_max: usize,
-    /// Maximum connections of one peer address, or of one /64 network of IPv6. For one more the same.
+    /// Maximum connections of one peer address, or of one /64 network of IPv6. Above it the same rule applies.
     pub per_address_max: usize,
     /// Connections that only peers on loopback and unix sockets may take.
     pub reserved_for_local: usize,

@@ -1,6 +1,6 @@
 //! The quotas of tenants: their use, and the refusal of requests beyond them.
 //!
-//! Invariant: a request is judged before it is written, and a webhook that is being made counts.
+//! Invariant: a request is checked before it is written, and a webhook that is being made counts.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ pub(super) struct MakingWebhook<'a> {
     place: (OrganizationId, AppId),
 }
 
-/// Events that were counted before they are stored. Dropping it takes the count back, unless the events are `stored`.
+/// Events that were counted before they are stored. Dropping it reverts the count, unless the events are `stored`.
 pub(super) struct CountedEvents<'a> {
     quotas: &'a Quotas,
     /// Events and their bytes by app.
@@ -77,7 +77,7 @@ impl QuotaShare<'_> {
     }
 }
 
-/// The state that quotas are judged by.
+/// The state that quotas are compared with.
 pub(super) struct QuotaContext<'a> {
     pub limits: &'a QuotaLimits,
     pub registry: &'a Registry,
@@ -86,7 +86,7 @@ pub(super) struct QuotaContext<'a> {
 }
 
 impl Quotas {
-    /// Judges a write request, and counts its events. The share is held until the request is applied.
+    /// Checks a write request, and counts its events. The share is held until the request is applied.
     ///
     /// # Errors
     /// The quota that is used up. Nothing is counted then.
@@ -140,7 +140,7 @@ impl Quotas {
         for (app, (events, bytes)) in &asked {
             let volume = used.published.entry(*app).or_insert_with(|| PublishedVolume::new(limits, context.now));
             volume.refill(limits, context.now);
-            volume.judge(limits, *events, *bytes)?;
+            volume.check(limits, *events, *bytes)?;
         }
         for (app, (events, bytes)) in &asked {
             if let Some(volume) = used.published.get_mut(app) {

@@ -45,7 +45,7 @@ pub(super) async fn answer<S: Service>(
     let mut body = BodyPieces::new(body, watch);
     watch.enter(if body.is_over() { ConnectionPhase::Call } else { ConnectionPhase::Body });
     let request_id = request::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
-    let framing = judge_framing(&parts, watch);
+    let framing = check_framing(&parts, watch);
     watch.slot().consumed();
     let response = match framing {
         Ok(()) => serve(service, client, watch, parts, &mut body, request_id.clone(), has_place).await,
@@ -134,7 +134,7 @@ async fn serve<S: Service>(
 }
 
 /// Refuses a request unless its end and its host are beyond doubt.
-fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
+fn check_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET_BYTES_MAX {
         return Err(RequestRefusal::TargetTooLong);
@@ -159,19 +159,19 @@ fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRe
     if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         return Err(RequestRefusal::Malformed("there is more than one Authorization header"));
     }
-    judge_length(parts, watch)
+    check_length(parts, watch)
 }
 
 /// Refuses an encoding that is not read, and a `Content-Length` beside it, the sign of a smuggled request (RFC 9112
 /// section 6.3). HTTP/2 has frames instead.
-fn judge_length(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
+fn check_length(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     if parts.version == Version::HTTP_2 {
         return match parts.headers.contains_key(TRANSFER_ENCODING) {
             true => Err(RequestRefusal::Malformed("HTTP/2 has no Transfer-Encoding")),
             false => Ok(()),
         };
     }
-    // Each head is judged, so that the next request meets its own.
+    // Each head is checked, so that the next request is compared with its own.
     let has_both = watch.framing().next_has_both();
     let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(()) };

@@ -15,7 +15,7 @@ use crate::api::response::HttpResponse;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 /// Headers of an answer that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("x-request-id, retry-after, idempotent-replayed");
-/// Seconds for which a browser keeps the answer to a preflight.
+/// Seconds for which a browser caches the answer to a preflight.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 
 /// The origins of `server.allowed_origins`.

@@ -428,19 +428,19 @@ impl ConnectionSlot {
 }
 
 /// The memory of a body. Dropping it frees the memory.
-pub(super) struct HeldBody {
+pub(super) struct BodyMemory {
     table: Arc<ConnectionTable>,
     bytes: usize,
 }
 
 impl ConnectionSlot {
     /// Begins to count the memory of a body.
-    pub fn hold_body(&self) -> HeldBody {
-        HeldBody { table: self.table.clone(), bytes: 0 }
+    pub fn count_body(&self) -> BodyMemory {
+        BodyMemory { table: self.table.clone(), bytes: 0 }
     }
 }
 
-impl HeldBody {
+impl BodyMemory {
     /// Counts further bytes.
     ///
     /// # Errors
@@ -452,7 +452,7 @@ impl HeldBody {
     }
 }
 
-impl Drop for HeldBody {
+impl Drop for BodyMemory {
     fn drop(&mut self) {
         self.table.bodies_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }

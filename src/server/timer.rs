@@ -130,11 +130,11 @@ impl ConnectionTimer {
     }
 
     /// Records received bytes.
-    pub fn heard(&self, bytes: &[u8]) {
+    pub fn received_bytes(&self, bytes: &[u8]) {
         if self.phase() == ConnectionPhase::Idle {
             self.enter(ConnectionPhase::Head);
         }
-        self.framing().heard(bytes);
+        self.framing().received_bytes(bytes);
     }
 
     /// The framing of the received requests. Over HTTP/2 it has none.

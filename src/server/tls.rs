@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused_in_words_and_replaces_nothing() {
+    fn a_certificate_that_does_not_fit_is_refused_in_words_and_replaces_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         let own = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();

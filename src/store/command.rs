@@ -416,7 +416,7 @@ pub enum Rejection {
     /// The free space is below `min_free_bytes`.
     #[error("the disk is full")]
     DiskFull,
-    /// An answer requires a standby, and none has confirmed the commit. The change may be kept all the same.
+    /// An answer requires a standby, and none has confirmed the commit. The change may be stored all the same.
     #[error("no standby has it")]
     Unconfirmed,
     /// Storage failed. Nothing of the command is visible.

@@ -110,7 +110,7 @@ impl Writer {
         if has_blobs && mutant!("blob_after_record") {
             file.blobs().sync()?;
         }
-        self.keep_erased(file, &erased);
+        self.store_erased(file, &erased);
         file.blobs().erase(erased)
     }
 

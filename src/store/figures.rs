@@ -1,7 +1,7 @@
 //! The figures of one partition while it is written: sums, running state and hours of webhooks, apps and organizations.
 //!
 //! A batch is counted by webhook. At its end the counts are added to the rows of the webhook, its app and its
-//! organization, so the number of rows that it writes does not follow the number of its deliveries.
+//! organization. So the number of rows that it writes does not follow the number of its deliveries.
 //!
 //! Invariant: a commit writes its counts together with the counted rows. A failed commit clears this cache.
 
@@ -158,8 +158,8 @@ impl FigureCache {
         self.counts(write_batch, job, None)
     }
 
-    /// The counts of `own` in this batch. The stored sums that they are added to are read with the first of them, so that
-    /// a damaged row is the error of the command that needs it.
+    /// The counts of `own` in this batch. The stored sums are read with the first count, so that a damaged row is the
+    /// error of the command that needs it.
     fn counts(
         &mut self,
         write_batch: &WriteBatch,

@@ -3,8 +3,8 @@
 //! `CommitLog` is the log, which an engine keeps where the death of this machine does not reach. `CommitOrder` is the owner's
 //! end of it. `fence` makes a node the owner: no earlier owner can append after it.
 //!
-//! Invariant: a number is taken once, for ever. An owner appends behind its own record only, so its next append fails once
-//! another node has appended a fence.
+//! Invariant: a number is assigned once, for ever. An owner appends behind its own record only, so its next append
+//! fails once another node has appended a fence.
 
 mod append;
 mod fence;
@@ -112,7 +112,7 @@ pub trait CommitLog: Debug + Send + Sync {
 
 /// The answer to an append that did not add all its records. `found` has the records of the log from `before` to the last of
 /// `entries`, by mark and checksum, and `last` is the log's last record.
-pub fn judge_append(before: LogMark, entries: &[LogEntry], found: &[(LogMark, u32)], last: LogMark) -> Appended {
+pub fn append_outcome(before: LogMark, entries: &[LogEntry], found: &[(LogMark, u32)], last: LogMark) -> Appended {
     let found = |number: u64| found.iter().find(|(mark, _)| mark.number == number);
     let is_ours = |entry: &LogEntry| {
         found(entry.mark.number).is_some_and(|(mark, sum)| {
@@ -147,21 +147,21 @@ mod tests {
         let own = [entry(5, 7, b"a"), entry(6, 7, b"b")];
         let row = |entry: &LogEntry| (entry.mark, entry.sum);
         let durable = [(mark(4, 7), 0), row(&own[0]), row(&own[1])];
-        assert_eq!(judge_append(mark(4, 7), &own, &durable, mark(6, 7)), Appended::Durable);
+        assert_eq!(append_outcome(mark(4, 7), &own, &durable, mark(6, 7)), Appended::Durable);
         // A trim may have removed the record before.
-        assert_eq!(judge_append(mark(4, 7), &own, &durable[1..], mark(6, 7)), Appended::Durable);
+        assert_eq!(append_outcome(mark(4, 7), &own, &durable[1..], mark(6, 7)), Appended::Durable);
         for other in [entry(5, 8, b"a"), entry(5, 7, b"c")] {
             let found = [(mark(4, 7), 0), row(&other)];
-            assert_eq!(judge_append(mark(4, 7), &own, &found, other.mark), Appended::Taken(other.mark));
+            assert_eq!(append_outcome(mark(4, 7), &own, &found, other.mark), Appended::Taken(other.mark));
         }
     }
 
     #[test]
     fn a_missing_record_before_is_forgotten_and_another_one_there_is_anothers() {
         let own = [entry(5, 7, b"a")];
-        assert_eq!(judge_append(mark(4, 7), &own, &[], mark(2, 7)), Appended::Behind(mark(2, 7)));
+        assert_eq!(append_outcome(mark(4, 7), &own, &[], mark(2, 7)), Appended::Behind(mark(2, 7)));
         let other = mark(4, 8);
-        assert_eq!(judge_append(mark(4, 7), &own, &[(other, 0)], other), Appended::Taken(other));
+        assert_eq!(append_outcome(mark(4, 7), &own, &[(other, 0)], other), Appended::Taken(other));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Attempts and response times of the last day by webhook and hour, in memory, so that webhooks are ranked and listed
-//! without reading their hours.
+//! Attempts and response times of the last day in memory, by webhook and hour. Webhooks are ranked and listed without
+//! reading their hours.
 //!
 //! Invariant: an entry has the counts of the newest committed row of its partition, webhook and hour. The first use reads
 //! the committed rows of the day, and every commit replaces the entries of the rows that it changed.
@@ -11,7 +11,7 @@ use crate::model::figures::{HourFigures, Sums};
 use crate::model::id::{IdMap, WebhookId};
 use crate::model::{Time, Webhook};
 
-/// Hours that are kept: a day, and the running hour.
+/// Number of hours that are stored: a day, and the running hour.
 pub const RECENT_HOURS: u32 = 25;
 
 /// The attempts of a webhook in one hour, as one partition counts them.

@@ -239,7 +239,7 @@ impl Registry {
 /// The `uid`s of objects, by their owner.
 type Uids<O, K> = Arc<HashMap<Id<O>, HashMap<String, Id<K>>>>;
 
-/// Takes one `uid` of an owner's object away and adds another.
+/// Removes one `uid` of an owner's object and adds another.
 fn rename<O, K>(uids: &mut Uids<O, K>, owner: Id<O>, before: Option<&str>, now: Option<&str>, id: Id<K>) {
     if before.is_none() && now.is_none() {
         return;

@@ -173,8 +173,8 @@ impl Writer {
         [batch, sealed]
     }
 
-    /// Does the timed work: starts the checkpoint that is due, collects the one that has ended, checks the free space of a
-    /// full disk, and stores a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
+    /// Does the timed work: starts a due checkpoint, collects an ended one, checks the space of a full disk, and stores
+    /// a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
     pub fn tick(&mut self, now: Time, uptime: Duration) -> Tick {
         let mut checkpoints = Vec::new();
         if self.checkpoint_schedule.is_due(self.has_uncheckpointed(), uptime) {

@@ -19,7 +19,7 @@ use crate::store::partitions::set::STATE_FILE;
 /// Key in `meta` of `state.redb`. A store that was never a standby and met no higher term lacks the row.
 const TENURE_KEY: &[u8] = b"tenure";
 
-/// The part that a store plays.
+/// The role of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// It takes events in and delivers them.
@@ -96,7 +96,7 @@ mod tests {
     use crate::store::verify::tests::store;
 
     #[test]
-    fn a_store_begins_as_an_owner_and_keeps_the_tenure_that_it_was_given() {
+    fn a_store_begins_as_an_owner_and_stores_the_tenure_that_it_was_given() {
         let folder = tempfile::tempdir().unwrap();
         drop(store(&folder));
         let disk = RealDisk::folder(folder.path()).unwrap();

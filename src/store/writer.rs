@@ -34,7 +34,7 @@ use crate::store::registry::Registry;
 use crate::store::replication::{CommitPublisher, Replication};
 use crate::store::schedule::{CheckpointSchedule, SealedBatch};
 
-/// Audit lines that wait for the disk.
+/// Maximum number of audit lines that wait for the disk.
 const AUDIT_BACKLOG_MAX: usize = 10_000;
 /// The result of a batch.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ impl Writer {
         let (state, partitions) = self.grouped(write_requests, &mut results, &mut batch);
         if !state.is_empty() && !self.rejects_after_lost_write(&state, &mut results) {
             self.apply_state(state, now, &mut results, &mut batch);
-            // Before the next file, which must be judged by the state on disk.
+            // Before the next file, which must be compared with the state on disk.
             self.reopen_failed(now, &mut batch);
         }
         for (first, slots) in partitions {
@@ -166,14 +166,14 @@ impl Writer {
         batch
     }
 
-    /// Opens failed files again, looks for space, begins a new partition if the active one is full, and makes runs of
-    /// fingerprints again whose files cannot be read.
+    /// Opens failed files again, looks for space, begins a new partition if the active one is full, and rebuilds runs
+    /// of fingerprints whose files cannot be read.
     fn prepare(&mut self, now: Time, batch: &mut AppliedBatch) {
         // A reader may have met a damaged page: redb answers nothing more until the file is opened again.
         self.failed_files.extend(self.partition_set.failed());
         self.reopen_failed(now, batch);
         self.check_space(now);
-        for prepared in [self.roll_if_full(now), self.mend_fingerprints()] {
+        for prepared in [self.roll_if_full(now), self.rebuild_fingerprints()] {
             if let Err(error) = prepared {
                 batch.effects.failures.push(error.to_string());
                 self.mark_failed(&error);
@@ -257,10 +257,10 @@ impl Writer {
     /// # Errors
     /// The object could not be looked up.
     fn target_of(&self, command: &PartitionCommand) -> Result<WriteTarget> {
-        let home = |id: EventId, what| {
+        let home = |id: EventId, noun| {
             self.partition_set
                 .partition_of(id.as_u128())
-                .map_or(WriteTarget::Nowhere(what), |p| WriteTarget::Partition(p.first))
+                .map_or(WriteTarget::Nowhere(noun), |p| WriteTarget::Partition(p.first))
         };
         Ok(match command {
             PartitionCommand::Publish(_) => WriteTarget::Partition(self.active),

@@ -91,7 +91,7 @@ pub fn sprite() -> Markup {
 pub fn serve(_: &ApiContext<'_>, http_request: &HttpRequest) -> Result<HttpResponse, ApiError> {
     let found = [&CSS, &MODULE, &HORN].into_iter().find(|asset| asset.has_name(&http_request.path));
     let asset = found.ok_or_else(ApiError::no_route)?;
-    let twin = asset.gzip.filter(|_| takes_gzip(http_request));
+    let twin = asset.gzip.filter(|_| accepts_gzip(http_request));
     let body = Bytes::from_static(twin.unwrap_or(asset.content));
     let mut response = HttpResponse::new(StatusCode::OK, asset.content_type, body);
     if asset.gzip.is_some() {
@@ -105,7 +105,7 @@ pub fn serve(_: &ApiContext<'_>, http_request: &HttpRequest) -> Result<HttpRespo
 }
 
 /// Whether `Accept-Encoding` names gzip with a weight above 0 (RFC 9110 section 12.5.3).
-fn takes_gzip(http_request: &HttpRequest) -> bool {
+fn accepts_gzip(http_request: &HttpRequest) -> bool {
     let lines = http_request.headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
@@ -140,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_taken_where_it_is_named() {
+    fn gzip_is_sent_where_it_is_named() {
         let takes = |line: &'static str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(line));
-            takes_gzip(&HttpRequest {
+            accepts_gzip(&HttpRequest {
                 method: http::Method::GET,
                 path: String::new(),
                 query: None,

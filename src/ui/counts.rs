@@ -6,7 +6,7 @@ use crate::store::{TenantScope, TimeSpan};
 
 use super::write;
 
-/// Failed deliveries that a page counts at most.
+/// Maximum number of failed deliveries that a page counts.
 const COUNTED_MAX: usize = 1_000;
 
 /// The number of failed deliveries that ended within `ended`, of a webhook or of all: `41`, or `1,000+`. `None` if it is not

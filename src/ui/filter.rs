@@ -6,7 +6,7 @@ use crate::model::{AttemptOutcome, DeliveryStatus, EventId, StatusCodes, Time, W
 use super::ask::{Ask, LASTS};
 use super::frame::Section;
 
-/// Characters of a value that a notice repeats.
+/// Maximum number of characters of a value that a notice repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
 /// A filter whose value cannot be read. The page leaves it out, and says so.

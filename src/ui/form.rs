@@ -1,4 +1,4 @@
-//! Forms: fields as a browser posts them, taken only with the token of their page.
+//! Forms: fields as a browser posts them, accepted only with the token of their page.
 
 use maud::{Markup, html};
 use url::form_urlencoded;
@@ -15,7 +15,7 @@ pub const OTHER_TOKEN_NAME: &str = "other-token";
 /// The name of the field whose value becomes the `Idempotency-Key`.
 pub const ONCE_FIELD: &str = "once";
 
-/// Mistakes that a page lists.
+/// Maximum number of mistakes that a page lists.
 pub const MISTAKES_LISTED: usize = 20;
 
 /// The mistakes of a form, each with its field.

@@ -20,7 +20,7 @@ use super::respond::{self, see_other};
 use super::session::{SESSION_COOKIE, Session, may_log_in};
 use super::way_back;
 
-/// Seconds for which a choice of colours is kept.
+/// Seconds for which a choice of colours is stored.
 pub const THEME_S: u32 = 31_536_000;
 
 /// A cookie without `Path`: the browser takes the folder that it sees, also behind a proxy that adds a prefix.

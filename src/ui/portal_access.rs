@@ -1,6 +1,6 @@
 //! The caller of a page of the portal: the key of a link, confined to the link.
 //!
-//! Invariant: a link is judged at every request. It ends with its time, its key, its app, and by being revoked.
+//! Invariant: a link is checked at every request. It ends with its time, its key, its app, and by being revoked.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub fn is_portal(http_request: &HttpRequest) -> bool {
     http_request.path.starts_with(PORTAL_PATH)
 }
 
-/// The link by which the browser has entered, and the chance in its cookie.
+/// The link by which the browser has entered, and the random bytes in its cookie.
 pub fn link_of(http_request: &HttpRequest, pages: &PageSettings, now: Time) -> Option<(PortalLink, [u8; 16])> {
     let links = cookies(http_request, PORTAL_COOKIE).filter_map(|text| portal_token::of_cookie(text, pages));
     links.filter(|(link, _)| now < link.expires_at).max_by_key(|(link, _)| link.id)

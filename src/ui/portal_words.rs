@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_machine_and_its_settings_are_not_told() {
+    fn errors_of_the_machine_and_its_settings_are_not_shown() {
         let error = |status, code, detail: &str| ApiError::new(status, code, detail);
         for hidden in [
             error(StatusCode::SERVICE_UNAVAILABLE, "disk_full", "/var/lib/postrider has 3 MB left"),

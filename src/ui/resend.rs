@@ -16,7 +16,7 @@ use super::write::foreign;
 pub const SENT_BEFORE: &str = "sent-before";
 /// The code of the error for a key that was used with another request.
 const REUSED: &str = "idempotency_key_reused";
-/// The code of the error for a first answer that held a secret and is no longer kept.
+/// The code of the error for a first answer that contained a secret and is no longer stored.
 const EXPIRED: &str = "answer_expired";
 
 /// A form as it came, and a new value for its `once`.

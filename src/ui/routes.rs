@@ -34,7 +34,7 @@ const fn post(path: &'static str, scope: Scope, handler: Handler) -> Route {
 /// A page or a form for every session.
 const fn for_any(verb: RouteMethod, path: &'static str, handler: Handler) -> Route {
     let body = if matches!(verb, RouteMethod::Post) { BodyRule::Form } else { BodyRule::None };
-    Route::new(verb, path, RouteAccess::Judged(Scope::EventsRead, |_| Ok(()), handler), body, UNDESCRIBED)
+    Route::new(verb, path, RouteAccess::Authorized(Scope::EventsRead, |_| Ok(()), handler), body, UNDESCRIBED)
 }
 
 const fn open(path: &'static str, handler: OpenHandler) -> Route {

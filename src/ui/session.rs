@@ -20,7 +20,7 @@ use super::way_back;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";
-/// Bytes of a cookie before its HMAC: key id, start of the key's hash, two times, and chance.
+/// Bytes of a cookie before its HMAC: key id, start of the key's hash, two times, and random bytes.
 const SIGNED_BYTES: usize = 16 + HASH_BYTES + 8 + 8 + 16;
 const HASH_BYTES: usize = 8;
 const MAC_BYTES: usize = 32;
@@ -29,7 +29,7 @@ const TOKEN_BYTES: usize = 16;
 /// Code of the error for a request from another site without the cookie. The browser sends it when the page asks again.
 pub const CROSS_SITE_CODE: &str = "session_cross_site";
 
-/// A session as its cookie says it.
+/// A session with the fields of its cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     key_id: KeyId,
@@ -39,7 +39,7 @@ pub struct Session {
     issued: Time,
     /// When the session ends.
     expires: Time,
-    /// Chance, which stays the same when the cookie is renewed.
+    /// Random bytes, which stay the same when the cookie is renewed.
     random: [u8; 16],
 }
 
@@ -178,11 +178,12 @@ fn is_own_origin(http_request: &HttpRequest) -> bool {
     origin.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
 }
 
-/// Whether a login may be taken: it has no session that another site could use, so that a client without both headers
-/// is no browser.
+/// Whether a login may be accepted: it has no session that another site could use, so that a client without both
+/// headers is no browser.
 pub fn may_log_in(http_request: &HttpRequest) -> bool {
-    let is_told = http_request.headers.contains_key("sec-fetch-site") || http_request.headers.contains_key(ORIGIN);
-    !is_told || is_own_form(http_request)
+    let names_its_sender =
+        http_request.headers.contains_key("sec-fetch-site") || http_request.headers.contains_key(ORIGIN);
+    !names_its_sender || is_own_form(http_request)
 }
 
 fn no_session(http_request: &HttpRequest) -> ApiError {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn no_altered_cookie_is_taken() {
+    fn no_altered_cookie_is_accepted() {
         let settings = PageSettings::new([1; 32]);
         let text = Session::begin(&key(), &settings, [3; 16], NOW).text(&settings);
         for at in 0..text.len() {
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_taken_from_the_same_origin_only() {
+    fn a_form_is_accepted_from_the_same_origin_only() {
         let with = |pairs: &[(&'static str, &'static str)]| {
             let mut sent = request("a=b");
             sent.headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8080"));

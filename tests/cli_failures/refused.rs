@@ -81,7 +81,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     let set = |schema: u32| {
-        let disk = RealDisk::take(&data).expect("the directory");
+        let disk = RealDisk::lock(&data).expect("the directory");
         let pages = ChecksummedFile::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
         let database = redb::Database::builder().create_with_backend(pages).expect("a database");
         let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
@@ -110,7 +110,7 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
         let whole = fs::read(&path).expect("bytes");
         // redb's view of the file, which is its form before pages had checksums.
         let bytes = {
-            let disk = RealDisk::take(&data).expect("the directory");
+            let disk = RealDisk::lock(&data).expect("the directory");
             let inside = path.strip_prefix(&data).expect("below it").to_str().expect("text");
             let pages = ChecksummedFile::open(disk.open(inside, false).expect("the file")).expect("its pages");
             let mut bytes = vec![0; redb::StorageBackend::len(&pages).expect("its length") as usize];

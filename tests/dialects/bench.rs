@@ -143,7 +143,7 @@ impl Bench {
     pub fn with(now: Time, options: StoreOptions, ids: &[u128]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let script = Script(Arc::default());
-        let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let disk = Arc::new(RealDisk::lock(folder.path()).unwrap());
         let scripted = Scripted { script: script.clone(), stamp: Stamp::after(0) };
         let mut opened =
             open_with_ids(disk, options, &[7; 32], now, Box::new(random(0x9e37_79b9)), Box::new(scripted)).unwrap();

@@ -38,7 +38,7 @@ static DOC: DialectDoc = DialectDoc {
 static ROUTES: &[Route] = &[Route::new(
     RouteMethod::Get,
     "/hooks/2026/{id}",
-    RouteAccess::Judged(Scope::WebhooksRead, may_read, read),
+    RouteAccess::Authorized(Scope::WebhooksRead, may_read, read),
     BodyRule::None,
     doc("getSixthHook", "Read a hook", &[done("The hook.")]),
 )

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network};
 use postrider::engine::sender::{
-    AddressGuard, HeaderLines, OutboundRequest, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX,
-    RESPONSE_HEADERS_KEPT_MAX, SendTarget, Sender,
+    AddressGuard, HeaderLines, OutboundRequest, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_STORED_BYTES_MAX,
+    RESPONSE_HEADERS_STORED_MAX, SendTarget, Sender,
 };
 use postrider::model::AttemptOutcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -79,10 +79,10 @@ pub fn answers(bytes: &[u8]) {
         })
     });
     assert!(exchange.response_body.len() <= RESPONSE_BODY_BYTES_MAX);
-    assert!(exchange.response_headers.len() <= RESPONSE_HEADERS_KEPT_MAX);
+    assert!(exchange.response_headers.len() <= RESPONSE_HEADERS_STORED_MAX);
     let kept: usize = exchange.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     // A byte of invalid text takes up to three bytes.
-    assert!(kept <= 3 * RESPONSE_HEADERS_KEPT_BYTES_MAX, "{kept}");
+    assert!(kept <= 3 * RESPONSE_HEADERS_STORED_BYTES_MAX, "{kept}");
     assert_ne!(exchange.outcome, AttemptOutcome::Timeout);
     assert_eq!(
         exchange.outcome == AttemptOutcome::HttpStatus,

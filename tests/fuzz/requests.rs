@@ -80,7 +80,7 @@ pub fn mounts() -> Vec<ApiMount> {
 /// A store with one organization, which never changes.
 fn world() -> World {
     let folder = tempfile::tempdir().expect("a directory");
-    let disk = Arc::new(RealDisk::take(folder.path()).expect("the directory"));
+    let disk = Arc::new(RealDisk::lock(folder.path()).expect("the directory"));
     let options = StoreOptions {
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,

@@ -74,7 +74,7 @@ fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
         let path = route.path.replace("{id}", NO_ROW);
         match route.access {
             RouteAccess::Scope(scope, _) => paths.push((route.verb, path, Some(scope))),
-            RouteAccess::Judged(..) => paths.push((route.verb, path, None)),
+            RouteAccess::Authorized(..) => paths.push((route.verb, path, None)),
             _ => {}
         }
     }

@@ -45,7 +45,7 @@ fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
         let path = route.path.replace("{id}", NO_ROW).replace("{*rest}", "nothing");
         match route.access {
             RouteAccess::Scope(scope, _) => paths.push((route.verb, path, Some(scope))),
-            RouteAccess::Judged(..) => paths.push((route.verb, path, None)),
+            RouteAccess::Authorized(..) => paths.push((route.verb, path, None)),
             _ => {}
         }
     }

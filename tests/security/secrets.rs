@@ -331,7 +331,7 @@ type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The state file as redb sees it, without the checksums of its pages.
 fn opened(data: &Path) -> redb::Database {
-    let disk = postrider::store::RealDisk::take(data).expect("the directory");
+    let disk = postrider::store::RealDisk::lock(data).expect("the directory");
     let file = postrider::store::Disk::open(&disk, "state.redb", false).expect("the state file");
     let pages = postrider::kv::checksums::ChecksummedFile::open(file).expect("its pages");
     redb::Database::builder().create_with_backend(pages).expect("a database")

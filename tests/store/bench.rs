@@ -36,7 +36,7 @@ fn options() -> StoreOptions {
 }
 
 fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
-    open_on(Arc::new(RealDisk::take(folder.path()).unwrap()), now).unwrap()
+    open_on(Arc::new(RealDisk::lock(folder.path()).unwrap()), now).unwrap()
 }
 
 /// Opens a store on a disk, with random numbers that follow from the time.

@@ -45,7 +45,7 @@ fn contains(path: &Path, text: &str) -> bool {
 }
 
 fn disk(folder: &Path) -> Arc<dyn Disk> {
-    Arc::new(RealDisk::take(folder).unwrap())
+    Arc::new(RealDisk::lock(folder).unwrap())
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn without_room_a_large_payload_is_refused_and_nothing_names_it() {
 #[test]
 fn a_batch_syncs_the_blob_file_only_for_large_payloads() {
     let folder = tempfile::tempdir().unwrap();
-    let real = Arc::new(RealDisk::take(folder.path()).unwrap());
+    let real = Arc::new(RealDisk::lock(folder.path()).unwrap());
     let traffic = real.traffic();
     let mut bench = Bench::on(real);
     publish(&mut bench, 0);
@@ -276,7 +276,7 @@ fn an_earlier_program_refuses_a_store_from_its_first_blob_file_on() {
             publish(&mut bench, 0);
         }
         let folder = bench.kill();
-        let state = Segment::open_for_reading(&RealDisk::take(folder.path()).unwrap(), "state.redb").unwrap();
+        let state = Segment::open_for_reading(&RealDisk::lock(folder.path()).unwrap(), "state.redb").unwrap();
         assert_eq!(state.schema(), schema);
     }
 }

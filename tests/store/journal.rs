@@ -83,7 +83,7 @@ impl Killed {
     /// all that was before it.
     fn is_refused(&self, what: &str, kept: usize, harm: impl FnOnce(&Path)) {
         let folder = self.damaged(harm);
-        let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::take(folder.path()).unwrap()) };
+        let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::lock(folder.path()).unwrap()) };
         let before = content(folder.path());
         let opened = open_on(disk(), START);
         let Err(error @ Error::WalDamaged { .. }) = opened else { panic!("{what}: {opened:?}") };
@@ -104,7 +104,7 @@ impl Killed {
 
     fn is_accepted(&self, what: &str, kept: usize, harm: impl FnOnce(&Path)) {
         let folder = self.damaged(harm);
-        let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::take(folder.path()).unwrap()) };
+        let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::lock(folder.path()).unwrap()) };
         assert_eq!(wal_damage(disk()).unwrap(), None, "{what}");
         assert_eq!(accept_loss(&*disk()).unwrap(), None, "{what}");
         assert_eq!(self.found(&open_on(disk(), START).unwrap()), kept, "{what}");
@@ -217,7 +217,7 @@ fn zeros_from_any_record_on_are_damage() {
         let end = if start < HALF_BYTES { HALF_BYTES } else { RECORDS_BYTES };
         killed.is_refused(&format!("zeros from {record}"), record, |log| zero(log, start..end));
         let folder = killed.damaged(|log| zero(log, start..end));
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(folder.path()).unwrap());
         let lost = accept_loss(&*disk).unwrap().expect("a loss").lost.records;
         // At least: the head does not know where the epoch before its own began.
         let known = [3, 5, 4, 3, 2, 1];
@@ -249,7 +249,7 @@ fn a_clean_stop_needs_no_log_and_the_next_start_needs_it_again() {
     let (id, tenant) = (published.event.id, bench.caller.tenant);
     bench.opened.writer.close().unwrap();
     let folder = bench.kill();
-    let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::take(folder.path()).unwrap()) };
+    let disk = || -> Arc<dyn Disk> { Arc::new(RealDisk::lock(folder.path()).unwrap()) };
     fs::remove_file(folder.path().join("journal")).unwrap();
     assert_eq!(wal_damage(disk()).unwrap(), None);
     let opened = open_on(disk(), START).unwrap();

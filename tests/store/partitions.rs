@@ -168,7 +168,7 @@ fn a_state_file_that_is_older_than_a_partition_with_events_is_refused_and_nothin
         let report = verify(Arc::new(RealDisk::unlocked(folder.path())), &MASTER_KEY, &mut |_| {}).unwrap();
         let told = |problem: &Defect| problem.to_string().starts_with("state.redb: it is older than partitions/");
         assert!(report.problems.iter().any(told), "{:?}", report.problems);
-        let error = open_on(Arc::new(RealDisk::take(folder.path()).unwrap()), START).unwrap_err().to_string();
+        let error = open_on(Arc::new(RealDisk::lock(folder.path()).unwrap()), START).unwrap_err().to_string();
         assert!(error.starts_with("state.redb: it is older than partitions/"), "{error}");
         assert_eq!(partitions(), 2);
     }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use postrider::daemon::{DaemonError, take};
+use postrider::daemon::{DaemonError, lock_folder};
 use postrider::store::{Disk, Error};
 
 /// Maximum polls of a lock before it counts as held.
@@ -26,7 +26,7 @@ pub fn lock(data_dir: &Path) -> Arc<dyn Disk> {
     let mut left = LOOKS_MAX;
     loop {
         drop(starting());
-        match take(data_dir) {
+        match lock_folder(data_dir) {
             Ok(disk) => return disk,
             // Linux lets this process continue shortly before it has closed the copies.
             Err(DaemonError::Store(Error::InUse(_))) if left > 0 => left -= 1,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use postrider::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, judge_append};
+use postrider::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, append_outcome};
 
 use super::rng::Rng;
 
@@ -54,7 +54,7 @@ impl Stored {
         }
         let to = entries.last().map_or(before.number, |entry| entry.mark.number);
         let found: Vec<_> = self.entries.range(before.number..=to).map(|(_, entry)| (entry.mark, entry.sum)).collect();
-        Some(judge_append(before, entries, &found, last))
+        Some(append_outcome(before, entries, &found, last))
     }
 
     fn forget(&mut self) {

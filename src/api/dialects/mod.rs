@@ -51,7 +51,7 @@ pub struct Dialect {
 pub static DIALECTS: [&Dialect; 6] =
     [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT, &svix::DIALECT];
 
-/// A list of the operator's for one dialect.
+/// A setting of one dialect whose value is a list.
 #[derive(Clone, Copy)]
 pub struct DialectList {
     /// The name of the setting in the section `dialects`.

@@ -1,4 +1,4 @@
-//! Writes of webhooks in a vendor's shape: its fields under their native names, which the native rules judge.
+//! Writes of webhooks in a vendor's shape, checked by the native rules under the native names.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ pub fn changed(
     match webhook_patch::apply(webhook, object(&text)?, &context.settings.policy) {
         Ok(patched) => {
             fields::into_result(field_errors)?;
-            webhooks::judge_bypass(Some(webhook), &patched, request)?;
+            webhooks::check_bypass(Some(webhook), &patched, request)?;
             Ok(patched)
         }
         Err(api_error) if api_error.errors.is_empty() => Err(api_error),
@@ -110,7 +110,7 @@ pub fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
 
 /// The first answer to the request's `Idempotency-Key`. 409 if the key came with another request.
 pub fn earlier(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Applied>, ApiError> {
-    match request.keep()? {
+    match request.idempotency_key()? {
         Some(key) => Ok(context.store.stored_answer(&key, context.now)?),
         None => Ok(None),
     }

@@ -124,7 +124,7 @@ impl<'a> AttemptView<'a> {
             response_body: made.response_body.as_deref(),
             response_erased_at: None,
             timings_ms: made.timings,
-            reason: Failure::of_attempt(made).map(|failure| diagnosis::told_to(reader, &failure)),
+            reason: Failure::of_attempt(made).map(|failure| diagnosis::for_reader(reader, &failure)),
         }
     }
 }

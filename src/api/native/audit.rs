@@ -27,7 +27,7 @@ pub const TARGET: Param = Param::new(
     ParamValues::Text { chars_max: Some(AUDIT_FILTER_CHARS_MAX) },
     "Only actions on the object with exactly this id, with or without its prefix.",
 );
-/// Characters of a filter.
+/// Maximum length of a filter in characters.
 const AUDIT_FILTER_CHARS_MAX: usize = 128;
 
 /// One action of a caller.

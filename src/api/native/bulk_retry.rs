@@ -1,7 +1,7 @@
 //! `POST /v1/deliveries/retry`: sends several deliveries again, each with its own result.
 //!
-//! Invariant: with an `Idempotency-Key` no delivery is sent again twice, also if the daemon ends between two partitions: the
-//! deliveries of a partition are one command, whose answer is stored under a key of its own.
+//! Invariant: with an `Idempotency-Key` no delivery is sent again twice, also if the daemon ends between two
+//! partitions. The deliveries of a partition are one command, whose answer is stored under a key of its own.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -22,7 +22,7 @@ use crate::rules::diagnosis::DiagnosisReader;
 use crate::store::{IdempotencyKey, PartitionCommand, Receipt, RetriedDelivery, WriteRequest};
 
 use super::deliveries::DeliveryView;
-use super::replays::{keeping, kept};
+use super::replays::{stored_answer, storing_answer};
 
 /// The result for each delivery of the request.
 #[derive(Serialize, JsonSchema)]
@@ -62,8 +62,8 @@ struct Retries {
 /// `POST /v1/deliveries/retry`. A delivery that is not there has its own result.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let ids = read_ids(request)?;
-    if let Some(kept) = kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
     let mut done = HashMap::new();
     let mut groups: BTreeMap<u128, Vec<DeliveryId>> = BTreeMap::new();
@@ -81,19 +81,19 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
             }
         }
     }
-    let idempotency = request.keep()?;
+    let idempotency = request.idempotency_key()?;
     let write = |(home, ids): (u128, Vec<DeliveryId>)| WriteRequest {
         caller: Some(request.principal.caller()),
-        idempotency: idempotency.as_ref().map(|keep| of_partition(keep, home)),
+        idempotency: idempotency.as_ref().map(|key| of_partition(key, home)),
         command: PartitionCommand::RetryMany { ids }.into(),
     };
     let retries = Retries { reader: request.reader(), ids, left: groups.into_iter().map(write).collect(), done };
-    run(retries, Box::new(keeping(request)?))
+    run(retries, Box::new(storing_answer(request)?))
 }
 
 /// The key under which the answer of one partition is stored.
-fn of_partition(keep: &IdempotencyKey, home: u128) -> IdempotencyKey {
-    IdempotencyKey { key: sha256(&[&keep.key, &home.to_be_bytes()]), ..keep.clone() }
+fn of_partition(whole: &IdempotencyKey, home: u128) -> IdempotencyKey {
+    IdempotencyKey { key: sha256(&[&whole.key, &home.to_be_bytes()]), ..whole.clone() }
 }
 
 fn read_ids(request: &RequestContext<'_>) -> Result<Vec<DeliveryId>, ApiError> {

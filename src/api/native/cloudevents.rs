@@ -237,7 +237,7 @@ fn assemble(
     if attributes.len() > METADATA_ENTRIES_MAX {
         mistake("", format!("there may be at most {METADATA_ENTRIES_MAX} attributes"));
     }
-    let event_type = publish::judge_type(event_type).map_err(|detail| mistake("type", detail)).unwrap_or_default();
+    let event_type = publish::check_type(event_type).map_err(|detail| mistake("type", detail)).unwrap_or_default();
     EventInput {
         occurred_at,
         data,
@@ -317,7 +317,7 @@ mod tests {
     const BASE: [(&str, &str); 3] = [("ce-id", "A-1"), ("ce-source", "/shop"), ("ce-type", "order.paid")];
 
     #[test]
-    fn the_head_tells_the_mode() {
+    fn the_headers_decide_the_mode() {
         for (headers, expected) in [
             (&[("content-type", "application/json")][..], CloudEventsMode::Native),
             (&[("content-type", "application/cloudevents+json")], CloudEventsMode::Structured),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_structured_event_keeps_its_data_and_its_attributes() {
+    fn a_structured_event_is_stored_with_its_data_and_its_attributes() {
         let event = structured(
             r#"{"specversion":"1.0","id":"A-1","source":"/shop","type":"order.paid","subject":"s",
             "time":"2026-03-05T10:00:00.120Z","datacontenttype":"application/json","comexampleextension":7,"flag":true,

@@ -79,7 +79,7 @@ impl<'a> DeliveryView<'a> {
 }
 
 fn reason(reader: DiagnosisReader, delivery: &Delivery) -> Option<Diagnosis> {
-    let diagnosis = diagnosis::told_to(reader, &Failure::of_delivery(delivery)?);
+    let diagnosis = diagnosis::for_reader(reader, &Failure::of_delivery(delivery)?);
     Some(match delivery.last_attempt_id {
         Some(id) => diagnosis.of_attempt(id),
         None => diagnosis,

@@ -187,10 +187,10 @@ fn decisions(context: &ApiContext<'_>, event: &Event, data: Option<&Bytes>) -> R
         decisions.push(match newest.remove(&webhook.id) {
             Some(delivery) => {
                 let state = circuit::shown(context.store.state(webhook.id), context.now);
-                let held = held(webhook, &delivery, event, &state, context.now);
-                match held {
+                let reason = hold_reason(webhook, &delivery, event, &state, context.now);
+                match reason {
                     Some(reason) => DecisionView { webhook_id: webhook.id, decision: "held", reason },
-                    None => went(&delivery),
+                    None => delivered_to(&delivery),
                 }
             }
             None => {
@@ -199,16 +199,16 @@ fn decisions(context: &ApiContext<'_>, event: &Event, data: Option<&Bytes>) -> R
             }
         });
     }
-    decisions.extend(newest.values().map(went));
+    decisions.extend(newest.values().map(delivered_to));
     Ok(decisions)
 }
 
-fn went(delivery: &Delivery) -> DecisionView {
+fn delivered_to(delivery: &Delivery) -> DecisionView {
     DecisionView { webhook_id: delivery.webhook_id, decision: "delivered_to", reason: delivery.status.as_str() }
 }
 
 /// The reason why an open delivery is not sent now.
-fn held(
+fn hold_reason(
     webhook: &Webhook,
     delivery: &Delivery,
     event: &Event,
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_that_filters_is_told() {
+    fn the_first_reason_that_filters_is_shown() {
         let data = Bytes::from_static(b"{\"n\":1}");
         let mut webhook = webhook();
         webhook.event_types = vec!["order.*".to_owned()];
@@ -328,16 +328,16 @@ mod tests {
         let (open, done) = (delivery(DeliveryStatus::Pending), delivery(DeliveryStatus::Delivered));
         let free = &WebhookState::default();
         let event = event("a");
-        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("paused"));
-        assert_eq!(held(&webhook, &done, &event, free, Time(5_000)), None);
+        assert_eq!(hold_reason(&webhook, &open, &event, free, Time(5_000)), Some("paused"));
+        assert_eq!(hold_reason(&webhook, &done, &event, free, Time(5_000)), None);
         webhook.status = WebhookStatus::Enabled;
-        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), None);
+        assert_eq!(hold_reason(&webhook, &open, &event, free, Time(5_000)), None);
         let probed = WebhookState { circuit: CircuitState::HalfOpen, ..*free };
-        assert_eq!(held(&webhook, &open, &event, &probed, Time(5_000)), Some("circuit_open"));
+        assert_eq!(hold_reason(&webhook, &open, &event, &probed, Time(5_000)), Some("circuit_open"));
         let asked = WebhookState { retry_after: Some(Time(9_000)), ..*free };
-        assert_eq!(held(&webhook, &open, &event, &asked, Time(5_000)), Some("retry_after"));
+        assert_eq!(hold_reason(&webhook, &open, &event, &asked, Time(5_000)), Some("retry_after"));
         webhook.ordered = DeliveryOrder::Webhook;
-        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
+        assert_eq!(hold_reason(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::waiting_for::WaitingForView;
 use super::webhook_live::QueueHead;
 use super::webhooks;
 
-/// How many of the deliveries that were attempted last are judged.
+/// Number of the latest attempted deliveries that `activity` is derived from.
 const RECENT_DELIVERIES: usize = 10;
 
 /// How a webhook does: its state, and a word each for the last 24 hours.
@@ -138,19 +138,19 @@ pub fn words(context: &ApiContext<'_>, webhook: WebhookId, minutes: &[(u32, Minu
     Ok(health::health(&measured(minutes, &last_attempts(context, webhook)?)))
 }
 
-/// An attempt as health judges it.
+/// The fields of an attempt that health is derived from.
 #[derive(Debug, Clone, Copy)]
-struct JudgedAttempt {
+struct RecentAttempt {
     delivery: DeliveryId,
     success: bool,
     response_time_ms: Option<u32>,
 }
 
 /// Up to `LIMIT_MAX` attempts of the last 24 hours, newest first.
-fn last_attempts(context: &ApiContext<'_>, webhook: WebhookId) -> Result<Vec<JudgedAttempt>, ApiError> {
+fn last_attempts(context: &ApiContext<'_>, webhook: WebhookId) -> Result<Vec<RecentAttempt>, ApiError> {
     let from = Some(context.now.minus_ms(DAY_MS));
     let window = ListWindow { from, ..ListWindow::newest(LIMIT_MAX as usize) };
-    Ok(context.store.attempt_fronts(webhook, window, context.now, |front| JudgedAttempt {
+    Ok(context.store.attempt_fronts(webhook, window, context.now, |front| RecentAttempt {
         delivery: front.delivery_id,
         success: front.success,
         response_time_ms: front.response_time_ms,
@@ -158,7 +158,7 @@ fn last_attempts(context: &ApiContext<'_>, webhook: WebhookId) -> Result<Vec<Jud
 }
 
 /// The counts of the last 24 hours. `attempts` are the newest of them, newest first.
-fn measured(minutes: &[(u32, Minute)], attempts: &[JudgedAttempt]) -> HealthInput {
+fn measured(minutes: &[(u32, Minute)], attempts: &[RecentAttempt]) -> HealthInput {
     let (mut made, mut failed) = (0, 0);
     for (_, minute) in minutes {
         made += u64::from(minute.attempts);

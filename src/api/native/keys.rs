@@ -108,7 +108,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
         return Err(ApiError::forbidden("scope_missing", detail));
     }
-    judge_flags(&request.principal.key, &feature_flags)?;
+    check_flags(&request.principal.key, &feature_flags)?;
     let limits = limits(&request.principal.key, expires_at, rate_per_s)?;
     let text = key_text(context.draw());
     let key = NewKey {
@@ -157,7 +157,7 @@ fn read_scopes(object: &mut JsonObject<'_>, is_of_app: bool, field_errors: &mut 
 }
 
 /// 403 if a key of one app gives a feature flag that it does not have.
-fn judge_flags(own: &ApiKey, given: &[String]) -> Result<(), ApiError> {
+fn check_flags(own: &ApiKey, given: &[String]) -> Result<(), ApiError> {
     match given.iter().find(|flag| own.app_id.is_some() && !own.feature_flags.contains(flag)) {
         None => Ok(()),
         Some(flag) => {

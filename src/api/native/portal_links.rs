@@ -22,9 +22,9 @@ use crate::store::{AuditEntry, StateCommand};
 
 use super::publish::{AppLookup, app};
 
-/// Seconds of access if the request names none.
+/// Default time of access in seconds.
 const EXPIRES_IN_S: u64 = 3_600;
-/// Seconds within which a link must be opened if the request names none.
+/// Default time in seconds within which a link must be opened.
 const ENTER_WITHIN_S: u64 = 300;
 /// The scopes of a link that names none.
 const USUAL_SCOPES: [Scope; 4] = [Scope::EventsRead, Scope::EventsWrite, Scope::WebhooksRead, Scope::WebhooksWrite];
@@ -91,7 +91,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         action: "portal_link.create",
         target: link.id.to_string(),
     };
-    // The first answer is kept, because its link has an id of its own.
+    // The first answer is stored, because its link has an id of its own.
     let write_request = request.write_secret(StateCommand::Audit(entry), Some(body.clone()))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let body = applied.extra.take().unwrap_or(body);

@@ -156,10 +156,10 @@ fn read_event(
 
 /// An event type that a producer may use. `postrider.*` is reserved for the daemon.
 pub fn read_type(raw: &RawValue) -> FieldResult<String> {
-    judge_type(fields::text(raw)?)
+    check_type(fields::text(raw)?)
 }
 
-pub(super) fn judge_type(text: String) -> FieldResult<String> {
+pub(super) fn check_type(text: String) -> FieldResult<String> {
     if !patterns::is_type(&text) {
         return Err("must be 1 to 256 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
     }
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_taken() {
+    fn every_field_is_read() {
         let event = publish(
             r#"{"type":"invoice.paid","data":{},"event_id":"e-1","occurred_at":"2026-11-22T03:29:00.123Z",
             "subject":"a@example.com","channels":["eu"],"app_id":"acme","ordering_key":"k",
@@ -444,13 +444,13 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let api_error = publish(r#"{"subject":"","x":1}"#).unwrap_err();
         assert_eq!(pointers(&api_error), ["/type", "/data", "/subject", "/x"]);
     }
 
     #[test]
-    fn what_is_not_strict_json_is_a_400() {
+    fn text_that_is_not_strict_json_is_a_400() {
         for (body, code) in [
             ("", "malformed_json"),
             (r#"{"type":"a.b","data":{"#, "malformed_json"),
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_true_traceparent_is_taken() {
+    fn only_a_valid_traceparent_is_used() {
         assert!(is_traceparent(TRACE));
         assert!(is_traceparent(&TRACE.replacen("00", "01", 1).replace("-01", "-01-more")));
         for bad in [

@@ -96,7 +96,7 @@ fn name_in_path(request: &RequestContext<'_>) -> Result<String, ApiError> {
 }
 
 /// 403 for a key of one app, because event types are the organization's.
-fn judge_caller(request: &RequestContext<'_>) -> Result<(), ApiError> {
+fn check_caller(request: &RequestContext<'_>) -> Result<(), ApiError> {
     let detail = "this key is confined to one app, and event types are the organization's";
     request.tenant().app.map_or(Ok(()), |_| Err(ApiError::forbidden("confined_to_app", detail)))
 }
@@ -133,7 +133,7 @@ impl TypeMembers {
             feature_flags: object.strings("feature_flags", field_errors, FEATURE_FLAGS_MAX, read_flag),
             group_name: object.optional("group_name", field_errors, |raw| fields::line(raw, 1..=NAME_CHARS_MAX)),
         };
-        // A null member is taken here.
+        // A null member was not read, so it is removed here.
         for name in names {
             object.take_any(name);
         }
@@ -178,7 +178,7 @@ fn shown(applied: Applied, new: StatusCode) -> Result<HttpResponse, ApiError> {
 
 /// `POST /v1/event-types`. An archived type of the name is replaced and live again.
 pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    judge_caller(request)?;
+    check_caller(request)?;
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
     let name = object.required("type", &mut field_errors, |raw| {
@@ -209,7 +209,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// `PUT /v1/event-types/{type}`: an absent member gets its default.
 pub fn replace(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    judge_caller(request)?;
+    check_caller(request)?;
     let name = name_in_path(request)?;
     if patterns::is_system(&name) {
         return Err(ApiError::not_found("event type"));
@@ -221,7 +221,7 @@ pub fn replace(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
 
 /// `PATCH /v1/event-types/{type}`: null brings a default back, and `schemas` is replaced as a whole.
 pub fn update(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    judge_caller(request)?;
+    check_caller(request)?;
     let name = name_in_path(request)?;
     let change = members_of(request)?.into_change();
     let write_request = request.write(StateCommand::UpdateEventType { name, change })?;
@@ -239,7 +239,7 @@ fn members_of(request: &RequestContext<'_>) -> Result<TypeMembers, ApiError> {
 
 /// `DELETE /v1/event-types/{type}`: archives it, or removes it with `expunge=true`.
 pub fn remove(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    judge_caller(request)?;
+    check_caller(request)?;
     let name = name_in_path(request)?;
     let expunge = request.query.boolean(&EXPUNGE)?.unwrap_or_default();
     Ok(Step::apply(request.write(StateCommand::RemoveEventType { name, expunge })?, |_| {

@@ -113,7 +113,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let spec = read_spec(&mut object, context, request, &mut field_errors)?;
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    judge_webhook(context, request, &spec)?;
+    check_webhook(context, request, &spec)?;
     if dry_run {
         return count(context, request, &spec);
     }
@@ -121,13 +121,13 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 }
 
 /// A replay for a disabled webhook would send nothing, so it is refused, unless an earlier answer to the same request is stored.
-fn judge_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<(), ApiError> {
+fn check_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<(), ApiError> {
     let webhook = spec.webhook.and_then(|id| context.registry.webhook(request.tenant(), id));
     if webhook.is_none_or(|webhook| webhook.status != WebhookStatus::Disabled) {
         return Ok(());
     }
-    if let Some(keep) = request.keep()?
-        && context.store.stored_answer(&keep, context.now)?.is_some()
+    if let Some(key) = request.idempotency_key()?
+        && context.store.stored_answer(&key, context.now)?.is_some()
     {
         return Ok(());
     }
@@ -218,23 +218,23 @@ fn read_last(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Las
 
 /// Answers a dry run, which changes nothing. Only an `Idempotency-Key` needs a command.
 fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<Step, ApiError> {
-    if let Some(kept) = kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
     let MatchCount { matched, at_least } = context.store.matching(request.tenant(), spec, context.now)?;
-    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched, at_least })))
+    Ok(storing_answer(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched, at_least })))
 }
 
 /// The stored answer to this request, if no command made it and the request has an `Idempotency-Key`.
-pub fn kept(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(keep) = request.keep()? else { return Ok(None) };
-    let Some(applied) = context.store.stored_answer(&keep, context.now)? else { return Ok(None) };
-    let mut response = kept_reply(applied)?;
+pub fn stored_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
+    let Some(key) = request.idempotency_key()? else { return Ok(None) };
+    let Some(applied) = context.store.stored_answer(&key, context.now)? else { return Ok(None) };
+    let mut response = stored_reply(applied)?;
     idempotency::mark(&mut response);
     Ok(Some(response))
 }
 
-fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
+fn stored_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
     match applied.receipt {
         Receipt::Kept(body) => Ok(HttpResponse::new(StatusCode::OK, "application/json", body)),
         _ => Err(super::unexpected()),
@@ -242,14 +242,18 @@ fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
 }
 
 /// Answers without a command. With an `Idempotency-Key` the answer is stored first.
-pub fn keeping(request: &RequestContext<'_>) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
-    let write_request =
-        request.keep()?.map(|_| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;
+pub fn storing_answer(
+    request: &RequestContext<'_>,
+) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
+    let write_request = request
+        .idempotency_key()?
+        .map(|_| request.write(StateCommand::StoreAnswer { body: Bytes::new() }))
+        .transpose()?;
     Ok(move |response: HttpResponse| match write_request {
         None => Step::Reply(response),
         Some(write_request) => {
             let command = StateCommand::StoreAnswer { body: response.body };
-            Step::apply(crate::store::WriteRequest { command: command.into(), ..write_request }, kept_reply)
+            Step::apply(crate::store::WriteRequest { command: command.into(), ..write_request }, stored_reply)
         }
     })
 }

@@ -258,7 +258,7 @@ mod tests {
     use crate::model::figures::{HourFigures, Sums};
 
     #[test]
-    fn the_hours_are_the_last_24_and_take_what_falls_into_them() {
+    fn the_hours_are_the_last_24_with_their_attempts() {
         let now = Time(1_772_704_800_120);
         let minute = |n| Minute { started: 1, attempts: n, failures: 1, ..Minute::default() };
         let hour = now.hour();
@@ -270,7 +270,7 @@ mod tests {
         ];
         let hours = hours(&minutes, now);
         assert_eq!(hours.len(), 24);
-        assert_eq!(hours[0].attempts, 2, "what is older is in no hour");
+        assert_eq!(hours[0].attempts, 2, "an older attempt is in no hour");
         assert_eq!(hours[22].attempts, 4);
         assert_eq!(hours[23], HourView { hour: Time(1_772_704_800_000), attempts: 8, failures: 1 });
     }

@@ -39,7 +39,8 @@ pub const DOC: RouteDoc = doc(
 
 /// The longest step: 31 days.
 const STEP_MS_MAX: i64 = 31 * DAY_MS;
-/// Up to this span the default step is a minute. Beyond it is an hour, and a day where hours would be too many rows.
+/// Up to this span the default step is a minute. Beyond it, the default is an hour, and a day if hours would be too
+/// many rows.
 const MINUTES_SPAN_MS_MAX: i64 = 3 * HOUR_MS;
 
 fn step_pattern() -> String {

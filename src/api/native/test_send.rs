@@ -38,10 +38,10 @@ pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(kept) = replays::kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = replays::stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
-    let give = replays::keeping(request)?;
+    let give = replays::storing_answer(request)?;
     let (id, reader) = (webhook.id, request.reader());
     let test_send = Box::new(TestSend { webhook, event_type, data });
     let shown = move |made: &_| HttpResponse::json(StatusCode::OK, &AttemptView::unstored(reader, id, made));

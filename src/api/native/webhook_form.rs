@@ -58,7 +58,7 @@ const RESERVED_PREFIXES: [&str; 4] = ["content-", "webhook-", "postrider-", "x-w
 pub struct FormField<'f, 'b> {
     pub name: &'static str,
     pub object: &'f mut JsonObject<'b>,
-    /// `None` if the URL was judged before.
+    /// `None` if the URL was checked before.
     pub policy: Option<&'f TargetPolicy>,
     pub errors: &'f mut FieldErrors,
 }
@@ -90,14 +90,14 @@ pub fn read_name(raw: &RawValue) -> FieldResult<String> {
 
 pub fn read_url(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     let policy = field.policy;
-    let judge = |raw: &RawValue| {
+    let read_url = |raw: &RawValue| {
         let text = fields::text(raw)?;
         match policy.map(|policy| target::check_url(&text, policy)) {
             Some(Err(refused)) => Err(refused.to_string()),
             Some(Ok(_)) | None => Ok(text),
         }
     };
-    webhook.url = field.object.required(field.name, field.errors, judge).unwrap_or_default();
+    webhook.url = field.object.required(field.name, field.errors, read_url).unwrap_or_default();
 }
 
 /// The host of a URL that was checked before. Empty if there is none.
@@ -124,7 +124,7 @@ pub fn read_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
 }
 
 pub fn read_secret_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
-    let name = |raw: &RawValue| judge_header_name(fields::text(raw)?);
+    let name = |raw: &RawValue| read_header_name(fields::text(raw)?);
     let names = field.object.strings(field.name, field.errors, HEADERS_MAX, name);
     webhook.secret_headers = names.unwrap_or_default();
 }
@@ -150,7 +150,7 @@ fn auth_of(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<W
             WebhookAuth::Bearer { token: auth.required("token", field_errors, read_header_value).unwrap_or_default() }
         }
         _ => WebhookAuth::Header {
-            name: auth.required("name", field_errors, |raw| judge_header_name(fields::text(raw)?)).unwrap_or_default(),
+            name: auth.required("name", field_errors, |raw| read_header_name(fields::text(raw)?)).unwrap_or_default(),
             value: auth.required("value", field_errors, read_header_value).unwrap_or_default(),
         },
     };
@@ -187,7 +187,7 @@ fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<S
         if !names.insert(name.to_ascii_lowercase()) {
             field_errors.push(FieldError::new(here.clone(), "is there already, spelled otherwise"));
         }
-        match judge_header_name(name.into_owned()).and_then(|name| Ok((name, read_header_value(raw)?))) {
+        match read_header_name(name.into_owned()).and_then(|name| Ok((name, read_header_value(raw)?))) {
             Ok((name, value)) => drop(headers.insert(name, value)),
             Err(detail) => field_errors.push(FieldError::new(here, detail)),
         }
@@ -196,7 +196,7 @@ fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<S
 }
 
 /// A header's name (RFC 9110 section 5.6.2) that is not reserved for the sender itself.
-pub fn judge_header_name(name: String) -> FieldResult<String> {
+pub fn read_header_name(name: String) -> FieldResult<String> {
     let lower = name.to_ascii_lowercase();
     if HeaderName::from_bytes(lower.as_bytes()).is_err() {
         return Err("must be a header name: letters, digits and !#$%&'*+-.^_`|~".to_owned());
@@ -319,7 +319,7 @@ pub fn read_ordered(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     webhook.ordered = field.optional(ordered).unwrap_or(DeliveryOrder::No);
 }
 
-/// Requests per second.
+/// A rate in requests per second.
 pub fn read_rate(raw: &RawValue) -> FieldResult<f64> {
     fields::number(raw, RATE_PER_S_MIN..=RATE_PER_S_MAX)
 }

@@ -196,8 +196,8 @@ fn with_their_figures<'a>(
 
 fn read_order(request: &RequestContext<'_>) -> Result<ListOrder, ApiError> {
     let Some(text) = request.query.text(&ORDER) else { return Ok(ListOrder::Newest) };
-    let found = ORDERS.into_iter().find(|(name, _)| *name == text).map(|(_, order)| order);
-    found.ok_or_else(|| params::wrong(ORDER.name, "must be newest, name, worst or busiest"))
+    let matches_search = ORDERS.into_iter().find(|(name, _)| *name == text).map(|(_, order)| order);
+    matches_search.ok_or_else(|| params::wrong(ORDER.name, "must be newest, name, worst or busiest"))
 }
 
 /// Whether a parameter has its only value. `false` if it is absent.
@@ -229,13 +229,13 @@ fn wanted(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Vec<
         |webhook: &Webhook| ranking::is_in_trouble(ranking::severity(webhook, &state_now(context, webhook.id)));
     let passes = |webhook: &&Arc<Webhook>| {
         status.is_none_or(|status| webhook.status == status)
-            && search.as_ref().is_none_or(|search| found(search, webhook))
+            && search.as_ref().is_none_or(|search| matches_search(search, webhook))
             && (!in_trouble_only || is_in_trouble(webhook))
     };
     Ok(context.registry.webhooks_within(tenant).filter(passes).cloned().collect())
 }
 
-fn found(search: &Search, webhook: &Webhook) -> bool {
+fn matches_search(search: &Search, webhook: &Webhook) -> bool {
     let texts = [webhook.name.as_str(), &webhook.url, webhook.description.as_deref().unwrap_or_default()];
     texts.iter().any(|text| search.within(text))
         || webhook.event_types.iter().any(|text| search.within(text))

@@ -64,10 +64,11 @@ pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiErr
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let (mut webhook, secret) = read_new(request.object()?, &place, &context.settings.policy)?;
-    judge_bypass(None, &webhook, request)?;
+    check_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    // The writer counts, so that a repeated request gets its first answer and requests at once cannot pass the limit.
+    // The writer counts, so that a repeated request gets its first answer and concurrent requests cannot pass the
+    // limit.
     let of_app_max = request.principal.portal_link.map(|_| context.settings.pages.portal.webhooks_max);
     let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max };
     let write_request = request.write_secret(command, None)?;
@@ -76,19 +77,19 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }))
 }
 
-/// 403 if the call makes requests bypass the proxy of the installation, or points such requests elsewhere, and its key
-/// is not the installation's own with the scope `admin`. An organization chooses no way through the operator's network.
-pub fn judge_bypass(before: Option<&Webhook>, after: &Webhook, request: &RequestContext<'_>) -> Result<(), ApiError> {
+/// Only the installation's own key with the scope `admin` may make requests bypass the proxy of the installation, or
+/// point such requests elsewhere. 403 for any other key. An organization chooses no way through the operator's network.
+pub fn check_bypass(before: Option<&Webhook>, after: &Webhook, request: &RequestContext<'_>) -> Result<(), ApiError> {
     let is_same = before.is_some_and(|before| before.proxy == after.proxy && before.url == after.url);
     if after.proxy == WebhookProxy::Default || is_same {
         return Ok(());
     }
-    let what = "proxy none, and another url for a webhook that has it,";
+    let request_kind = "proxy none, and another url for a webhook that has it,";
     if !request.may(Scope::Admin) {
-        return Err(ApiError::forbidden("scope_missing", format!("{what} need a key with the scope admin")));
+        return Err(ApiError::forbidden("scope_missing", format!("{request_kind} need a key with the scope admin")));
     }
     if !request.principal.key.installation {
-        return Err(ApiError::forbidden("installation_only", format!("{what} need a key of the installation")));
+        return Err(ApiError::forbidden("installation_only", format!("{request_kind} need a key of the installation")));
     }
     Ok(())
 }
@@ -132,7 +133,7 @@ fn shown(webhook: &Webhook, live: WebhookLive) -> HttpResponse {
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
-    judge_bypass(Some(&webhook), &patched, request)?;
+    check_bypass(Some(&webhook), &patched, request)?;
     if patched == *webhook {
         return Ok(Step::Reply(shown(&webhook, WebhookLive::of(context, request.reader(), &webhook))));
     }

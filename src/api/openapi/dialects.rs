@@ -116,7 +116,7 @@ impl Dialect {
             return json!([]);
         }
         let scope = match route.access {
-            RouteAccess::Judged(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
+            RouteAccess::Authorized(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
             RouteAccess::Open(_)
             | RouteAccess::OpenStep(_)
             | RouteAccess::Metrics(_)
@@ -194,7 +194,7 @@ impl Dialect {
 
     /// The body of an error with this status. Panics if the dialect renders no such error: the tests cover all statuses.
     fn rendered(&self, status: u16) -> Value {
-        let (code, detail) = errors::said(status);
+        let (code, detail) = errors::example_error(status);
         let status = StatusCode::from_u16(status).expect("a status");
         let error_context = ErrorContext {
             request_id: errors::REQUEST_ID,

@@ -98,7 +98,7 @@ pub fn response(status: u16) -> Value {
 }
 
 /// Code and detail of an error with the status, as the daemon words them.
-pub fn said(status: u16) -> (&'static str, &'static str) {
+pub fn example_error(status: u16) -> (&'static str, &'static str) {
     match status {
         400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),
         401 => ("credentials_missing", "an Authorization: Bearer header with a key is needed"),
@@ -123,7 +123,7 @@ pub fn said(status: u16) -> (&'static str, &'static str) {
 }
 
 fn example(status: u16) -> Value {
-    let (code, detail) = said(status);
+    let (code, detail) = example_error(status);
     let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
     let mut problem = json!({
         "type": "about:blank",

@@ -116,8 +116,8 @@ fn new_replay() -> Value {
 }
 
 fn status_codes() -> Value {
-    let what = "A status code of the last delivery, or a class of them.";
-    about(json!({ "type": "string", "pattern": format!("^({})$", StatusCodes::PATTERN) }), what)
+    let description = "A status code of the last delivery, or a class of them.";
+    about(json!({ "type": "string", "pattern": format!("^({})$", StatusCodes::PATTERN) }), description)
 }
 
 fn delivery_ids() -> Value {

@@ -82,7 +82,7 @@ fn every_operation_has_its_own_id_a_known_tag_and_its_parameters() {
 }
 
 #[test]
-fn what_is_answered_has_an_example_with_exactly_its_members() {
+fn every_answer_has_an_example_with_exactly_its_members() {
     let document = document();
     for route in ROUTES {
         for answer in route.doc.answers {
@@ -103,7 +103,7 @@ fn what_is_answered_has_an_example_with_exactly_its_members() {
 }
 
 #[test]
-fn every_operation_shows_examples_of_what_goes_in_and_out_and_says_who_may() {
+fn every_operation_shows_examples_of_request_and_answer_and_its_scope() {
     let document = document();
     for route in ROUTES {
         let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];
@@ -121,7 +121,7 @@ fn every_operation_shows_examples_of_what_goes_in_and_out_and_says_who_may() {
 }
 
 #[test]
-fn a_dialect_that_is_switched_off_is_not_described_nor_is_what_only_it_uses() {
+fn a_dialect_that_is_switched_off_is_not_described_nor_are_its_own_components() {
     for off in DIALECTS {
         let document = document_of(|name| name != off.name);
         for route in off.routes {
@@ -163,7 +163,7 @@ fn is_whole(document: &serde_json::Value) {
 }
 
 #[test]
-fn a_body_is_described_where_the_route_takes_one() {
+fn a_body_is_described_where_the_route_accepts_one() {
     for route in ROUTES {
         let described = route.doc.request.is_some();
         assert_eq!(described, !route.body.is_none(), "{} {}", route.verb.as_str(), route.path);
@@ -171,7 +171,7 @@ fn a_body_is_described_where_the_route_takes_one() {
 }
 
 #[test]
-fn every_operation_tells_how_it_can_fail() {
+fn every_operation_lists_its_errors() {
     let document = document();
     for route in ROUTES {
         let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];

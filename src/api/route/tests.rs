@@ -84,7 +84,7 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ht
 }
 
 /// Checks a request without a store. 200 stands for requests that would reach the store.
-fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
+fn check(http_request: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
     let found = Api::new(native::mount(), Vec::new()).find(http_request);
     let principal = found.identify(http_request, &registry, &settings, NOW)?;
@@ -97,14 +97,14 @@ fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     let query = Params::parse(http_request.query.as_deref(), route.query, EmptyValues::Refused)?;
     query.limit()?;
     if let Some(principal) = &principal {
-        crate::api::idempotency::keep(http_request, principal)?;
-        judge_body(route, http_request, principal, &registry)?;
+        crate::api::idempotency::key_of(http_request, principal)?;
+        check_body(route, http_request, principal, &registry)?;
     }
     Ok(())
 }
 
 /// The checks of a body or an id before the store is read.
-fn judge_body(
+fn check_body(
     route: &Route,
     http_request: &HttpRequest,
     principal: &Principal,
@@ -127,7 +127,7 @@ fn judge_body(
 }
 
 fn status(http_request: &HttpRequest) -> u16 {
-    judge(http_request).map_or_else(|api_error| api_error.status.as_u16(), |()| 200)
+    check(http_request).map_or_else(|api_error| api_error.status.as_u16(), |()| 200)
 }
 
 const BEARER: (&str, &str) = ("authorization", "Bearer pr_all");
@@ -144,13 +144,13 @@ fn every_native_route_is_found_under_its_own_pattern() {
 }
 
 #[test]
-fn another_method_is_told_which_there_are() {
+fn another_method_gets_the_list_of_methods() {
     for (method, path, allow) in [
         ("DELETE", "/v1/events", "POST, GET, HEAD"),
         ("PUT", "/v1/webhooks/019cbd70-9d78-7320-aa3a-de3497964cb8", "GET, HEAD, PATCH, DELETE"),
         ("POST", "/healthz", "GET, HEAD"),
     ] {
-        let api_error = judge(&call(method, path, &[BEARER], b"")).unwrap_err();
+        let api_error = check(&call(method, path, &[BEARER], b"")).unwrap_err();
         assert_eq!(api_error.status, 405);
         assert_eq!(api_error.headers, [(ALLOW, HeaderValue::from_static(allow))]);
     }
@@ -158,7 +158,7 @@ fn another_method_is_told_which_there_are() {
 }
 
 #[test]
-fn what_is_nowhere_is_not_found_and_needs_a_key_all_the_same() {
+fn an_unknown_path_is_not_found_and_needs_a_key_all_the_same() {
     for path in ["/nope", "/v1", "/v1/events/", "/v1//events", "/V1/events", "/v1/%65vents", "/", "*", "/v1/events/%zz"]
     {
         assert_eq!(status(&call("GET", path, &[BEARER], b"")), 404, "{path}");
@@ -178,7 +178,7 @@ fn a_key_is_one_bearer_token_that_is_known_and_alive() {
         (&[("authorization", "Bearer pr_expired")], 401, "key_expired"),
         (&[BEARER, ("authorization", "Bearer other")], 400, "ambiguous_credentials"),
     ] {
-        let api_error = judge(&call("GET", "/v1/webhooks", headers, b"")).unwrap_err();
+        let api_error = check(&call("GET", "/v1/webhooks", headers, b"")).unwrap_err();
         assert_eq!((api_error.status.as_u16(), api_error.code), (expected, code));
         assert_eq!(api_error.headers.is_empty(), expected != 401, "a 401 has a challenge");
     }
@@ -186,11 +186,11 @@ fn a_key_is_one_bearer_token_that_is_known_and_alive() {
 }
 
 #[test]
-fn scopes_come_before_the_request_and_the_installation_is_nobody_elses() {
+fn scopes_come_before_the_request_and_the_installation_needs_its_own_key() {
     let producer = [("authorization", "Bearer pr_producer"), ("content-type", "text/plain")];
     assert_eq!(status(&call("POST", "/v1/webhooks", &producer, b"x")), 403);
     assert_eq!(status(&call("POST", "/v1/events", &producer, b"x")), 415);
-    assert_eq!(judge(&call("GET", "/v1/organizations", &[BEARER], b"")).unwrap_err().code, "installation_only");
+    assert_eq!(check(&call("GET", "/v1/organizations", &[BEARER], b"")).unwrap_err().code, "installation_only");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn row_call(row: &Value) -> Option<HttpRequest> {
 #[test]
 fn bad_requests_get_the_expected_status() {
     let rows: Vec<Value> = serde_json::from_str(include_str!("../../../tests/data/bad_requests.json")).unwrap();
-    let mut judged = 0;
+    let mut checked = 0;
     for row in &rows {
         let Some(http_request) = row_call(row) else { continue };
         let mut expected = vec![row["expect"].as_u64().unwrap()];
@@ -276,7 +276,7 @@ fn bad_requests_get_the_expected_status() {
         let accepted = if expected.contains(&202) { 200 } else { 0 };
         let got = status(&http_request);
         assert!(got == accepted || expected.contains(&u64::from(got)), "{}: {got}", row["name"]);
-        judged += 1;
+        checked += 1;
     }
-    assert_eq!(judged, 25, "of {} rows", rows.len());
+    assert_eq!(checked, 25, "of {} rows", rows.len());
 }

@@ -81,7 +81,7 @@ async fn a_call_without_a_body_says_no_content_type_and_no_key_no_authorization(
 }
 
 #[tokio::test]
-async fn a_problem_ends_the_verb_and_nobody_there_is_another_code() {
+async fn a_problem_ends_the_verb_and_a_missing_daemon_is_another_code() {
     let client = Client::new(&tcp_server().await, None).expect("a client");
     let exit = client.call(Call::get(&["missing"])).await.map(|_| ()).expect_err("it is a 404");
     assert_eq!(exit.code(), 1);
@@ -89,7 +89,7 @@ async fn a_problem_ends_the_verb_and_nobody_there_is_another_code() {
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let client = Client::new(&format!("http://{closed}"), None).expect("a client");
-    let exit = client.call(Call::get(&["events"])).await.map(|_| ()).expect_err("nobody is there");
+    let exit = client.call(Call::get(&["events"])).await.map(|_| ()).expect_err("no daemon is there");
     assert_eq!(exit.code(), 69);
     assert!(exit.text().contains("is the daemon running"), "{}", exit.text());
 }
@@ -110,7 +110,7 @@ async fn a_unix_socket_is_spoken_to_like_a_port() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_a_usage_error() {
+fn a_call_that_cannot_be_sent_is_a_usage_error() {
     assert_eq!(Client::new("nowhere", None).map(|_| ()).map_err(|exit| exit.code()), Err(2));
     let client = Client::new("http://h", Some("a\nb")).expect("a client");
     assert_eq!(client.request(&Call::get(&["x"])).map(|_| ()).map_err(|exit| exit.code()), Err(2));

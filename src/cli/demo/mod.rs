@@ -64,22 +64,22 @@ impl Demo {
             () = stop.asked() => return Ok(()),
         };
         let screen = Output { output: Format::Table, full: false }.screen();
-        let told = tokio::select! {
-            told = self.tell(&stage, screen) => told,
+        let ended = tokio::select! {
+            ended = self.run_story(&stage, screen) => ended,
             () = stop.asked() => Ok(()),
         };
         stage.strike(STOP_TIMEOUT).await;
-        told
+        ended
     }
 
     /// Tells the story, then the figures, then the actions of a second shell, until the time is up.
-    async fn tell(&self, stage: &Stage, screen: Screen) -> Result<(), Exit> {
+    async fn run_story(&self, stage: &Stage, screen: Screen) -> Result<(), Exit> {
         let end = Instant::now() + Duration::from_secs(self.seconds);
         let client = stage.client()?;
         screen.text(story::opening(stage, screen.paint))?;
-        let mut watch = Watch::new(stage.judgements());
+        let mut watch = Watch::new(stage.signature_checks());
         let mut story = story::Story::default();
-        let mut figures_told_at = None;
+        let mut figures_shown_at = None;
         loop {
             let news = watch.look(&client).await?;
             for line in &news {
@@ -87,13 +87,13 @@ impl Demo {
             }
             story.go_on(&client, &watch).await?;
             let is_over = !self.keep && Instant::now() + LOOK_EVERY >= end;
-            if figures_told_at.is_none() && story.is_told(&watch) {
-                figures_told_at = Some(watch.told());
+            if figures_shown_at.is_none() && story.is_complete(&watch) {
+                figures_shown_at = Some(watch.shown_lines());
                 story::figures(&client, &watch, screen).await?;
                 screen.text(story::closing(stage, (!self.keep).then(|| end - Instant::now())))?;
             } else if is_over {
                 // Events and attempts that a second shell caused.
-                if figures_told_at != Some(watch.told()) {
+                if figures_shown_at != Some(watch.shown_lines()) {
                     story::figures(&client, &watch, screen).await?;
                 }
                 return Ok(());

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::watch::Judgements;
+use super::watch::SignatureChecks;
 use crate::cli::Exit;
 use crate::cli::client::{Call, Client};
 use crate::cli::listen::receiver::{Receiver, serve};
@@ -28,7 +28,7 @@ pub const FAILURES: u64 = 2;
 /// The schedule in seconds, short enough to be watched.
 const RETRY_SCHEDULE_S: [u32; 3] = [1, 1, 2];
 /// Maximum answered requests that are not read yet. Further ones delay the answers.
-const TOLD_MAX: usize = 1_000;
+const UNREAD_MAX: usize = 1_000;
 /// Free space below which publishing is refused. It is small, because the demo writes little.
 const MIN_FREE_BYTES: u64 = 16 << 20;
 
@@ -37,7 +37,7 @@ pub struct Stage {
     daemon: Daemon,
     url: String,
     key: String,
-    judgements: Arc<Mutex<Judgements>>,
+    signature_checks: Arc<Mutex<SignatureChecks>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -49,8 +49,8 @@ impl Stage {
         let key = daemon.first_key.as_ref().map(|key| key.text.clone());
         let key = key.ok_or_else(|| Exit::failed("the new store has no first key"))?;
         let url = url_of(&daemon.address);
-        let judgements = Arc::<Mutex<Judgements>>::default();
-        let mut stage = Self { daemon, url, key, judgements, tasks: Vec::new() };
+        let signature_checks = Arc::<Mutex<SignatureChecks>>::default();
+        let mut stage = Self { daemon, url, key, signature_checks, tasks: Vec::new() };
         stage.receiver(json!({"name": STEADY}), 0).await?;
         stage.receiver(json!({"name": FLAKY, "event_types": [FLAKY_TYPES]}), FAILURES).await?;
         Ok(stage)
@@ -69,8 +69,8 @@ impl Stage {
         self.daemon.login_link().unwrap_or_else(|| format!("{}/ui/", self.url))
     }
 
-    pub fn judgements(&self) -> Arc<Mutex<Judgements>> {
-        self.judgements.clone()
+    pub fn signature_checks(&self) -> Arc<Mutex<SignatureChecks>> {
+        self.signature_checks.clone()
     }
 
     pub fn client(&self) -> Result<Client, Exit> {
@@ -86,7 +86,7 @@ impl Stage {
         let made = self.client()?.value(Call::post(&["webhooks"]).json(&webhook)?).await?;
         let secret = made["secret"].as_str().unwrap_or_default().parse();
         let secret = secret.map_err(|error| Exit::failed(format!("the webhook's secret cannot be used: {error}")))?;
-        let (told, mut requests) = mpsc::channel(TOLD_MAX);
+        let (reports, mut requests) = mpsc::channel(UNREAD_MAX);
         let receiver = Receiver {
             secrets: vec![secret],
             accepts_bad: false,
@@ -94,13 +94,13 @@ impl Stage {
             status: StatusCode::OK,
             forward: None,
             received: AtomicU64::new(0),
-            told,
+            reports,
         };
         self.tasks.push(tokio::spawn(serve(listener, Arc::new(receiver))));
-        let judgements = self.judgements();
+        let signature_checks = self.signature_checks();
         self.tasks.push(tokio::spawn(async move {
             while let Some(seen) = requests.recv().await {
-                judgements.lock().unwrap_or_else(std::sync::PoisonError::into_inner).learn(&seen);
+                signature_checks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).learn(&seen);
             }
         }));
         Ok(())

@@ -71,7 +71,7 @@ impl Story {
     }
 
     /// Whether every event was published and has arrived.
-    pub fn is_told(&self, watch: &Watch) -> bool {
+    pub fn is_complete(&self, watch: &Watch) -> bool {
         self.published.len() == SCENES.len() && self.all_arrived(watch)
     }
 }

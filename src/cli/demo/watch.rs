@@ -12,7 +12,7 @@ use crate::cli::Exit;
 use crate::cli::client::{Call, Client};
 use crate::cli::list;
 use crate::cli::listen::seen::Seen;
-use crate::cli::listen::verify::Judgement;
+use crate::cli::listen::verify::SignatureCheck;
 use crate::cli::paint::Paint;
 use crate::cli::screen;
 use crate::cli::table::one_line;
@@ -23,17 +23,18 @@ const WEBHOOKS_MAX: usize = 20;
 /// Rows of one page, and pages of one read. A burst above them is cut, and a line says so.
 const PAGE_ROWS: u16 = 250;
 const PAGES_MAX: usize = 4;
-/// Maximum stored types and judgements. A demo stays far below. `--keep` and a load generator may exceed it.
+/// Maximum stored event types and signature checks. A demo stays far below. `--keep` and a load generator may exceed
+/// it.
 const REMEMBERED_MAX: usize = 20_000;
 
 const TYPE_WIDTH: usize = 16;
 const WEBHOOK_WIDTH: usize = 8;
 
-/// The receivers' judgements of signatures, by delivery and attempt.
+/// The receivers' checks of signatures, by delivery and attempt.
 #[derive(Debug, Default)]
-pub struct Judgements(HashMap<(String, u64), Judgement>);
+pub struct SignatureChecks(HashMap<(String, u64), SignatureCheck>);
 
-impl Judgements {
+impl SignatureChecks {
     pub fn learn(&mut self, seen: &Seen) {
         let header = |name: &str| seen.headers.get(name).and_then(|value| value.to_str().ok());
         let number = header("postrider-attempt").and_then(|text| text.parse().ok());
@@ -41,23 +42,23 @@ impl Judgements {
         if self.0.len() >= REMEMBERED_MAX {
             self.0.clear();
         }
-        self.0.insert((delivery.to_owned(), number), seen.judgement);
+        self.0.insert((delivery.to_owned(), number), seen.signature_check);
     }
 
-    fn take(&mut self, delivery: &str, number: u64) -> Option<Judgement> {
+    fn take(&mut self, delivery: &str, number: u64) -> Option<SignatureCheck> {
         self.0.remove(&(delivery.to_owned(), number))
     }
 }
 
 /// The known objects, and the last one shown of each list.
 pub struct Watch {
-    judgements: Arc<Mutex<Judgements>>,
+    signature_checks: Arc<Mutex<SignatureChecks>>,
     /// Ids and names, oldest first.
     webhooks: Vec<(String, String)>,
     types: HashMap<String, String>,
     /// The greatest id shown, by list. The key is a webhook's id, or empty for the events.
     last: HashMap<String, String>,
-    told: usize,
+    shown_lines: usize,
     outcomes: Vec<Outcome>,
 }
 
@@ -74,7 +75,7 @@ pub struct Outcome {
 pub struct Line {
     /// The time in RFC 3339.
     at: String,
-    what: &'static str,
+    action: &'static str,
     event_type: String,
     webhook: String,
     /// Attempt number, status and milliseconds. Each may be empty.
@@ -83,20 +84,20 @@ pub struct Line {
 }
 
 impl Watch {
-    pub fn new(judgements: Arc<Mutex<Judgements>>) -> Self {
+    pub fn new(signature_checks: Arc<Mutex<SignatureChecks>>) -> Self {
         Self {
-            judgements,
+            signature_checks,
             webhooks: Vec::new(),
             types: HashMap::new(),
             last: HashMap::new(),
-            told: 0,
+            shown_lines: 0,
             outcomes: Vec::new(),
         }
     }
 
     /// Number of lines so far.
-    pub fn told(&self) -> usize {
-        self.told
+    pub fn shown_lines(&self) -> usize {
+        self.shown_lines
     }
 
     /// Webhooks by id and name, oldest first.
@@ -127,7 +128,7 @@ impl Watch {
         }
         // The sort is stable, so lines of the same millisecond stay in the order of cause and effect.
         lines.sort_by(|one, other| one.at.cmp(&other.at));
-        self.told += lines.len();
+        self.shown_lines += lines.len();
         if is_cut || cut {
             screen::note("too much at once: some lines are left out\n");
         }
@@ -171,7 +172,7 @@ impl Watch {
             count => format!("stored; {} deliveries", count.unwrap_or(0)),
         };
         let at = member(event, "received_at");
-        Line { at, what: "accepted", event_type, webhook: String::new(), figures: Default::default(), note }
+        Line { at, action: "accepted", event_type, webhook: String::new(), figures: Default::default(), note }
     }
 
     /// One line for a first attempt. Two lines for a later one: its start, and its end.
@@ -180,9 +181,9 @@ impl Watch {
         let number = attempt["number"].as_u64().unwrap_or(0);
         let success = attempt["success"] == true;
         let event_type = self.types.get(&event_id).cloned().unwrap_or_else(|| "-".to_owned());
-        let line = |at: &str, what, figures, note| Line {
+        let line = |at: &str, action, figures, note| Line {
             at: member(attempt, at),
-            what,
+            action,
             event_type: event_type.clone(),
             webhook: webhook.to_owned(),
             figures,
@@ -192,15 +193,15 @@ impl Watch {
             let figures = [format!("#{number}"), String::new(), String::new()];
             lines.push(line("started_at", "retried", figures, String::new()));
         }
-        let judgement = {
-            let mut judgements = self.judgements.lock().unwrap_or_else(PoisonError::into_inner);
-            judgements.take(&member(attempt, "delivery_id"), number)
+        let signature_check = {
+            let mut signature_checks = self.signature_checks.lock().unwrap_or_else(PoisonError::into_inner);
+            signature_checks.take(&member(attempt, "delivery_id"), number)
         };
         let shown = |name: &str| attempt[name].as_u64().map(|n| n.to_string()).unwrap_or_default();
         let ms = shown("response_time_ms");
         let ms = if ms.is_empty() { ms } else { format!("{ms} ms") };
         let figures = [format!("#{number}"), shown("status_code"), ms];
-        let note = if success { delivered_note(judgement) } else { failed_note(attempt) };
+        let note = if success { delivered_note(signature_check) } else { failed_note(attempt) };
         lines.push(line("finished_at", if success { "delivered" } else { "failed" }, figures, note));
         self.outcomes.push(Outcome { event_id, webhook: webhook.to_owned(), success });
         if self.outcomes.len() > REMEMBERED_MAX {
@@ -209,12 +210,12 @@ impl Watch {
     }
 }
 
-fn delivered_note(judgement: Option<Judgement>) -> String {
-    match judgement {
-        Some(Judgement::Verified) => "signature verified".to_owned(),
-        Some(Judgement::Bad(why)) => format!("signature bad: {why}"),
+fn delivered_note(signature_check: Option<SignatureCheck>) -> String {
+    match signature_check {
+        Some(SignatureCheck::Verified) => "signature verified".to_owned(),
+        Some(SignatureCheck::Bad(why)) => format!("signature bad: {why}"),
         // The receiver is not one of the demo's.
-        Some(Judgement::NotChecked) | None => String::new(),
+        Some(SignatureCheck::NotChecked) | None => String::new(),
     }
 }
 
@@ -246,16 +247,18 @@ impl Line {
     pub fn text(&self, paint: Paint) -> String {
         let time = self.at.get(11..21).unwrap_or("-");
         let (event_type, webhook) = (one_line(&self.event_type, TYPE_WIDTH), one_line(&self.webhook, WEBHOOK_WIDTH));
-        let line = laid(time, self.what, &event_type, &webhook, &self.figures);
+        let line = laid(time, self.action, &event_type, &webhook, &self.figures);
         let line = format!("{line}  {}", one_line(&self.note, 60));
         // The word has a space on both sides in its own column, and occurs once.
-        line.trim_end().replacen(self.what, &paint.word(self.what), 1)
+        line.trim_end().replacen(self.action, &paint.word(self.action), 1)
     }
 }
 
-fn laid(time: &str, what: &str, event_type: &str, webhook: &str, figures: &[String]) -> String {
+fn laid(time: &str, action: &str, event_type: &str, webhook: &str, figures: &[String]) -> String {
     let [number, status, ms] = [0, 1, 2].map(|n| figures.get(n).map_or("", String::as_str));
-    format!("{time:10}  {what:9}  {event_type:TYPE_WIDTH$}  {webhook:WEBHOOK_WIDTH$}  {number:3}  {status:4}  {ms:>6}")
+    format!(
+        "{time:10}  {action:9}  {event_type:TYPE_WIDTH$}  {webhook:WEBHOOK_WIDTH$}  {number:3}  {status:4}  {ms:>6}"
+    )
 }
 
 #[cfg(test)]
@@ -275,9 +278,10 @@ mod tests {
         })
     }
 
-    fn told(attempts: &[Value], judged: &[(u64, Judgement)]) -> Vec<String> {
-        let judgements = judged.iter().map(|(number, judgement)| (("d".to_owned(), *number), *judgement)).collect();
-        let mut watch = Watch::new(Arc::new(Mutex::new(Judgements(judgements))));
+    fn lines_of(attempts: &[Value], checked: &[(u64, SignatureCheck)]) -> Vec<String> {
+        let signature_checks =
+            checked.iter().map(|(number, signature_check)| (("d".to_owned(), *number), *signature_check)).collect();
+        let mut watch = Watch::new(Arc::new(Mutex::new(SignatureChecks(signature_checks))));
         let event = json!({"id": EVENT, "type": "invoice.paid", "received_at": "2026-11-22T03:29:00.000Z",
             "deliveries": 2});
         let mut lines = vec![watch.accepted(&event)];
@@ -286,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_told_from_acceptance_to_arrival() {
+    fn a_delivery_is_shown_from_acceptance_to_arrival() {
         let failed = attempt(1, false, Some("2026-11-22T03:29:03.000Z"));
-        let lines = told(&[failed, attempt(2, true, None)], &[(2, Judgement::Verified)]);
+        let lines = lines_of(&[failed, attempt(2, true, None)], &[(2, SignatureCheck::Verified)]);
         assert_eq!(
             lines,
             [
@@ -301,12 +305,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_signature_and_the_last_failure_are_said() {
-        let bad = told(&[attempt(1, true, None)], &[(1, Judgement::Bad("no signature"))]);
+    fn a_bad_signature_and_the_last_failure_are_shown() {
+        let bad = lines_of(&[attempt(1, true, None)], &[(1, SignatureCheck::Bad("no signature"))]);
         assert!(bad[1].ends_with("signature bad: no signature"), "{bad:?}");
-        let last = told(&[attempt(1, false, None)], &[]);
+        let last = lines_of(&[attempt(1, false, None)], &[]);
         assert!(last[1].ends_with("given up: Internal Server Error"), "{last:?}");
-        let unknown = told(&[attempt(1, true, None)], &[]);
+        let unknown = lines_of(&[attempt(1, true, None)], &[]);
         assert!(unknown[1].ends_with("3 ms"), "nothing is claimed: {unknown:?}");
     }
 
@@ -314,7 +318,7 @@ mod tests {
     fn only_the_word_is_coloured() {
         let line = Line {
             at: "2026-11-22T03:29:00.000Z".into(),
-            what: "failed",
+            action: "failed",
             event_type: "a.failed".into(),
             webhook: "failed\u{1b}[2J".into(),
             figures: Default::default(),

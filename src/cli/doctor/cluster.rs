@@ -14,7 +14,7 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         return Vec::new();
     }
     match init::status(settings).await {
-        Ok((members, is_synchronous)) => judge(&members, is_synchronous),
+        Ok((members, is_synchronous)) => findings_of(&members, is_synchronous),
         Err(error) => {
             let fix = "look at PostgreSQL and at the network between, or mend cluster.log and restart the daemon";
             vec![Finding::fail(CHECK, error.to_string(), fix)]
@@ -22,7 +22,7 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     }
 }
 
-fn judge(members: &[MemberRow], is_synchronous: bool) -> Vec<Finding> {
+fn findings_of(members: &[MemberRow], is_synchronous: bool) -> Vec<Finding> {
     let mut findings = vec![match is_synchronous {
         true => Finding::ok(CHECK, "PostgreSQL confirms a commit once a second machine has it".to_owned()),
         false => Finding::warn(
@@ -75,7 +75,7 @@ mod tests {
     }
 
     fn grades(members: &[MemberRow], is_synchronous: bool) -> Vec<Grade> {
-        judge(members, is_synchronous).iter().map(|finding| finding.grade).collect()
+        findings_of(members, is_synchronous).iter().map(|finding| finding.grade).collect()
     }
 
     #[test]
@@ -84,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_safe_is_told() {
+    fn a_cluster_that_is_not_safe_is_reported() {
         assert_eq!(grades(&[row("a", true, 1.0), row("b", false, 1.0)], false), [Grade::Warn]);
         assert_eq!(grades(&[row("a", true, 1.0), row("b", false, 60.0)], true), [Grade::Ok, Grade::Warn]);
         assert_eq!(grades(&[row("a", false, 1.0), row("b", false, 1.0)], true), [Grade::Ok, Grade::Fail]);
         let mut other = row("b", false, 1.0);
         (other.member.options, other.member.version) = (8, "0.2.0".to_owned());
-        let found = judge(&[row("a", true, 1.0), other], true);
+        let found = findings_of(&[row("a", true, 1.0), other], true);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[1].detail.ends_with("not the same on a, b"), "{found:?}");
     }

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_is_judged_by_the_oldest() {
+    fn lateness_is_that_of_the_oldest() {
         let now = 1_772_704_800_000;
         let stats = |due: Value| json!({ "backlog": 7, "oldest_due": due });
         let grade = |due: Value| backlog(&stats(due), now).grade;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_out_of_the_metrics_is_told() {
+    fn unusual_metrics_are_reported() {
         let quiet = "postrider_rows_damaged_total 0\npostrider_in_flight 1\npostrider_in_flight_max 10\n\
             process_open_fds 10\nprocess_max_fds 1024\n\
             postrider_backup_followers 1\npostrider_backup_follower_queue_bytes 1000\n";

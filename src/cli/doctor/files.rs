@@ -10,7 +10,7 @@ use crate::daemon;
 use crate::server::{ServerTls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
-const OF_ANYBODY_ELSE: u32 = 0o077;
+const OTHER_USERS_BITS: u32 = 0o077;
 
 pub(super) fn look(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
@@ -52,7 +52,7 @@ fn data_dir(dir: &Path) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
-    if mode & OF_ANYBODY_ELSE != 0 {
+    if mode & OTHER_USERS_BITS != 0 {
         let detail = format!("{shown} has mode {:o}: others of this machine can look into it", mode & 0o777);
         findings.push(Finding::fail(CHECK, detail, format!("chmod 700 {shown}")));
     }
@@ -98,7 +98,7 @@ fn write_ahead_log(dir: &Path) -> Option<Finding> {
     }
 }
 
-/// None where all is well.
+/// `None` if its mode is right.
 fn secret_file(check: &'static str, file: &Path) -> Option<Finding> {
     let shown = file.display();
     match fs::metadata(file) {
@@ -106,7 +106,7 @@ fn secret_file(check: &'static str, file: &Path) -> Option<Finding> {
             let mode = metadata.permissions().mode();
             let detail = format!("{shown} has mode {:o}: it is not for its owner alone", mode & 0o777);
             let fix = format!("chmod 600 {shown}; if it holds a key that others may have read, make a new one");
-            match mode & OF_ANYBODY_ELSE {
+            match mode & OTHER_USERS_BITS {
                 0 => None,
                 open if open & OF_OTHERS == 0 => Some(Finding::warn(check, detail, fix)),
                 _ => Some(Finding::fail(check, detail, fix)),

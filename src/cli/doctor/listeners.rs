@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_own_listener_is_judged_as_the_api_is() {
+    fn the_pages_own_listener_is_checked_as_the_api_is() {
         let pages = |listen: &'static str| {
             move |settings: &mut Settings| {
                 settings.ui.enabled = true;

@@ -148,10 +148,10 @@ async fn syncs(data_dir: &Path) -> Option<Finding> {
     // A leftover file only takes space, and the next doctor overwrites it.
     let _ = fs::remove_file(&file);
     took.sort();
-    Some(judge_syncs(took[SYNCS / 2], took[SYNCS - 1]))
+    Some(sync_finding(took[SYNCS / 2], took[SYNCS - 1]))
 }
 
-fn judge_syncs(median: Duration, longest: Duration) -> Finding {
+fn sync_finding(median: Duration, longest: Duration) -> Finding {
     const CHECK: &str = "disk_sync";
     let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1_000.0);
     let detail = format!("a sync takes {} in the middle of {SYNCS}, {} at most", ms(median), ms(longest));
@@ -251,25 +251,26 @@ mod tests {
     const NOW: i64 = 1_772_704_800_000;
 
     #[test]
-    fn space_is_judged_by_its_floor() {
+    fn space_is_compared_with_its_floor() {
         assert_eq!(space(99, 100).grade, Grade::Fail);
         assert_eq!(space(399, 100).grade, Grade::Warn);
         assert_eq!(space(400, 100).grade, Grade::Ok);
     }
 
     #[test]
-    fn growth_is_what_is_still_to_come() {
+    fn growth_counts_only_the_time_until_the_retention_ends() {
         let stored = Stored { bytes: 100, oldest_ms: Some(NOW - 10 * DAY_MS), ..Stored::default() };
-        let judged = |free, retention_days| growth(&stored, free, retention_days * DAY_MS, NOW).expect("it has an age");
-        assert_eq!(judged(200, 31).grade, Grade::Warn, "210 are to come");
-        assert_eq!(judged(210, 31).grade, Grade::Ok);
-        assert_eq!(judged(0, 10).grade, Grade::Ok, "files go as fast as they come");
-        assert!(judged(200, 31).detail.contains("full in 20 days"), "{:?}", judged(200, 31));
+        let growth_with =
+            |free, retention_days| growth(&stored, free, retention_days * DAY_MS, NOW).expect("it has an age");
+        assert_eq!(growth_with(200, 31).grade, Grade::Warn, "210 are to come");
+        assert_eq!(growth_with(210, 31).grade, Grade::Ok);
+        assert_eq!(growth_with(0, 10).grade, Grade::Ok, "files go as fast as they come");
+        assert!(growth_with(200, 31).detail.contains("full in 20 days"), "{:?}", growth_with(200, 31));
         assert_eq!(growth(&Stored::default(), 0, DAY_MS, NOW), None);
     }
 
     #[test]
-    fn a_clock_before_what_is_stored_is_wrong_and_one_long_after_it_doubtful() {
+    fn a_clock_before_the_newest_row_is_wrong_and_one_long_after_it_doubtful() {
         let stored = |newest| Stored { newest_ms: Some(newest), ..Stored::default() };
         assert_eq!(clock(&stored(NOW + 2 * MINUTE_MS), NOW).grade, Grade::Fail);
         assert_eq!(clock(&stored(NOW - 2 * DAY_MS), NOW).grade, Grade::Warn);
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_tell_their_time_by_their_names() {
+    fn the_name_of_a_partition_has_its_time() {
         assert_eq!(began_ms("019cbd77-2f00-7000-8000-000000000000.redb"), Some(0x019c_bd77_2f00));
         assert_eq!(began_ms("state.redb"), None);
         let folder = tempfile::tempdir().expect("a folder");
@@ -292,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn slow_syncs_missing_servers_and_low_limits_are_told() {
+    fn slow_syncs_missing_servers_and_low_limits_are_reported() {
         let ms = Duration::from_millis;
-        assert_eq!(judge_syncs(ms(1), ms(500)).grade, Grade::Ok);
-        assert_eq!(judge_syncs(ms(20), ms(20)).grade, Grade::Warn);
-        assert_eq!(judge_syncs(ms(200), ms(200)).grade, Grade::Fail);
+        assert_eq!(sync_finding(ms(1), ms(500)).grade, Grade::Ok);
+        assert_eq!(sync_finding(ms(20), ms(20)).grade, Grade::Warn);
+        assert_eq!(sync_finding(ms(200), ms(200)).grade, Grade::Fail);
         assert_eq!(name_servers(Some("search x\nnameserver 192.0.2.1\n")).detail, "asked of 192.0.2.1");
         assert_eq!(name_servers(Some("# nameserver\n")).grade, Grade::Warn);
         assert_eq!(name_servers(None).grade, Grade::Warn);

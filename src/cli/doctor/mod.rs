@@ -142,11 +142,11 @@ impl Site {
         self.answers = true;
         self.settings = in_force.onto(&self.settings);
         let file = in_force.file.as_ref().map_or("no settings file".to_owned(), Clone::clone);
-        let told = format!("in force, from the running daemon ({file})");
+        let source = format!("in force, from the running daemon ({file})");
         let differences = here.map(|here| in_force.differences(&SettingsInForce::of(here))).unwrap_or_default();
         Some(match differences.is_empty() {
-            true => Finding::ok(CHECK, told),
-            false => Finding::ok(CHECK, format!("{told}; read here, these differ: {}", differences.join(", "))),
+            true => Finding::ok(CHECK, source),
+            false => Finding::ok(CHECK, format!("{source}; read here, these differ: {}", differences.join(", "))),
         })
     }
 

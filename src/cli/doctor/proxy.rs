@@ -18,12 +18,12 @@ pub(super) async fn look(delivery: &DeliverySettings) -> Vec<Finding> {
             Ok(endpoint) => endpoint.reach().await,
             Err(why) => Err(why),
         };
-        findings.push(judge(&proxy, &delivery.no_proxy, reached));
+        findings.push(reach_finding(&proxy, &delivery.no_proxy, reached));
     }
     findings
 }
 
-fn judge(proxy: &ForwardProxy, no_proxy: &[String], reached: Result<(), String>) -> Finding {
+fn reach_finding(proxy: &ForwardProxy, no_proxy: &[String], reached: Result<(), String>) -> Finding {
     let but = match no_proxy {
         [] => String::new(),
         entries => format!(", but not to {}", entries.join(", ")),
@@ -58,7 +58,7 @@ mod tests {
     use crate::config::SecretSetting;
 
     #[test]
-    fn variables_are_told_by_name_and_count_for_nothing() {
+    fn variables_are_reported_by_name_and_not_used() {
         let proxy = ForwardProxy::parse("http://u:hunter2@proxy:3128").expect("a proxy");
         assert_eq!(variables(&[], None), None);
         let found = variables(&["HTTPS_PROXY"], None).expect("a finding");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_proxy_is_connected_to_and_its_password_not_told() {
+    async fn the_proxy_is_connected_to_and_its_password_not_shown() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let delivery = DeliverySettings {
@@ -76,12 +76,12 @@ mod tests {
             no_proxy: vec!["erp".to_owned()],
             ..DeliverySettings::default()
         };
-        let told = |findings: Vec<Finding>| findings.into_iter().next_back().expect("a finding");
-        let up = told(look(&delivery).await);
+        let last = |findings: Vec<Finding>| findings.into_iter().next_back().expect("a finding");
+        let up = last(look(&delivery).await);
         let way = format!("deliveries go through http://{address}, but not to erp;");
         assert!(up.grade == Grade::Ok && up.detail == format!("{way} it is reached from here"), "{up:?}");
         drop(listener);
-        let down = told(look(&delivery).await);
+        let down = last(look(&delivery).await);
         assert!(down.grade == Grade::Fail && down.detail.starts_with(&way), "{down:?}");
         assert!(!format!("{up:?}{down:?}").contains("hunter2"));
     }

@@ -19,7 +19,7 @@ use crate::rules::target::{TargetPolicy, check_addrs, check_url};
 const PAGES_MAX: usize = 40;
 const PAGE_ROWS: u16 = 250;
 /// Maximum webhooks that are reported one by one.
-const TOLD_MAX: usize = 50;
+const REPORTED_MAX: usize = 50;
 /// Consecutive failed attempts up to which the doctor does not warn.
 const ACCIDENTS_MAX: u64 = 1;
 
@@ -39,11 +39,11 @@ pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Findin
     if unwell.is_empty() {
         return findings.push(Finding::ok("webhooks", format!("{} webhooks, none failing or held", webhooks.len())));
     }
-    for webhook in unwell.iter().take(TOLD_MAX) {
+    for webhook in unwell.iter().take(REPORTED_MAX) {
         findings.push(one(client, &today, webhook).await);
     }
-    if unwell.len() > TOLD_MAX {
-        let more = format!("{} more webhooks fail or are held", unwell.len() - TOLD_MAX);
+    if unwell.len() > REPORTED_MAX {
+        let more = format!("{} more webhooks fail or are held", unwell.len() - REPORTED_MAX);
         findings.push(Finding::warn("webhooks", more, "mend those above first; `postrider webhook list` shows all"));
     }
 }
@@ -83,32 +83,33 @@ fn is_held(webhook: &Value) -> bool {
 async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
     let text = |name: &str| webhook[name].as_str().unwrap_or_default();
     let id = text("id");
-    let told = shown(Noun::Webhook.prefix(), id.to_owned());
-    let who = format!("{} ({told}, {})", text("name"), text("url"));
+    let shown_id = shown(Noun::Webhook.prefix(), id.to_owned());
+    let who = format!("{} ({shown_id}, {})", text("name"), text("url"));
     let health = client.value(Call::get(&["webhooks", id, "health"])).await.unwrap_or_default();
     let (state, waiting) = in_words(&health);
     if webhook["status"] == "paused" {
         let detail = format!("{who} is {state}. {waiting}");
-        return Finding::warn("webhook", detail, format!("postrider webhook resume {told}"));
+        return Finding::warn("webhook", detail, format!("postrider webhook resume {shown_id}"));
     }
     let last = Call::get(&["webhooks", id, "attempts"]).query("limit", Some(1));
     let last = client.value(last).await.map(|page| page["data"][0].clone()).unwrap_or_default();
     let failures = webhook["consecutive_failures"].as_u64().unwrap_or(0);
     let addresses = resolved(text("url")).await;
-    let (why, mut fix) = match judged_today(&last, text("url"), &addresses, today) {
-        Some(judged) => judged,
-        None => explained(&told, &last, text("url"), &in_text(&addresses)),
+    let (why, mut fix) = match checked_today(&last, text("url"), &addresses, today) {
+        Some(finding) => finding,
+        None => explained(&shown_id, &last, text("url"), &in_text(&addresses)),
     };
-    let what = match webhook["status"].as_str() {
+    let state = match webhook["status"].as_str() {
         Some("disabled") => {
             fix = format!(
-                "{fix}. Then: postrider webhook enable {told}, and postrider replay --webhook {told} --missing"
+                "{fix}. Then: postrider webhook enable {shown_id}, and postrider replay --webhook {shown_id} --missing"
             );
             format!("is {state}")
         }
         _ if is_held(webhook) => {
             fix = format!(
-                "{fix}. postrider webhook test {told} tries it; then postrider webhook resume {told} sends at once"
+                "{fix}. postrider webhook test {shown_id} tries it; \
+                 then postrider webhook resume {shown_id} sends at once"
             );
             format!("is {state}")
         }
@@ -118,7 +119,7 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
         }
         _ => format!("fails: {failures} attempts in a row"),
     };
-    Finding::fail("webhook", format!("{who} {what}. {waiting}{why}"), fix)
+    Finding::fail("webhook", format!("{who} {state}. {waiting}{why}"), fix)
 }
 
 /// The state of a webhook in a sentence, and the number of its waiting deliveries. Empty
@@ -159,9 +160,9 @@ fn in_text(addresses: &Result<BTreeSet<IpAddr>, String>) -> String {
     }
 }
 
-/// The judgement of the URL by the settings in force and the resolver, if the last attempt failed under other settings.
+/// The check of the URL by the settings in force and the resolver, if the last attempt failed under other settings.
 /// `None` if the last attempt says enough.
-fn judged_today(
+fn checked_today(
     last: &Value,
     url: &str,
     addresses: &Result<BTreeSet<IpAddr>, String>,
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_attempt_is_told_by_the_shared_rule() {
+    fn a_last_attempt_is_explained_by_the_shared_rule() {
         let attempt = json!({ "outcome": "blocked_address", "error": "Address not allowed", "remote_addr": null });
         let (why, fix) = explained("whk_1", &attempt, "http://erp/x", "10.0.0.7");
         assert_eq!(why, "The last attempt: Address not allowed. erp is 10.0.0.7, which is private or denied");
@@ -264,29 +265,29 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_judged_by_the_settings_of_today() {
+    fn a_url_is_checked_by_the_settings_of_today() {
         let policy = |allow: &[&str]| {
             let allow: Vec<String> = allow.iter().map(|entry| (*entry).to_owned()).collect();
             Today { policy: TargetPolicy::parse(&allow, &[], false).expect("a policy"), resolves_names: true }
         };
         let last = |outcome: &str| json!({ "outcome": outcome });
         let at = |address: &str| Ok(BTreeSet::from([address.parse().expect("an address")]));
-        let judged = |outcome: &str, url: &str, address: &str, allow: &[&str]| {
-            judged_today(&last(outcome), url, &at(address), &policy(allow)).map(|(words, _)| words)
+        let finding = |outcome: &str, url: &str, address: &str, allow: &[&str]| {
+            checked_today(&last(outcome), url, &at(address), &policy(allow)).map(|(words, _)| words)
         };
         let erp = "http://erp.example.com/x";
-        assert_eq!(judged("timeout", "https://hooks.example.com/", "93.184.216.34", &[]), None);
-        assert_eq!(judged("blocked_address", erp, "10.0.0.7", &[]), None, "the attempt says it");
-        assert_eq!(judged("blocked_address", "http://10.0.0.7/x", "10.0.0.7", &[]), None);
-        let now = judged("blocked_address", erp, "10.0.0.7", &["erp.example.com"]).expect("words");
+        assert_eq!(finding("timeout", "https://hooks.example.com/", "93.184.216.34", &[]), None);
+        assert_eq!(finding("blocked_address", erp, "10.0.0.7", &[]), None, "the attempt says it");
+        assert_eq!(finding("blocked_address", "http://10.0.0.7/x", "10.0.0.7", &[]), None);
+        let now = finding("blocked_address", erp, "10.0.0.7", &["erp.example.com"]).expect("words");
         assert!(now.ends_with("allow 10.0.0.7"), "{now}");
-        let moved = judged("http_status", erp, "10.0.0.7", &[]).expect("words");
+        let moved = finding("http_status", erp, "10.0.0.7", &[]).expect("words");
         assert!(moved.starts_with("The settings of today refuse its address: 10.0.0.7"), "{moved}");
-        let denied = judged("http_status", "http://10.0.0.7/x", "10.0.0.7", &[]).expect("words");
+        let denied = finding("http_status", "http://10.0.0.7/x", "10.0.0.7", &[]).expect("words");
         assert!(denied.starts_with("The settings of today refuse its URL"), "{denied}");
         let proxied = Today { resolves_names: false, ..policy(&[]) };
-        assert_eq!(judged_today(&last("http_status"), erp, &at("10.0.0.7"), &proxied), None);
+        assert_eq!(checked_today(&last("http_status"), erp, &at("10.0.0.7"), &proxied), None);
         let unknown = Err("no such name".to_owned());
-        assert_eq!(judged_today(&last("dns_error"), erp, &unknown, &policy(&[])), None);
+        assert_eq!(checked_today(&last("dns_error"), erp, &unknown, &policy(&[])), None);
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::{Exit, screen::Screen, table::harmless};
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Made,
-    /// It was here already and stays as it is.
+    /// It existed here already and stays as it is.
     Kept,
     /// It is not brought along, on purpose.
     Skipped,

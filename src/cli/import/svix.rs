@@ -21,7 +21,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// Members of an event type.
 const TYPE_MEMBERS: [&str; 8] =
     ["name", "description", "archived", "deprecated", "schemas", "featureFlag", "featureFlags", "groupName"];
-/// Members of an endpoint whose difference is told.
+/// Members of an endpoint whose differences are reported.
 const COMPARED: [&str; 5] = ["url", "disabled", "description", "filterTypes", "channels"];
 
 /// An import that runs.
@@ -137,12 +137,12 @@ impl Importing<'_> {
         Ok(())
     }
 
-    /// Makes an object here, but in a dry run. The refusal in words if it is refused.
+    /// Makes an object here, except in a dry run. The inner `Err` is the refusal in words.
     async fn make(&self, path: &str, body: Map<String, Value>) -> Result<Result<Value, String>, Exit> {
         if self.is_dry { Ok(Ok(Value::Null)) } else { self.here.write(Method::POST, path, Value::Object(body)).await }
     }
 
-    /// Lets an object here answer to its id at the source too, but in a dry run.
+    /// Gives an object here its id at the source as an alias, except in a dry run.
     async fn name_also(&self, path: &str, id: &str) -> Result<Result<Value, String>, Exit> {
         let body = json!({ "alias": id });
         if self.is_dry { Ok(Ok(Value::Null)) } else { self.here.write(Method::PATCH, path, body).await }
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_are_told_by_name() {
+    fn differences_are_named() {
         let source =
             json!({ "url": "http://a.example", "disabled": false, "filterTypes": ["b", "a"], "channels": null });
         let mut here = json!({ "url": "http://a.example/", "disabled": false, "filterTypes": ["a", "b"] });

@@ -60,7 +60,7 @@ impl SvixApi {
                     wait = asked_wait(&answer).unwrap_or(wait);
                     format!("{}: {}", answer.status(), detail(answer.body()))
                 }
-                Ok(answer) => return self.judge(method.as_str(), path, &answer),
+                Ok(answer) => return self.outcome_of(method.as_str(), path, &answer),
                 // A POST that was not answered may have been done.
                 Err(why) if method == Method::GET => why,
                 Err(why) => return Err(self.unreachable(&why)),
@@ -78,7 +78,7 @@ impl SvixApi {
         Exit::unreachable(format!("{}: {why}", self.name))
     }
 
-    fn judge(&self, method: &str, path: &str, answer: &Response<Bytes>) -> Result<Result<Value, Refused>, Exit> {
+    fn outcome_of(&self, method: &str, path: &str, answer: &Response<Bytes>) -> Result<Result<Value, Refused>, Exit> {
         let (status, body) = (answer.status(), answer.body());
         if status.is_success() {
             let value = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_told_in_the_words_of_the_server() {
+    fn an_error_has_the_words_of_the_server() {
         assert_eq!(detail(br#"{"code":"conflict","detail":"taken"}"#), "taken");
         let wrong = br#"{"detail":[{"loc":["body","url"],"msg":"refused","type":"value_error"}]}"#;
         assert_eq!(detail(wrong), "body.url refused");

@@ -34,7 +34,7 @@ use seen::Seen;
 use verify::Secret;
 
 /// Maximum answered requests that are not printed yet.
-const TOLD_MAX: usize = 1_000;
+const UNPRINTED_MAX: usize = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -104,10 +104,10 @@ impl Listen {
         let mut secrets = self.secrets.clone();
         secrets.extend(made.iter().map(|webhook| webhook.secret.clone()));
 
-        let (told, requests) = mpsc::channel(TOLD_MAX);
+        let (reports, requests) = mpsc::channel(UNPRINTED_MAX);
         let accepts_bad = self.accept_bad_signatures;
         let receiver =
-            Receiver { secrets, accepts_bad, fail: self.fail, status, forward, received: AtomicU64::new(0), told };
+            Receiver { secrets, accepts_bad, fail: self.fail, status, forward, received: AtomicU64::new(0), reports };
         let serving = tokio::spawn(serve(listener, Arc::new(receiver)));
         let ended = self.print(screen, &url, made.as_ref(), requests, stop).await;
         let removed = match &made {

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     seen::Seen,
-    verify::{Judgement, Secret, judge},
+    verify::{Secret, SignatureCheck, check_signature},
 };
 use crate::cli::moment::now_ms;
 use crate::http_client::HttpEndpoint;
@@ -46,7 +46,7 @@ pub struct Receiver {
     pub forward: Option<HttpEndpoint>,
     pub received: AtomicU64,
     /// Receives the requests after they are answered. A full channel delays the answer.
-    pub told: mpsc::Sender<Seen>,
+    pub reports: mpsc::Sender<Seen>,
 }
 
 /// Serves until the future is dropped.
@@ -82,14 +82,14 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is not whole, or too large"));
     };
     let body = body.to_bytes();
-    let judgement = judge(&receiver.secrets, &parts.headers, &body, at_ms / 1000);
-    let response = match judgement {
-        Judgement::Bad(why) if !receiver.accepts_bad => plain(StatusCode::UNAUTHORIZED, why),
+    let signature_check = check_signature(&receiver.secrets, &parts.headers, &body, at_ms / 1000);
+    let response = match signature_check {
+        SignatureCheck::Bad(why) if !receiver.accepts_bad => plain(StatusCode::UNAUTHORIZED, why),
         _ => receiver.respond(&parts, &body).await,
     };
     let seen = Seen {
         at_ms,
-        judgement,
+        signature_check,
         method: parts.method,
         target: parts.uri.to_string(),
         headers: parts.headers,
@@ -97,7 +97,7 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
         status: response.status().as_u16(),
     };
     // Fails only while the verb is ending, after its reader has gone.
-    let _ = receiver.told.send(seen).await;
+    let _ = receiver.reports.send(seen).await;
     Ok(response)
 }
 

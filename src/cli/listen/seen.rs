@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
-use super::verify::Judgement;
+use super::verify::SignatureCheck;
 use crate::cli::{moment::rfc3339, paint::Paint, table::one_line};
 
 /// JSON Pointers to the event's type in the bodies that Postrider sends. The first one present counts.
@@ -19,7 +19,7 @@ pub struct Seen {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
-    pub judgement: Judgement,
+    pub signature_check: SignatureCheck,
     /// The status of the answer.
     pub status: u16,
 }
@@ -39,11 +39,11 @@ impl Seen {
         self.header("postrider-attempt")?.parse().ok()
     }
 
-    fn judgement(&self) -> (&'static str, Option<&'static str>) {
-        match self.judgement {
-            Judgement::Verified => ("verified", None),
-            Judgement::Bad(why) => ("bad", Some(why)),
-            Judgement::NotChecked => ("not checked", None),
+    fn signature_check(&self) -> (&'static str, Option<&'static str>) {
+        match self.signature_check {
+            SignatureCheck::Verified => ("verified", None),
+            SignatureCheck::Bad(why) => ("bad", Some(why)),
+            SignatureCheck::NotChecked => ("not checked", None),
         }
     }
 
@@ -52,10 +52,10 @@ impl Seen {
         let or_none = |text: Option<String>| {
             text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width.unwrap_or(usize::MAX)))
         };
-        let (judged, why) = self.judgement();
+        let (word, why) = self.signature_check();
         let signature = match why {
-            Some(why) => format!("{} ({why})", paint.word(judged)),
-            None => paint.word(judged),
+            Some(why) => format!("{} ({why})", paint.word(word)),
+            None => paint.word(word),
         };
         let attempt = self.attempt().map_or_else(String::new, |number| format!(" #{number}"));
         let head = format!(
@@ -79,7 +79,7 @@ impl Seen {
             .headers
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned().into()));
-        let (judged, why) = self.judgement();
+        let (word, why) = self.signature_check();
         let body = std::str::from_utf8(&self.body).ok();
         json!({
             "kind": "request",
@@ -90,7 +90,7 @@ impl Seen {
             "webhook_id": self.header("webhook-id"),
             "delivery_id": self.header("postrider-delivery-id"),
             "attempt": self.attempt(),
-            "signature": judged.replace(' ', "_"),
+            "signature": word.replace(' ', "_"),
             "signature_problem": why,
             "status": self.status,
             "headers": headers.collect::<serde_json::Map<String, Value>>(),
@@ -115,7 +115,7 @@ mod tests {
             target: "/in?a=1".into(),
             headers,
             body: Bytes::from_static(body),
-            judgement: Judgement::Bad("no signature"),
+            signature_check: SignatureCheck::Bad("no signature"),
             status: 500,
         }
     }

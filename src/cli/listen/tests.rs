@@ -29,8 +29,8 @@ async fn api(status: u16, answer: &'static str) -> (String, Asked) {
                     let line = format!("{} {}", request.method(), request.uri());
                     let status = if request.method() == "POST" { status } else { 204 };
                     let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-                    let told = format!("{line} {}", String::from_utf8_lossy(&body));
-                    log.lock().expect("not poisoned").push(told.trim_end().to_owned());
+                    let reports = format!("{line} {}", String::from_utf8_lossy(&body));
+                    log.lock().expect("not poisoned").push(reports.trim_end().to_owned());
                     let body = if status == 204 { "" } else { answer };
                     let response = Response::builder().status(status).body(Full::new(Bytes::from(body)));
                     Ok::<_, Infallible>(response.unwrap_or_default())

@@ -6,14 +6,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use ring::hmac;
 
-/// Maximum difference of the sender's clock, in either direction.
+/// Maximum difference of the sender's clock in seconds, in either direction.
 const TOLERANCE_S: u64 = 300;
 /// Maximum signatures that are checked. No rotation needs more.
 const SIGNATURES_MAX: usize = 32;
 
-/// The judgement of a request's signature.
+/// The result of checking a request's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum SignatureCheck {
     /// Signed with one of the secrets, and fresh.
     Verified,
     /// Not trusted, and the reason.
@@ -51,28 +51,28 @@ impl std::str::FromStr for Secret {
     }
 }
 
-/// Judges a request. The comparison takes the same time for every wrong signature.
-pub fn judge(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now_s: i64) -> Judgement {
+/// Checks a request's signature. The comparison takes the same time for every wrong signature.
+pub fn check_signature(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now_s: i64) -> SignatureCheck {
     if secrets.is_empty() {
-        return Judgement::NotChecked;
+        return SignatureCheck::NotChecked;
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(id), Some(timestamp), Some(signatures)) =
         (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"))
     else {
-        return Judgement::Bad("no signature");
+        return SignatureCheck::Bad("no signature");
     };
     let Ok(sent_s) = timestamp.parse::<i64>() else {
-        return Judgement::Bad("the timestamp is no number");
+        return SignatureCheck::Bad("the timestamp is no number");
     };
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     let of_v1 = signatures.split(' ').take(SIGNATURES_MAX).filter_map(|text| text.strip_prefix("v1,"));
     let mut decoded = of_v1.filter_map(|text| STANDARD.decode(text).ok());
     let matches = |tag: Vec<u8>| secrets.iter().any(|secret| hmac::verify(&secret.0, &signed, &tag).is_ok());
     match (decoded.any(matches), now_s.abs_diff(sent_s) <= TOLERANCE_S) {
-        (true, true) => Judgement::Verified,
-        (true, false) => Judgement::Bad("the timestamp is more than 300 s away"),
-        (false, _) => Judgement::Bad("no signature matches"),
+        (true, true) => SignatureCheck::Verified,
+        (true, false) => SignatureCheck::Bad("the timestamp is more than 300 s away"),
+        (false, _) => SignatureCheck::Bad("no signature matches"),
     }
 }
 
@@ -88,36 +88,36 @@ mod tests {
     const BODY: &str = "{\"id\":\"019cbd75-3130-7922-b7c3-94ca668965c7\",\"type\":\"delivered\",\
         \"timestamp\":\"2026-03-05T10:05:00.000Z\",\"data\":{\"message_id\":\"m-1002\",\"to\":\"bob@example.com\"}}";
 
-    fn judged(signature: &str, body: &str, now_s: i64) -> Judgement {
+    fn checked(signature: &str, body: &str, now_s: i64) -> SignatureCheck {
         let secrets: Vec<Secret> = [OTHER, SECRET].iter().map(|text| text.parse().expect("a secret")).collect();
         let mut headers = HeaderMap::new();
         let sent = SENT_S.to_string();
         for (name, value) in [("webhook-id", ID), ("webhook-timestamp", &sent), ("webhook-signature", signature)] {
             headers.insert(name, value.parse().expect("a header"));
         }
-        judge(&secrets, &headers, body.as_bytes(), now_s)
+        check_signature(&secrets, &headers, body.as_bytes(), now_s)
     }
 
     const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
     #[test]
     fn the_known_vector_is_verified_alone_and_among_others() {
-        assert_eq!(judged(SIGNATURE, BODY, SENT_S), Judgement::Verified);
+        assert_eq!(checked(SIGNATURE, BODY, SENT_S), SignatureCheck::Verified);
         let among = format!("v1a,AAAA v1,AAAA= v1,AAAA {SIGNATURE}");
-        assert_eq!(judged(&among, BODY, SENT_S + 300), Judgement::Verified);
+        assert_eq!(checked(&among, BODY, SENT_S + 300), SignatureCheck::Verified);
     }
 
     #[test]
     fn changed_stale_and_foreign_requests_are_bad() {
-        let no_match = Judgement::Bad("no signature matches");
-        assert_eq!(judged(SIGNATURE, &BODY.replace("bob", "eve"), SENT_S), no_match);
-        assert_eq!(judged("v1,AAAA", BODY, SENT_S), no_match);
-        assert_eq!(judged(&SIGNATURE.replace("v1,", "v1a,"), BODY, SENT_S), no_match);
-        let away = Judgement::Bad("the timestamp is more than 300 s away");
-        assert_eq!(judged(SIGNATURE, BODY, SENT_S + 301), away);
-        assert_eq!(judged(SIGNATURE, BODY, SENT_S - 301), away);
+        let no_match = SignatureCheck::Bad("no signature matches");
+        assert_eq!(checked(SIGNATURE, &BODY.replace("bob", "eve"), SENT_S), no_match);
+        assert_eq!(checked("v1,AAAA", BODY, SENT_S), no_match);
+        assert_eq!(checked(&SIGNATURE.replace("v1,", "v1a,"), BODY, SENT_S), no_match);
+        let away = SignatureCheck::Bad("the timestamp is more than 300 s away");
+        assert_eq!(checked(SIGNATURE, BODY, SENT_S + 301), away);
+        assert_eq!(checked(SIGNATURE, BODY, SENT_S - 301), away);
         let other = [OTHER.parse().expect("a secret")];
-        assert_eq!(judge(&other, &HeaderMap::new(), b"", 0), Judgement::Bad("no signature"));
+        assert_eq!(check_signature(&other, &HeaderMap::new(), b"", 0), SignatureCheck::Bad("no signature"));
     }
 
     #[test]
@@ -128,13 +128,13 @@ mod tests {
         for (name, value) in [("webhook-id", ID), ("webhook-timestamp", &sent), ("webhook-signature", signature)] {
             headers.insert(name, value.parse().expect("a header"));
         }
-        assert_eq!(judge(&secrets, &headers, BODY.as_bytes(), SENT_S), Judgement::Verified);
-        assert_eq!(judge(&secrets, &headers, b"", SENT_S), Judgement::Bad("no signature matches"));
+        assert_eq!(check_signature(&secrets, &headers, BODY.as_bytes(), SENT_S), SignatureCheck::Verified);
+        assert_eq!(check_signature(&secrets, &headers, b"", SENT_S), SignatureCheck::Bad("no signature matches"));
     }
 
     #[test]
     fn without_a_secret_nothing_is_checked() {
-        assert_eq!(judge(&[], &HeaderMap::new(), b"", 0), Judgement::NotChecked);
+        assert_eq!(check_signature(&[], &HeaderMap::new(), b"", 0), SignatureCheck::NotChecked);
     }
 
     #[test]

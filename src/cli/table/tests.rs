@@ -66,7 +66,7 @@ fn a_narrower_screen_leaves_the_last_columns_out_and_a_pipe_none() {
 }
 
 #[test]
-fn what_came_from_outside_cannot_steer_the_terminal() {
+fn text_from_outside_cannot_steer_the_terminal() {
     let row = json!({"id": "\u{1b}]0;owned\u{7}", "status": "a\nb", "to": {"url": "\u{202e}x"}});
     let table = Table::fitted(COLUMNS, std::slice::from_ref(&row), WIDE, Paint::when(false));
     let line = table.row(&row);
@@ -125,7 +125,7 @@ fn durations_have_their_unit_and_rates_are_numbers() {
 }
 
 #[test]
-fn a_long_text_says_what_it_lacks_on_a_terminal_only() {
+fn a_long_text_says_how_much_it_lacks_on_a_terminal_only() {
     let value = json!({"response_body": "x".repeat(BODY_CHARS_MAX + 7)});
     let terminal = RecordStyle { width: Some(80), is_full: false, ..PIPE };
     assert!(record(&value, terminal).ends_with("x\u{2026}\n               (+7 characters: --full)\n"));
@@ -133,7 +133,7 @@ fn a_long_text_says_what_it_lacks_on_a_terminal_only() {
 }
 
 #[test]
-fn json_for_a_terminal_is_the_same_json_without_what_steers_it() {
+fn json_for_a_terminal_is_the_same_json_with_control_characters_escaped() {
     let json = "{\"a\": \"\u{9b}31m\u{202e}\u{7f}\u{feff}\u{e9}\"}\n";
     let escaped = escaped_json(json);
     assert!(!escaped.trim_end().chars().any(steers), "{escaped:?}");
@@ -143,7 +143,7 @@ fn json_for_a_terminal_is_the_same_json_without_what_steers_it() {
 }
 
 #[test]
-fn cut_cells_and_columns_that_are_left_out_are_told_once() {
+fn cut_cells_and_columns_that_are_left_out_are_noted_once() {
     assert_eq!(omission(0, false), None);
     assert_eq!(omission(0, true).as_deref(), Some("cells are cut: -o wide"));
     assert_eq!(omission(1, false).as_deref(), Some("+1 column: -o wide"));
@@ -165,13 +165,13 @@ fn cut_cells_and_columns_that_are_left_out_are_told_once() {
 fn a_target_has_the_prefix_of_the_noun_that_its_action_names() {
     const TARGETS: &[Column] = &[target("TARGET", "target")];
     let id = "0191d5c8-0000-7000-8000-000000000001";
-    let told = |action: &str, target: &str| {
+    let shown = |action: &str, target: &str| {
         let row = json!({"action": action, "target": target});
         Table::fitted(TARGETS, &[], None, Paint::when(false)).row(&row)
     };
-    assert_eq!(told("webhook.update", id), format!("whk_{id}"));
-    assert_eq!(told("organization.create", id), format!("org_{id}"));
-    assert_eq!(told("portal_link.revoke", id), format!("lnk_{id}"));
-    assert_eq!(told("event_type.create", "a.b"), "a.b");
-    assert_eq!(told("clock.accept", "clock"), "clock");
+    assert_eq!(shown("webhook.update", id), format!("whk_{id}"));
+    assert_eq!(shown("organization.create", id), format!("org_{id}"));
+    assert_eq!(shown("portal_link.revoke", id), format!("lnk_{id}"));
+    assert_eq!(shown("event_type.create", "a.b"), "a.b");
+    assert_eq!(shown("clock.accept", "clock"), "clock");
 }

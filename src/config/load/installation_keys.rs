@@ -39,8 +39,8 @@ impl Loader {
             return;
         };
         if text.len() > ADMIN_KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let what = format!("should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes");
-            return self.problem(&origin, source.name, what);
+            let problem = format!("should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes");
+            return self.problem(&origin, source.name, problem);
         }
         self.settings.admin_key = Some(SecretSetting::new(text));
     }
@@ -57,7 +57,7 @@ impl Loader {
         };
         match master_key_of(&text) {
             Ok(key) => self.settings.master_key = Some(key),
-            Err(what) => self.problem(&origin, source.name, what),
+            Err(problem) => self.problem(&origin, source.name, problem),
         }
     }
 

@@ -120,7 +120,7 @@ fn lists_come_comma_separated_from_the_environment_and_empty_is_none() {
 }
 
 #[test]
-fn every_problem_of_every_layer_is_told_with_its_place() {
+fn every_problem_of_every_layer_is_reported_with_its_place() {
     let mut wrong = TestInputs {
         config: Some("retention = \"31\"\n\n[log]\nformat = \"xml\"\nlevle = \"info\"\n"),
         variables: &[("POSTRIDER_DELIVERY__MAX_IN_FLIGHT", "0"), ("POSTRIDER_DATADIR", "/x")],
@@ -185,7 +185,7 @@ fn a_certificate_needs_its_key() {
 }
 
 #[test]
-fn systemd_gives_the_data_directory_unless_somebody_else_does() {
+fn systemd_gives_the_data_directory_unless_another_source_does() {
     let variables = [("STATE_DIRECTORY", "/var/lib/postrider:/var/lib/other")];
     let loaded = TestInputs { variables: &variables, ..given() }.load().expect("valid");
     assert_eq!(loaded.settings.data_dir, PathBuf::from("/var/lib/postrider"));
@@ -273,7 +273,7 @@ fn a_log_filter_has_a_short_name() {
 }
 
 #[test]
-fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
+fn changes_name_their_source_and_whether_a_running_daemon_applies_them() {
     let loaded = |config| TestInputs { config: Some(config), ..given() }.load().expect("right");
     let before = loaded("retention = \"7d\"\n[delivery]\nallow = [\"erp\"]\n[metrics]\nkey = \"a\"\n");
     let after = loaded("retention = \"8d\"\n[delivery]\nallow = []\n[metrics]\nkey = \"b\"\n");
@@ -376,10 +376,10 @@ fn the_tokens_of_another_server_are_verified_by_a_file_for_one_of_its_organizati
     assert_eq!((tokens.org.as_str(), tokens.organization.unwrap().to_string().as_str()), ("org_1", id));
     let row = loaded.rows().into_iter().find(|row| row.key == "dialects.svix_jwt_secret_file").unwrap();
     assert_eq!(row.value, RawSetting::Text("/s".into()), "the file's name is shown, and not the secret");
-    for (path, what) in [("/none", "cannot read /none"), ("/empty", "/empty is empty")] {
+    for (path, text) in [("/none", "cannot read /none"), ("/empty", "/empty is empty")] {
         let variables = [("POSTRIDER_DIALECTS__SVIX_JWT_SECRET_FILE", path)];
         let problems = TestInputs { variables: &variables, files: &files, ..given() }.problems();
-        assert!(problems.len() == 1 && problems[0].contains(what), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].contains(text), "{problems:?}");
         assert!(problems[0].contains("svix_jwt_secret_file") || problems[0].contains(variables[0].0), "{problems:?}");
     }
     for (name, value) in [("ORGANIZATION", "x"), ("ORG", "")] {

@@ -1,4 +1,4 @@
-//! The beats of a node: they say that it lives, renew its lease, take a free one, and end its tenure.
+//! The heartbeats of a node: they report that it lives, renew its lease, take a free one, and end its tenure.
 //!
 //! Invariant: the tenure ends at its end by the node's clock, whether the engine answers or not.
 
@@ -17,7 +17,7 @@ use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::rules::tenure::{TenureStep, TenureWatch};
 use crate::store::admin::{OrderStats, TenureEnd};
 
-/// Beats of an owner between two trims of the log.
+/// Number of beats of an owner between two trims of the log.
 const TRIM_BEATS: u32 = 30;
 
 /// The state that the beats share with the rest of the node.
@@ -76,12 +76,12 @@ impl BeatState {
     }
 }
 
-/// The means of a node to beat.
+/// The parts of a node that its beats use.
 pub struct BeatParts {
     pub engine: ClusterEngine,
     pub clock: Arc<dyn Clock>,
     pub work: BlockingPool,
-    /// Time for which the log keeps a record at the least.
+    /// Minimum time for which the log retains a record.
     pub keep: Duration,
 }
 

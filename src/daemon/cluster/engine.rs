@@ -8,7 +8,7 @@ use crate::daemon::DaemonError;
 use crate::engine::lease::{Leases, Member};
 use crate::store::admin::{CommitLog, LogMark};
 
-/// Time for which the log keeps a record at the least.
+/// Minimum time for which the log retains a record.
 pub const KEEP: Duration = Duration::from_secs(86_400);
 
 /// The engine of a cluster.

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::daemon::link::store_name;
 use crate::daemon::offline::{hand_over, has_store};
 use crate::daemon::standby::random;
-use crate::daemon::{DaemonError, keys, options, take};
+use crate::daemon::{DaemonError, keys, lock_folder, options};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::engine::lease::MemberRow;
 use crate::store::admin::{self, Role, Tenure};
@@ -23,7 +23,7 @@ pub(super) const POOLED: &str = "a pooler of transactions stands before PostgreS
 /// The store is in use, no owner's, or in a cluster already, or the engine does not answer.
 pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64, DaemonError> {
     let data_dir = &settings.data_dir;
-    let disk = take(data_dir)?;
+    let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
     member(settings)?;
     let tenure = admin::tenure(&*disk)?;
@@ -31,7 +31,7 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
         let words = format!("{}: only an owner's store begins a cluster", data_dir.display());
         return Err(DaemonError::Engine(words));
     }
-    let (key, now) = (keys::kept_master_key(settings, &*disk)?, SystemClock.now());
+    let (key, now) = (keys::stored_master_key(settings, &*disk)?, SystemClock.now());
     let opened = open(disk.clone(), options(settings), &key, now, random())?;
     let name = store_name(&opened.store);
     drop(opened);

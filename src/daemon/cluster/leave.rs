@@ -8,7 +8,7 @@ use super::{apply, log_mark, open_replica};
 use crate::config::Settings;
 use crate::daemon::offline::{hand_over, has_store};
 use crate::daemon::standby::random;
-use crate::daemon::{DaemonError, take};
+use crate::daemon::{DaemonError, lock_folder};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::rules::tenure::LEASE;
 use crate::store::admin::{self, LogTail, Role, Tenure};
@@ -23,7 +23,7 @@ pub fn leave(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u6
     let data_dir = &settings.data_dir;
     let refusal = |words: &str| DaemonError::Engine(format!("{}: {words}", data_dir.display()));
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
-    let disk = take(data_dir)?;
+    let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
     let tenure = admin::tenure(&*disk)?;
     if tenure.role != Role::Member {

@@ -51,14 +51,14 @@ mod tests {
     fn a_store_that_is_put_aside_opens_by_itself_as_a_copy() {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
-        let disk = std::sync::Arc::new(RealDisk::take(&data_dir).unwrap());
+        let disk = std::sync::Arc::new(RealDisk::lock(&data_dir).unwrap());
         let (settings, key) = (Settings::default(), [7; 32]);
         drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
         let aside = put_aside(&data_dir, &*disk, 41, Time(1_000)).unwrap();
         assert_eq!(aside, data_dir.join("orphans/commit-41-1000"));
         assert!(!admin::has_store(&*disk).unwrap());
         drop(open(disk, options(&settings), &key, Time(1), random()).unwrap());
-        let kept = std::sync::Arc::new(RealDisk::take(&aside).unwrap());
+        let kept = std::sync::Arc::new(RealDisk::lock(&aside).unwrap());
         assert_eq!(admin::tenure(&*kept).unwrap().role, Role::Copy);
         open(kept, options(&settings), &key, Time(1), random()).unwrap();
     }

@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::daemon::link::store_name;
 use crate::daemon::offline::{hand_over, has_store};
 use crate::daemon::standby::random;
-use crate::daemon::{DaemonError, keys, options, take};
+use crate::daemon::{DaemonError, keys, lock_folder, options};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::store::admin::{self, FenceError, LogTail, Role};
 use crate::store::open;
@@ -25,7 +25,7 @@ pub fn rebase(settings: &Settings, runtime: &tokio::runtime::Handle, accepts_los
     let data_dir = &settings.data_dir;
     let refusal = |words: &str| DaemonError::Engine(format!("{}: {words}", data_dir.display()));
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
-    let disk = take(data_dir)?;
+    let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
     if admin::tenure(&*disk)?.role != Role::Member {
         return Err(refusal("this store is in no cluster: postrider cluster init begins one"));
@@ -51,7 +51,7 @@ pub fn rebase(settings: &Settings, runtime: &tokio::runtime::Handle, accepts_los
             format!("the node {node} has the commits up to {theirs}, and this store up to {ours}: rebase there");
         return Err(refusal(&words));
     }
-    let (key, now) = (keys::kept_master_key(settings, &*disk)?, SystemClock.now());
+    let (key, now) = (keys::stored_master_key(settings, &*disk)?, SystemClock.now());
     let opened = open(disk.clone(), options(settings), &key, now, random())?;
     let name = store_name(&opened.store);
     drop(opened);

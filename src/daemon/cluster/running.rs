@@ -54,8 +54,8 @@ impl RunningNode {
         Ok(RunningNode::with_engine(engine, world, KEEP))
     }
 
-    /// Starts the beats of a node of an engine, whose log keeps a record for `keep` at the least. Must be called within the
-    /// runtime.
+    /// Starts the beats of a node of an engine, whose log retains a record for at least `keep`. Must be called within
+    /// the runtime.
     pub fn with_engine(engine: ClusterEngine, world: &Platform, keep: Duration) -> RunningNode {
         let state = Arc::<BeatState>::default();
         let parts = BeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
@@ -63,7 +63,7 @@ impl RunningNode {
         RunningNode { engine, state, beating }
     }
 
-    /// Stands by until this node owns the store, or `told` ends.
+    /// Stands by until this node owns the store, or `stop_requested` ends.
     ///
     /// # Errors
     /// An address is in use, the disk fails, or the store does not go on with the log.
@@ -71,7 +71,7 @@ impl RunningNode {
         &self,
         settings: &Settings,
         world: Platform,
-        told: impl Future<Output = ()>,
+        stop_requested: impl Future<Output = ()>,
     ) -> Result<StoodBy, DaemonError> {
         self.warn_of_engine().await;
         let (status, stop) = (SharedStatus::default(), Arc::<StopSignal>::default());
@@ -97,22 +97,22 @@ impl RunningNode {
             BlockingPool::Threads => tokio::task::spawn_blocking(move || node.run()),
             BlockingPool::Inline => tokio::spawn(node.run_in_task()),
         };
-        tokio::pin!(told);
-        let mut is_told = false;
+        tokio::pin!(stop_requested);
+        let mut is_stopped = false;
         let ended = tokio::select! {
-            () = &mut told => {
-                is_told = true;
-                stop.tell();
+            () = &mut stop_requested => {
+                is_stopped = true;
+                stop.set();
                 running.await
             }
             ended = &mut running => ended,
         };
         server.drain(tokio::time::Instant::now() + DRAIN).await;
-        let panicked = |_| DaemonError::Engine("what applies the log has panicked".to_owned());
+        let panicked = |_| DaemonError::Engine("the thread that applies the log has panicked".to_owned());
         match ended.map_err(panicked)?? {
             NodeEnd::Stopped => Ok(StoodBy::Stopped),
             // It was told to stop while it took over, and the signal does not come again.
-            NodeEnd::Owns(_) if is_told => Ok(StoodBy::Stopped),
+            NodeEnd::Owns(_) if is_stopped => Ok(StoodBy::Stopped),
             NodeEnd::SteppedDown => Ok(StoodBy::SteppedDown),
             NodeEnd::Owns(order) => Ok(StoodBy::Owns(self.ownership(order))),
         }
@@ -143,7 +143,8 @@ impl RunningNode {
         }
         if let Ok(false) = self.engine.leases.is_synchronous().await {
             tracing::warn!(
-                "PostgreSQL has no synchronous_standby_names: if it fails over, what it forgets is lost unless its owner lives"
+                "PostgreSQL has no synchronous_standby_names: \
+                 commits that a failover forgets are lost unless their owner lives"
             );
         }
     }

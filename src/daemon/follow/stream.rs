@@ -63,7 +63,7 @@ pub fn send(follower: &Follower, is_resumed: bool, out: &mut dyn Write) -> io::R
 }
 
 /// Reads a follower's confirmations until it disconnects.
-pub fn hear(follower: &Follower, mut confirmations: UnixStream) {
+pub fn read_confirmations(follower: &Follower, mut confirmations: UnixStream) {
     let mut number = [0; 8];
     while confirmations.read_exact(&mut number).is_ok() {
         follower.confirm(u64::from_le_bytes(number));
@@ -90,14 +90,14 @@ pub struct FrameReader {
     stream: UnixStream,
     buffer: Vec<u8>,
     /// Number of buffered bytes that were consumed.
-    taken: usize,
+    consumed: usize,
     confirmed: Option<u64>,
 }
 
 impl FrameReader {
     pub fn of(stream: UnixStream) -> io::Result<FrameReader> {
         stream.set_read_timeout(Some(READ_WAIT))?;
-        Ok(FrameReader { stream, buffer: Vec::new(), taken: 0, confirmed: None })
+        Ok(FrameReader { stream, buffer: Vec::new(), consumed: 0, confirmed: None })
     }
 
     /// Confirms that the commit of this number and all before it are durable, once for each number.
@@ -114,12 +114,12 @@ impl FrameReader {
     /// # Errors
     /// The other side is gone without a reason, or a frame is invalid.
     pub fn frames(&mut self) -> io::Result<Vec<StreamFrame>> {
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
+        self.buffer.drain(..self.consumed);
+        self.consumed = 0;
         let ended = self.fill()?;
         let mut frames = Vec::new();
-        while let Some((frame, bytes)) = frame(&self.buffer[self.taken..])? {
-            self.taken += bytes;
+        while let Some((frame, bytes)) = frame(&self.buffer[self.consumed..])? {
+            self.consumed += bytes;
             frames.push(frame);
         }
         match ended && frames.is_empty() {
@@ -161,7 +161,7 @@ impl FrameReader {
 /// The frame at the start of the bytes, and its length. `None` if it is incomplete.
 fn frame(bytes: &[u8]) -> io::Result<Option<(StreamFrame, usize)>> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
-    let senseless = || io::Error::new(io::ErrorKind::InvalidData, "what the daemon says makes no sense");
+    let senseless = || io::Error::new(io::ErrorKind::InvalidData, "the daemon's stream is invalid");
     Ok(match *kind {
         ALIVE => rest.first_chunk::<8>().map(|number| (StreamFrame::Alive(u64::from_le_bytes(*number)), 9)),
         FROM | RESUMED => rest.first_chunk::<16>().map(|point| {
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_taken_whole_however_they_come() {
+    fn frames_are_read_whole_however_they_arrive() {
         let (mut near, far) = UnixStream::pair().expect("a pair");
         let mut inlet = FrameReader::of(far).expect("an inlet");
         let mut bytes = vec![FROM];

@@ -19,7 +19,7 @@ use super::{LOG_FOLDER, NAME_FILE, failed, random};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::Settings;
 use crate::daemon::DaemonError;
-use crate::daemon::backup::{PARTIAL, sync, take_empty};
+use crate::daemon::backup::{PARTIAL, lock_empty, sync};
 use crate::daemon::keys;
 use crate::daemon::link::OtherMachine;
 use crate::store::admin::{self, CommitPosition, LogWriter, Role, Tenure};
@@ -75,7 +75,7 @@ impl BaseCopy {
         of: (&str, Role, u64),
     ) -> Result<BaseCopy, DaemonError> {
         let partial = settings.data_dir.join(PARTIAL);
-        let disk = take_empty(&partial)?;
+        let disk = lock_empty(&partial)?;
         let folder = partial.join(LOG_FOLDER);
         let log_disk = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
         fs::write(folder.join(NAME_FILE), of.0).map_err(|source| failed(&folder, source))?;
@@ -84,7 +84,7 @@ impl BaseCopy {
         let answer = runtime.block_on(owner.ask(&link_request)).map_err(DaemonError::Unreachable)?;
         let Some(stream) = answer.stream else { return Err(DaemonError::Unreachable(answer.detail)) };
         let (logged, is_cancelled) = (Arc::new(AtomicU64::new(from.number)), Arc::new(AtomicBool::new(false)));
-        let (to, seen, told) = (disk.clone(), logged.clone(), is_cancelled.clone());
+        let (to, seen, cancelled) = (disk.clone(), logged.clone(), is_cancelled.clone());
         let reading = stream.try_clone().map_err(|source| failed(&partial, source))?;
         let copying = std::thread::spawn(move || {
             let mut stream = BufReader::with_capacity(PIECE_BYTES, reading);
@@ -94,7 +94,7 @@ impl BaseCopy {
                 }
                 received => received?,
             };
-            bring_forward(&folder, &*to, (from.number, received.begun), &seen, &told)
+            bring_forward(&folder, &*to, (from.number, received.begun), &seen, &cancelled)
         });
         Ok(BaseCopy {
             settings: settings.clone(),
@@ -135,7 +135,7 @@ impl BaseCopy {
         if let Err(words) = ended? {
             return Ok(Err(words));
         }
-        let key = keys::kept_master_key(&self.settings, &*self.disk)?;
+        let key = keys::stored_master_key(&self.settings, &*self.disk)?;
         if !admin::opens(&*self.disk, &key)? {
             let words = "the owner's store opens with another master key: give this machine the owner's".to_owned();
             return Err(store::Error::MasterKey(words).into());

@@ -75,7 +75,7 @@ impl RunningStandby {
         let server = Server::start_with(Arc::new(service), listeners, limits, tls.clone());
         let (requests, promotions) = mpsc::channel(PROMOTIONS_MAX);
         let listener = bind(&settings.data_dir)
-            .map_err(|source| DaemonError::Io { what: "the control socket".to_owned(), source })?;
+            .map_err(|source| DaemonError::Io { context: "the control socket".to_owned(), source })?;
         let control = tokio::spawn(serve_control(listener, requests, status, shown));
         let ended = tokio::task::spawn_blocking(move || standby.run());
         Ok(RunningStandby {
@@ -96,25 +96,25 @@ impl RunningStandby {
         url(&self.address, self.tls.is_some())
     }
 
-    /// Waits until the standby is promoted, or `told` ends.
+    /// Waits until the standby is promoted, or `stop_requested` ends.
     ///
     /// # Errors
     /// A disk failed, or the owner has another master key.
-    pub async fn run(mut self, told: impl Future<Output = ()>) -> Result<StandbyEnd, DaemonError> {
-        tokio::pin!(told);
+    pub async fn run(mut self, stop_requested: impl Future<Output = ()>) -> Result<StandbyEnd, DaemonError> {
+        tokio::pin!(stop_requested);
         let promoter = tokio::select! {
-            () = &mut told => None,
+            () = &mut stop_requested => None,
             promoter = self.promotions.recv() => promoter,
             ended = &mut self.ended => {
-                let panicked = || DaemonError::Engine("what follows the owner has panicked".to_owned());
+                let panicked = || DaemonError::Engine("the thread that follows the owner has panicked".to_owned());
                 return ended.map_err(|_| panicked())?.map(|()| StandbyEnd::Stopped);
             }
         };
-        self.stop.tell();
+        self.stop.set();
         let ended = self.ended.await;
         self.server.drain(tokio::time::Instant::now() + DRAIN).await;
         self.control.abort();
-        ended.map_err(|_| DaemonError::Engine("what follows the owner has panicked".to_owned()))??;
+        ended.map_err(|_| DaemonError::Engine("the thread that follows the owner has panicked".to_owned()))??;
         let Some(mut promoter) = promoter else { return Ok(StandbyEnd::Stopped) };
         let (data_dir, disk) = (self.data_dir, self.disk);
         let promoted = tokio::task::spawn_blocking(move || promote(&data_dir, disk)).await;

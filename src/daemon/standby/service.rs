@@ -1,4 +1,4 @@
-//! The API of a standby: liveness, readiness and metrics. Every other request is told who the owner is.
+//! The API of a standby: liveness, readiness and metrics. The answer to every other request names the owner.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -45,10 +45,10 @@ impl StandbyService {
             "reasons": [{ "code": "standby", "detail": detail }],
             "warnings": [],
         });
-        self.told(HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer))
+        self.naming_owner(HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer))
     }
 
-    fn told(&self, mut response: HttpResponse) -> HttpResponse {
+    fn naming_owner(&self, mut response: HttpResponse) -> HttpResponse {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_S));
         if let Ok(owner) = HeaderValue::from_str(&(self.owner)()) {
             response.headers.insert(OWNER_HEADER, owner);
@@ -109,7 +109,7 @@ impl Service for StandbyService {
                 Ok(()) => admitted,
                 Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
             },
-            _ => Err(Box::new(self.told(HttpResponse::problem(
+            _ => Err(Box::new(self.naming_owner(HttpResponse::problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "standby",
                 &format!("this is a standby; the owner is {}", (self.owner)()),

@@ -40,7 +40,8 @@ const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', unti
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
-/// The last commit that each member has applied which was seen within the time to keep, and the last record older than that.
+/// The last commit that every member has applied that was seen within the time `$2`, and the last record older than
+/// that.
 const TRIMMABLE: &str = "select
         (select min(applied) from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
         (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2))";
@@ -165,7 +166,7 @@ async fn backend(client: &Client) -> Result<String, LogUnreachable> {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     });
-    pid.ok_or_else(|| LogUnreachable("PostgreSQL told no process".to_owned()))
+    pid.ok_or_else(|| LogUnreachable("PostgreSQL named no process".to_owned()))
 }
 
 impl Leases for PostgresLease {

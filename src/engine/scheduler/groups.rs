@@ -47,20 +47,20 @@ impl RequestGroup {
         let before = self.in_flight.load(Ordering::Relaxed);
         self.in_flight.store(before.saturating_sub(1), Ordering::Relaxed);
         if is_answered {
-            self.turn(now);
+            self.begin_second(now);
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Whether the group may have one more request in flight.
     pub fn has_share(&self, taken: usize, slots: usize, now: Time) -> bool {
-        self.turn(now);
+        self.begin_second(now);
         let answers = self.answers.load(Ordering::Relaxed).max(self.answers_before.load(Ordering::Relaxed));
         self.in_flight.load(Ordering::Relaxed) < shares::group_limit(answers, taken, slots)
     }
 
     /// Begins to count the second of `now`.
-    fn turn(&self, now: Time) {
+    fn begin_second(&self, now: Time) {
         let second = now.0.div_euclid(SECOND_MS);
         let was = self.second.swap(second, Ordering::Relaxed);
         if was != second {

@@ -100,7 +100,7 @@ impl Lanes {
     }
 
     /// Applies the effects of a batch.
-    pub fn learn(
+    pub fn apply_effects(
         &mut self,
         effects: Effects,
         registry: &Registry,
@@ -150,7 +150,7 @@ impl Lanes {
     fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
         if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhook_by_id(id)) {
             if let Some(app) = registry.app_by_id(webhook.app_id) {
-                self.throttles.learn(app);
+                self.throttles.add_app(app);
             }
             let groups = self.groups.of(webhook);
             let mut lane = Lane::new(webhook.clone(), state(id), groups);

@@ -1,4 +1,5 @@
-//! The scheduler: sleeps until a delivery may be sent, and passes it to the deliverer. One task; `lanes` decides.
+//! The scheduler: sleeps until a delivery may be sent, and passes it to the deliverer. It is one task, and `lanes`
+//! decides.
 //!
 //! Invariant: every change that makes a lane sendable reaches this task as a message or a timer. Lanes that lack a share of
 //! the slots have one timer together, every `lanes::PARKED_MS`.
@@ -103,7 +104,7 @@ impl SchedulerHandle {
         let _ = self.messages.send(SchedulerMessage::Stop);
     }
 
-    /// The same for one webhook.
+    /// Dispatched deliveries of one webhook whose outcome is not durable yet.
     pub fn in_flight(&self, webhook: WebhookId) -> u32 {
         self.in_flight.of(webhook)
     }
@@ -184,7 +185,7 @@ impl Scheduler {
         let clock = self.deliverer.clock.clone();
         match self.store.due_heads() {
             Ok(due) => self.on_commit(Effects { due, ..Effects::default() }, clock.now()),
-            Err(error) => tracing::error!(%error, "what is due could not be read at start"),
+            Err(error) => tracing::error!(%error, "due deliveries could not be read at start"),
         }
         let mut alarm = Alarm::new(&*clock);
         loop {
@@ -268,7 +269,7 @@ impl Scheduler {
     fn on_commit(&mut self, effects: Effects, now: Time) {
         let registry = self.store.registry();
         let store = &self.store;
-        self.lanes.learn(effects, &registry, |id| store.state(id), now);
+        self.lanes.apply_effects(effects, &registry, |id| store.state(id), now);
     }
 
     /// Sends the deliveries that may be sent, and starts the reads that lanes need.
@@ -337,7 +338,7 @@ impl Scheduler {
             let message = match slice {
                 Some(Ok(slice)) => SchedulerMessage::Filled(id, slice),
                 Some(Err(error)) => {
-                    tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
+                    tracing::error!(%error, webhook_id = %id, "due deliveries could not be read; trying again");
                     SchedulerMessage::ReadFailed(id)
                 }
                 None => SchedulerMessage::ReadFailed(id),

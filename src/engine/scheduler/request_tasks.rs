@@ -85,10 +85,10 @@ impl RequestServices {
         deliverer.notify(&dispatch, &report.made);
         if webhook.handshake {
             let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
-            self.tell(SchedulerMessage::Allowed(webhook.id, grant));
+            self.send_message(SchedulerMessage::Allowed(webhook.id, grant));
         }
         // In this order: the scheduler learns that the request ended before its outcome is recorded.
-        self.tell(SchedulerMessage::Finished(EndedRequest {
+        self.send_message(SchedulerMessage::Finished(EndedRequest {
             webhook: dispatch.webhook_id,
             delivery,
             took_us: micros(began),
@@ -100,13 +100,13 @@ impl RequestServices {
     /// Nothing was sent. The delivery is sent again from `until`.
     fn withhold(&self, webhook: &Webhook, delivery: DeliveryId, until: Time) {
         self.deliverer.drawn_ids.end([delivery]);
-        self.tell(SchedulerMessage::Withheld(webhook.id, delivery, until));
+        self.send_message(SchedulerMessage::Withheld(webhook.id, delivery, until));
     }
 
     /// Counts a shortage of this machine. Returns the time from which the lane sends again.
     fn record_shortage(&self, shortage: Shortage) -> Time {
         let now = self.deliverer.clock.now();
-        self.metrics.held_back(shortage);
+        self.metrics.record_shortage(shortage);
         self.deliverer.shortages.record(shortage, now);
         if shortage == Shortage::FileDescriptors {
             // Their descriptors serve the next requests.
@@ -115,7 +115,7 @@ impl RequestServices {
         now.plus_ms(SHORTAGE_WAIT_MS)
     }
 
-    fn tell(&self, message: SchedulerMessage) {
+    fn send_message(&self, message: SchedulerMessage) {
         // The scheduler may have ended.
         let _ = self.messages.send(message);
     }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rises_with_a_crowd_and_falls_when_that_is_nearly_gone() {
+    fn it_rises_with_a_backlog_and_falls_when_that_is_nearly_gone() {
         let mut saturation = CpuSaturation::default();
         let crowds = [BACKLOG_HIGH - 1, BACKLOG_HIGH, BACKLOG_LOW, BACKLOG_LOW - 1, BACKLOG_HIGH - 1];
         assert_eq!(crowds.map(|backlog| saturation.update(backlog)), [false, true, true, false, false]);
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn probes_count_by_their_mean() {
         let mut saturation = CpuSaturation::default();
-        assert_eq!(saturation.cpu_bound_us(), 0.0, "on a clock that stands nothing is held up");
+        assert_eq!(saturation.cpu_bound_us(), 0.0, "on a clock that stands nothing is delayed");
         (0..50).for_each(|_| saturation.record_probe(1_000));
         assert!((15_980.0..=16_000.0).contains(&saturation.cpu_bound_us()));
         saturation.record_probe(0);

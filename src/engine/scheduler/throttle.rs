@@ -25,7 +25,7 @@ pub struct AppThrottles {
 }
 
 impl AppThrottles {
-    /// Takes the rates over from the registry. Returns the apps that rested, which are judged anew.
+    /// Replaces the rates by those of the registry. Returns the apps that rested, whose rates are computed anew.
     pub fn reload(&mut self, registry: &Registry) -> Vec<AppId> {
         let mut before = std::mem::take(&mut self.paces);
         for app in registry.apps() {
@@ -35,8 +35,8 @@ impl AppThrottles {
         self.wake_all()
     }
 
-    /// Takes the rate of an app whose first lane begins.
-    pub fn learn(&mut self, app: &App) {
+    /// Stores the rate of an app whose first lane begins.
+    pub fn add_app(&mut self, app: &App) {
         if !self.paces.contains_key(&app.id) {
             self.put(app, 0.0);
         }

@@ -83,7 +83,7 @@ impl Sender {
         }
         if let Err(why) = &resolved
             && is_unanswered(why)
-            && let Some(addresses) = self.pool.keep_addresses(origin, Instant::now())
+            && let Some(addresses) = self.pool.retain_addresses(origin, Instant::now())
         {
             return Ok(addresses);
         }

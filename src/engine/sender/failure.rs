@@ -26,7 +26,7 @@ pub enum Shortage {
     FileDescriptors,
     Memory,
     LocalPorts,
-    /// All places of the resolver are taken.
+    /// All slots of the resolver are in use.
     Resolver,
 }
 
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_of_this_machine_is_told_from_a_failure_of_the_network() {
+    fn a_shortage_of_this_machine_is_distinguished_from_a_failure_of_the_network() {
         for (errno, expected) in [
             (Errno::MFILE, Some(Shortage::FileDescriptors)),
             (Errno::NFILE, Some(Shortage::FileDescriptors)),

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Maximum length of a stored response body. The rest is never read.
 pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Maximum number of stored response headers.
-pub const RESPONSE_HEADERS_KEPT_MAX: usize = 100;
+pub const RESPONSE_HEADERS_STORED_MAX: usize = 100;
 /// Maximum length of the stored response headers together.
-pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
+pub const RESPONSE_HEADERS_STORED_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a response's status line and headers.
 pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Maximum length of the extensions and trailers of a chunked body together.

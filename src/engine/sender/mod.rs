@@ -4,7 +4,7 @@
 //! the settings.
 //!
 //! Invariant: a request is sent again only once, and only if it was sent on a pooled connection that ended before the
-//! request was read: either `HttpConnection::wrote` is false, or the answer is a 408.
+//! request was read. Then either `HttpConnection::wrote` is false, or the answer is a 408.
 
 mod connect;
 mod exchange;
@@ -44,7 +44,7 @@ use crate::model::{AttemptOutcome, Headers, Timings};
 pub use self::failure::Shortage;
 pub use self::header_lines::HeaderLines;
 pub use self::limits::{
-    CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_STORED_BYTES_MAX, RESPONSE_HEADERS_STORED_MAX,
     TARGET_BYTES_MAX,
 };
 pub use self::proxy::{DeliveryProxy, ProxyContact};
@@ -94,7 +94,7 @@ pub struct ExchangeResult {
     /// Milliseconds from the start to the end of the response. `None` without an HTTP response.
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<SocketAddr>,
-    /// Response headers, up to `RESPONSE_HEADERS_KEPT_MAX` and `RESPONSE_HEADERS_KEPT_BYTES_MAX`.
+    /// Response headers, up to `RESPONSE_HEADERS_STORED_MAX` and `RESPONSE_HEADERS_STORED_BYTES_MAX`.
     pub response_headers: Headers,
     /// The first `RESPONSE_BODY_BYTES_MAX` bytes of the body, as received.
     pub response_body: Vec<u8>,
@@ -163,7 +163,7 @@ impl Sender {
         let mut contact = ProxyContact::None;
         let way = self.way_to(&request.target);
         let ended = self.attempt(request, &way, started, &mut partial, &mut remote, &mut contact).await;
-        let ended = way.judge(ended, &mut partial, &mut contact);
+        let ended = way.outcome_of(ended, &mut partial, &mut contact);
         partial.timings.total = millis(started.elapsed());
         // Behind a proxy the receiver's address is unknown, and the webhook's owner must not learn the proxy's address.
         let remote = remote.filter(|_| way.proxy.is_none());

@@ -98,9 +98,9 @@ impl Pool {
         origins.known.entry(origin.clone()).or_default().addresses = Some(Resolved { addresses, until, stale_until });
     }
 
-    /// Keeps the old addresses of a name whose server did not answer. Returns them, or `None` if there are none that may
-    /// still be used.
-    pub fn keep_addresses(&self, origin: &Arc<Origin>, now: Instant) -> Option<Arc<[IpAddr]>> {
+    /// Retains the old addresses of a name whose server did not answer. Returns them, or `None` if there are none that
+    /// may still be used.
+    pub fn retain_addresses(&self, origin: &Arc<Origin>, now: Instant) -> Option<Arc<[IpAddr]>> {
         let mut origins = self.lock();
         let resolved =
             origins.known.get_mut(origin)?.addresses.as_mut().filter(|resolved| now < resolved.stale_until)?;
@@ -299,12 +299,12 @@ mod tests {
         pool.set_addresses(&origin, Some(Arc::from(["192.0.2.1".parse().unwrap()])), now);
         assert!(matches!(pool.find(&origin, now), PoolLookup::Routes(None, _)));
         assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Stale(None, ..)));
-        assert!(pool.keep_addresses(&origin, now + RESOLVED_LIFE).is_some());
+        assert!(pool.retain_addresses(&origin, now + RESOLVED_LIFE).is_some());
         assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Routes(None, _)));
         pool.sweep(now + RESOLVED_LIFE + UNRESOLVED_LIFE);
         assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE + UNRESOLVED_LIFE), PoolLookup::Stale(None, ..)));
         assert!(matches!(pool.find(&origin, now + STALE_LIFE), PoolLookup::Unresolved(_)));
-        assert!(pool.keep_addresses(&origin, now + STALE_LIFE).is_none());
+        assert!(pool.retain_addresses(&origin, now + STALE_LIFE).is_none());
         pool.set_addresses(&origin, None, now);
         assert!(matches!(pool.find(&origin, now), PoolLookup::NoAddress));
         assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), PoolLookup::Unresolved(_)));

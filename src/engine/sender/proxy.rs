@@ -213,9 +213,9 @@ fn failed(detail: String) -> SendFailure {
 }
 
 /// `failure` on the way to the proxy, under the proxy's name.
-fn failed_by(failure: SendFailure, what: &str) -> SendFailure {
+fn failed_by(failure: SendFailure, action: &str) -> SendFailure {
     let detail = failure.detail.unwrap_or_default();
-    SendFailure { shortage: failure.shortage, ..failed(format!("{what}: {detail}")) }
+    SendFailure { shortage: failure.shortage, ..failed(format!("{action}: {detail}")) }
 }
 
 /// The failure of a proxy that broke off or wrote no HTTP. A proxy that cannot reach the receiver answers with a status.

@@ -25,8 +25,8 @@ pub struct TlsIdentity {
 impl TlsIdentity {
     /// Reads the PEM texts of a webhook's `tls`. A pinned CA replaces all other roots.
     ///
-    /// Errors, worded for the webhook's owner: a PEM text without a certificate, an unreadable PEM text, a certificate
-    /// without its key, a key without its certificate, a key of another certificate.
+    /// Errors, worded for the webhook's owner: an unreadable PEM text or one without a certificate. Also a certificate
+    /// without its key, a key without its certificate, and a key of another certificate.
     pub fn parse(ca_pem: Option<&str>, cert_pem: Option<&str>, key_pem: Option<&str>) -> Result<Self, String> {
         let builder = match ca_pem {
             Some(pem) => {

@@ -61,7 +61,7 @@ impl Way {
     }
 
     /// The end of the attempt, with the proxy's failures named as such.
-    pub fn judge(
+    pub fn outcome_of(
         &self,
         ended: Result<(), SendFailure>,
         partial: &mut PartialResponse,

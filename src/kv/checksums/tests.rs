@@ -68,7 +68,7 @@ fn small() -> CorruptibleFile {
 }
 
 #[test]
-fn what_was_written_is_read_over_groups_and_pieces_and_openings() {
+fn written_bytes_are_read_over_groups_and_pieces_and_openings() {
     let memory = CorruptibleFile::default();
     let file = memory.open().unwrap();
     let pages = 2 * GROUP_PAGES + 5;
@@ -96,7 +96,7 @@ fn the_header_is_written_in_place_and_checked() {
     let file = memory.open().unwrap();
     file.write(9, &[8]).unwrap();
     assert_eq!(read(&file, 9, 1).unwrap(), [8]);
-    assert_eq!(read(&memory.open().unwrap(), 9, 1).unwrap(), [7], "kept back until the next sync");
+    assert_eq!(read(&memory.open().unwrap(), 9, 1).unwrap(), [7], "delayed until the next sync");
     file.sync_data().unwrap();
     let file = memory.open().unwrap();
     let head = read(&file, 0, 4096).unwrap();
@@ -206,7 +206,7 @@ fn a_file_that_was_cut_off_and_grows_again_reads_as_empty_there() {
 }
 
 #[test]
-fn what_is_no_such_file_is_not_opened() {
+fn any_other_file_is_not_opened() {
     for bytes in [vec![0; 10], vec![0; 9000], b"redb".repeat(3000)] {
         assert!(CorruptibleFile(Arc::new(Mutex::new(bytes)), Arc::default()).open().is_err());
     }

@@ -10,7 +10,7 @@ fn changes(n: u8) -> Changes {
 /// A write-ahead log for partition 7, after `epoch`.
 fn made(epoch: u64) -> (tempfile::TempDir, crate::kv::disk::RealDisk, Wal) {
     let folder = tempfile::tempdir().unwrap();
-    let disk = crate::kv::disk::RealDisk::take(folder.path()).unwrap();
+    let disk = crate::kv::disk::RealDisk::lock(folder.path()).unwrap();
     let mut wal = Wal::open(&disk).unwrap();
     wal.prepare(&disk, 7, epoch).unwrap();
     wal.reset(7, epoch);
@@ -25,7 +25,7 @@ fn after(wal: &Wal, partition: u128, epoch: u64) -> Result<(Vec<WalRecord>, u64)
 }
 
 #[test]
-fn what_was_appended_is_read_back_in_order_and_only_for_its_epoch_and_partition() {
+fn appended_records_are_read_back_in_order_and_only_for_their_epoch_and_partition() {
     let (_folder, _disk, mut wal) = made(0);
     for n in 0..3 {
         assert!(wal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
@@ -87,7 +87,7 @@ fn it_goes_on_behind_the_last_record_after_a_restart() {
 }
 
 #[test]
-fn a_torn_record_ends_the_journal() {
+fn a_torn_record_ends_the_log() {
     let (_folder, _disk, mut wal) = made(0);
     wal.append(&[(Table::Events, &changes(1))]).unwrap();
     let first = half(1);
@@ -149,7 +149,7 @@ fn a_flipped_bit_in_a_large_record_is_damage_as_well() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_written() {
+fn a_record_that_does_not_fit_is_not_written() {
     let (_folder, _disk, mut wal) = made(0);
     let large = Changes::from([(Key::from_slice(&[1]), Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
     assert!(!wal.append(&[(Table::Data, &large)]).unwrap());

@@ -76,20 +76,21 @@ fn a_certificate_is_explained_in_plain_words() {
     let said: BTreeSet<_> = codes
         .iter()
         .map(|code| {
-            let told = of_failure(&failure(AttemptOutcome::TlsError, &format!("it is bad [certificate_{code}]")));
-            assert!(told.words.ends_with("at hooks.example.com"), "{}", told.words);
-            told.fix
+            let explained = of_failure(&failure(AttemptOutcome::TlsError, &format!("it is bad [certificate_{code}]")));
+            assert!(explained.words.ends_with("at hooks.example.com"), "{}", explained.words);
+            explained.fix
         })
         .collect();
     assert_eq!(said.len(), codes.len());
 }
 
 #[test]
-fn a_status_that_says_its_cure_is_told_so() {
-    let told = |status| Failure { status_code: Some(status), ..failure(AttemptOutcome::HttpStatus, "") };
-    let fixes: BTreeSet<String> = [401, 404, 410, 429, 302, 500].map(|status| of_failure(&told(status)).fix).into();
+fn a_status_with_a_cure_of_its_own_is_explained_by_it() {
+    let explained = |status| Failure { status_code: Some(status), ..failure(AttemptOutcome::HttpStatus, "") };
+    let fixes: BTreeSet<String> =
+        [401, 404, 410, 429, 302, 500].map(|status| of_failure(&explained(status)).fix).into();
     assert_eq!(fixes.len(), 6);
-    assert_eq!(of_failure(&told(503)).words, "it answered 503");
+    assert_eq!(of_failure(&explained(503)).words, "it answered 503");
 }
 
 #[test]
@@ -103,8 +104,8 @@ fn success_has_no_reason_and_a_failure_has_one() {
     delivery.last_outcome = Some(AttemptOutcome::Success);
     assert_eq!(Failure::of_delivery(&delivery), None);
     delivery.last_outcome = Some(AttemptOutcome::Expired);
-    let told = Failure::of_delivery(&delivery).map(|failure| of_failure(&failure).fix);
-    assert_eq!(told.as_deref(), Some("mend the receiver, then replay the failed deliveries"));
+    let explained = Failure::of_delivery(&delivery).map(|failure| of_failure(&failure).fix);
+    assert_eq!(explained.as_deref(), Some("mend the receiver, then replay the failed deliveries"));
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn a_webhook_says_why_it_waits_and_its_cure() {
     let held = of_webhook(OPERATOR, &hook, &held, Some(&failed)).unwrap();
     assert!(held.words.contains("Retry-After") && held.words.contains("Nothing listens"), "{held:?}");
     assert!(held.fix.contains("webhook resume"), "{held:?}");
-    let names_it = |told: &Diagnosis| told.fix.contains(&format!("whk_{}", hook.id));
+    let names_it = |explained: &Diagnosis| explained.fix.contains(&format!("whk_{}", hook.id));
     assert!(names_it(&paused) && names_it(&disabled) && names_it(&held), "a command can be typed as it stands");
 }
 
@@ -136,8 +137,8 @@ fn a_tenant_reads_no_command_about_a_webhook() {
     for status in [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled] {
         for outcome in [AttemptOutcome::ProxyError, AttemptOutcome::BlockedAddress, AttemptOutcome::HttpStatus] {
             let hook = Webhook { status, ..hook.clone() };
-            let told = of_webhook(DiagnosisReader::Tenant, &hook, &held, Some(&failure(outcome, ""))).unwrap();
-            let said = format!("{}. {}", told.words, told.fix);
+            let explained = of_webhook(DiagnosisReader::Tenant, &hook, &held, Some(&failure(outcome, ""))).unwrap();
+            let said = format!("{}. {}", explained.words, explained.fix);
             assert!(
                 !["postrider ", "delivery.a", "delivery.p", "prox"].iter().any(|word| said.contains(word)),
                 "{said}"
@@ -148,8 +149,8 @@ fn a_tenant_reads_no_command_about_a_webhook() {
 
 #[test]
 fn a_cure_names_the_attempt_if_it_is_known() {
-    let told = of_failure(&failure(AttemptOutcome::HttpStatus, ""));
-    assert!(told.fix.ends_with(": postrider attempt list --failed --from 24h"), "{}", told.fix);
-    let named = told.of_attempt(Id::from_u128(7));
+    let explained = of_failure(&failure(AttemptOutcome::HttpStatus, ""));
+    assert!(explained.fix.ends_with(": postrider attempt list --failed --from 24h"), "{}", explained.fix);
+    let named = explained.of_attempt(Id::from_u128(7));
     assert!(named.fix.ends_with(": postrider attempt get att_00000000-0000-0000-0000-000000000007"), "{}", named.fix);
 }

@@ -2,8 +2,8 @@
 //!
 //! Numbers are never rounded, so 9007199254740993 is not …992.
 //!
-//! Invariant: two spellings of one value are equal (`1`, `1.0`, `10e-1`; `-0` is `0`). Only exponents beyond
-//! ±10³⁶ saturate, which no two numbers in use can tell.
+//! Invariant: two spellings of one value are equal (`1`, `1.0`, `10e-1`; `-0` is `0`). Only exponents beyond ±10³⁶
+//! saturate, and no number in use has one.
 
 use std::cmp::Ordering;
 

@@ -14,7 +14,7 @@ pub enum ExactValue {
     Number(String),
     Text(String),
     List(Vec<ExactValue>),
-    /// Members in the order of the text, or by name after [`Exact::sorted`].
+    /// Members in the order of the text, or by name after [`ExactValue::sorted`].
     Map(Vec<(String, ExactValue)>),
 }
 
@@ -64,7 +64,7 @@ impl ExactValue {
         })
     }
 
-    /// Sorts all members by name, as [`Exact::equals`] needs them, so that a member of a large object is found without
+    /// Sorts all members by name, as [`ExactValue::equals`] needs them. So a member of a large object is found without
     /// a scan.
     pub fn sorted(self) -> Self {
         match self {

@@ -145,7 +145,7 @@ fn prefixes_are_of_the_text_not_of_its_escapes() {
 }
 
 #[test]
-fn empty_groups_mean_what_logic_says() {
+fn empty_groups_follow_logic() {
     lets_through(r#"{"all":[]}"#, &["{}"]);
     stops(r#"{"any":[]}"#, &["{}"]);
 }

@@ -63,7 +63,7 @@ fn the_members_of_the_outermost_object_alone_are_found() {
 }
 
 #[test]
-fn each_kind_of_flaw_is_named_with_its_place() {
+fn each_kind_of_error_is_named_with_its_place() {
     for (text, kind, offset, pointer) in [
         ("", JsonErrorKind::Unfinished, 0, ""),
         (" ", JsonErrorKind::Unfinished, 1, ""),

@@ -134,7 +134,7 @@ fn hosts(octets: [u8; 4]) -> Vec<String> {
 #[test]
 fn a_closed_address_is_closed_in_every_spelling() {
     let all = TargetPolicy::parse(&["0.0.0.0/0".into(), "::/0".into()], &[], false).unwrap();
-    let mut judged = 0;
+    let mut checked = 0;
     for octets in CLOSED {
         let is_metadata = ranges::is_metadata(Ipv4Addr::from(*octets).into());
         let v6 = costumes(*octets).into_iter().flat_map(written_v6).map(|text| format!("[{text}]"));
@@ -142,14 +142,14 @@ fn a_closed_address_is_closed_in_every_spelling() {
             for url in [format!("http://{host}/hook"), format!("HTTPS://{host}:8443")] {
                 let answer = check_url(&url, &TargetPolicy::default());
                 assert!(answer.is_err(), "{url} passed as {answer:?}");
-                judged += 1;
+                checked += 1;
                 if is_metadata {
                     assert!(check_url(&url, &all).is_err(), "{url} passed where everything is allowed");
                 }
             }
         }
     }
-    assert!(judged > 30_000, "{judged}");
+    assert!(checked > 30_000, "{checked}");
 }
 
 /// A spelling that no parser reads would prove nothing, so the test asserts how many are read.

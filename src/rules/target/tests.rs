@@ -57,7 +57,7 @@ fn every_row_of_the_corpus_is_decided_as_it_says() {
     let rows: Vec<serde_json::Value> = serde_json::from_str(CORPUS).unwrap();
     let mut own = TargetPolicy::default();
     own.own.push("93.184.216.99:443".parse().unwrap());
-    let mut judged = 0;
+    let mut checked = 0;
     for row in &rows {
         let text = row["url"].as_str().unwrap();
         let stage = row["stage"].as_str().unwrap();
@@ -79,13 +79,13 @@ fn every_row_of_the_corpus_is_decided_as_it_says() {
             }
             _ => continue,
         };
-        judged += 1;
+        checked += 1;
         assert_eq!(answer.is_ok(), row["expect"] == "allow", "{row}: {answer:?}");
         if matches!(row["cls"].as_str(), Some("ip-literal" | "ip-encoding" | "dns")) {
             assert_eq!(answer, Err(TargetRefused::Address), "{row}");
         }
     }
-    assert!(judged > 70, "only {judged} rows judged");
+    assert!(checked > 70, "only {checked} rows checked");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn neighbours_of_special_ranges_are_open() {
 }
 
 #[test]
-fn encodings_of_an_address_are_read_before_they_are_judged() {
+fn encodings_of_an_address_are_read_before_they_are_checked() {
     refuses_address(
         &list(
             "http://0X7F000001/ http://2130706433/ http://0x7f.0x0.0x0.0x1/ http://0177.0.0.1/
@@ -387,14 +387,14 @@ fn ports_of_other_protocols_are_open_where_the_host_itself_is_named() {
 }
 
 #[test]
-fn a_name_that_a_proxy_resolves_is_judged_by_its_text_and_an_address_as_ever() {
+fn a_name_that_a_proxy_resolves_is_checked_by_its_text_and_an_address_as_ever() {
     let policy = policy(&["erp", "10.0.0.5"], &["shop.example"]);
-    let judged = |host: &str, port| {
+    let checked = |host: &str, port| {
         let host = host.parse().map_or_else(|_| name(host), TargetHost::Ip);
         check_unresolved(&host, port, &policy)
     };
     for (host, port) in [("a.example", 443), ("erp", 80), ("erp", 6379), ("10.0.0.5", 80), ("93.184.216.34", 443)] {
-        assert_eq!(judged(host, port), Ok(()), "{host}:{port}");
+        assert_eq!(checked(host, port), Ok(()), "{host}:{port}");
     }
     for (host, port) in [
         ("localhost", 80),
@@ -409,7 +409,7 @@ fn a_name_that_a_proxy_resolves_is_judged_by_its_text_and_an_address_as_ever() {
         ("printer.local", 80),
         ("a.example", 25),
     ] {
-        assert_eq!(judged(host, port), Err(TargetRefused::Address), "{host}:{port}");
+        assert_eq!(checked(host, port), Err(TargetRefused::Address), "{host}:{port}");
     }
 }
 

@@ -118,7 +118,7 @@ fn a_network_of_ipv6_is_one_address_and_mapped_ipv4_is_ipv4() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_its_answer_slowly_has_not_waited_longest() {
+async fn a_peer_that_reads_its_answer_slowly_has_not_waited_longest() {
     let (table, _) = table(ServerLimits { connections_max: 2, reserved_for_local: 0, ..limits() });
     let (slow, idle) = (table.take(v4(1)).unwrap(), table.take(v4(2)).unwrap());
     slow.begin_request();
@@ -156,7 +156,7 @@ async fn strangers_share_their_memory_and_the_longest_half_head_goes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_idle_ends_sooner_while_more_than_half_of_all_are_open() {
+async fn an_idle_connection_ends_sooner_while_more_than_half_of_all_are_open() {
     let idle_crowded = Duration::from_secs(15);
     let limits = ServerLimits { connections_max: 8, reserved_for_local: 0, idle_crowded, ..ServerLimits::default() };
     let (table, counts) = table(limits);

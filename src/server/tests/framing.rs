@@ -32,15 +32,15 @@ const MALFORMED: [(&str, &str); 25] = [
 ];
 
 #[tokio::test]
-async fn what_is_ambiguous_is_refused_and_the_connection_closed() {
+async fn an_ambiguous_message_is_refused_and_the_connection_closed() {
     let running = run(limits()).await;
-    for (what, rest) in MALFORMED {
+    for (defect, rest) in MALFORMED {
         let mut client = running.connect().await;
         client.say(format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n{rest}")).await;
-        let answer = client.answer().await.unwrap_or_else(|| panic!("{what}: no answer"));
-        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{what}");
-        assert_eq!(answer.header("connection"), Some("close"), "{what}");
-        assert!(client.is_closed().await, "{what}");
+        let answer = client.answer().await.unwrap_or_else(|| panic!("{defect}: no answer"));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{defect}");
+        assert_eq!(answer.header("connection"), Some("close"), "{defect}");
+        assert!(client.is_closed().await, "{defect}");
     }
     assert!(running.is_well().await);
 }

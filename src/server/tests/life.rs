@@ -74,7 +74,7 @@ async fn a_refused_request_leaves_the_connection_usable_where_its_body_came_alon
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_sending_is_told() {
+async fn a_client_that_expects_a_continue_gets_it() {
     let running = run(limits()).await;
     let mut client = running.connect().await;
     let asking = request("POST /v1/events", "Expect: 100-continue\r\nContent-Length: 2\r\n", "");
@@ -98,7 +98,7 @@ async fn a_half_closed_client_still_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn a_head_or_body_that_takes_too_long_is_told_and_closed() {
+async fn a_head_or_body_that_takes_too_long_is_refused_and_closed() {
     let running = run(ServerLimits { head_read: BRIEF, body_read: BRIEF, ..limits() }).await;
     let slow_body = request("POST /v1/events", "Content-Length: 10\r\n", "half");
     for bytes in ["G", "GET /healthz HTTP/1.1\r\nHost: localho", &slow_body] {
@@ -142,7 +142,7 @@ async fn a_service_that_takes_long_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_takes_is_given_up() {
+async fn an_answer_that_is_not_read_is_given_up() {
     let running = run(ServerLimits { reply_stall: BRIEF, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /large", "", "")).await;
@@ -153,7 +153,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_taken_slowly_is_not() {
+async fn an_answer_that_is_read_slowly_is_not() {
     let running = run(ServerLimits { reply_stall: BRIEF * 4, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /large", "Connection: close\r\n", "")).await;
@@ -185,7 +185,7 @@ async fn a_refused_client_that_is_still_sending_sees_an_end_and_no_reset() {
 }
 
 #[tokio::test]
-async fn a_drain_finishes_what_is_in_hand_and_refuses_what_is_new() {
+async fn a_drain_finishes_running_requests_and_refuses_new_ones() {
     let running = run(limits()).await;
     let (mut busy, mut idle) = (running.connect().await, running.connect().await);
     idle.say(request("GET /v1/webhooks", "", "")).await;
@@ -206,7 +206,7 @@ async fn a_drain_finishes_what_is_in_hand_and_refuses_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_drain_cuts_what_is_not_done_in_time() {
+async fn a_drain_cuts_requests_that_are_not_done_in_time() {
     let running = run(limits()).await;
     let mut busy = running.connect().await;
     busy.say(request("GET /wait", "", "")).await;
@@ -250,7 +250,7 @@ impl Listener for Exhausted {
 }
 
 #[tokio::test]
-async fn accepting_survives_what_the_machine_runs_out_of() {
+async fn accepting_survives_shortages_of_the_machine() {
     let inner = RealNetwork.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let ListenAddr::Tcp(addr) = inner.local_addr() else { panic!("not TCP") };
     let listener = Exhausted { failures: 4, inner };

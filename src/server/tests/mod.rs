@@ -49,10 +49,10 @@ impl Service for EchoService {
             return refuse(StatusCode::UNAUTHORIZED);
         }
         let host = http_request.header("host").unwrap_or_default();
-        if self.rules.judge_host(listener, host).is_err() {
+        if self.rules.check_host(listener, host).is_err() {
             return refuse(StatusCode::MISDIRECTED_REQUEST);
         }
-        if self.rules.judge_origin(listener, host, http_request.header("origin")).is_err() {
+        if self.rules.check_origin(listener, host, http_request.header("origin")).is_err() {
             return refuse(StatusCode::FORBIDDEN);
         }
         match http_request.path.as_str() {

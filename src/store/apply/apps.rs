@@ -144,7 +144,7 @@ impl StateBatch<'_> {
         }
         let webhooks: Vec<Arc<Webhook>> = self.registry.webhooks_of(id).cloned().collect();
         for webhook in webhooks {
-            // The app's own webhooks are told nothing: they go too.
+            // The app's own webhooks get no event, because they are removed too.
             self.follow.extend(operational::about(&self.registry, &webhook, Occurrence::Deleted, None));
             self.drop_webhook(webhook.id)?;
         }
@@ -177,17 +177,18 @@ pub(super) fn is_another(old: Option<&str>, new: Option<&str>) -> bool {
     old.zip(new).is_some_and(|(old, new)| old != new)
 }
 
-/// The members that a change of an app sets, for the audit. Metadata may be personal, so only its being set is told.
+/// The members that a change of an app sets, for the audit. Metadata may be personal, so the audit shows only that it
+/// was set.
 fn change_of(change: &AppChange) -> Value {
-    let mut told = json!({ "name": change.name, "uid": change.uid });
+    let mut members = json!({ "name": change.name, "uid": change.uid });
     if change.metadata.is_some() {
-        told["metadata"] = json!("set");
+        members["metadata"] = json!("set");
     }
     if let Some(alias) = &change.alias {
-        told["alias"] = json!(alias);
+        members["alias"] = json!(alias);
     }
     if let Some(rate) = change.throttle_rate_per_s {
-        told["throttle_rate_per_s"] = json!(rate);
+        members["throttle_rate_per_s"] = json!(rate);
     }
-    told
+    members
 }

@@ -48,7 +48,7 @@ impl PartitionBatch<'_> {
             let (sent, rejection) = match self.retry(by, id) {
                 Ok(Receipt::Delivery(delivery)) => (Some(delivery), None),
                 Ok(_) => (None, None),
-                Err(ApplyError::Rejected(rejection)) => (None, Some(told(&rejection))),
+                Err(ApplyError::Rejected(rejection)) => (None, Some(code_and_detail(&rejection))),
                 Err(failed) => return Err(failed),
             };
             retried.push(RetriedDelivery { id, sent, rejection });
@@ -163,7 +163,7 @@ impl PartitionBatch<'_> {
     fn delivery_within(&self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Delivery> {
         let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
         let visible =
-            found.filter(|d| by.is_none_or(|by| by.tenant.covers(d.org_id, d.app_id)) && self.is_kept(d.event_id));
+            found.filter(|d| by.is_none_or(|by| by.tenant.covers(d.org_id, d.app_id)) && self.is_retained(d.event_id));
         let mut delivery = visible.ok_or(Rejection::NotFound("delivery"))?;
         if !delivery.status.is_final() && !self.registry.webhooks.contains_key(&delivery.webhook_id) {
             delivery.status = DeliveryStatus::Cancelled;
@@ -173,7 +173,8 @@ impl PartitionBatch<'_> {
 
     pub(super) fn event_within(&self, by: Option<&Caller>, id: EventId) -> ApplyResult<Event> {
         let found = self.write_batch.get::<Event>(Table::Events, id.as_bytes())?;
-        let visible = found.filter(|e| by.is_none_or(|by| by.tenant.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
+        let visible =
+            found.filter(|e| by.is_none_or(|by| by.tenant.covers(e.org_id, e.app_id)) && self.is_retained(e.id));
         Ok(visible.ok_or(Rejection::NotFound("event"))?)
     }
 
@@ -184,7 +185,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Whether the event's retention has not ended.
-    pub(in crate::store) fn is_kept(&self, event: EventId) -> bool {
+    pub(in crate::store) fn is_retained(&self, event: EventId) -> bool {
         self.inputs.now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
@@ -217,7 +218,7 @@ impl PartitionBatch<'_> {
 }
 
 /// The code and the sentence of a rejection.
-fn told(rejection: &Rejection) -> (String, String) {
+fn code_and_detail(rejection: &Rejection) -> (String, String) {
     let code = match rejection {
         Rejection::Conflict { code, .. } => code,
         Rejection::NotFound(_) => "not_found",

@@ -25,7 +25,7 @@ use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, repla
 /// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
 const REPLAYS_EXAMINED_MAX: usize = 1_000;
 
-/// Events that a job erases in one commit. Each takes its deliveries and attempts along.
+/// Maximum number of events that a job erases in one commit. Each takes its deliveries and attempts along.
 const ERASED_MAX: u64 = 100;
 
 /// Events that a job examines in one commit.
@@ -40,7 +40,7 @@ struct JobSlice {
 
 impl StateBatch<'_> {
     pub(super) fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> ApplyResult<Receipt> {
-        let by = self.judge_job(by, spec)?;
+        let by = self.check_job(by, spec)?;
         let id: JobId = self.inputs.id();
         let about = AuditSubject { org: by.tenant.org, app: app_of(&self.registry, spec) };
         let job = Job {
@@ -73,10 +73,10 @@ impl StateBatch<'_> {
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    /// A rejected command must have written nothing, so every job is judged before the first is made.
+    /// A rejected command must have written nothing, so every job is checked before the first is made.
     pub(super) fn create_jobs(&mut self, by: Option<&Caller>, specs: &[JobSpec]) -> ApplyResult<Receipt> {
         for spec in specs {
-            self.judge_job(by, spec)?;
+            self.check_job(by, spec)?;
         }
         for spec in specs {
             self.create_job(by, spec)?;
@@ -85,7 +85,7 @@ impl StateBatch<'_> {
     }
 
     /// The caller of a job whose webhook and app it may see.
-    fn judge_job<'b>(&self, by: Option<&'b Caller>, spec: &JobSpec) -> ApplyResult<&'b Caller> {
+    fn check_job<'b>(&self, by: Option<&'b Caller>, spec: &JobSpec) -> ApplyResult<&'b Caller> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         if let Some(id) = spec.webhook {
             self.webhook_within(Some(by), id)?;
@@ -156,7 +156,7 @@ impl PartitionBatch<'_> {
         Ok(self.saved(job))
     }
 
-    /// Erases the app's events of the next slice. One line in the audit told of all of them when the job began.
+    /// Erases the app's events of the next slice. The audit line of the job's begin covers all of them.
     fn advance_erasing(&mut self, mut job: Job, limit: u32) -> ApplyResult<Receipt> {
         let slice = self.events_after(&job, limit)?;
         let (before, mut is_done_here, mut reached) = (job.matched, slice.is_last, slice.reached);
@@ -166,7 +166,7 @@ impl PartitionBatch<'_> {
                 break;
             }
             let is_own = job.spec.app == Some(event.app_id) && covers(&job.spec, &event);
-            if is_own && self.is_kept(event.id) && event.erased_at.is_none() {
+            if is_own && self.is_retained(event.id) && event.erased_at.is_none() {
                 self.erase_event(None, event.id)?;
                 job.matched += 1;
             }
@@ -251,7 +251,7 @@ impl PartitionBatch<'_> {
     }
 
     fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> ApplyResult<()> {
-        if !self.is_kept(event.id) || event.erased_at.is_some() || !covers(&job.spec, &event) {
+        if !self.is_retained(event.id) || event.erased_at.is_some() || !covers(&job.spec, &event) {
             return Ok(());
         }
         let targets = targets(&self.registry, &job.spec, &event);
@@ -267,7 +267,7 @@ impl PartitionBatch<'_> {
             let own: Vec<&Delivery> = before.iter().filter(|d| d.webhook_id == webhook.id).collect();
             let made = own.iter().any(|d| d.job_id == Some(job.id));
             if job.spec.retrying && !made {
-                self.hurry(job, &own)?;
+                self.make_due(job, &own)?;
             }
             if !made && !chosen(&job.spec, &webhook, &event, &own, || self.data_once(&event, &mut data))? {
                 continue;
@@ -288,7 +288,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Makes due the open deliveries of an event that had a failed attempt before the job began.
-    fn hurry(&mut self, job: &mut Job, own: &[&Delivery]) -> ApplyResult<()> {
+    fn make_due(&mut self, job: &mut Job, own: &[&Delivery]) -> ApplyResult<()> {
         if own.iter().any(|one| one.status == DeliveryStatus::Delivered) {
             return Ok(());
         }

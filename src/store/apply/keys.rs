@@ -14,7 +14,7 @@ use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{Caller, NewKey, Receipt, Rejection};
 
-/// Expired portal tokens that one new token removes.
+/// Maximum number of expired portal tokens that one new token removes.
 const EXPIRED_TOKENS_MAX: usize = 100;
 
 impl StateBatch<'_> {

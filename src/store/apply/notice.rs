@@ -33,7 +33,7 @@ pub(in crate::store) fn about(
     WriteRequest::internal(PartitionCommand::Publish(vec![event]))
 }
 
-/// The request that tells of a change of a webhook, if another webhook of its app wants that.
+/// The request that publishes a change of a webhook, if another webhook of its app wants that.
 pub(in crate::store) fn about_change(
     registry: &Registry,
     webhook: &Webhook,

@@ -64,12 +64,13 @@ fn listening_app<'a>(registry: &'a Registry, webhook: &Webhook, event_type: &str
     registry.webhooks_of(app.id).any(|one| may_want(one, event_type)).then_some(app.as_ref())
 }
 
-/// Whether the occurrence would be told.
-pub(in crate::store) fn is_told(registry: &Registry, webhook: &Webhook, occurrence: Occurrence<'_>) -> bool {
+/// Whether a webhook wants a notice of the occurrence.
+pub(in crate::store) fn is_wanted(registry: &Registry, webhook: &Webhook, occurrence: Occurrence<'_>) -> bool {
     listening_app(registry, webhook, occurrence.event_type()).is_some()
 }
 
-/// The request that tells of an occurrence. `None` if no webhook wants it. `event` is the message of an attempt.
+/// The request that publishes a notice of an occurrence. `None` if no webhook wants it. `event` is the message of an
+/// attempt.
 pub(in crate::store) fn about(
     registry: &Registry,
     webhook: &Webhook,

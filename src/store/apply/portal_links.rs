@@ -12,7 +12,7 @@ use crate::store::apply::deliveries::conflict;
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{Caller, Receipt, Rejection};
 
-/// Revoked links of an organization that have not expired.
+/// Maximum number of an organization's revoked links that have not expired.
 const REVOKED_LINKS_MAX: usize = 10_000;
 
 impl StateBatch<'_> {

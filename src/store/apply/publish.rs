@@ -48,7 +48,7 @@ impl PartitionBatch<'_> {
     ) -> ApplyResult<Receipt> {
         let mut plans: Vec<PublishPlan> = Vec::with_capacity(events.len());
         for (number, new) in events.iter().enumerate() {
-            let plan = self.judge_event(by, events, &plans, number, new)?;
+            let plan = self.plan_event(by, events, &plans, number, new)?;
             plans.push(plan);
         }
         let mut published: Vec<Published> = Vec::with_capacity(events.len());
@@ -76,7 +76,7 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Published(published))
     }
 
-    fn judge_event(
+    fn plan_event(
         &mut self,
         by: Option<&Caller>,
         all: &[EventInput],
@@ -116,7 +116,7 @@ impl PartitionBatch<'_> {
             .filter(|webhook| about.is_none_or(|id| *id != webhook.id.to_string()))
             .cloned()
             .collect();
-        self.judge_times(number, new, &webhooks)?;
+        self.check_times(number, new, &webhooks)?;
         Ok(PublishPlan::New { app, webhooks })
     }
 
@@ -136,7 +136,7 @@ impl PartitionBatch<'_> {
         }
     }
 
-    fn judge_times(&self, number: usize, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<()> {
+    fn check_times(&self, number: usize, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<()> {
         let Some(deliver_at) = new.attributes.deliver_at else { return Ok(()) };
         let end = self.inputs.now.plus_ms(self.partition_set.options.retention_ms);
         let longest = webhooks.iter().map(|w| retry::longest_ms(&w.retry_schedule_s, w.timeout_ms)).max().unwrap_or(0);

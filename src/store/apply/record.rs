@@ -246,7 +246,7 @@ impl PartitionBatch<'_> {
             DeliveryStatus::Delivered if delivery.attempts > FAILURES_TO_NOTICE => Occurrence::Recovered(attempt),
             _ => return Ok(()),
         };
-        if operational::is_told(&self.registry, webhook, occurrence) {
+        if operational::is_wanted(&self.registry, webhook, occurrence) {
             let event = self.event_of(delivery)?;
             self.follow.extend(operational::about(&self.registry, webhook, occurrence, Some(&event)));
         }

@@ -44,7 +44,7 @@ impl PartitionBatch<'_> {
     pub(in crate::store) fn erase_response(&mut self, by: Option<&Caller>, id: AttemptId) -> ApplyResult<Receipt> {
         let found = self.write_batch.get::<Attempt>(Table::Attempts, id.as_bytes())?;
         let is_visible = |attempt: &Attempt| {
-            by.is_none_or(|by| by.tenant.covers(attempt.org_id, attempt.app_id)) && self.is_kept(attempt.event_id)
+            by.is_none_or(|by| by.tenant.covers(attempt.org_id, attempt.app_id)) && self.is_retained(attempt.event_id)
         };
         let mut attempt = found.filter(is_visible).ok_or(Rejection::NotFound("attempt"))?;
         attempt.made.response_headers = Headers::default();

@@ -100,7 +100,7 @@ impl PartitionBatch<'_> {
         };
         let began = job.id.as_u128();
         let is_newer = id.as_u128() > began || delivery.last_attempt_id.is_some_and(|last| last.as_u128() > began);
-        if delivery.status.is_final() || is_newer || !self.is_kept(delivery.event_id) {
+        if delivery.status.is_final() || is_newer || !self.is_retained(delivery.event_id) {
             return Ok(false);
         }
         // The head of a queue is in the due index too.

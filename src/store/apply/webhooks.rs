@@ -64,7 +64,7 @@ impl StateBatch<'_> {
             &webhook.id.to_string(),
             json!({ "url": webhook.url, "name": webhook.name }),
         );
-        self.tell(&webhook, Occurrence::Created, "created");
+        self.publish_notice(&webhook, Occurrence::Created, "created");
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -102,7 +102,7 @@ impl StateBatch<'_> {
             let manually = Occurrence::Disabled(DisabledReason::Manual, None);
             self.follow.extend(operational::about(&self.registry, &webhook, manually, None));
         }
-        self.tell(&webhook, Occurrence::Updated, &format!("changed: {}", names_of(&changes)));
+        self.publish_notice(&webhook, Occurrence::Updated, &format!("changed: {}", names_of(&changes)));
         self.note(by, AuditSubject::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
     }
@@ -137,7 +137,7 @@ impl StateBatch<'_> {
         let is_changed = old.status != status;
         let webhook = if is_changed { self.put_webhook(with_status(&old, status, self.inputs.now)) } else { old };
         if is_changed {
-            self.tell(&webhook, Occurrence::Updated, "changed: status");
+            self.publish_notice(&webhook, Occurrence::Updated, "changed: status");
         }
         let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
@@ -174,7 +174,7 @@ impl StateBatch<'_> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id)?;
         self.write_batch.put(Table::RemovedOfApp, tables::pair(webhook.app_id, id), &self.inputs.now);
-        self.tell(&webhook, Occurrence::Deleted, "deleted");
+        self.publish_notice(&webhook, Occurrence::Deleted, "deleted");
         self.note(
             by,
             AuditSubject::webhook(&webhook),
@@ -215,7 +215,7 @@ impl StateBatch<'_> {
         secrets.truncate(LIVE_SECRETS_MAX);
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
-        self.tell(&webhook, Occurrence::Updated, "changed: secrets");
+        self.publish_notice(&webhook, Occurrence::Updated, "changed: secrets");
         self.note(
             by,
             AuditSubject::webhook(&webhook),
@@ -241,7 +241,7 @@ impl StateBatch<'_> {
     }
 
     /// Publishes that a webhook was created, changed or deleted, where a webhook wants that.
-    fn tell(&mut self, webhook: &Webhook, occurrence: Occurrence<'_>, reason: &str) {
+    fn publish_notice(&mut self, webhook: &Webhook, occurrence: Occurrence<'_>, reason: &str) {
         let kind = match occurrence {
             Occurrence::Created => "webhook.created",
             Occurrence::Deleted => "webhook.deleted",

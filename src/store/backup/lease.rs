@@ -2,7 +2,7 @@
 //!
 //! Invariant: before changing an archived partition the writer records it here with the sums it removed from the totals. The
 //! writer closes files only after cancelling the backup, which polls `is_cancelled`. Before it overwrites an erased payload in
-//! a blob file, it keeps the bytes here, because the backup's snapshot still has the event.
+//! a blob file, it stores the bytes here, because the backup's snapshot still has the event.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::model::figures::Sums;
 use crate::model::id::WebhookId;
 use crate::store::backup::STREAM;
 
-/// Maximum bytes of erased payloads that are kept for a backup. A backup that needs more fails.
+/// Maximum bytes of erased payloads that are stored for a backup. A backup that needs more fails.
 const ERASED_BYTES_MAX: usize = 64 << 20;
 
 /// Sums that were removed from the totals of a webhook or job.
@@ -68,8 +68,8 @@ impl BackupLease {
         self.changes().get(&first).cloned()
     }
 
-    /// Keeps payloads of `file` that are about to be overwritten. A payload that cannot be read is not kept.
-    pub(in crate::store) fn keep_erased(&self, file: &Segment, places: &[BlobPlace]) {
+    /// Stores payloads of `file` that are about to be overwritten. A payload that cannot be read is not stored.
+    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobPlace]) {
         let mut erased = self.erased();
         for place in places {
             let bytes = erased.bytes + place.bytes as usize;

@@ -118,10 +118,10 @@ impl Writer {
         self.backup.strong_count() > 0
     }
 
-    /// Keeps payloads for a running backup before they are overwritten.
-    pub(in crate::store) fn keep_erased(&self, file: &Segment, places: &[BlobPlace]) {
+    /// Stores payloads for a running backup before they are overwritten.
+    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobPlace]) {
         if let Some(lease) = self.backup.upgrade() {
-            lease.keep_erased(file, places);
+            lease.store_erased(file, places);
         }
     }
 

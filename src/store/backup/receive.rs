@@ -145,5 +145,5 @@ fn text(from: &mut dyn Read) -> Result<String> {
 }
 
 fn invalid_stream() -> Error {
-    io(STREAM, std::io::Error::new(std::io::ErrorKind::InvalidData, "what came is no backup of this version"))
+    io(STREAM, std::io::Error::new(std::io::ErrorKind::InvalidData, "the stream is no backup of this version"))
 }

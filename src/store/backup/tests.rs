@@ -59,11 +59,11 @@ pub fn publish(opened: &mut Opened, name: &str) -> EventId {
     event.app = opened.store.registry().apps.keys().next().copied();
     event.attributes.event_id = Some(name.into());
     let fresh = apply(opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
-    fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
+    fresh.iter().map(|dispatch| dispatch.event.id).next().expect("a webhook wants it")
 }
 
 /// A store whose first partition is idle, with a delivery in it that can be retried.
-pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
+pub fn store_with_archived_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
     let mut opened = store(folder);
     let mut event = EventInput::new("a", "2");
     event.attributes.event_id = Some("last".into());
@@ -90,12 +90,12 @@ pub fn shown(opened: &Opened) -> Vec<Rows> {
 }
 
 pub fn received(stream: &[u8], folder: &Path) -> Result<BackupProgress> {
-    let disk = RealDisk::take(folder).unwrap();
+    let disk = RealDisk::lock(folder).unwrap();
     receive(&mut &stream[..], &disk, &mut |_| {}).map(|received| received.progress)
 }
 
 pub fn walked(folder: &Path) -> VerifyReport {
-    verify(Arc::new(RealDisk::take(folder).unwrap()), &[7; 32], &mut |_| {}).unwrap()
+    verify(Arc::new(RealDisk::lock(folder).unwrap()), &[7; 32], &mut |_| {}).unwrap()
 }
 
 pub fn opened_again(folder: &Path) -> Opened {
@@ -107,16 +107,16 @@ pub fn opened_again(folder: &Path) -> Opened {
         row_payload_bytes_max: crate::store::ROW_PAYLOAD_BYTES_MAX,
         fingerprints_max: 448,
     };
-    let disk = Arc::new(RealDisk::take(folder).unwrap());
+    let disk = Arc::new(RealDisk::lock(folder).unwrap());
     crate::store::open(disk, options, &[7; 32], NOW, Box::new(|| 9)).unwrap()
 }
 
 #[test]
-fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
+fn rows_written_after_the_snapshot_are_not_in_it_and_all_before_are() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut opened = store(&folder);
     publish(&mut opened, "before");
-    assert!(opened.writer.has_uncheckpointed(), "some of it is in the journal only");
+    assert!(opened.writer.has_uncheckpointed(), "some of it is in the write-ahead log only");
     let expected = shown(&opened);
     let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     publish(&mut opened, "after");
@@ -159,9 +159,9 @@ impl Write for InterferingReader<'_> {
 }
 
 #[test]
-fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
+fn an_archived_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut opened, delivery) = store_with_quiet_partition(&folder);
+    let (mut opened, delivery) = store_with_archived_partition(&folder);
     let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let file = quiet.file_name();
     let mut sink = InterferingReader { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
@@ -181,9 +181,9 @@ fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
 }
 
 #[test]
-fn a_quiet_partition_is_in_it_as_it_is() {
+fn an_archived_partition_is_in_it_as_it_is() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut opened, _) = store_with_quiet_partition(&folder);
+    let (mut opened, _) = store_with_archived_partition(&folder);
     let expected = shown(&opened);
     let mut stream = Vec::new();
     opened.writer.backup_snapshot().unwrap().send(&mut stream).unwrap();
@@ -194,9 +194,9 @@ fn a_quiet_partition_is_in_it_as_it_is() {
 }
 
 #[test]
-fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
+fn no_partition_is_archived_or_dropped_during_a_backup_and_only_one_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut opened, _) = store_with_quiet_partition(&folder);
+    let (mut opened, _) = store_with_archived_partition(&folder);
     // The active partition becomes idle next.
     let event = publish(&mut opened, "cancelled");
     apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: event }));

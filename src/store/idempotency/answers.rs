@@ -53,7 +53,7 @@ pub fn check_stored(
     let answer = partition_set.vault.open(&idempotency.key, &row.answer);
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
         Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
-        None => Err(Rejection::Failed("a kept answer does not open".into())),
+        None => Err(Rejection::Failed("a stored answer does not open".into())),
     }
 }
 
@@ -64,14 +64,14 @@ impl Store {
     /// A file cannot be read.
     pub fn has_answer(&self, idempotency: &IdempotencyKey, now: Time) -> Result<bool> {
         let horizon = now.minus_ms(self.partition_set.options.idempotency_window_ms);
-        let is_kept = |value: &[u8]| codec::decode::<AnswerRow>(value).is_some_and(|row| row.at > horizon);
+        let is_retained = |value: &[u8]| codec::decode::<AnswerRow>(value).is_some_and(|row| row.at > horizon);
         let state = self.partition_set.state()?.snapshot()?;
-        if state.get(Table::StateAnswers, &idempotency.key, is_kept)? == Some(true) {
+        if state.get(Table::StateAnswers, &idempotency.key, is_retained)? == Some(true) {
             return Ok(true);
         }
         for partition in self.partition_set.partitions().iter().rev() {
             let snapshot = self.partition_set.snapshot(partition)?;
-            if snapshot.get(Table::Answers, &idempotency.key, is_kept)? == Some(true) {
+            if snapshot.get(Table::Answers, &idempotency.key, is_retained)? == Some(true) {
                 return Ok(true);
             }
             if EventId::from_u128(partition.first).time() < horizon {

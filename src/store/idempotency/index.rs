@@ -4,9 +4,9 @@
 //! (`HintRun`). Two runs of one size merge into one of twice that size, up to a limit, so that insertion and removal stay
 //! short. Runs have files, which the next start opens instead of reading their rows.
 //!
-//! Invariants: an entry is only a hint, so the caller reads the rows it points to and compares them. Ids are inserted in
-//! ascending order, commit by commit: each run's span follows that of the run before, and no id between two spans has a
-//! fingerprint of the window.
+//! Invariants: an entry is only a hint, so the caller reads the rows it points to and compares them. Ids are inserted
+//! in ascending order, commit by commit. Each run's span follows that of the run before, and no id between two spans
+//! has a fingerprint of the window.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -267,7 +267,7 @@ pub(super) mod tests {
 
     fn disk() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        Fixture { disk: RealDisk::take(folder.path()).unwrap(), _folder: folder }
+        Fixture { disk: RealDisk::lock(folder.path()).unwrap(), _folder: folder }
     }
 
     fn index_of_range(numbers: std::ops::Range<u64>) -> IdempotencyIndex {

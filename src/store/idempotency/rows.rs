@@ -73,8 +73,8 @@ impl IdempotencyIndex {
 }
 
 impl Writer {
-    /// Time before which no fingerprint is needed. The window ends with the newest id, so a clock that stepped ahead makes
-    /// no fingerprint too old, and a start after a quiet time needs none that the daemon before it had removed.
+    /// Time before which no fingerprint is needed. The window ends with the newest id, so a clock that stepped ahead
+    /// makes no fingerprint too old. A start after an idle time needs none that the daemon before it had removed.
     pub(in crate::store) fn fingerprint_horizon(&self, now: Time) -> Time {
         let newest = self.partition_set.newest().as_u128().max(self.active);
         let newest = EventId::from_u128(newest).max(self.idempotency.newest().unwrap_or(EventId::MIN));
@@ -116,11 +116,11 @@ impl Writer {
         self.idempotency.insert_scanned(|visit| partition_set.scan_span(from, last, visit))
     }
 
-    /// Makes the runs whose files cannot be read of their rows again.
+    /// Rebuilds the runs whose files cannot be read from their rows.
     ///
     /// # Errors
     /// The rows cannot be read. Lookups read them one by one then, and fail too.
-    pub(in crate::store) fn mend_fingerprints(&mut self) -> Result<()> {
+    pub(in crate::store) fn rebuild_fingerprints(&mut self) -> Result<()> {
         let partition_set = self.partition_set.clone();
         for span in self.idempotency.prepare(&*partition_set.disk) {
             let mut rows = Vec::new();

@@ -125,8 +125,8 @@ impl HintRun {
         own.into_iter().chain(self.replaced).for_each(|span| remove_file(disk, span));
     }
 
-    /// Reads the summary of a run that is not in memory. Returns whether the run can be used: a damaged or missing file is to
-    /// be made of the rows of its span again.
+    /// Reads the summary of a run that is not in memory. Returns whether the run can be used: otherwise its file is
+    /// damaged or missing, and the run is to be rebuilt from the rows of its span.
     pub fn prepare(&mut self, disk: &dyn Disk) -> bool {
         let RunContent::File(stored) = &mut self.content else { return true };
         let mut is_damaged = stored.is_damaged.load(Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl HintRun {
 
 impl StoredRun {
     /// First ids of all blocks, and numbers of the blocks that may contain the fingerprint. `None` if the file cannot be
-    /// read now. The run of a damaged file is made again before the next batch.
+    /// read now. The run of a damaged file is rebuilt before the next batch.
     fn find(&self, disk: &dyn Disk, fingerprint: Fingerprint) -> Option<(&[EventId], Vec<u32>)> {
         let summary = self.summary.as_ref()?;
         let found = run_file::find(disk, &self.head, summary, (fingerprint >> 32) as u32);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_run_finds_the_same_in_its_file_as_in_memory() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::take(folder.path()).unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
         // Several pages, and one half of a fingerprint that fills more than one of them.
         let same = (3_000..4_500).map(|number| (print(5) >> 32 << 32, id(number)));
         let entries: Vec<_> = (0..3_000).map(|number| (print(number), id(number))).chain(same).collect();
@@ -271,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn every_altered_byte_of_a_file_is_found_out_or_changes_nothing() {
+    fn every_altered_byte_of_a_file_is_detected_or_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::take(folder.path()).unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
         let mut whole = run(0..1_500);
         whole.store(&disk, 1_500).unwrap();
         let path = folder.path().join(whole.span.file_name());
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_merged_run_replaces_the_files_of_its_parts_once_it_has_one() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::take(folder.path()).unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
         let mut parts = [run(0..100), run(100..200), run(200..300)];
         parts[..2].iter_mut().for_each(|part| part.store(&disk, 1_000).unwrap());
         let spans = [parts[0].span, parts[1].span];

@@ -6,8 +6,8 @@
 //! summary     for each page its first entry and its checksum, then the first id of each block, then the filter
 //! ```
 //!
-//! A file repeats rows of the partitions and is never synced. Invariant: every byte that is used has a checksum, so a torn
-//! file is found out, and the run is made of the rows again.
+//! A file repeats rows of the partitions and is never synced. Invariant: every byte that is used has a checksum, so a
+//! torn file is detected, and the run is rebuilt from the rows.
 
 use std::io;
 

@@ -15,7 +15,7 @@ use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail};
 const HEALED_TOGETHER_BYTES: usize = 1 << 20;
 /// Delay between two attempts to append, by default.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// Healings for one append. A log that needs more does not keep its records.
+/// Healings for one append. A log that needs more does not retain its records.
 const HEALINGS_MAX: u32 = 100;
 /// Name of the log in errors.
 const LOG_NAME: &str = "the log of the cluster";
@@ -24,14 +24,14 @@ const LOG_NAME: &str = "the log of the cluster";
 #[derive(Debug, Default)]
 pub struct TenureEnd {
     is_over: Mutex<bool>,
-    told: Condvar,
+    changed: Condvar,
 }
 
 impl TenureEnd {
     /// Ends the tenure. Appends that wait fail.
     pub fn end(&self) {
         *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.told.notify_all();
+        self.changed.notify_all();
     }
 
     pub fn is_over(&self) -> bool {
@@ -41,7 +41,7 @@ impl TenureEnd {
     /// Waits for a time, or until the end.
     pub fn wait(&self, time: Duration) {
         let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.told.wait_timeout_while(is_over, time, |is_over| !*is_over));
+        drop(self.changed.wait_timeout_while(is_over, time, |is_over| !*is_over));
     }
 }
 

@@ -29,9 +29,9 @@ pub fn accept_lost_payloads(disk: &dyn Disk) -> Result<Vec<LostPayloads>> {
     for name in disk.list(PARTITIONS).map_err(|error| io(PARTITIONS, error))? {
         let Some(first) = first_of(&name) else { continue };
         while let Err(error) = opens(disk, &format!("{PARTITIONS}/{name}"), first) {
-            let Error::BlobsDamaged { file, what, end } = error else { return Err(error) };
+            let Error::BlobsDamaged { file, damage, end } = error else { return Err(error) };
             lengthen(disk, &file, end).map_err(|error| io(&file, error))?;
-            lost.push(LostPayloads { file, damage: what });
+            lost.push(LostPayloads { file, damage: damage });
         }
     }
     Ok(lost)

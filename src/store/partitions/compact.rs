@@ -34,9 +34,9 @@ pub fn compact(disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<Compac
     let mut done = Compacted::default();
     for name in &names {
         progress(BackupProgress { file_number: done.files + 1, files: names.len(), bytes: done.before });
-        done.before += taken(disk, name)?;
+        done.before += occupied(disk, name)?;
         catch_panic(name, || compact_file(disk, name))??;
-        done.after += taken(disk, name)?;
+        done.after += occupied(disk, name)?;
         done.files += 1;
     }
     Ok(done)
@@ -53,11 +53,11 @@ fn compact_file(disk: &dyn Disk, name: &str) -> Result<()> {
 }
 
 /// Bytes of disk that a file and the blob file beside it occupy.
-fn taken(disk: &dyn Disk, name: &str) -> Result<u64> {
+fn occupied(disk: &dyn Disk, name: &str) -> Result<u64> {
     let blobs = blobs_of(name);
-    let mut bytes = disk.taken_bytes(name).map_err(|error| io(name, error))?;
+    let mut bytes = disk.occupied_bytes(name).map_err(|error| io(name, error))?;
     if disk.exists(&blobs).map_err(|error| io(&blobs, error))? {
-        bytes += disk.taken_bytes(&blobs).map_err(|error| io(&blobs, error))?;
+        bytes += disk.occupied_bytes(&blobs).map_err(|error| io(&blobs, error))?;
     }
     Ok(bytes)
 }
@@ -87,7 +87,7 @@ mod tests {
         }
         opened.writer.roll(NOW).unwrap();
         drop(opened);
-        let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let disk = Arc::new(RealDisk::lock(folder.path()).unwrap());
         let before = verify(disk.clone(), &[7; 32], &mut |_| {}).unwrap();
         let mut seen = 0;
         let done = compact(&*disk, &mut |progress| seen = progress.file_number).unwrap();
@@ -97,9 +97,9 @@ mod tests {
             .list(PARTITIONS)
             .unwrap()
             .iter()
-            .map(|n| disk.taken_bytes(&format!("{PARTITIONS}/{n}")).unwrap())
+            .map(|n| disk.occupied_bytes(&format!("{PARTITIONS}/{n}")).unwrap())
             .sum();
-        assert_eq!(sizes + disk.taken_bytes(STATE_FILE).unwrap(), done.after);
+        assert_eq!(sizes + disk.occupied_bytes(STATE_FILE).unwrap(), done.after);
         let after = verify(disk, &[7; 32], &mut |_| {}).unwrap();
         assert!(after.is_sound(), "{after:?}");
         assert_eq!(after.rows, before.rows);

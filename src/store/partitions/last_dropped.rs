@@ -13,7 +13,7 @@ use crate::kv::write_batch::WriteBatch;
 const LAST_DROPPED_KEY: &[u8] = b"last_dropped";
 
 /// Stores `last` of a partition that is dropped by this batch, unless a greater id was dropped before.
-pub(in crate::store) fn keep(write_batch: &mut WriteBatch, last: u128) -> Result<()> {
+pub(in crate::store) fn store_greatest(write_batch: &mut WriteBatch, last: u128) -> Result<()> {
     let known = write_batch.get::<u128>(Table::Meta, LAST_DROPPED_KEY)?;
     if known.is_none_or(|known| known < last) {
         write_batch.put(Table::Meta, Key::from_slice(LAST_DROPPED_KEY), &last);

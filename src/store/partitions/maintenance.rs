@@ -32,8 +32,8 @@ use crate::store::writer::{AppliedBatch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the active one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
-/// Partitions that one round archives, and that it drops: publishers wait for a round.
-const ROUND_COUNTED_MAX: usize = 4;
+/// Maximum number of partitions that one round archives, and that it drops. Publishers wait for a round.
+const ROUND_PARTITIONS_MAX: usize = 4;
 pub const ROUND_DROPPED_MAX: usize = 4;
 /// Bytes of the write-ahead log above which a partition is not sealed yet, because every batch waits for the flush.
 const SEALED_BYTES_MAX: u64 = 512 << 10;
@@ -164,11 +164,11 @@ impl Writer {
         // meanwhile.
         self.reopen_failed_files(now, &mut done);
         // A backup reads files that archiving closes and dropping removes.
-        let held = self.is_backup_running();
+        let is_backup_running = self.is_backup_running();
         for partition in self.partition_set.partitions() {
             let row = partition.row();
-            if row.sealed && !row.archived && !held {
-                if done.archived == ROUND_COUNTED_MAX {
+            if row.sealed && !row.archived && !is_backup_running {
+                if done.archived == ROUND_PARTITIONS_MAX {
                     done.is_more = true;
                     break;
                 }
@@ -176,7 +176,7 @@ impl Writer {
                 done.archived += usize::from(self.record_failure(counted, &mut done).unwrap_or(false));
             }
         }
-        if retention == Retention::Running && !held {
+        if retention == Retention::Running && !is_backup_running {
             let dropped = self.drop_expired(now, &mut done);
             self.record_failure(dropped, &mut done);
         }
@@ -238,7 +238,7 @@ impl Writer {
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut write_batch, owner, |totals| totals.add(&figures.sums))?;
-            self.keep_state(&mut write_batch, owner, figures.state)?;
+            self.copy_state(&mut write_batch, owner, figures.state)?;
         }
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
@@ -277,7 +277,7 @@ impl Writer {
     }
 
     /// Copies a partition's state of a webhook to `state.redb`, before the partition is no longer read for it.
-    fn keep_state(&self, write_batch: &mut WriteBatch, owner: WebhookId, state: WebhookState) -> Result<()> {
+    fn copy_state(&self, write_batch: &mut WriteBatch, owner: WebhookId, state: WebhookState) -> Result<()> {
         let known = write_batch.get::<WebhookState>(Table::States, owner.as_bytes())?;
         let is_newer = known.is_none_or(|known| known.sequence < state.sequence);
         if is_newer && self.partition_set.registry().webhooks.contains_key(&owner) {
@@ -336,7 +336,7 @@ impl Writer {
             for (owner, mut figures) in sums_of(&snapshot)? {
                 let expired = figures.sums.open();
                 figures.sums.failed += expired;
-                self.keep_state(&mut write_batch, owner, figures.state)?;
+                self.copy_state(&mut write_batch, owner, figures.state)?;
                 add_total(&mut write_batch, owner, |totals| totals.add(&figures.sums))?;
                 if expired > 0 {
                     follow.extend(self.expired_event(owner, expired, partition.first));
@@ -347,7 +347,7 @@ impl Writer {
             Some(last) => last,
             None => last_id(&self.partition_set.snapshot(partition)?)?,
         };
-        last_dropped::keep(&mut write_batch, last)?;
+        last_dropped::store_greatest(&mut write_batch, last)?;
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
         self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);

@@ -102,7 +102,7 @@ fn open_parts(
 ) -> Result<Opened> {
     let master = Vault::new(key);
     if disk.exists(STATE_FILE).map_err(|e| crate::kv::error::io(STATE_FILE, e))? {
-        master_key::judge(&*disk, &master)?;
+        master_key::check(&*disk, &master)?;
     } else {
         refuse_orphans(&*disk)?;
         master_key::create_state(&*disk, &master, &mut random)?;

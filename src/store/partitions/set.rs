@@ -29,7 +29,7 @@ use crate::store::secrets::vault::Vault;
 pub const STATE_FILE: &str = "state.redb";
 pub const PARTITIONS: &str = "partitions";
 
-/// Idle partitions that are open at once: those of a month, with a new one each day.
+/// Maximum number of idle partitions that are open at once: those of a month, with a new one each day.
 const IDLE_FILES_MAX: usize = 48;
 
 /// The list's row of a partition.
@@ -74,7 +74,7 @@ impl Partition {
     }
 
     /// Whether the partition may contain an id.
-    pub fn may_hold(&self, id: u128) -> bool {
+    pub fn may_contain(&self, id: u128) -> bool {
         self.first <= id && self.row().last.is_none_or(|last| id <= last)
     }
 
@@ -108,7 +108,7 @@ pub struct StoreOptions {
     pub min_free_bytes: u64,
     /// Payloads of more bytes are written to the blob file instead of rows.
     pub row_payload_bytes_max: usize,
-    /// Fingerprints of idempotency keys that are kept in a map, before they become a run.
+    /// Maximum number of fingerprints of idempotency keys in the map before they become a run.
     pub fingerprints_max: usize,
 }
 

@@ -25,7 +25,7 @@ impl StoreSizes {
 impl Store {
     /// The sizes of the store's files. A file whose size cannot be read counts as empty.
     pub fn sizes(&self) -> StoreSizes {
-        let taken = |name: &str| self.partition_set.disk.taken_bytes(name).unwrap_or(0);
+        let taken = |name: &str| self.partition_set.disk.occupied_bytes(name).unwrap_or(0);
         let mut sizes =
             StoreSizes { state: taken(STATE_FILE), wal: taken(crate::kv::wal::WAL_FILE), ..StoreSizes::default() };
         for partition in self.partition_set.partitions() {

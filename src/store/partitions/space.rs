@@ -79,7 +79,7 @@ mod tests {
         let mut space = DiskSpace::default();
         space.look(at(0), || false, || false);
         space.ran_out();
-        assert!(!space.is_full(), "what was judged by the last look stays as it was");
+        assert!(!space.is_full(), "the free space of the last look still counts");
         for (ms, is_waiting, is_full) in
             [(10, false, true), (10 + LOOK_EVERY_MS - 1, false, true), (3_000, true, true), (4_000, false, false)]
         {

@@ -86,7 +86,7 @@ pub fn accept_loss(disk: &dyn Disk) -> Result<Option<AcceptedLoss>> {
 fn damage_of(file: &Segment, active: &Partition, disk: &dyn Disk) -> Result<Option<String>> {
     match file.replay_wal(active.first, &Wal::open(disk)?) {
         Ok(_) => Ok(None),
-        Err(Error::WalDamaged { what, .. }) => Ok(Some(what)),
+        Err(Error::WalDamaged { damage, .. }) => Ok(Some(damage)),
         Err(error) => Err(error),
     }
 }

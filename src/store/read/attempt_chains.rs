@@ -123,7 +123,7 @@ impl Store {
         now: Time,
         wanted: impl Fn(&Delivery) -> bool,
     ) -> Result<Option<AttemptChains>> {
-        for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_hold(id.as_u128())) {
+        for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_contain(id.as_u128())) {
             let snapshot = self.partition_set.snapshot(&partition)?;
             let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, id.as_bytes())? else { continue };
             let is_shown = self.is_retained(delivery.event_id, now) && wanted(&delivery);

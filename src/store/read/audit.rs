@@ -44,7 +44,7 @@ pub struct AuditFilter {
     pub target: Option<String>,
 }
 
-/// The fields of a row that filters judge. Its texts are borrowed from the row.
+/// The fields of a row that filters compare. Its texts are borrowed from the row.
 #[derive(Deserialize)]
 struct AuditFront<'r> {
     _id: IgnoredAny,

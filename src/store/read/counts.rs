@@ -130,7 +130,7 @@ impl Store {
         Ok(hours)
     }
 
-    /// Whether a webhook lies within `tenant`. A removed webhook is judged by one of its attempts.
+    /// Whether a webhook lies within `tenant`. A removed webhook has the app of one of its attempts.
     fn is_in_scope(&self, snapshot: &Snapshot, tenant: TenantScope, webhook: WebhookId) -> Result<bool> {
         if let Some(webhook) = self.registry().webhooks.get(&webhook) {
             return Ok(tenant.covers(webhook.org_id, webhook.app_id));

@@ -59,7 +59,7 @@ pub struct DeliverySlice {
 
 impl Store {
     pub fn attempt_details(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<AttemptDetails>> {
-        for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_hold(id.as_u128())) {
+        for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_contain(id.as_u128())) {
             let snapshot = self.partition_set.snapshot(&partition)?;
             let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { continue };
             let visible = tenant.covers(attempt.org_id, attempt.app_id) && self.is_retained(attempt.event_id, now);

@@ -110,7 +110,7 @@ impl Store {
         let mut oldest: Option<Time> = None;
         for partition in self.partition_set.open_partitions() {
             let snapshot = self.partition_set.snapshot(&partition)?;
-            let first = self.first_kept_due(&expiring, &partition, &snapshot, webhook.id, now)?;
+            let first = self.first_unexpired_due(&expiring, &partition, &snapshot, webhook.id, now)?;
             let first = first.map(|(at, _)| at).filter(|at| *at <= now);
             oldest = [oldest, first].into_iter().flatten().min();
             if webhook.ordered == DeliveryOrder::No {

@@ -65,13 +65,13 @@ impl Store {
         }
         let mut expired = 0;
         for id in ids {
-            expired += u64::from(!self.is_kept_open(snapshot, id, now)?);
+            expired += u64::from(!self.is_unexpired_open(snapshot, id, now)?);
         }
         Ok(expired.min(open))
     }
 
     /// The first due entry of a webhook in one partition whose delivery has not expired.
-    pub(in crate::store) fn first_kept_due(
+    pub(in crate::store) fn first_unexpired_due(
         &self,
         expiring: &ExpiringPartitions,
         partition: &Arc<Partition>,
@@ -89,7 +89,7 @@ impl Store {
         while examined < COUNTED_ROWS_MAX {
             let entries = entries_of(snapshot, webhook, after, ENTRIES)?;
             for entry in &entries {
-                if self.is_kept_open(snapshot, entry.1, now)? {
+                if self.is_unexpired_open(snapshot, entry.1, now)? {
                     return Ok(Some(*entry));
                 }
             }
@@ -102,7 +102,7 @@ impl Store {
         Ok(after)
     }
 
-    fn is_kept_open(&self, snapshot: &Snapshot, id: DeliveryId, now: Time) -> Result<bool> {
+    fn is_unexpired_open(&self, snapshot: &Snapshot, id: DeliveryId, now: Time) -> Result<bool> {
         let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?;
         Ok(delivery.is_none_or(|delivery| self.is_retained(delivery.event_id, now)))
     }

@@ -1,7 +1,7 @@
 //! Reads the figures of a webhook, an app or an organization: sums of all time, hours, and open deliveries.
 //!
-//! Invariant: the cost of the figures of an app or an organization does not follow the number of its webhooks, except for
-//! webhooks that have due deliveries or were just removed.
+//! Invariant: the cost of the figures of an app or an organization does not follow the number of its webhooks. Webhooks
+//! that have due deliveries or were just removed are the exception.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -286,7 +286,7 @@ impl Store {
                 }
                 let first = match expiring.concerns(&partition) {
                     false => Some(head),
-                    true => self.first_kept_due(&expiring, &partition, &snapshot, webhook, now)?.map(|(at, _)| at),
+                    true => self.first_unexpired_due(&expiring, &partition, &snapshot, webhook, now)?.map(|(at, _)| at),
                 };
                 oldest_due = [oldest_due, first].into_iter().flatten().min();
             }
@@ -402,7 +402,7 @@ impl Store {
         let (expired, first) = if is_examined {
             (
                 self.expired_open_in(expiring, partition, snapshot, (webhook, open), now)?,
-                self.first_kept_due(expiring, partition, snapshot, webhook, now)?,
+                self.first_unexpired_due(expiring, partition, snapshot, webhook, now)?,
             )
         } else {
             (0, first_due(snapshot, webhook)?)

@@ -88,7 +88,7 @@ pub(in crate::store) fn anywhere<T: serde::de::DeserializeOwned>(
     table: Table,
     id: u128,
 ) -> Result<Option<T>> {
-    for partition in partition_set.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
+    for partition in partition_set.partitions().into_iter().rev().filter(|partition| partition.may_contain(id)) {
         if let Some(row) = decoded::<T>(&partition_set.snapshot(&partition)?, table, &id.to_be_bytes())? {
             return Ok(Some(row));
         }

@@ -55,7 +55,7 @@ impl Store {
             if partition.first >= below.as_u128() {
                 continue;
             }
-            let mut visit = |snapshot: &Snapshot, id: EventId| self.take_named(query, snapshot, id, now, &mut page);
+            let mut visit = |snapshot: &Snapshot, id: EventId| self.add_named(query, snapshot, id, now, &mut page);
             let snapshot = self.partition_set.snapshot(&partition)?;
             let stopped = if start.lacks_entries(partition.first) {
                 walk(&snapshot, (from, below), &mut budget.walked, &mut visit)?
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Adds an event if it is wanted. `Stop` if the page is full already.
-    fn take_named(
+    fn add_named(
         &self,
         query: &EventQuery,
         snapshot: &Snapshot,

@@ -1,5 +1,5 @@
-//! Lists the open deliveries of a webhook: those of the due index by their due time, then those that stand behind another
-//! one in an ordered queue.
+//! Lists the open deliveries of a webhook. Those of the due index come first, by their due time, then those that stand
+//! behind another one in an ordered queue.
 //!
 //! Invariant: a page with a position behind it has rows, or has examined `INDEXED_ROWS_MAX` entries.
 

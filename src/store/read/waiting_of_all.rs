@@ -1,5 +1,5 @@
-//! Lists the open deliveries of all webhooks within a tenant scope: those of the due index by their due time, then those that
-//! stand behind another one in an ordered queue.
+//! Lists the open deliveries of all webhooks within a tenant scope. Those of the due index come first, by their due
+//! time, then those that stand behind another one in an ordered queue.
 //!
 //! Invariant: the cost of a page follows its rows and the number of webhooks with waiting deliveries. Idle webhooks, and
 //! the length of a webhook's list, cost nothing.

@@ -215,7 +215,7 @@ impl Replication {
         write_batch: &mut WriteBatch,
         is_ordered: bool,
     ) -> PendingCommit {
-        // Only the writer takes numbers. A replica that connects meanwhile reads them.
+        // Only the writer assigns numbers. A replica that connects meanwhile reads them.
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         CommitMark { number, run: self.shared().run }.put(write_batch);
         let is_recorded = is_ordered || self.is_recorded.load(Ordering::Acquire);
@@ -237,7 +237,7 @@ impl Replication {
             let mut shared = self.shared();
             let is_followed = !shared.queues.is_empty();
             shared.tail.push(number, record.clone(), is_followed);
-            self.is_recorded.store(is_followed || shared.tail.is_kept(), Ordering::Release);
+            self.is_recorded.store(is_followed || shared.tail.is_retained(), Ordering::Release);
             shared.queues.clone()
         };
         for queue in queues.iter().filter(|queue| queue.from < number) {
@@ -311,7 +311,7 @@ impl Replication {
     /// Subscribes to the commits from `at` on. `None` if there are `FOLLOWERS_MAX` replicas already.
     pub fn follow(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
         self.subscribe(at, mode, |shared, begun| {
-            shared.tail.keep(begun);
+            shared.tail.retain_after(begun);
             Some((begun, Vec::new()))
         })
     }
@@ -325,7 +325,7 @@ impl Replication {
         mode: ReplicationMode,
     ) -> Option<Follower> {
         self.subscribe(at, mode, |shared, begun| {
-            shared.tail.keep(begun);
+            shared.tail.retain_after(begun);
             Some((mark.number, shared.tail.since(mark, shared.before, shared.run)?))
         })
     }
@@ -356,7 +356,7 @@ impl Replication {
     fn remove(&self, queue: &Arc<ReplicaQueue>) {
         let mut shared = self.shared();
         shared.queues.retain(|other| !Arc::ptr_eq(other, queue));
-        self.is_recorded.store(!shared.queues.is_empty() || shared.tail.is_kept(), Ordering::Release);
+        self.is_recorded.store(!shared.queues.is_empty() || shared.tail.is_retained(), Ordering::Release);
     }
 
     fn shared(&self) -> MutexGuard<'_, SharedReplication> {
@@ -488,7 +488,7 @@ impl Follower {
 
     /// Confirms that a commit and all earlier ones are durable at the replica.
     pub fn confirm(&self, number: u64) {
-        // A number that was not given out yet confirms nothing.
+        // A number that was not assigned yet confirms nothing.
         let number = number.min(self.replication.begun());
         let mut waiting = self.queue.waiting();
         waiting.confirmed = waiting.confirmed.max(number);

@@ -13,7 +13,7 @@ use crate::store::verify::tests::{NOW, store};
 use crate::store::{Opened, RealDisk};
 
 /// The mark of the last published commit of a follower that receives from `follower`.
-fn heard(follower: &Follower) -> Vec<CommitMark> {
+fn received_marks(follower: &Follower) -> Vec<CommitMark> {
     let ReplicaBatch::Records(records) = follower.take(Duration::ZERO) else { panic!("it was disconnected") };
     records.iter().map(|record| CommitMark::of(&CommitRecord::decode(record).unwrap())).collect()
 }
@@ -26,7 +26,7 @@ fn numbers(marks: &[CommitMark]) -> Vec<u64> {
 fn replica(opened: &mut Opened, folder: &Path) -> Replica {
     let mut stream = Vec::new();
     opened.writer.backup_snapshot().unwrap().for_standby().send(&mut stream).unwrap();
-    receive(&mut stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap();
+    receive(&mut stream.as_slice(), &RealDisk::lock(folder).unwrap(), &mut |_| {}).unwrap();
     reopened(folder)
 }
 
@@ -58,13 +58,13 @@ fn numbers_go_on_over_restarts() {
 }
 
 #[test]
-fn a_replica_resumes_where_the_tail_holds_what_it_lacks_and_nowhere_else() {
+fn a_replica_resumes_where_the_tail_has_its_missing_commits_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let replication = opened.writer.replication();
     let follower = replication.follow(NOW, ReplicationMode::Standby).unwrap();
     publish(&mut opened, "first");
-    let last = *heard(&follower).last().unwrap();
+    let last = *received_marks(&follower).last().unwrap();
     drop(follower);
     publish(&mut opened, "second");
     publish(&mut opened, "third");
@@ -72,7 +72,7 @@ fn a_replica_resumes_where_the_tail_holds_what_it_lacks_and_nowhere_else() {
     let follower = after(last).unwrap();
     assert_eq!(follower.from().number, last.number);
     publish(&mut opened, "four");
-    let seen = heard(&follower);
+    let seen = received_marks(&follower);
     assert_eq!(numbers(&seen), (last.number + 1..=last.number + 3).collect::<Vec<_>>());
     let newest = *seen.last().unwrap();
     assert!(after(newest).is_some(), "it lacks nothing");
@@ -88,7 +88,7 @@ fn a_replica_resumes_where_the_tail_holds_what_it_lacks_and_nowhere_else() {
     // A commit before the replica is back is still there.
     let begun = replication.begun();
     publish(&mut opened, "five");
-    assert_eq!(numbers(&heard(&after(CommitMark { number: begun, ..newest }).unwrap())), [begun + 1]);
+    assert_eq!(numbers(&received_marks(&after(CommitMark { number: begun, ..newest }).unwrap())), [begun + 1]);
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn a_failed_commit_ends_the_tail_and_so_does_its_size() {
     tail.restart(10);
     assert!(tail.since(ours(9), before, 2).is_none(), "commit 10 may be on the disk");
     tail.push(11, record(UNFOLLOWED_TAIL_BYTES_MAX + 1), false);
-    assert!(!tail.is_kept());
-    tail.keep(11);
+    assert!(!tail.is_retained());
+    tail.retain_after(11);
     for number in 12..=16 {
         tail.push(number, record(TAIL_BYTES_MAX / 4), true);
     }
-    assert!(tail.is_kept() && tail.since(ours(11), before, 2).is_none());
+    assert!(tail.is_retained() && tail.since(ours(11), before, 2).is_none());
     assert_eq!(tail.since(ours(12), before, 2).map(|records| records.len()), Some(4));
 }
 
@@ -129,7 +129,7 @@ fn a_promoted_replica_is_the_store_although_it_was_killed() {
         let ReplicaBatch::Records(records) = follower.take(Duration::ZERO) else { panic!("it was disconnected") };
         let records: Vec<&[u8]> = records.iter().map(|record| &**record).collect();
         standby.append(&records).unwrap();
-        assert!(standby.append(&records).is_err(), "commits are taken once");
+        assert!(standby.append(&records).is_err(), "commits are applied once");
         match step {
             1 => standby.write().unwrap(),
             // A kill: the log has the commits that the files lack.
@@ -157,7 +157,7 @@ fn an_answer_that_requires_a_standby_waits_for_its_own_commit() {
     let follower = replication.follow(NOW, ReplicationMode::Standby).unwrap();
     assert!(!replication.has_standby(), "its copy is not whole");
     publish(&mut opened, "first");
-    let last = *heard(&follower).last().unwrap();
+    let last = *received_marks(&follower).last().unwrap();
     follower.confirm(last.number);
     assert!(replication.has_standby() && replication.wait_for_standby());
     assert_eq!((replication.stats().standbys, replication.stats().standby_lag), (1, 0));

@@ -21,18 +21,18 @@ pub(super) struct CommitTail {
     bytes_max: usize,
     /// Number of the commit before the first one in the tail.
     after: u64,
-    is_kept: bool,
+    is_retained: bool,
 }
 
 impl CommitTail {
     /// An empty tail after commit `after`.
     pub fn new(after: u64) -> CommitTail {
         let bytes_max = UNFOLLOWED_TAIL_BYTES_MAX;
-        CommitTail { records: VecDeque::new(), bytes: 0, bytes_max, after, is_kept: true }
+        CommitTail { records: VecDeque::new(), bytes: 0, bytes_max, after, is_retained: true }
     }
 
-    pub fn is_kept(&self) -> bool {
-        self.is_kept
+    pub fn is_retained(&self) -> bool {
+        self.is_retained
     }
 
     /// Number of the last commit in the tail.
@@ -41,11 +41,11 @@ impl CommitTail {
     }
 
     /// Keeps the tail for a replica that connects after commit `begun`.
-    pub fn keep(&mut self, begun: u64) {
+    pub fn retain_after(&mut self, begun: u64) {
         self.bytes_max = TAIL_BYTES_MAX;
-        if !self.is_kept {
+        if !self.is_retained {
             self.restart(begun);
-            self.is_kept = true;
+            self.is_retained = true;
         }
     }
 
@@ -57,7 +57,7 @@ impl CommitTail {
 
     /// Adds the commit `number`. Without a replica, a tail that exceeds its maximum ends.
     pub fn push(&mut self, number: u64, record: Arc<[u8]>, is_followed: bool) {
-        if !self.is_kept {
+        if !self.is_retained {
             return;
         }
         if number != self.last() + 1 {
@@ -67,7 +67,7 @@ impl CommitTail {
         self.records.push_back(record);
         if self.bytes > self.bytes_max && !is_followed {
             self.restart(number);
-            self.is_kept = false;
+            self.is_retained = false;
         }
         while self.bytes > self.bytes_max {
             let Some(first) = self.records.pop_front() else { break };

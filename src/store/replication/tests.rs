@@ -10,7 +10,7 @@ use crate::kv::tables::{Key, Table};
 use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 use crate::store::backup::tests::{
-    InterferingReader, opened_again, publish, shown, store_with_quiet_partition, walked,
+    InterferingReader, opened_again, publish, shown, store_with_archived_partition, walked,
 };
 use crate::store::backup::{ReceivedBackup, receive};
 use crate::store::partitions::maintenance::Retention;
@@ -20,7 +20,7 @@ use crate::store::replication::*;
 use crate::store::verify::tests::{NOW, apply, finished, store};
 use crate::store::{Opened, PartitionCommand, RealDisk, WriteRequest};
 
-fn taken(follower: &Follower) -> Vec<Arc<[u8]>> {
+fn drained(follower: &Follower) -> Vec<Arc<[u8]>> {
     match follower.take(Duration::ZERO) {
         ReplicaBatch::Records(records) => records,
         ReplicaBatch::Over(cut) => panic!("{cut:?}"),
@@ -42,7 +42,7 @@ fn record(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
+/// Makes the base of a follower, while an archived partition changes, so that it is read again.
 fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let mut sink = InterferingReader { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
@@ -53,13 +53,13 @@ fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     }));
     backup_snapshot.send(&mut sink).unwrap();
     assert!(sink.deed.is_none() && !quiet.row().archived);
-    receive(&mut sink.stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
+    receive(&mut sink.stream.as_slice(), &RealDisk::lock(folder).unwrap(), &mut |_| {}).unwrap()
 }
 
 /// A copy of a base with the log applied up to a commit.
 fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    let disk = RealDisk::take(copy.path()).unwrap();
+    let disk = RealDisk::lock(copy.path()).unwrap();
     fs::copy(base.join("state.redb"), copy.path().join("state.redb")).unwrap();
     for entry in fs::read_dir(base.join("partitions")).unwrap().flatten() {
         fs::copy(entry.path(), copy.path().join("partitions").join(entry.file_name())).unwrap();
@@ -78,13 +78,13 @@ fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::Temp
 #[test]
 fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut opened, old) = store_with_quiet_partition(&folder);
+    let (mut opened, old) = store_with_archived_partition(&folder);
     let follower = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
     let first = opened.writer.replication().begun();
     assert_eq!(follower.from(), CommitPosition { number: first, at: NOW });
-    publish(&mut opened, "before the base, and told of all the same");
+    publish(&mut opened, "before the base, and published all the same");
     let whole = base(&mut opened, kept.path(), old);
-    assert!(whole.begun >= first + 3, "what came while it was read counts");
+    assert!(whole.begun >= first + 3, "commits during the copy count");
     let mut expected = vec![(opened.writer.replication().begun(), shown(&opened))];
     assert_eq!(expected[0].0, whole.begun);
     let mut late = NOW;
@@ -103,7 +103,7 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
         }
         expected.push((opened.writer.replication().begun(), shown(&opened)));
     }
-    let records = taken(&follower);
+    let records = drained(&follower);
     let numbers: Vec<u64> = records.iter().map(|record| point_of(record).unwrap().number).collect();
     assert_eq!(numbers, (first + 1..=opened.writer.replication().begun()).collect::<Vec<_>>());
     for (number, rows) in expected {
@@ -116,7 +116,7 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
 }
 
 #[test]
-fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
+fn a_large_commit_is_published_too_and_none_without_a_follower() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     publish(&mut opened, "unseen");
@@ -133,7 +133,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
     let fresh = apply(&mut opened, order).1;
     assert_eq!(opened.writer.replication().stats().followers, 1);
-    let records: Vec<_> = taken(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
+    let records: Vec<_> = drained(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
     assert_eq!(records.len(), 1);
     let of_meta = records[0].changes.iter().filter(|(table, _)| *table == Table::Meta);
     let keys: Vec<_> = of_meta.flat_map(|(_, changes)| changes.keys()).map(|key| key.as_slice().to_vec()).collect();
@@ -143,7 +143,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     // A checkpoint publishes no commit.
     opened.writer.checkpoint().unwrap();
     apply(&mut opened, WriteRequest::internal(PartitionCommand::Record(Box::new(finished(&fresh[0], true)))));
-    assert_eq!(taken(&follower).len(), 1);
+    assert_eq!(drained(&follower).len(), 1);
     drop(follower);
     let before = following.begun();
     publish(&mut opened, "unseen again");
@@ -151,7 +151,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
 }
 
 #[test]
-fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
+fn a_replica_that_is_too_slow_is_disconnected_and_no_commit_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let (slow, other) = (
@@ -166,7 +166,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
         write_batch.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
         let begun = following.begin("state.redb", NOW, &mut write_batch, false);
         following.end(begun, true);
-        let records = taken(&other);
+        let records = drained(&other);
         assert_eq!(
             records.iter().filter_map(|record| point_of(record)).map(|p| p.number).collect::<Vec<_>>(),
             [number]
@@ -181,7 +181,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     );
     drop(slow);
     publish(&mut opened, "for the other");
-    assert_eq!(taken(&other).len(), 1);
+    assert_eq!(drained(&other).len(), 1);
 }
 
 /// Publishes twice on a thread, and returns the order of the events while `meanwhile` acts on the follower.
@@ -199,8 +199,8 @@ fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
         });
         let mut seen = 0;
         while seen < 2 {
-            let taken = follower.take(Duration::from_secs(60));
-            let ReplicaBatch::Records(records) = taken else { panic!("{taken:?}") };
+            let drained = follower.take(Duration::from_secs(60));
+            let ReplicaBatch::Records(records) = drained else { panic!("{drained:?}") };
             assert!(!records.is_empty(), "nothing comes");
             seen += records.len();
         }
@@ -213,7 +213,7 @@ fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone() {
+fn a_commit_is_answered_once_a_sync_replica_has_the_one_before_or_is_disconnected() {
     let order = ["answered one", "meanwhile", "answered two"];
     let kept = Mutex::new(None);
     let confirmed = published_twice(|follower| {
@@ -226,7 +226,7 @@ fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone(
 }
 
 #[test]
-fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
+fn a_sync_replica_that_confirms_nothing_for_too_long_is_disconnected() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let follower = opened.writer.replication().follow(NOW, ReplicationMode::Sync).unwrap();
@@ -241,7 +241,7 @@ fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
 }
 
 #[test]
-fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_it() {
+fn the_end_of_the_writer_is_sent_after_all_its_commits_and_a_failed_commit_ends_the_stream() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let follower = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
@@ -258,7 +258,7 @@ fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_
     publish(&mut opened, "last");
     let replication = opened.writer.replication();
     drop(opened);
-    assert_eq!(taken(&last).len(), 1);
+    assert_eq!(drained(&last).len(), 1);
     assert!(matches!(last.take(Duration::from_secs(60)), ReplicaBatch::Over(DisconnectReason::Stopped)));
     assert_eq!(replication.stats().cut, 2);
     let more = replication.follow(NOW, ReplicationMode::Async).unwrap();
@@ -268,7 +268,7 @@ fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_
 
 /// A log with blocks of one, two, three records, and the copy whole after the third block.
 fn log(folder: &Path) -> Vec<u64> {
-    let disk = RealDisk::take(folder).unwrap();
+    let disk = RealDisk::lock(folder).unwrap();
     let mut writer = LogWriter::create(&disk, 0x1234_5678_9abc_def0, point(10)).unwrap();
     let mut ends = vec![writer.bytes()];
     let mut next = 11;
@@ -287,7 +287,7 @@ fn log(folder: &Path) -> Vec<u64> {
 }
 
 fn walk(folder: &Path) -> (Vec<u64>, LogOutline) {
-    let disk = RealDisk::look(folder).unwrap();
+    let disk = RealDisk::read_only(folder).unwrap();
     let log = ReplicationLog::on(&disk).unwrap().unwrap();
     let mut numbers = Vec::new();
     let outline = log
@@ -315,7 +315,7 @@ fn a_log_ends_where_it_was_cut() {
         damage: None,
     };
     assert_eq!(outline, whole);
-    let disk = RealDisk::look(folder.path()).unwrap();
+    let disk = RealDisk::read_only(folder.path()).unwrap();
     assert_eq!(ReplicationLog::on(&disk).unwrap().unwrap().outline().unwrap(), whole);
     let name = folder.path().join("000001.log");
     let bytes = fs::read(&name).unwrap();
@@ -363,7 +363,7 @@ fn every_flipped_bit_is_damage_or_a_torn_end() {
 #[test]
 fn a_segment_that_is_missing_or_another_logs_is_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = RealDisk::take(folder.path()).unwrap();
+    let disk = RealDisk::lock(folder.path()).unwrap();
     let mut writer = LogWriter::create(&disk, 1, point(0)).unwrap();
     let mut number = 0;
     let large = |number: u64| {
@@ -384,7 +384,7 @@ fn a_segment_that_is_missing_or_another_logs_is_damage() {
     assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
     assert_eq!((outline.segments, outline.last, outline.damage), (3, point(number), None));
     assert_eq!(outline.bytes, writer.bytes());
-    let disk = RealDisk::look(folder.path()).unwrap();
+    let disk = RealDisk::read_only(folder.path()).unwrap();
     let seen = ReplicationLog::on(&disk)
         .unwrap()
         .unwrap()

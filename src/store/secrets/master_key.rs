@@ -49,7 +49,7 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
 }
 
 /// Refuses a wrong key before a file is opened for writing, because that would change the file.
-pub(in crate::store) fn judge(disk: &dyn Disk, master: &Vault) -> Result<()> {
+pub(in crate::store) fn check(disk: &dyn Disk, master: &Vault) -> Result<()> {
     match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
         // The file was not closed cleanly. The key is checked after the repair.
@@ -79,9 +79,9 @@ pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
         opened => opened?,
     };
     let state = Arc::new(state);
-    let judged = data_key(&state.snapshot()?, &master);
+    let opened = data_key(&state.snapshot()?, &master);
     Arc::into_inner(state).expect("the only handle").close()?;
-    match judged {
+    match opened {
         Ok(_) => Ok(true),
         Err(Error::MasterKey(_)) => Ok(false),
         Err(error) => Err(error),
@@ -102,7 +102,7 @@ pub fn rewrap(
     if opens(disk, new)? {
         return Ok(Rewrapped::Before);
     }
-    judge(disk, &Vault::new(old))?;
+    check(disk, &Vault::new(old))?;
     let state = Arc::new(Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let key = data_key(&state.snapshot()?, &Vault::new(old))?;
     let mut write_batch = WriteBatch::on(state.snapshot()?);

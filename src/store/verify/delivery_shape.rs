@@ -7,13 +7,13 @@ pub(in crate::store) fn shape(delivery: &Delivery) -> Option<String> {
     let is_final = delivery.status.is_final();
     let tried = delivery.attempts > 0;
     let wrong = [
-        (is_final != delivery.completed_at.is_some(), "final is what has an end"),
-        (is_final == delivery.next_attempt_at.is_some(), "open is what has a next attempt"),
+        (is_final != delivery.completed_at.is_some(), "a delivery is final exactly if it has an end"),
+        (is_final == delivery.next_attempt_at.is_some(), "a delivery is open exactly if it has a next attempt"),
         (delivery.status == DeliveryStatus::Pending && tried, "pending, and yet tried"),
         (delivery.status == DeliveryStatus::Retrying && !tried, "retrying, and yet never tried"),
         (delivery.last_attempt_id.is_some() != tried, "the last attempt and their number differ"),
         (delivery.first_attempt_at.is_some() != tried, "the first attempt and their number differ"),
         (delivery.unscheduled > delivery.attempts, "more attempts by hand than attempts"),
     ];
-    wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned())
+    wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, detail)| detail.to_owned())
 }

@@ -49,7 +49,7 @@ pub struct Defect {
     /// Key in hexadecimal. `None` if the defect concerns the whole table.
     pub key: Option<String>,
     /// Description of the defect.
-    pub what: String,
+    pub detail: String,
 }
 
 impl fmt::Display for Defect {
@@ -58,7 +58,7 @@ impl fmt::Display for Defect {
         for part in self.table.iter().copied().chain(self.key.as_deref()) {
             write!(f, ": {part}")?;
         }
-        write!(f, ": {}", self.what)
+        write!(f, ": {}", self.detail)
     }
 }
 
@@ -70,17 +70,19 @@ impl Defect {
                 file: file.clone(),
                 table: Some(table),
                 key: Some(key.clone()),
-                what: "does not read back as it was written".into(),
+                detail: "does not read back as it was written".into(),
             },
-            Error::WalDamaged { file, what } | Error::BlobsDamaged { file, what, .. } => Defect::of_file(file, what),
+            Error::WalDamaged { file, damage } | Error::BlobsDamaged { file, damage, .. } => {
+                Defect::of_file(file, damage)
+            }
             Error::Storage { source, .. } => Defect::of_file(file, source),
             Error::Io { source, .. } => Defect::of_file(file, source),
             other => Defect::of_file(file, other),
         }
     }
 
-    fn of_file(file: &str, what: &dyn fmt::Display) -> Defect {
-        Defect { file: file.to_owned(), table: None, key: None, what: what.to_string() }
+    fn of_file(file: &str, detail: &dyn fmt::Display) -> Defect {
+        Defect { file: file.to_owned(), table: None, key: None, detail: detail.to_string() }
     }
 }
 
@@ -208,7 +210,7 @@ fn walk(
         let listed = partition_of(partition_set, &view, first);
         walk.file = listed.file_name();
         walk.report.files += 1;
-        walk.tell();
+        walk.report_progress();
         let end = firsts.get(number + 1).copied();
         let walked = catch_panic(&listed.file_name(), || {
             // The active partition is open already. If opening it failed, the reason is reported here.
@@ -233,8 +235,8 @@ fn walk(
     if let (Some(offline), Some(oldest)) = (&offline, view.partitions.keys().next()) {
         match older_than_unlisted(&partition_set.disk, &unlisted, *oldest, &offline.wal) {
             Ok(None) => {}
-            Ok(Some(what)) => {
-                walk.report.note(Defect { file: STATE_FILE.to_owned(), table: None, key: None, what });
+            Ok(Some(detail)) => {
+                walk.report.note(Defect { file: STATE_FILE.to_owned(), table: None, key: None, detail });
             }
             Err(error) => walk.report.note(Defect::of_error(PARTITIONS, &error)),
         }
@@ -255,19 +257,19 @@ impl VerifyWalk<'_> {
     fn row(&mut self) {
         self.report.rows += 1;
         if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
-            self.tell();
+            self.report_progress();
         }
     }
 
-    fn tell(&mut self) {
+    fn report_progress(&mut self) {
         let (file_number, rows) = (self.report.files, self.report.rows);
         (self.progress)(VerifyProgress { file: &self.file, file_number, files: self.files, rows });
     }
 
-    fn problem(&mut self, table: Table, key: &[u8], what: &str) {
+    fn problem(&mut self, table: Table, key: &[u8], detail: &str) {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let key = (!key.is_empty()).then_some(key);
-        self.report.note(Defect { file: self.file.clone(), table: Some(table.name()), key, what: what.to_owned() });
+        self.report.note(Defect { file: self.file.clone(), table: Some(table.name()), key, detail: detail.to_owned() });
     }
 }
 

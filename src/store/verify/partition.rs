@@ -65,8 +65,8 @@ pub(in crate::store) fn walk(
         snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
             on.walk.row();
             rows += 1;
-            if let Some(what) = on.row(table, key, value)? {
-                on.walk.problem(table, key, &what);
+            if let Some(detail) = on.row(table, key, value)? {
+                on.walk.problem(table, key, &detail);
             }
             Ok(ScanStep::Go)
         })?;
@@ -147,7 +147,7 @@ impl PartitionWalk<'_, '_> {
     fn event(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
         let event: Event = match whole(value) {
             Ok(event) => event,
-            Err(what) => return Ok(Some(what)),
+            Err(detail) => return Ok(Some(detail)),
         };
         let id = event.id.as_u128();
         if key != event.id.as_bytes() || event.received_at != event.id.time() {
@@ -159,8 +159,8 @@ impl PartitionWalk<'_, '_> {
         if event.erased_at.is_some() && event.data_bytes != 0 {
             return Ok(Some("erased, and yet it has data".into()));
         }
-        if let Some(what) = self.missing_part(&event)? {
-            return Ok(Some(what));
+        if let Some(detail) = self.missing_part(&event)? {
+            return Ok(Some(detail));
         }
         if let Some(name) = &event.attributes.event_id {
             let mut kept = tables::one(event.id);
@@ -206,14 +206,14 @@ impl PartitionWalk<'_, '_> {
     fn delivery(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
         let delivery: Delivery = match whole(value) {
             Ok(delivery) => delivery,
-            Err(what) => return Ok(Some(what)),
+            Err(detail) => return Ok(Some(detail)),
         };
         if key != delivery.id.as_bytes() {
             return Ok(Some("the row is another one's".into()));
         }
         self.recount.delivery(&delivery);
-        if let Some(what) = shape(&delivery) {
-            return Ok(Some(what));
+        if let Some(detail) = shape(&delivery) {
+            return Ok(Some(detail));
         }
         if !self.has(Table::Events, delivery.event_id.as_bytes())? {
             return Ok(Some("its event is not there".into()));
@@ -223,7 +223,7 @@ impl PartitionWalk<'_, '_> {
         }
         let again = delivery.is_replay();
         if self.has(Table::ReplaysByEvent, &tables::pair(delivery.event_id, delivery.id))? != again {
-            return Ok(Some("in of_event stands what replays made, and nothing else".into()));
+            return Ok(Some("of_event has the deliveries of replays alone".into()));
         }
         let ends = delivery.expires_at.filter(|_| !delivery.status.is_final());
         if let Some(end) = ends
@@ -240,8 +240,8 @@ impl PartitionWalk<'_, '_> {
                 }
             }
         }
-        if let Some(what) = self.place(&delivery)? {
-            return Ok(Some(what));
+        if let Some(detail) = self.place(&delivery)? {
+            return Ok(Some(detail));
         }
         self.chain(&delivery)
     }
@@ -386,7 +386,7 @@ impl PartitionWalk<'_, '_> {
     fn attempt(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
         let attempt: Attempt = match whole(value) {
             Ok(attempt) => attempt,
-            Err(what) => return Ok(Some(what)),
+            Err(detail) => return Ok(Some(detail)),
         };
         if key != attempt.id.as_bytes() {
             return Ok(Some("the row is another one's".into()));
@@ -451,7 +451,7 @@ impl PartitionWalk<'_, '_> {
         }
         let sums = match whole::<SumsRow>(value) {
             Ok(row) => row.sums,
-            Err(what) => return Ok(Some(what)),
+            Err(detail) => return Ok(Some(detail)),
         };
         if self.listed.archived {
             self.view.counted.entry(owner).or_default().add(&sums);
@@ -511,7 +511,7 @@ impl PartitionWalk<'_, '_> {
     fn answer(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
         let receipt = match state::answer(&self.partition_set.vault, key, value) {
             Ok(receipt) => receipt,
-            Err(what) => return Ok(Some(what)),
+            Err(detail) => return Ok(Some(detail)),
         };
         let (Some(event), Some(hash)) = (made_by(&receipt), key.first_chunk::<32>()) else { return Ok(None) };
         let mut kept = tables::one(event);
@@ -540,29 +540,29 @@ impl PartitionWalk<'_, '_> {
             if self.is_partly_counted(owner) {
                 continue;
             }
-            let what = format!("there is no row; counted again it is {sums:?}");
-            self.walk.problem(Table::Figures, &tables::figures(owner, 0), &what);
+            let detail = format!("there is no row; counted again it is {sums:?}");
+            self.walk.problem(Table::Figures, &tables::figures(owner, 0), &detail);
         }
         for (owner, difference) in
             std::mem::take(&mut self.hourly).into_iter().filter(|(_, counts)| *counts != CommonCounts::default())
         {
-            let what = format!("the hours speak of more than there is, by {difference:?}");
-            self.walk.problem(Table::Figures, owner.as_bytes(), &what);
+            let detail = format!("the hours speak of more than there is, by {difference:?}");
+            self.walk.problem(Table::Figures, owner.as_bytes(), &detail);
         }
         let attempts = self.snapshot.rows(Table::Attempts)?;
         if attempts != self.recount.attempts {
-            let what = format!("{attempts} attempts, but the deliveries had {}", self.recount.attempts);
-            self.walk.problem(Table::Attempts, &[], &what);
+            let detail = format!("{attempts} attempts, but the deliveries had {}", self.recount.attempts);
+            self.walk.problem(Table::Attempts, &[], &detail);
         }
         let names = self.snapshot.rows(Table::EventsByName)?;
         if names != self.names && !self.index_start.lacks_entries(self.span.0) {
-            let what = format!("{names} names, but the events have {}", self.names);
-            self.walk.problem(Table::EventsByName, &[], &what);
+            let detail = format!("{names} names, but the events have {}", self.names);
+            self.walk.problem(Table::EventsByName, &[], &detail);
         }
         let events = self.snapshot.rows(Table::Events)?;
         if self.typed != 2 * events && !self.types_start.lacks_entries(self.span.0) {
-            let what = format!("the types count {} events twice, but there are {events}", self.typed);
-            self.walk.problem(Table::EventTypes, &[], &what);
+            let detail = format!("the types count {} events twice, but there are {events}", self.typed);
+            self.walk.problem(Table::EventTypes, &[], &detail);
         }
         let last = last_id(self.snapshot)?.max(self.span.0);
         if self.listed.last.is_some_and(|listed| listed < last) {

@@ -52,8 +52,8 @@ pub(in crate::store) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vau
         snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
             walk.row();
             rows += 1;
-            if let Err(what) = read(&mut view, vault, table, key, value) {
-                walk.problem(table, key, &what);
+            if let Err(detail) = read(&mut view, vault, table, key, value) {
+                walk.problem(table, key, &detail);
             }
             Ok(ScanStep::Go)
         })?;
@@ -192,8 +192,8 @@ fn same(yes: bool) -> SoundRow {
     if yes { Ok(()) } else { Err("the row is another one's".to_owned()) }
 }
 
-fn known(yes: bool, what: &str) -> SoundRow {
-    if yes { Ok(()) } else { Err(format!("its {what} is not there")) }
+fn known(yes: bool, detail: &str) -> SoundRow {
+    if yes { Ok(()) } else { Err(format!("its {detail} is not there")) }
 }
 
 /// Checks that exactly the newest partition is not sealed.
@@ -228,8 +228,8 @@ pub(in crate::store) fn compare_totals(walk: &mut VerifyWalk<'_>, view: &StateWa
             ("response_ms", totals.response_ms, sums.response_ms),
         ];
         for (name, total, counted) in pairs.into_iter().filter(|(_, total, counted)| total < counted) {
-            let what = format!("{name}: {total} in all, but {counted} in the counted partitions");
-            walk.problem(Table::Totals, owner.as_bytes(), &what);
+            let detail = format!("{name}: {total} in all, but {counted} in the counted partitions");
+            walk.problem(Table::Totals, owner.as_bytes(), &detail);
         }
     }
 }

@@ -22,7 +22,7 @@ pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
 
 /// A store with rows in every table of its one partition.
 pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
-    let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+    let disk = Arc::new(RealDisk::lock(folder.path()).unwrap());
     let options = StoreOptions {
         retention_ms: 1 << 40,
         idempotency_window_ms: 1 << 40,
@@ -191,7 +191,7 @@ fn a_row_that_is_missing_is_noticed_in_every_table_of_a_partition() {
         for (key, _) in rows(&opened, table) {
             let report = with_change(&opened, table, &key, None);
             let noticed = !report.is_sound() || report.to_release > 0;
-            assert!(noticed, "nobody misses {key:02x?} of {}", table.name());
+            assert!(noticed, "no check misses {key:02x?} of {}", table.name());
         }
     }
     assert!(walk(&opened).is_sound());
@@ -210,7 +210,7 @@ fn a_row_that_stands_for_nothing_is_noticed_in_every_table_of_a_partition() {
             let middle = key.len() / 2;
             key[middle] ^= 0x40;
             let report = with_change(&opened, table, &key, Some(&value));
-            assert!(!report.is_sound(), "nobody minds {key:02x?} in {}", table.name());
+            assert!(!report.is_sound(), "no check minds {key:02x?} in {}", table.name());
         }
     }
     assert!(walk(&opened).is_sound());
@@ -225,7 +225,7 @@ fn an_altered_value_is_noticed_in_every_table_of_a_partition() {
             let Some(byte) = value.get_mut(2) else { continue };
             *byte ^= 1;
             let report = with_change(&opened, table, &key, Some(&value));
-            assert!(!report.is_sound(), "nobody minds the value of {key:02x?} in {}", table.name());
+            assert!(!report.is_sound(), "no check minds the value of {key:02x?} in {}", table.name());
         }
     }
     assert!(walk(&opened).is_sound());

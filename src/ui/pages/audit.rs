@@ -13,7 +13,7 @@ use crate::ui::filter;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::write::{self, foreign};
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 
 /// The fields of the address that filter, with their words.

@@ -19,7 +19,7 @@ use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
 use crate::ui::write::{self, foreign};
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 
 pub struct EventsView {

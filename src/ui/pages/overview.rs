@@ -127,7 +127,7 @@ fn sum_up(minutes: &[(u32, Minute)], backlog: Backlog, now: Time) -> OverviewFig
 /// The state of everything in one or two sentences.
 fn sentence(moods: &[WebhookMood]) -> String {
     let count = |mood: WebhookMood| moods.iter().filter(|own| **own == mood).count();
-    let told: Vec<String> = [
+    let sentences: Vec<String> = [
         (count(WebhookMood::Failing), "fails", "fail"),
         (count(WebhookMood::SwitchedOff), "was switched off after failures", "were switched off after failures"),
         (count(WebhookMood::HeldBack), "is held back by its receiver", "are held back by their receivers"),
@@ -142,11 +142,11 @@ fn sentence(moods: &[WebhookMood]) -> String {
         _ => format!("{number} {many}"),
     })
     .collect();
-    if told.is_empty() {
+    if sentences.is_empty() {
         return "All webhooks deliver. There is nothing to do.".to_owned();
     }
     let others = if count(WebhookMood::Enabled) > 0 { " All others deliver." } else { "" };
-    format!("Of {}, {}.{others}", write::counted(moods.len() as u64, "webhook", "webhooks"), told.join(", "))
+    format!("Of {}, {}.{others}", write::counted(moods.len() as u64, "webhook", "webhooks"), sentences.join(", "))
 }
 
 /// The page.

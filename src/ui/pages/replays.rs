@@ -19,7 +19,7 @@ use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 /// Deliveries above which the number must be typed.
 const UNTYPED_MAX: u64 = 10_000;
@@ -231,8 +231,8 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 /// The part of a webhook's own rate that a replay takes unless its form says otherwise: one of five.
 const SHARE_OF_RATE: f64 = 5.0;
 
-/// The rate of a replay to the webhook of the address, a second: a fifth of its limit or of its busiest minute in the last
-/// 24 hours, and at least 1. `None` if nothing is known of the webhook.
+/// The rate of a replay to the webhook of the address, in deliveries per second. It is a fifth of the webhook's limit
+/// or of its busiest minute in the last 24 hours, and at least 1. `None` if nothing is known of the webhook.
 fn usual_rate(context: &ApiContext<'_>, request: &RequestContext<'_>, ask: &Ask) -> Result<Option<u32>, ApiError> {
     let named = ask.get("webhook").and_then(|id| id.parse::<WebhookId>().ok());
     let Some(webhook) = named.and_then(|id| context.registry.webhook(request.tenant(), id)) else { return Ok(None) };
@@ -480,7 +480,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
         @if let Some(said) = said { p.wrong role="alert" { (said) } }
         .acts {
             @if matched > 0 || at_least {
-                button.btn.main type="submit" { "Send " (most) (what(counted, form)) }
+                button.btn.main type="submit" { "Send " (most) (counted_deliveries(counted, form)) }
             }
             a.btn href=(frame.link(&query_of(form).to("replays/new"))) { "Change" }
         }
@@ -488,7 +488,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
     html! {
         .head {
             div {
-                h1 { @if at_least { "At least " } (what(counted, form)) " to " (foreign(to)) }
+                h1 { @if at_least { "At least " } (counted_deliveries(counted, form)) " to " (foreign(to)) }
                 p.lead { (said_before(counted, form)) }
             }
         }
@@ -497,7 +497,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
 }
 
 /// The number of events, or of deliveries that wait.
-fn what(counted: Counted, form: &PostedForm) -> String {
+fn counted_deliveries(counted: Counted, form: &PostedForm) -> String {
     match form.get("status") {
         "waiting" => write::counted(counted.matched, "delivery", "deliveries"),
         _ => write::counted(counted.matched, "event", "events"),

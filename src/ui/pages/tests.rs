@@ -366,7 +366,7 @@ fn one_delivery_in_its_states() {
 }
 
 #[test]
-fn what_a_webhook_asks_and_tells() {
+fn a_webhook_with_its_questions_and_its_reason() {
     let frame = frame(Section::Webhooks);
     let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
     let failed = made(None, AttemptOutcome::TlsError, "invalid peer certificate: certificate expired");

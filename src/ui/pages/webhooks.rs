@@ -18,7 +18,7 @@ use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RankedWebhook, RowOrder, WebhookRow};
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 
 const STATES: [(&str, &str); 5] =

@@ -10,7 +10,7 @@ use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::write::{self, foreign};
 
-/// Rows of a page.
+/// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 
 /// `GET /ui/portal/event-types`.

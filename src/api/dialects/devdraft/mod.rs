@@ -23,7 +23,7 @@ use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
-use crate::api::route::RouteAccess::Judged;
+use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
@@ -48,7 +48,7 @@ const WEBHOOK: &str = "/api/v0/webhooks/{id}";
 static ROUTES: &[Route] = &[
     get(
         WEBHOOK,
-        Judged(Scope::WebhooksRead, may_read, read),
+        Authorized(Scope::WebhooksRead, may_read, read),
         doc(
             "getDevdraftWebhook",
             "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
@@ -59,7 +59,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         WEBHOOKS,
-        Judged(Scope::WebhooksRead, may_read, list),
+        Authorized(Scope::WebhooksRead, may_read, list),
         doc(
             "listDevdraftWebhooks",
             "List webhooks (`webhook:read`) as a plain array, or in pages with `page`, `limit` or `active`",
@@ -70,7 +70,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         WEBHOOKS,
-        Judged(Scope::WebhooksWrite, may_create, create),
+        Authorized(Scope::WebhooksWrite, may_create, create),
         BodyRule::Json,
         doc(
             "createDevdraftWebhook",
@@ -82,7 +82,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Patch,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_update, update),
+        Authorized(Scope::WebhooksWrite, may_update, update),
         BodyRule::MergePatch,
         doc(
             "updateDevdraftWebhook",
@@ -96,7 +96,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Delete,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_delete, remove),
+        Authorized(Scope::WebhooksWrite, may_delete, remove),
         BodyRule::None,
         doc(
             "deleteDevdraftWebhook",
@@ -306,7 +306,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         Ok(patched) => patched,
     };
     fields::into_result(field_errors)?;
-    webhooks::judge_bypass(Some(&webhook), &patched, request)?;
+    webhooks::check_bypass(Some(&webhook), &patched, request)?;
     let facts = WebhookActivity::of(context, &webhook)?;
     let rotate = match given.secret.filter(|secret| Some(secret.as_str()) != secret_of(&webhook)) {
         None => None,
@@ -321,7 +321,9 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     if patched == *webhook {
         return match rotate {
             Some(rotate) => Ok(shown_after(rotate, facts)),
-            None => Ok(replays::keeping(request)?(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None)))),
+            None => {
+                Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None))))
+            }
         };
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;

@@ -20,7 +20,7 @@ use crate::api::native::replays;
 use crate::api::params;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
-use crate::api::route::RouteAccess::Judged;
+use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
 use crate::model::{AttemptMade, Scope, Time, Webhook};
@@ -50,7 +50,7 @@ pub static DIALECT: Dialect = Dialect {
 static ROUTES: &[Route] = &[
     get(
         "/webhooks",
-        Judged(Scope::WebhooksRead, may_read, list),
+        Authorized(Scope::WebhooksRead, may_read, list),
         doc(
             "listDfnsWebhooks",
             "List webhooks (`Webhooks:Read`)",
@@ -60,13 +60,13 @@ static ROUTES: &[Route] = &[
     .with_query(&[docs::LIMIT, docs::pagination_token(CursorKind::Webhooks)]),
     get(
         "/webhooks/{id}",
-        Judged(Scope::WebhooksRead, may_read, read),
+        Authorized(Scope::WebhooksRead, may_read, read),
         doc("getDfnsWebhook", "Read a webhook (`Webhooks:Read`)", &[answer::<DfnsWebhook>(200, "The webhook.")]),
     )
     .with_segments(&[docs::ID]),
     get(
         "/webhooks/{id}/events",
-        Judged(Scope::EventsRead, may_read_events, events),
+        Authorized(Scope::EventsRead, may_read_events, events),
         doc(
             "listDfnsWebhookEvents",
             "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
@@ -77,7 +77,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         "/webhooks/{id}/events/{event}",
-        Judged(Scope::EventsRead, may_read_events, event),
+        Authorized(Scope::EventsRead, may_read_events, event),
         doc(
             "getDfnsWebhookEvent",
             "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
@@ -88,7 +88,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/webhooks/{id}/ping",
-        Judged(Scope::WebhooksWrite, may_ping, ping),
+        Authorized(Scope::WebhooksWrite, may_ping, ping),
         BodyRule::OptionalJson,
         doc(
             "pingDfnsWebhook",
@@ -101,7 +101,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/webhooks",
-        Judged(Scope::WebhooksWrite, may_create, writes::create),
+        Authorized(Scope::WebhooksWrite, may_create, writes::create),
         BodyRule::Json,
         doc(
             "createDfnsWebhook",
@@ -113,7 +113,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Put,
         "/webhooks/{id}",
-        Judged(Scope::WebhooksWrite, may_update, writes::update),
+        Authorized(Scope::WebhooksWrite, may_update, writes::update),
         BodyRule::OptionalJson,
         doc(
             "updateDfnsWebhook",
@@ -127,7 +127,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Delete,
         "/webhooks/{id}",
-        Judged(Scope::WebhooksWrite, may_delete, writes::remove),
+        Authorized(Scope::WebhooksWrite, may_delete, writes::remove),
         BodyRule::OptionalJson,
         doc(
             "deleteDfnsWebhook",
@@ -141,7 +141,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/auth/action/init",
-        Judged(Scope::WebhooksWrite, may_sign, user_actions::init),
+        Authorized(Scope::WebhooksWrite, may_sign, user_actions::init),
         BodyRule::Json,
         doc(
             "createDfnsUserActionChallenge",
@@ -153,7 +153,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/auth/action",
-        Judged(Scope::WebhooksWrite, may_sign, user_actions::complete),
+        Authorized(Scope::WebhooksWrite, may_sign, user_actions::complete),
         BodyRule::Json,
         doc(
             "createDfnsUserActionSignature",
@@ -171,9 +171,9 @@ pub const CREDENTIALS: DialectList = DialectList {
     is_entry: user_actions::is_credential,
 };
 
-/// The event type of a ping.
 /// The fields of a body in the order of the published description.
 const BODY_FIELDS: [&str; 4] = ["url", "events", "status", "description"];
+/// The event type of a ping.
 const PING_TYPE: &str = "postrider.test";
 const PING_DATA: &[u8] = br#"{"test":true}"#;
 
@@ -362,10 +362,10 @@ struct DfnsPong<'a> {
 fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     request.no_fields()?;
-    if let Some(kept) = replays::kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = replays::stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
-    let give = replays::keeping(request)?;
+    let give = replays::storing_answer(request)?;
     let test_send = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
     Ok(Step::Test {
         test_send: Box::new(test_send),
@@ -424,7 +424,7 @@ struct DfnsErrorBody<'a> {
     message: &'a str,
 }
 
-/// The flaw that comes first in the order of the published fields.
+/// The field error that comes first in the order of the published fields.
 fn first_flaw(errors: &[FieldError]) -> Option<&FieldError> {
     let place = |error: &&FieldError| {
         let name = error.pointer.split('/').nth(1).unwrap_or_default();

@@ -83,8 +83,8 @@ pub fn init(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     object.optional("userActionServerKind", &mut field_errors, fields::text);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(kept) = replays::kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = replays::stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
     let random: [[u8; 32]; 2] = [context.draw(), context.draw()];
     let [challenge, challenge_identifier] = random.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
@@ -105,7 +105,7 @@ pub fn init(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
             webauthn: [],
         },
     };
-    Ok(replays::keeping(request)?(HttpResponse::json(StatusCode::OK, &shown)))
+    Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &shown)))
 }
 
 /// `POST /auth/action`.
@@ -125,11 +125,11 @@ pub fn complete(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
     object.optional("secondFactor", &mut field_errors, read_object);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(kept) = replays::kept(context, request)? {
-        return Ok(Step::Reply(kept));
+    if let Some(stored) = replays::stored_answer(context, request)? {
+        return Ok(Step::Reply(stored));
     }
     let token = DfnsUserActionToken { user_action: URL_SAFE_NO_PAD.encode(context.draw::<32>()) };
-    Ok(replays::keeping(request)?(HttpResponse::json(StatusCode::OK, &token)))
+    Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &token)))
 }
 
 fn read_some(raw: &RawValue) -> FieldResult<String> {

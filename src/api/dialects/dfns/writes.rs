@@ -66,7 +66,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = read_form(request, Some(&webhook), &mut field_errors)?;
     let patched = writes::changed(context, request, &webhook, &form, (NAMES, field_errors))?;
     if patched == *webhook {
-        return Ok(replays::keeping(request)?(shown(&webhook)));
+        return Ok(replays::storing_answer(request)?(shown(&webhook)));
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, |applied| Ok(shown(&*received(applied)?))))

@@ -21,7 +21,7 @@ use crate::api::native::webhook_text::MASK;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
-use crate::api::route::RouteAccess::Judged;
+use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::job::JobSpec;
@@ -51,13 +51,13 @@ const LIST: &str = "/transactional/email/v1/webhooks";
 static ROUTES: &[Route] = &[
     get(
         LIST,
-        Judged(Scope::WebhooksRead, may_read, list),
+        Authorized(Scope::WebhooksRead, may_read, list),
         doc("listEverlyticWebhooks", "List webhooks", &[answer::<EverlyticList>(200, "Fifteen webhooks.")]),
     )
     .with_query(&[docs::PAGE]),
     get(
         "/transactional/email/v1/webhooks/{id}",
-        Judged(Scope::WebhooksRead, may_read, read),
+        Authorized(Scope::WebhooksRead, may_read, read),
         doc(
             "getEverlyticWebhook",
             "Read a webhook",
@@ -67,7 +67,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         "/transactional/email/v1/webhooks/failed/reprocess",
-        Judged(Scope::DeliveriesRetry, may_reprocess, reprocess),
+        Authorized(Scope::DeliveriesRetry, may_reprocess, reprocess),
         doc(
             "reprocessEverlyticFailures",
             "Send again what failed within the last seven days",
@@ -78,7 +78,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         LIST,
-        Judged(Scope::WebhooksWrite, may_write, writes::create),
+        Authorized(Scope::WebhooksWrite, may_write, writes::create),
         BodyRule::Json,
         doc("createEverlyticWebhook", "Make a webhook", &[answer::<EverlyticItem>(200, "The webhook.")])
             .takes("EverlyticWebhookInput"),
@@ -86,7 +86,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Put,
         "/transactional/email/v1/webhooks/{id}",
-        Judged(Scope::WebhooksWrite, may_write, writes::update),
+        Authorized(Scope::WebhooksWrite, may_write, writes::update),
         BodyRule::Json,
         doc(
             "updateEverlyticWebhook",
@@ -100,7 +100,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Delete,
         "/transactional/email/v1/webhooks/{id}",
-        Judged(Scope::WebhooksWrite, may_write, writes::remove),
+        Authorized(Scope::WebhooksWrite, may_write, writes::remove),
         BodyRule::None,
         doc(
             "deleteEverlyticWebhook",
@@ -112,9 +112,10 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
 ];
 
-/// Webhooks of a page. The vendor names no number. This is the default of the paginator that has these fields.
+/// Number of webhooks on a page. The vendor's page names none. This is the default of the paginator that has these
+/// fields.
 const PER_PAGE: u64 = 15;
-/// Age of the oldest event that `reprocess` covers.
+/// Maximum age in milliseconds of an event that `reprocess` covers.
 const REPROCESS_MS: i64 = 7 * DAY_MS;
 
 /// A webhook.
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_what_follows_the_first_colon() {
+    fn the_password_begins_behind_the_first_colon() {
         for (text, expected) in [("me:key", Some("key")), (":key", Some("key")), ("me:a:b", Some("a:b")), ("key", None)]
         {
             let given = call(&format!("Basic {}", STANDARD.encode(text)));

@@ -60,7 +60,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = read_form(request, Some(&webhook), &mut field_errors)?;
     let patched = writes::changed(context, request, &webhook, &form, (NAMES, field_errors))?;
     if patched == *webhook {
-        return Ok(replays::keeping(request)?(shown(&webhook)));
+        return Ok(replays::storing_answer(request)?(shown(&webhook)));
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, |applied| Ok(shown(&*received(applied)?))))
@@ -125,7 +125,7 @@ fn read_form(
     Ok(form)
 }
 
-/// The vendor's two.
+/// The vendor's two field sets, `standard` and `legacy`.
 fn read_field_set(raw: &RawValue) -> FieldResult<String> {
     let name = fields::text(raw)?;
     if matches!(name.as_str(), "standard" | "legacy") { Ok(name) } else { Err("must be standard or legacy".to_owned()) }

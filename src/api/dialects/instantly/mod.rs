@@ -18,7 +18,7 @@ use crate::api::media::BodyRule;
 use crate::api::params::{self, Param, Params};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
-use crate::api::route::RouteAccess::Judged;
+use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
@@ -45,7 +45,7 @@ pub static DIALECT: Dialect = Dialect {
 static ROUTES: &[Route] = &[
     get(
         "/api/v2/webhook-events",
-        Judged(Scope::EventsRead, may_read, list),
+        Authorized(Scope::EventsRead, may_read, list),
         doc(
             "listInstantlyWebhookEvents",
             "List webhook events: attempts, newest first",
@@ -55,13 +55,13 @@ static ROUTES: &[Route] = &[
     .with_query(&[docs::LIMIT, docs::STARTING_AFTER, docs::SUCCESS, docs::FROM, docs::TO, docs::SEARCH]),
     get(
         "/api/v2/webhook-events/summary",
-        Judged(Scope::EventsRead, may_read, summary),
+        Authorized(Scope::EventsRead, may_read, summary),
         doc("getInstantlySummary", "Count attempts by outcome", &[answer::<InstantlySummary>(200, "The sums.")]),
     )
     .with_query(&[docs::FROM, docs::TO]),
     get(
         "/api/v2/webhook-events/summary-by-date",
-        Judged(Scope::EventsRead, may_read, summary_by_date),
+        Authorized(Scope::EventsRead, may_read, summary_by_date),
         doc(
             "getInstantlySummaryByDate",
             "Count attempts by outcome and day of UTC",
@@ -71,7 +71,7 @@ static ROUTES: &[Route] = &[
     .with_query(&[docs::FROM, docs::TO]),
     get(
         "/api/v2/webhook-events/{id}",
-        Judged(Scope::EventsRead, may_read, read),
+        Authorized(Scope::EventsRead, may_read, read),
         doc(
             "getInstantlyWebhookEvent",
             "Read a webhook event: one attempt",
@@ -81,7 +81,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         WEBHOOKS,
-        Judged(Scope::WebhooksRead, may_list, webhooks::list),
+        Authorized(Scope::WebhooksRead, may_list, webhooks::list),
         doc(
             "listInstantlyWebhooks",
             "List webhooks (`webhooks:read`), newest first",
@@ -91,7 +91,7 @@ static ROUTES: &[Route] = &[
     .with_query(&[docs::LIMIT, docs::AFTER_WEBHOOK, docs::CAMPAIGN, docs::EVENT_TYPE]),
     get(
         "/api/v2/webhooks/event-types",
-        Judged(Scope::WebhooksRead, may_list, webhooks::event_types),
+        Authorized(Scope::WebhooksRead, may_list, webhooks::event_types),
         doc(
             "listInstantlyEventTypes",
             "List the event types that webhooks name, and Postrider's own (`webhooks:read`)",
@@ -100,7 +100,7 @@ static ROUTES: &[Route] = &[
     ),
     get(
         WEBHOOK,
-        Judged(Scope::WebhooksRead, may_list, webhooks::read),
+        Authorized(Scope::WebhooksRead, may_list, webhooks::read),
         doc(
             "getInstantlyWebhook",
             "Read a webhook (`webhooks:read`)",
@@ -111,7 +111,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         WEBHOOKS,
-        Judged(Scope::WebhooksWrite, may_create, webhooks::create),
+        Authorized(Scope::WebhooksWrite, may_create, webhooks::create),
         BodyRule::Json,
         doc(
             "createInstantlyWebhook",
@@ -123,7 +123,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Patch,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_update, webhooks::update),
+        Authorized(Scope::WebhooksWrite, may_update, webhooks::update),
         BodyRule::MergePatch,
         doc(
             "updateInstantlyWebhook",
@@ -137,7 +137,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Delete,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_delete, webhooks::remove),
+        Authorized(Scope::WebhooksWrite, may_delete, webhooks::remove),
         BodyRule::None,
         doc(
             "deleteInstantlyWebhook",
@@ -150,7 +150,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/api/v2/webhooks/{id}/test",
-        Judged(Scope::WebhooksWrite, may_update, webhooks::test),
+        Authorized(Scope::WebhooksWrite, may_update, webhooks::test),
         BodyRule::OptionalJson,
         doc(
             "testInstantlyWebhook",
@@ -163,7 +163,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         "/api/v2/webhooks/{id}/resume",
-        Judged(Scope::WebhooksWrite, may_update, webhooks::resume),
+        Authorized(Scope::WebhooksWrite, may_update, webhooks::resume),
         BodyRule::OptionalJson,
         doc(
             "resumeInstantlyWebhook",

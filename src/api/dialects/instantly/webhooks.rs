@@ -209,7 +209,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = read_form(request, Some(&webhook), &mut field_errors)?;
     let patched = writes::changed(context, request, &webhook, &form, (NAMES, field_errors))?;
     if patched == *webhook {
-        return Ok(replays::keeping(request)?(shown(&webhook)));
+        return Ok(replays::storing_answer(request)?(shown(&webhook)));
     }
     Ok(Step::apply(request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?, answer_of))
 }
@@ -255,7 +255,7 @@ pub fn test(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     }
     let webhook = in_path(context, request)?;
     request.no_fields()?;
-    let give = replays::keeping(request)?;
+    let give = replays::storing_answer(request)?;
     Ok(Step::Test {
         test_send: test_send::of_defaults(webhook),
         then: Box::new(move |made| Ok(give(HttpResponse::json(StatusCode::OK, &InstantlyTested::new(&made))))),

@@ -132,7 +132,11 @@ impl ReplyHead {
 }
 
 /// `data` in the envelope of a 200.
-pub fn give(context: &ApiContext<'_>, request: &RequestContext<'_>, data: impl Serialize) -> Result<Step, ApiError> {
+pub fn ok_in_envelope(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    data: impl Serialize,
+) -> Result<Step, ApiError> {
     Ok(Step::Reply(ReplyHead::new(context, request).answer(StatusCode::OK, data)))
 }
 
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_internal_error_says_what_was_being_done() {
+    fn an_internal_error_names_the_failed_action() {
         use RouteMethod::{Delete, Get, Patch, Post, Put};
         for (verb, pattern, expected) in [
             (Get, EVENTS, "retrieving webhook events"),

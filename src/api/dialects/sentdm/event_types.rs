@@ -69,7 +69,7 @@ impl EventFamilies {
         Some(&self.filters).filter(|filters| !filters.is_empty())
     }
 
-    /// Takes away the filters of families that are not named.
+    /// Removes the filters of families that are not named.
     pub fn drop_unnamed(&mut self) {
         let types = &self.types;
         self.filters.retain(|family, _| types.iter().any(|name| name == family));

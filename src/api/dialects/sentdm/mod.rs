@@ -20,7 +20,7 @@ use crate::api::media::BodyRule;
 use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
-use crate::api::route::RouteAccess::Judged;
+use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::{AppId, Scope, Time, Webhook, WebhookId};
@@ -30,7 +30,7 @@ use crate::api::dialects::derived;
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
-use envelope::{SentdmEnvelope, give, render};
+use envelope::{SentdmEnvelope, ok_in_envelope, render};
 use views::{SentdmEvent, SentdmOneWebhook, SentdmPagination, SentdmWebhook};
 use writes::{SentdmNewSecret, SentdmTested};
 
@@ -48,7 +48,7 @@ const TEST: &str = "/v3/webhooks/{id}/test";
 static ROUTES: &[Route] = &[
     get(
         WEBHOOKS,
-        Judged(Scope::WebhooksRead, may_read, list),
+        Authorized(Scope::WebhooksRead, may_read, list),
         doc(
             "listSentWebhooks",
             "List webhooks",
@@ -58,7 +58,7 @@ static ROUTES: &[Route] = &[
     .with_query(&[docs::PAGE, docs::PAGE_SIZE, docs::SEARCH, docs::IS_ACTIVE]),
     get(
         EVENT_TYPES,
-        Judged(Scope::WebhooksRead, may_read, event_types),
+        Authorized(Scope::WebhooksRead, may_read, event_types),
         doc(
             "listSentEventTypes",
             "List the event types that webhooks name, and Postrider's own",
@@ -67,7 +67,7 @@ static ROUTES: &[Route] = &[
     ),
     get(
         WEBHOOK,
-        Judged(Scope::WebhooksRead, may_read, read),
+        Authorized(Scope::WebhooksRead, may_read, read),
         doc(
             "getSentWebhook",
             "Read a webhook",
@@ -77,7 +77,7 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
     get(
         EVENTS,
-        Judged(Scope::EventsRead, may_read_events, events),
+        Authorized(Scope::EventsRead, may_read_events, events),
         doc(
             "listSentWebhookEvents",
             "List a webhook's events: its deliveries",
@@ -89,7 +89,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         WEBHOOKS,
-        Judged(Scope::WebhooksWrite, may_write, writes::create),
+        Authorized(Scope::WebhooksWrite, may_write, writes::create),
         BodyRule::Json,
         doc(
             "createSentWebhook",
@@ -101,7 +101,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Put,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_write, writes::update),
+        Authorized(Scope::WebhooksWrite, may_write, writes::update),
         BodyRule::OptionalJson,
         doc(
             "updateSentWebhook",
@@ -115,7 +115,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Delete,
         WEBHOOK,
-        Judged(Scope::WebhooksWrite, may_write, writes::remove),
+        Authorized(Scope::WebhooksWrite, may_write, writes::remove),
         BodyRule::None,
         doc("deleteSentWebhook", "Remove a webhook", &[done("It is removed.")]),
     )
@@ -124,7 +124,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Patch,
         TOGGLE,
-        Judged(Scope::WebhooksWrite, may_write, writes::toggle),
+        Authorized(Scope::WebhooksWrite, may_write, writes::toggle),
         BodyRule::Json,
         doc(
             "toggleSentWebhook",
@@ -138,7 +138,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         ROTATE,
-        Judged(Scope::WebhooksSecret, may_rotate, writes::rotate),
+        Authorized(Scope::WebhooksSecret, may_rotate, writes::rotate),
         BodyRule::OptionalJson,
         doc(
             "rotateSentWebhookSecret",
@@ -151,7 +151,7 @@ static ROUTES: &[Route] = &[
     Route::new(
         RouteMethod::Post,
         TEST,
-        Judged(Scope::WebhooksWrite, may_write, writes::test),
+        Authorized(Scope::WebhooksWrite, may_write, writes::test),
         BodyRule::OptionalJson,
         doc(
             "testSentWebhook",
@@ -240,7 +240,7 @@ fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let paging = SentdmPageQuery::read(request)?;
     let slice = slice(context, request, webhook.id, paging)?;
     let events = slice.rows.iter().map(SentdmEvent::new).collect::<Result<_, _>>()?;
-    give(context, request, SentdmEventList { events, pagination: paging.of(slice.total) })
+    ok_in_envelope(context, request, SentdmEventList { events, pagination: paging.of(slice.total) })
 }
 
 fn slice(
@@ -281,13 +281,13 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     let skip = usize::try_from(paging.skip()).unwrap_or(usize::MAX);
     let shown = rows.iter().skip(skip).take(paging.page_size as usize);
     let webhooks = shown.map(|webhook| SentdmWebhook::new(webhook, &context.store.state(webhook.id))).collect();
-    give(context, request, SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
+    ok_in_envelope(context, request, SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
 }
 
 /// `GET /v3/webhooks/{id}`.
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
-    give(context, request, SentdmOneWebhook(SentdmWebhook::new(&webhook, &context.store.state(webhook.id))))
+    ok_in_envelope(context, request, SentdmOneWebhook(SentdmWebhook::new(&webhook, &context.store.state(webhook.id))))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -326,7 +326,7 @@ fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let event_types: Vec<_> = event_types.collect();
     let count = event_types.len() as u64;
     let pagination = SentdmPageQuery { page: 1, page_size: count.max(1) }.of(count);
-    give(context, request, SentdmEventTypeList { event_types, pagination })
+    ok_in_envelope(context, request, SentdmEventTypeList { event_types, pagination })
 }
 
 /// `message.delivered` as `Message Delivered`.

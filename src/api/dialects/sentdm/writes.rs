@@ -72,9 +72,9 @@ struct FirstAnswer {
     state: WebhookState,
 }
 
-/// A first answer that no change of a webhook made.
+/// The first answer to a request that changed no webhook.
 #[derive(Serialize, Deserialize)]
-struct KeptAnswer {
+struct StoredAnswer {
     request_id: String,
     data: Box<RawValue>,
 }
@@ -220,7 +220,7 @@ pub fn test(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     }
     let event_type = event_type.unwrap_or_default();
     let test_send = Box::new(TestSend { webhook, event_type, data: Bytes::from_static(TEST_DATA) });
-    let answer = kept_answer(request, head)?;
+    let answer = stored_reply(request, head)?;
     Ok(Step::Test { test_send, then: Box::new(move |made| answer(&SentdmTested::new(&made))) })
 }
 
@@ -280,7 +280,7 @@ fn read_sandbox(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> 
 }
 
 /// The native patterns of `event_types` and `event_filters`. `None` if both stay as they are. `event_filters: null`
-/// takes the filters away.
+/// removes the filters.
 fn read_types(
     object: &mut JsonObject<'_>,
     was: Option<&Webhook>,
@@ -332,7 +332,7 @@ fn store_change(
         return Ok(Step::Reply(changed(&head, &Webhook { updated_at, ..patched }, &state)));
     }
     if patched == *webhook {
-        return kept_answer(request, head)?(&SentdmOneWebhook(SentdmWebhook::new(webhook, &state)));
+        return stored_reply(request, head)?(&SentdmOneWebhook(SentdmWebhook::new(webhook, &state)));
     }
     let command = StateCommand::UpdateWebhook { webhook: Box::new(patched) };
     let write_request = request.write_with(command, first_parts(&head, state))?;
@@ -344,7 +344,7 @@ fn check_key(request: &RequestContext<'_>) -> Result<(), ApiError> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let is_good = |value: &HeaderValue| value.as_bytes().iter().all(is_plain);
     match request.http.headers.get_all("idempotency-key").iter().all(is_good) {
-        true => request.keep().map(|_| ()),
+        true => request.idempotency_key().map(|_| ()),
         false => Err(ApiError::invalid_header("Idempotency-Key must be 1 to 255 letters, digits, _ and -")),
     }
 }
@@ -383,9 +383,9 @@ fn apply(store: Store, head: ReplyHead, write_request: WriteRequest, show: ShowW
 fn shown(store: &Store, head: &ReplyHead, applied: Applied, show: ShowWebhook) -> Result<HttpResponse, ApiError> {
     let (replayed, first) = (applied.replayed, first_of(&applied));
     if let Receipt::Kept(body) = &applied.receipt {
-        let kept: KeptAnswer = serde_json::from_slice(body).map_err(|_| unreadable())?;
-        let response = head.answer(StatusCode::OK, &kept.data);
-        return Ok(if replayed { as_repeated(response, Some(&kept.request_id)) } else { response });
+        let stored: StoredAnswer = serde_json::from_slice(body).map_err(|_| unreadable())?;
+        let response = head.answer(StatusCode::OK, &stored.data);
+        return Ok(if replayed { as_repeated(response, Some(&stored.request_id)) } else { response });
     }
     let webhook = received(applied)?;
     let state = first.as_ref().map_or_else(|| store.state(webhook.id), |first| first.state);
@@ -394,21 +394,21 @@ fn shown(store: &Store, head: &ReplyHead, applied: Applied, show: ShowWebhook) -
 }
 
 /// Answers without a change of the store. With an `Idempotency-Key` the answer is stored first.
-fn kept_answer<T: Serialize>(
+fn stored_reply<T: Serialize>(
     request: &RequestContext<'_>,
     head: ReplyHead,
 ) -> Result<impl FnOnce(&T) -> Result<Step, ApiError> + Send + use<T>, ApiError> {
-    let has_key = request.keep()?.is_some();
+    let has_key = request.idempotency_key()?.is_some();
     let write_request = has_key.then(|| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;
     Ok(move |data: &T| {
         let Some(write_request) = write_request else { return Ok(Step::Reply(head.answer(StatusCode::OK, data))) };
         let data = serde_json::value::to_raw_value(data).map_err(|_| unreadable())?;
-        let kept = KeptAnswer { request_id: head.request_id().to_owned(), data };
-        let body = Bytes::from(serde_json::to_vec(&kept).map_err(|_| unreadable())?);
+        let stored = StoredAnswer { request_id: head.request_id().to_owned(), data };
+        let body = Bytes::from(serde_json::to_vec(&stored).map_err(|_| unreadable())?);
         let write_request = WriteRequest { command: StateCommand::StoreAnswer { body }.into(), ..write_request };
         Ok(Step::apply(write_request, move |applied| match &applied.receipt {
             Receipt::Kept(body) => {
-                let first: KeptAnswer = serde_json::from_slice(body).map_err(|_| unreadable())?;
+                let first: StoredAnswer = serde_json::from_slice(body).map_err(|_| unreadable())?;
                 let response = head.answer(StatusCode::OK, &first.data);
                 Ok(if applied.replayed { as_repeated(response, Some(&first.request_id)) } else { response })
             }

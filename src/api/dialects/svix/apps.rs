@@ -19,12 +19,12 @@ use crate::store::{AppChange, AppSettings, Applied, Receipt, StateCommand};
 
 use super::errors::absent;
 use super::ids::{self, NAME_CHARS_MAX, Noun, is_name};
-use super::iterator::turn;
+use super::iterator::item_page;
 use super::list;
 use super::query::{GET_IF_EXISTS, SvixQuery};
 use crate::api::dialects::derived::ok;
 
-/// Characters of a name.
+/// Maximum length of a name in characters.
 const APP_NAME_CHARS_MAX: usize = 256;
 
 /// An application.
@@ -74,9 +74,9 @@ type Metadata = BTreeMap<String, String>;
 
 /// The member with the id that an imported object had. Svix ignores it.
 pub const ALIAS: &str = "alias";
-/// Bytes of `metadata` as JSON.
+/// Maximum size of `metadata` as JSON, in bytes.
 const METADATA_BYTES_MAX: usize = crate::api::limits::METADATA_BYTES_MAX;
-/// Requests per second.
+/// Maximum of `throttleRate` in requests per second.
 const RATE_MAX: u64 = 65_535;
 
 /// A rate as a whole number. Natively it may have a fraction.
@@ -127,7 +127,8 @@ impl AppInput {
         StateCommand::CreateApp { app: self.settings() }
     }
 
-    /// The command that makes it unless an app has its `uid`. So of two requests that make it at once both are served.
+    /// The command that creates the app unless an app has its `uid`. So two concurrent requests that create it both
+    /// succeed.
     pub fn ensure(self) -> StateCommand {
         StateCommand::EnsureApp { app: self.settings() }
     }
@@ -212,11 +213,11 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let is_listed =
         |app: &App| app.id != organization.default_app_id && Some(app.id) != organization.operational_app_id;
     let own = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id) && is_listed(app));
-    let turn = match is_ascending {
-        true => turn(own, travel.as_ref(), limit, |app, place| app.id.as_u128().cmp(place)),
-        false => turn(own.rev(), travel.as_ref(), limit, |app, place| place.cmp(&app.id.as_u128())),
+    let page = match is_ascending {
+        true => item_page(own, travel.as_ref(), limit, |app, place| app.id.as_u128().cmp(place)),
+        false => item_page(own.rev(), travel.as_ref(), limit, |app, place| place.cmp(&app.id.as_u128())),
     };
-    list::shown(&turn, |app| Noun::App.write(app.id), |app| Ok(SvixApplication::new(app)))
+    list::shown(&page, |app| Noun::App.write(app.id), |app| Ok(SvixApplication::new(app)))
 }
 
 /// `POST /api/v1/app`.

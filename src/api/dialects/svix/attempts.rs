@@ -21,9 +21,9 @@ use super::messages::{MessageFilter, SvixMessage};
 use super::query::{ENDPOINT_ID, SvixQuery, WITH_CONTENT, WITH_MSG};
 use crate::api::dialects::derived::ok;
 
-/// Succeeded.
+/// `status` of a successful attempt.
 pub const SUCCESS: u8 = 0;
-/// Failed.
+/// `status` of a failed attempt.
 pub const FAIL: u8 = 2;
 
 /// An attempt.
@@ -140,7 +140,7 @@ impl AttemptConditions {
 type Found = (Attempt, Event, Option<Bytes>);
 
 fn shown(window: TwoWayWindow, page: &TwoWayPage<Found>, parts: AttemptParts) -> Result<Step, ApiError> {
-    list::found(
+    list::window_page(
         Noun::Attempt,
         window,
         page,

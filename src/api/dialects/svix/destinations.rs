@@ -16,14 +16,14 @@ use crate::model::{App, Delivery, DeliveryStatus, Event, Time, Webhook, WebhookI
 use super::attempts::{FAIL, SUCCESS};
 use super::endpoints::SvixEndpoint;
 use super::ids::{self, Noun};
-use super::iterator::{Travel, turn};
+use super::iterator::{Travel, item_page};
 use super::list;
 use super::messages::{MessageFilter, SvixMessage};
 use super::query::{EXPANDED_STATUSES, SvixQuery, WITH_CONTENT};
 
-/// No attempt was made yet.
+/// `status` before the first attempt.
 const PENDING: u8 = 1;
-/// An attempt failed, and another is planned.
+/// `status` after a failed attempt while another is planned.
 const SENDING: u8 = 3;
 const CANCELED: u8 = 4;
 
@@ -122,7 +122,7 @@ pub fn messages(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
         state.filter(|state| status.is_none_or(|status| status == state.status))
     };
     let page = context.store.published_two_way(webhook.id, window, with_content, context.now, wanted, row)?;
-    list::found(
+    list::window_page(
         Noun::Message,
         window,
         &page,
@@ -144,14 +144,14 @@ pub fn endpoints(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> 
     for delivery in &all {
         by_webhook.entry(delivery.webhook_id).or_default().push(delivery);
     }
-    let turn = turn(by_webhook.iter(), travel.as_ref(), limit, |(id, _), place| id.as_u128().cmp(place));
-    let mut rows = Vec::with_capacity(turn.rows.len());
-    for (id, deliveries) in &turn.rows {
+    let page = item_page(by_webhook.iter(), travel.as_ref(), limit, |(id, _), place| id.as_u128().cmp(place));
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for (id, deliveries) in &page.rows {
         rows.push((found_or_removed(context, &app, **id, deliveries)?, state_of_latest(deliveries)));
     }
-    let turn = super::iterator::Turn { rows, done: turn.done };
+    let page = super::iterator::IteratorPage { rows, done: page.done };
     list::shown(
-        &turn,
+        &page,
         |(webhook, _)| Noun::Endpoint.write(webhook.id),
         |(webhook, state)| Ok(SvixMessageEndpoint { endpoint: SvixEndpoint::new(webhook), state: *state }),
     )

@@ -17,9 +17,9 @@ use super::apps::{ALIAS, nullable, read_alias, read_metadata, read_rate, read_ui
 use super::ids::{Noun, is_name};
 use super::query::CHANNEL_CHARS_MAX;
 
-/// Channels of an endpoint.
+/// Maximum number of channels of an endpoint.
 const CHANNELS_MAX: usize = 10;
-/// Event types of an endpoint.
+/// Maximum number of event types of an endpoint.
 const TYPES_MAX: usize = crate::api::limits::EVENT_TYPES_MAX;
 const TIMEOUT_MS: u32 = 30_000;
 /// Seconds before each retry.
@@ -52,7 +52,7 @@ impl EndpointInput {
             true => None,
             false => object.required("url", field_errors, read),
         };
-        // It is judged, and not kept: every endpoint is of version 1.
+        // `version` is checked and not stored: every endpoint is of version 1.
         object.optional("version", field_errors, |raw| fields::whole(raw, 1..=u64::from(u16::MAX)));
         EndpointInput {
             url,

@@ -23,7 +23,7 @@ use super::apps::shown_rate;
 use super::endpoint_form::{self, EndpointInput};
 use super::errors::absent;
 use super::ids::{self, Noun};
-use super::iterator::turn;
+use super::iterator::item_page;
 use super::query::SvixQuery;
 use super::{event_types, headers, list, operational};
 
@@ -129,14 +129,16 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let query = SvixQuery::read(request)?;
     let (limit, is_ascending, travel) = (query.limit()?, query.is_ascending(false)?, query.travel(Noun::Endpoint)?);
     let all: Vec<&Arc<Webhook>> = context.registry.webhooks_of(app.id).collect();
-    let turn = match is_ascending {
-        true => turn(all.into_iter(), travel.as_ref(), limit, |webhook, place| webhook.id.as_u128().cmp(place)),
-        false => turn(all.into_iter().rev(), travel.as_ref(), limit, |webhook, place| place.cmp(&webhook.id.as_u128())),
+    let page = match is_ascending {
+        true => item_page(all.into_iter(), travel.as_ref(), limit, |webhook, place| webhook.id.as_u128().cmp(place)),
+        false => {
+            item_page(all.into_iter().rev(), travel.as_ref(), limit, |webhook, place| place.cmp(&webhook.id.as_u128()))
+        }
     };
     let id = |webhook: &&Arc<Webhook>| Noun::Endpoint.write(webhook.id);
     match EndpointKind::of(request) {
-        EndpointKind::OfApp => list::shown(&turn, id, |webhook| Ok(SvixEndpoint::new(webhook))),
-        EndpointKind::Operational => list::shown(&turn, id, |webhook| Ok(SvixOperationalEndpoint::new(webhook))),
+        EndpointKind::OfApp => list::shown(&page, id, |webhook| Ok(SvixEndpoint::new(webhook))),
+        EndpointKind::Operational => list::shown(&page, id, |webhook| Ok(SvixOperationalEndpoint::new(webhook))),
     }
 }
 
@@ -164,7 +166,7 @@ pub fn make(
     operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, false, &context.settings.policy, &mut field_errors);
-    event_types::judge(context, request, input.named_types(), &[], &mut field_errors);
+    event_types::check(context, request, input.named_types(), &[], &mut field_errors);
     let mut webhook = Webhook::new(request.tenant().org, app.map_or(AppId::MIN, |app| app.id));
     endpoint_form::preset(&mut webhook);
     let mut secret = None;
@@ -176,7 +178,7 @@ pub fn make(
     fields::into_result(field_errors)?;
     input.apply(&mut webhook, false);
     webhook_form::finish(&mut webhook, &mut Vec::new());
-    webhooks::judge_bypass(None, &webhook, request)?;
+    webhooks::check_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None };
@@ -216,11 +218,11 @@ fn change(
     operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
     let input = EndpointInput::read(&mut object, is_patch, &context.settings.policy, &mut field_errors);
-    event_types::judge(context, request, input.named_types(), &old.event_types, &mut field_errors);
+    event_types::check(context, request, input.named_types(), &old.event_types, &mut field_errors);
     fields::into_result(field_errors)?;
     let mut webhook = old.clone();
     input.apply(&mut webhook, is_patch);
-    webhooks::judge_bypass(Some(old), &webhook, request)?;
+    webhooks::check_bypass(Some(old), &webhook, request)?;
     let kind = EndpointKind::of(request);
     if webhook == *old {
         return Ok(Step::Reply(kind.shown(StatusCode::OK, old)));

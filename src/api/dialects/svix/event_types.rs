@@ -21,13 +21,13 @@ use crate::store::{Applied, Receipt, StateCommand};
 use super::apps::nullable;
 use super::errors::absent;
 use super::ids::{self, is_name};
-use super::iterator::turn;
+use super::iterator::item_page;
 use super::list;
 use super::operational;
 use super::query::{EXPUNGE, INCLUDE_ARCHIVED, SvixQuery, WITH_CONTENT, named_iterator};
 use crate::api::dialects::derived::ok;
 
-/// Bytes of all schemas together.
+/// Maximum size of all schemas together, in bytes.
 const SCHEMAS_BYTES_MAX: usize = 64 * 1024;
 const DESCRIPTION_CHARS_MAX: usize = 4_096;
 const FLAGS_MAX: usize = 100;
@@ -146,7 +146,7 @@ fn read_name(raw: &RawValue) -> FieldResult<String> {
     }
 }
 
-/// The mistake of a name that is kept for the daemon's own events.
+/// The mistake of a name that is reserved for the daemon's own events.
 const RESERVED: &str = "must not begin with postrider.";
 
 /// Schemas by version, each a JSON object.
@@ -171,10 +171,10 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let with_content = query.flag(&WITH_CONTENT)?.unwrap_or(false);
     let all = context.registry.event_types(request.tenant().org, None);
     let shown = all.filter(|one| (shows_archived || !one.definition.archived) && is_shown(request, one));
-    let turn = turn(shown, travel.as_ref(), limit, |one, name| one.definition.name.as_str().cmp(name));
+    let page = item_page(shown, travel.as_ref(), limit, |one, name| one.definition.name.as_str().cmp(name));
     let name = |one: &&Arc<EventType>| one.definition.name.clone();
     let next = |one: &&Arc<EventType>| named_iterator(&one.definition.name);
-    list::shown_from(&turn, next, name, |one| SvixEventType::new(one, with_content))
+    list::shown_from(&page, next, name, |one| SvixEventType::new(one, with_content))
 }
 
 /// `POST /api/v1/event-type`.
@@ -233,7 +233,7 @@ pub fn remove(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 
 /// Adds a mistake for event types that the organization does not have or the caller is not shown, and for archived ones
 /// that are named anew.
-pub fn judge(
+pub fn check(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
     named: &[String],

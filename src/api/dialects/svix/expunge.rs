@@ -19,7 +19,7 @@ use crate::store::{Caller, PartitionCommand, Rejection, StateCommand, WriteReque
 
 use super::{acting, ids};
 
-/// Messages of one request.
+/// Maximum number of messages in one request.
 pub const MESSAGES_MAX: usize = 250;
 
 /// The outcome of each message, by the name in the request: `expunged` or `not-found`.
@@ -56,7 +56,7 @@ fn erase(mut rest: IntoIter<(String, EventId)>, mut results: BTreeMap<String, &'
     let Some((name, id)) = rest.next() else {
         return Step::Reply(HttpResponse::json(StatusCode::OK, &SvixExpunged { results }));
     };
-    // A repetition of the whole request erases nothing twice, so the answer is not kept.
+    // A repetition of the whole request erases nothing twice, so the answer is not stored.
     let command = PartitionCommand::EraseEvent { id }.into();
     let write_request = Box::new(WriteRequest { caller: Some(caller.clone()), idempotency: None, command });
     let then = Box::new(move |applied| {

@@ -67,11 +67,11 @@ impl<'a> SvixHeaders<'a> {
     }
 }
 
-fn judge_name(name: String) -> FieldResult<String> {
+fn read_name(name: String) -> FieldResult<String> {
     let lower = name.to_ascii_lowercase();
     let is_refused =
         REFUSED.contains(&lower.as_str()) || REFUSED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix));
-    if is_refused { Err("is a header that cannot be set".to_owned()) } else { webhook_form::judge_header_name(name) }
+    if is_refused { Err("is a header that cannot be set".to_owned()) } else { webhook_form::read_header_name(name) }
 }
 
 /// Reads a map of headers.
@@ -101,7 +101,7 @@ fn read_changes(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> Vec<(Str
             "null" => Ok(None),
             _ => webhook_form::read_header_value(raw).map(Some),
         };
-        match judge_name(name.into_owned()).and_then(|name| Ok((name, value()?))) {
+        match read_name(name.into_owned()).and_then(|name| Ok((name, value()?))) {
             Ok(change) => changes.push(change),
             Err(detail) => field_errors.push(FieldError::new(here, detail)),
         }

@@ -11,7 +11,7 @@ use crate::store::{EventName, EventQuery, ListWindow, TenantScope};
 
 use super::errors::{absent, wrong_path};
 
-/// Characters of a `uid`, an event id or a name of an event type.
+/// Maximum length of a `uid`, an event id or a name of an event type, in characters.
 pub const NAME_CHARS_MAX: usize = 256;
 
 /// A noun of Svix's API with ids.

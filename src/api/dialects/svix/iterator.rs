@@ -28,7 +28,7 @@ impl<K> Travel<K> {
 
 /// A page of items in list order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn<T> {
+pub struct IteratorPage<T> {
     pub rows: Vec<T>,
     /// Whether no further item follows in the direction of travel.
     pub done: bool,
@@ -36,12 +36,12 @@ pub struct Turn<T> {
 
 /// The page of items that are all in memory. `items` are in list order, and `compare` says where an item stands beside
 /// a key in that order.
-pub fn turn<T, K>(
+pub fn item_page<T, K>(
     items: impl DoubleEndedIterator<Item = T>,
     travel: Option<&Travel<K>>,
     limit: usize,
     compare: impl Fn(&T, &K) -> Ordering,
-) -> Turn<T> {
+) -> IteratorPage<T> {
     let (mut rows, is_back): (Vec<T>, bool) = match travel {
         None => (items.take(limit + 1).collect(), false),
         Some(Travel::Next(key)) => (items.filter(|item| compare(item, key).is_gt()).take(limit + 1).collect(), false),
@@ -54,7 +54,7 @@ pub fn turn<T, K>(
     if is_back {
         rows.reverse();
     }
-    Turn { rows, done }
+    IteratorPage { rows, done }
 }
 
 /// The rows of a page among rising ids, of a list that shows the newest first.
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     fn page(travel: Option<Travel<u32>>, limit: usize) -> (Vec<u32>, bool) {
-        let turn = turn((1..=7).map(|n| n * 10), travel.as_ref(), limit, |item, key| item.cmp(key));
-        (turn.rows, turn.done)
+        let page = item_page((1..=7).map(|n| n * 10), travel.as_ref(), limit, |item, key| item.cmp(key));
+        (page.rows, page.done)
     }
 
     #[test]

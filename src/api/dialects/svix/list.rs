@@ -8,7 +8,7 @@ use crate::api::step::Step;
 use crate::store::{TwoWayPage, TwoWayWindow};
 
 use super::ids::Noun;
-use super::iterator::{self, Travel, Turn};
+use super::iterator::{self, IteratorPage, Travel};
 use super::query::{AFTER, BEFORE, SvixQuery};
 use crate::api::dialects::derived::ok;
 
@@ -30,25 +30,25 @@ pub struct SvixList<T> {
 
 /// The answer with a page of items, whose ids `id` writes.
 pub fn shown<'a, T, V: Serialize>(
-    turn: &'a Turn<T>,
+    page: &'a IteratorPage<T>,
     id: impl Fn(&T) -> String,
     view: impl Fn(&'a T) -> Result<V, ApiError>,
 ) -> Result<Step, ApiError> {
-    shown_from(turn, &id, &id, view)
+    shown_from(page, &id, &id, view)
 }
 
 /// The same, with iterators of their own: `next` writes the one that leads on.
 pub fn shown_from<'a, T, V: Serialize>(
-    turn: &'a Turn<T>,
+    page: &'a IteratorPage<T>,
     next: impl Fn(&T) -> String,
     id: impl Fn(&T) -> String,
     view: impl Fn(&'a T) -> Result<V, ApiError>,
 ) -> Result<Step, ApiError> {
     ok(&SvixList {
-        data: turn.rows.iter().map(view).collect::<Result<_, _>>()?,
-        iterator: turn.rows.last().map(next),
-        prev_iterator: turn.rows.first().map(|first| format!("-{}", id(first))),
-        done: turn.done,
+        data: page.rows.iter().map(view).collect::<Result<_, _>>()?,
+        iterator: page.rows.last().map(next),
+        prev_iterator: page.rows.first().map(|first| format!("-{}", id(first))),
+        done: page.done,
     })
 }
 
@@ -65,7 +65,7 @@ pub fn window_from(query: &SvixQuery, travel: Option<&Travel<u128>>) -> Result<T
 
 /// The answer with a page that the store read in the window's direction. A page that ended early goes on from the last
 /// row that was examined.
-pub fn found<'a, T, V: Serialize>(
+pub fn window_page<'a, T, V: Serialize>(
     noun: Noun,
     window: TwoWayWindow,
     page: &'a TwoWayPage<T>,

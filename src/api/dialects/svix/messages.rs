@@ -27,11 +27,11 @@ use super::list;
 use super::query::{CHANNEL_CHARS_MAX, EVENT_TYPE, SvixQuery, WITH_CONTENT};
 use crate::api::dialects::derived::{self, ok};
 
-/// Channels of a message.
+/// Maximum number of channels of a message.
 const CHANNELS_MAX: usize = 5;
-/// Days of `payloadRetentionPeriod`.
+/// Range of `payloadRetentionPeriod` in days.
 const RETENTION_DAYS: std::ops::RangeInclusive<u64> = 5..=90;
-/// Hours of `payloadRetentionHours`.
+/// Range of `payloadRetentionHours` in hours.
 const RETENTION_HOURS: std::ops::RangeInclusive<u64> = 1..=2_160;
 
 /// A message.
@@ -105,7 +105,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let (window, filter) = (list::window(&query, Noun::Message)?, MessageFilter::read(&query)?);
     let with_content = query.flag(&WITH_CONTENT)?.unwrap_or(true);
     let page = context.store.events_two_way(app.id, window, with_content, context.now, |event| filter.passes(event))?;
-    list::found(
+    list::window_page(
         Noun::Message,
         window,
         &page,

@@ -1,4 +1,5 @@
-//! Operational webhooks: endpoints that are told of the endpoints and messages of all apps (docs.svix.com/incoming-webhooks).
+//! Operational webhooks: endpoints that receive events about the endpoints and messages of all apps
+//! (docs.svix.com/incoming-webhooks).
 //!
 //! They are webhooks of the organization's operational app, an app of its own. So a token of any other app reads nothing of
 //! them.
@@ -13,7 +14,7 @@ use crate::api::step::Step;
 use crate::store::{Applied, Command, Receipt, StateCommand, WriteRequest};
 
 use super::endpoints::EndpointKind;
-use super::iterator::turn;
+use super::iterator::item_page;
 use super::query::SvixQuery;
 use super::{endpoints, ids, list};
 
@@ -36,7 +37,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let query = SvixQuery::read(request)?;
     query.is_ascending(false)?;
     let travel = query.travel(ids::Noun::Endpoint)?;
-    let none = turn(std::iter::empty::<u128>(), travel.as_ref(), query.limit()?, u128::cmp);
+    let none = item_page(std::iter::empty::<u128>(), travel.as_ref(), query.limit()?, u128::cmp);
     list::shown(&none, |_| String::new(), |_| Ok(()))
 }
 

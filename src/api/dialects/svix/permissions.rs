@@ -3,7 +3,7 @@
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::route::Handler;
-use crate::api::route::RouteAccess::{self, Judged};
+use crate::api::route::RouteAccess::{self, Authorized};
 use crate::model::Scope;
 
 use super::TokenKind::{Any, Organization};
@@ -16,7 +16,7 @@ macro_rules! permissions {
             fn authorize(principal: &Principal) -> Result<(), ApiError> {
                 permit(principal, $scope, $kind)
             }
-            Judged($scope, authorize, handler)
+            Authorized($scope, authorize, handler)
         }
     )*};
 }

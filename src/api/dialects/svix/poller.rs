@@ -1,7 +1,7 @@
 //! The poller: the messages of an endpoint in the order of their acceptance, for clients that fetch.
 //!
-//! Reading removes nothing. The iterator is the caller's position in the endpoint's feed, where a message that is sent again
-//! stands again. The server remembers the positions of consumers.
+//! Reading removes nothing. The iterator is the caller's position in the endpoint's feed. A message that is sent again
+//! is in the feed again. The server remembers the positions of consumers.
 
 use std::sync::Arc;
 
@@ -116,8 +116,8 @@ fn read_iterator(text: &str) -> Option<FeedConsumer> {
     Some(FeedConsumer { position, seeks: seeks.parse().ok()? })
 }
 
-/// `GET /api/v1/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}`. The iterator of a page says that the page was taken:
-/// without one the consumer gets the messages behind the last page that it took, as Svix's own bridge expects
+/// `GET /api/v1/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}`. The iterator of a page confirms that page.
+/// Without one the consumer gets the messages behind the last page that it confirmed, as Svix's own bridge expects
 /// (`bridge/svix-bridge/src/webhook_receiver/mod.rs`).
 pub fn poll_as_consumer(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (app, webhook) = sink(context, request)?;

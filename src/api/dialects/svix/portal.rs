@@ -24,9 +24,9 @@ use super::errors::{absent, generic};
 use super::ids;
 use crate::api::dialects::derived::ok;
 
-/// Seconds until a token expires.
+/// Range of the lifetime of a token in seconds.
 const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
-/// Capabilities that one request names.
+/// Maximum number of capabilities in one request.
 const CAPABILITIES_MAX: usize = 32;
 const FLAGS_MAX: usize = 100;
 const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::EventsRead];
@@ -130,10 +130,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }
 }
 
-/// The way of a browser to an app's pages, as long as the token lives and a link of the portal may.
+/// The access of a browser to an app's pages. It ends with the token, or earlier by the limit of portal links.
 struct PortalDoor {
     pages: PageSettings,
-    /// The link, but for its app. `None` if there is no portal, or the token that makes it is none of a key.
+    /// The link without its app. `None` if there is no portal, or if the caller's token is not a stored key.
     link: Option<PortalLink>,
     org: OrganizationId,
     random: [u8; 2],

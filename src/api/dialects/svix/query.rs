@@ -11,7 +11,7 @@ use super::iterator::Travel;
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 250;
-/// Characters of a channel.
+/// Maximum length of a channel in characters.
 pub const CHANNEL_CHARS_MAX: usize = 128;
 
 pub const LIMIT: Param = Param::whole("limit", 1, LIMIT_MAX as u32, "Items of a page.").or(LIMIT_DEFAULT as u32);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_taken_in_the_spellings_of_clients() {
+    fn times_are_read_in_the_spellings_of_clients() {
         let noon: Time = "2026-03-05T12:00:00.123Z".parse().unwrap();
         for text in [
             "2026-03-05T12:00:00.123Z",

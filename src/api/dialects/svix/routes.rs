@@ -28,7 +28,7 @@ pub const fn route(verb: RouteMethod, path: &'static str, access: RouteAccess, b
     Route::new(verb, path, access, body, doc)
 }
 
-/// A message is taken with any `Content-Type`.
+/// A message is accepted with any `Content-Type`.
 fn any_body(_: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::store::ListWindow;
 
 use super::errors::absent;
 use super::ids::{self, Noun};
-use super::iterator::turn;
+use super::iterator::item_page;
 use super::list;
 use super::query::{SvixQuery, TASK, TASK_STATUS};
 use crate::api::dialects::derived::ok;
@@ -101,11 +101,11 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         let shown = SvixTask::new(job);
         status.is_none_or(|status| status == shown.status) && task.is_none_or(|task| task == shown.task)
     });
-    let turn = match is_ascending {
-        true => turn(wanted.rev(), travel.as_ref(), limit, |job, place| job.id.as_u128().cmp(place)),
-        false => turn(wanted, travel.as_ref(), limit, |job, place| place.cmp(&job.id.as_u128())),
+    let page = match is_ascending {
+        true => item_page(wanted.rev(), travel.as_ref(), limit, |job, place| job.id.as_u128().cmp(place)),
+        false => item_page(wanted, travel.as_ref(), limit, |job, place| place.cmp(&job.id.as_u128())),
     };
-    list::shown(&turn, |job| Noun::Task.write(job.id), |job| Ok(SvixBackgroundTask::new(job)))
+    list::shown(&page, |job| Noun::Task.write(job.id), |job| Ok(SvixBackgroundTask::new(job)))
 }
 
 /// `GET /api/v1/background-task/{task_id}`.

@@ -43,7 +43,7 @@ fn a_url_alone_gives_every_default() {
 }
 
 #[test]
-fn every_field_is_taken() {
+fn every_field_is_read() {
     let webhook = read_members(
         r#""name":"Größe","description":"two\nlines","method":"put","content_type":"application/x-www-form-urlencoded",
         "field_set":"legacy","include_html":true,"auth":{"type":"basic","username":"u","password":"p:w"},
@@ -151,7 +151,7 @@ fn every_mistake_points_at_its_field() {
 }
 
 #[test]
-fn what_the_sender_sets_itself_cannot_be_a_header() {
+fn headers_of_the_sender_itself_cannot_be_set() {
     for name in [
         "host",
         "Connection",
@@ -173,7 +173,7 @@ fn what_the_sender_sets_itself_cannot_be_a_header() {
 }
 
 #[test]
-fn urls_are_judged() {
+fn urls_are_checked() {
     for url in [
         "",
         "example.com",
@@ -189,13 +189,13 @@ fn urls_are_judged() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let found = read_text(r#"{"urll":"x","timeout_ms":1,"ordered":2}"#).unwrap_err();
     assert_eq!(found, ["/url", "/timeout_ms", "/ordered", "/urll"]);
 }
 
 #[test]
-fn a_good_secret_is_taken_as_it_is() {
+fn a_valid_secret_is_stored_as_it_is() {
     let raw = RawValue::from_string(format!("\"{SECRET}\"")).unwrap();
     assert_eq!(read_secret(&raw), Ok(SECRET.to_owned()));
 }

@@ -108,7 +108,7 @@ fn a_whole_filter_replaces_the_old_one_digit_by_digit() {
 }
 
 #[test]
-fn what_cannot_be_patched_is_named() {
+fn members_that_cannot_be_patched_are_named() {
     let found = patch(
         &webhook(),
         r#"{"id":"x","app_id":"y","created_at":null,"updated_at":1,"disabled_reason":null,"circuit":"open",
@@ -149,7 +149,7 @@ fn mistakes_point_into_the_patch() {
 }
 
 #[test]
-fn a_url_that_is_not_touched_is_not_judged_again() {
+fn an_unchanged_url_is_not_checked_again() {
     let mut old = webhook();
     old.url = "http://10.0.0.1/since-closed".to_owned();
     assert_eq!(patch(&old, r#"{"status":"paused"}"#).map(|webhook| webhook.status), Ok(WebhookStatus::Paused));

@@ -9,7 +9,7 @@ use crate::api::request::HttpRequest;
 use crate::model::{ApiKey, Id, Scope};
 
 #[test]
-fn a_dialect_describes_a_body_where_the_route_takes_one() {
+fn a_dialect_describes_a_body_where_the_route_accepts_one() {
     for dialect in DIALECTS {
         for route in dialect.routes {
             assert_eq!(route.doc.request.is_some(), !route.body.is_none(), "{}", route.path);
@@ -50,9 +50,9 @@ fn a_dialect_shows_the_scope_that_its_route_requires() {
     for dialect in DIALECTS {
         for route in dialect.routes {
             let (shown, authorize) = match route.access {
-                RouteAccess::Judged(shown, authorize, _) => (shown, authorize),
+                RouteAccess::Authorized(shown, authorize, _) => (shown, authorize),
                 RouteAccess::Open(_) => continue,
-                _ => panic!("{} is judged otherwise", route.path),
+                _ => panic!("{} has another access", route.path),
             };
             let enough: Vec<Scope> =
                 Scope::ALL.into_iter().filter(|scope| authorize(&caller(*scope)).is_ok()).collect();
@@ -62,7 +62,7 @@ fn a_dialect_shows_the_scope_that_its_route_requires() {
     }
 }
 
-/// The cases of a golden file by name. None for a vendor without one.
+/// The cases of a golden file by name. Empty for a vendor without one.
 fn golden(vendor: &str) -> Map<String, Value> {
     let file = match vendor {
         "svix" => return Map::new(),

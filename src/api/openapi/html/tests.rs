@@ -77,7 +77,7 @@ fn text_of_the_description_cannot_become_markup() {
 }
 
 #[test]
-fn a_schema_is_told_in_words() {
+fn a_schema_is_described_in_words() {
     let mut out = String::new();
     let described = schema::described(&json!({ "anyOf": [
         { "type": "array", "items": { "type": "string", "maxLength": 9 }, "maxItems": 3, "description": "Its `words`." },

@@ -30,7 +30,7 @@ fn reading(lane: &mut Lane) -> Option<DueKey> {
 }
 
 #[test]
-fn what_is_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
+fn an_entry_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
     let mut lane = lane();
     lane.note_due(Time(1_000));
     assert_eq!(reading(&mut lane), None);
@@ -45,7 +45,7 @@ fn what_is_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
 }
 
 #[test]
-fn what_ended_while_reading_is_not_sent_again() {
+fn a_delivery_that_ended_while_reading_is_not_sent_again() {
     let mut lane = lane();
     lane.note_due(Time(1_000));
     reading(&mut lane);
@@ -62,7 +62,7 @@ fn what_ended_while_reading_is_not_sent_again() {
 }
 
 #[test]
-fn what_is_due_in_memory_stands_behind_what_is_due_in_the_index() {
+fn due_deliveries_in_memory_stand_behind_those_in_the_index() {
     let mut lane = lane();
     lane.note_due(Time(1_000));
     lane.offer(dispatch(9, Time(5_000)), false);
@@ -97,7 +97,7 @@ fn where_there_is_room_a_backlog_waits_in_memory_until_some_of_it_is_in_the_inde
 }
 
 #[test]
-fn what_was_given_up_is_found_again() {
+fn a_delivery_that_was_given_up_is_read_again() {
     let mut lane = lane();
     lane.offer(dispatch(1, Time(1_000)), false);
     assert_eq!(sent(&mut lane), [1]);
@@ -110,7 +110,7 @@ fn what_was_given_up_is_found_again() {
 }
 
 #[test]
-fn what_was_withheld_is_found_again_and_goes_one_at_a_time_until_a_request_is_made() {
+fn withheld_deliveries_are_read_again_and_go_one_at_a_time_until_a_request_is_made() {
     let until = NOW.plus_ms(5_000);
     let taken = |lane: &mut Lane, now| lane.take(now).map(|dispatch| dispatch.delivery_id.as_u128());
     let mut lane = lane();
@@ -132,7 +132,7 @@ fn what_was_withheld_is_found_again_and_goes_one_at_a_time_until_a_request_is_ma
 }
 
 #[test]
-fn what_is_offered_meanwhile_hides_nothing_that_waits_in_the_index() {
+fn a_delivery_offered_meanwhile_hides_nothing_that_waits_in_the_index() {
     const UNTIL: Time = NOW.plus_ms(5_000);
     let all = || slice(&[(1, 1_000), (2, 2_000)], None);
     fn withheld(lane: &mut Lane) {
@@ -164,7 +164,7 @@ fn what_is_offered_meanwhile_hides_nothing_that_waits_in_the_index() {
 }
 
 #[test]
-fn a_rate_that_still_holds_is_not_forgotten() {
+fn a_rate_in_force_is_not_forgotten() {
     let mut lane = Lane::new(
         Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))),
         WebhookState::default(),
@@ -179,7 +179,7 @@ fn a_rate_that_still_holds_is_not_forgotten() {
 }
 
 #[test]
-fn a_rate_holds_for_one_turn_at_the_most_also_when_it_is_raised_or_the_clock_is_set_back() {
+fn a_rate_delays_by_one_interval_at_the_most_also_when_it_is_raised_or_the_clock_is_set_back() {
     let slow = Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01)));
     let mut lane = Lane::new(slow.clone(), WebhookState::default(), RequestGroups::default());
     for id in 1..=3 {

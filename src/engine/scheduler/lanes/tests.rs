@@ -23,7 +23,7 @@ fn publish(lanes: &mut Lanes, registry: &Registry, webhooks: &[(u128, u128)], co
         .iter()
         .flat_map(|(_, id)| (0..count).map(move |n| dispatch_to(Id::from_u128(*id), id * 10_000 + n, NOW)));
     let effects = Effects { fresh: fresh.collect(), ..Effects::default() };
-    lanes.learn(effects, registry, |_| WebhookState::default(), NOW);
+    lanes.apply_effects(effects, registry, |_| WebhookState::default(), NOW);
 }
 
 fn turns(lanes: &mut Lanes) -> Vec<u128> {
@@ -86,18 +86,18 @@ fn the_cap_holds_and_a_recorded_outcome_frees_a_slot() {
     lanes.finished(ended(&first[0], true), NOW);
     assert!(lanes.next(NOW).is_none(), "not durable yet");
     let effects = Effects { recorded: vec![first[0].delivery_id], ..Effects::default() };
-    lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+    lanes.apply_effects(effects, &registry, |_| WebhookState::default(), NOW);
     assert_eq!(turns(&mut lanes).len(), 1);
 }
 
 #[test]
-fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
+fn a_delivery_due_again_in_the_batch_that_recorded_it_is_found() {
     let (mut lanes, registry) = lanes(10, &[(1, 1)], 1);
     let (sent, _) = lanes.next(NOW).unwrap();
     lanes.finished(ended(&sent, true), NOW);
     let (id, delivery) = (sent.webhook_id, sent.delivery_id);
     let effects = Effects { recorded: vec![delivery], due: vec![(id, NOW)], ..Effects::default() };
-    lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+    lanes.apply_effects(effects, &registry, |_| WebhookState::default(), NOW);
     assert_eq!(lanes.reads.len(), 1);
     let slice = DueSlice { ready: vec![sent], last: Some((NOW, delivery)), ..DueSlice::default() };
     lanes.fill(id, slice, NOW);
@@ -118,29 +118,29 @@ fn busy(change: impl Fn(&mut Webhook), us: u32, waiting: u128) -> Lanes {
 }
 
 #[test]
-fn a_crowd_waits_where_requests_are_held_up() {
+fn a_backlog_counts_where_requests_are_cpu_bound() {
     let backlog = |us| busy(|_| {}, us, 500).backlog(1_000.0, NOW);
     assert_eq!((backlog(900), backlog(1_100)), (500, 0), "a slow receiver keeps its own waiting");
     assert_eq!(busy(|_| {}, 900, 100).backlog(1_000.0, NOW), 0, "few");
 }
 
 #[test]
-fn what_the_index_has_belongs_to_the_crowd() {
+fn deliveries_in_the_index_belong_to_the_backlog() {
     let mut lanes = busy(|_| {}, 900, 500);
     let effects = Effects { due: vec![(Id::from_u128(1), NOW)], ..Effects::default() };
-    lanes.learn(effects, &Registry::default(), |_| WebhookState::default(), NOW);
+    lanes.apply_effects(effects, &Registry::default(), |_| WebhookState::default(), NOW);
     assert!(lanes.backlog(1_000.0, NOW) > 500);
 }
 
 #[test]
-fn what_waits_for_something_else_is_no_crowd() {
+fn deliveries_that_wait_for_something_else_are_no_backlog() {
     assert_eq!(busy(|w| w.ordered = DeliveryOrder::Webhook, 900, 500).backlog(1_000.0, NOW), 0);
     assert_eq!(busy(|w| w.rate_limit_per_s = Some(100.0), 900, 500).backlog(1_000.0, NOW), 0);
     assert_eq!(busy(|w| w.status = WebhookStatus::Paused, 900, 500).backlog(1_000.0, NOW), 0);
 }
 
 #[test]
-fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
+fn no_backlog_counts_for_a_receiver_that_has_fallen_silent() {
     let lanes = busy(|_| {}, 900, 500);
     let backlog: Vec<usize> = [0, 200, 300].map(|ms| lanes.backlog(1_000.0, NOW.plus_ms(ms))).into();
     assert_eq!(backlog, [500, 500, 0]);
@@ -168,7 +168,7 @@ fn a_clock_that_was_set_back_leaves_the_times_of_the_index() {
     let (mut lanes, mut registry) = lanes(10, &[], 0);
     registry.put_webhook(Arc::new(webhook(|w| w.id = Id::from_u128(11))));
     let due = Effects { due: vec![(Id::from_u128(11), NOW)], ..Effects::default() };
-    lanes.learn(due, &registry, |_| WebhookState::default(), NOW.minus_ms(1_000));
+    lanes.apply_effects(due, &registry, |_| WebhookState::default(), NOW.minus_ms(1_000));
     lanes.set_back(NOW.minus_ms(86_400_000));
     assert_eq!(lanes.next_timer(), Some(NOW));
 }
@@ -197,7 +197,7 @@ fn time_out(all: &mut (Lanes, Registry), webhooks: &[(u128, u128, String)]) {
     {
         all.0.finished(EndedRequest { webhook, delivery, took_us: 1_000, is_answered: false }, NOW);
         let recorded = Effects { recorded: vec![delivery], ..Effects::default() };
-        all.0.learn(recorded, &all.1, |_| WebhookState::default(), NOW);
+        all.0.apply_effects(recorded, &all.1, |_| WebhookState::default(), NOW);
         turns(&mut all.0);
     }
 }
@@ -269,7 +269,7 @@ fn a_webhook_with_another_url_uses_the_share_of_its_new_origin() {
         let change = |w: &mut Webhook| (w.app_id, w.id, w.url) = (Id::from_u128(1), id, url.to_owned());
         registry.put_webhook(Arc::new(webhook(change)));
         let effects = Effects { registry_changed: true, ..Effects::default() };
-        lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+        lanes.apply_effects(effects, &registry, |_| WebhookState::default(), NOW);
         let now = &lanes.lanes[&id].groups;
         [0, 1].map(|group| Arc::ptr_eq(&before[group], &now[group]))
     };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Length of a buffer at rest. A head that needs more is rare.
-const KEPT_BYTES: usize = 4 * 1024;
+const RESTING_BYTES: usize = 4 * 1024;
 
 /// A buffer that grows for a long head, and is given back after it.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl ReceiveBuffer {
 
     /// Gives the memory of a long head back.
     pub fn shrink(&mut self) {
-        if self.bytes.len() > KEPT_BYTES && self.unread().is_empty() {
+        if self.bytes.len() > RESTING_BYTES && self.unread().is_empty() {
             *self = Self::default();
         }
     }
@@ -60,7 +60,7 @@ impl ReceiveBuffer {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         } else {
-            self.bytes.resize((2 * self.bytes.len()).max(KEPT_BYTES), 0);
+            self.bytes.resize((2 * self.bytes.len()).max(RESTING_BYTES), 0);
         }
     }
 }

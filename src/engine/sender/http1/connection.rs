@@ -21,8 +21,8 @@ use crate::engine::sender::http1::response_head::{BodyFraming, FramedHead, HeadP
 use crate::engine::sender::http1::wire::Wire;
 use crate::engine::sender::limits::INTERIM_ANSWERS_MAX;
 
-/// Length up to which each piece of a head is judged at once. A longer head is judged when it is whole.
-const HEAD_JUDGED_BYTES: usize = 4 * 1024;
+/// Length up to which a head is read after each piece. A longer head is read when it is whole.
+const HEAD_PIECE_BYTES_MAX: usize = 4 * 1024;
 
 /// The failure of an exchange on an open connection.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,7 @@ impl HttpConnection {
         self.received.unread().is_empty().then(|| self.wire.into_conn())
     }
 
-    /// Writes the rest of the request until the socket would block. An error is kept: the receiver may have answered
+    /// Writes the rest of the request until the socket would block. An error is stored: the receiver may have answered
     /// before it closed its end.
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         while !self.is_flushed && self.write_error.is_none() {
@@ -193,15 +193,15 @@ impl HttpConnection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ExchangeError::Ended)),
                 Poll::Ready(Ok(_)) => {}
             }
-            if let Some(head) = self.judge_head(before, head_bytes_max, interim)? {
+            if let Some(head) = self.read_head_so_far(before, head_bytes_max, interim)? {
                 return Poll::Ready(Ok(head));
             }
         }
     }
 
     /// The final head among the received bytes. Interim ones are skipped. `before` is the number of bytes that were
-    /// judged before.
-    fn judge_head(
+    /// read before.
+    fn read_head_so_far(
         &mut self,
         mut before: usize,
         head_bytes_max: usize,
@@ -211,10 +211,10 @@ impl HttpConnection {
             let bytes = self.received.unread();
             // A head ends with an empty line, of which three bytes may have come before.
             let fresh = &bytes[before.saturating_sub(3)..];
-            let is_judged = bytes.len() <= HEAD_JUDGED_BYTES
+            let is_read = bytes.len() <= HEAD_PIECE_BYTES_MAX
                 || memmem::find(fresh, b"\n\r\n").is_some()
                 || memmem::find(fresh, b"\n\n").is_some();
-            let progress = if is_judged { read_head(bytes)? } else { HeadProgress::Partial };
+            let progress = if is_read { read_head(bytes)? } else { HeadProgress::Partial };
             let length = match &progress {
                 HeadProgress::Partial => bytes.len(),
                 HeadProgress::Interim(length) | HeadProgress::Final(length, _) => *length,

@@ -1,6 +1,6 @@
 //! HTTP/1.1 of the sending side, over httparse (RFC 9112).
 //!
-//! `request_head` writes a request's head, `response_head` and `response_body` judge a response, `connection` moves the
+//! `request_head` writes a request's head, `response_head` and `response_body` read a response, `connection` moves the
 //! bytes. Only `connection` does IO.
 //!
 //! Only the status line and the framing of a response decide an attempt. Other header lines may be odd, as for curl and

@@ -1,4 +1,4 @@
-//! Judges the head of a response: its status, the headers to keep, and the framing of its body.
+//! Reads the head of a response: its status, the headers to store, and the framing of its body.
 //!
 //! Pure: bytes in, a head out. httparse reads the lines.
 
@@ -8,7 +8,9 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Response, Status};
 use memchr::{memchr, memchr_iter};
 
-use crate::engine::sender::limits::{INTERIM_ANSWERS_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX};
+use crate::engine::sender::limits::{
+    INTERIM_ANSWERS_MAX, RESPONSE_HEADERS_STORED_BYTES_MAX, RESPONSE_HEADERS_STORED_MAX,
+};
 use crate::model::Headers;
 use crate::rules::keep_alive;
 
@@ -137,7 +139,7 @@ fn read_lines<'b>(
 impl FramedHead {
     fn of(status: u16, is_http11: bool, lines: &[Header<'_>]) -> FramedHead {
         let stored_bytes = lines.iter().map(|line| line.name.len() + line.value.len() + 2).sum::<usize>();
-        let headers = Headers::with_capacity(stored_bytes.min(RESPONSE_HEADERS_KEPT_BYTES_MAX));
+        let headers = Headers::with_capacity(stored_bytes.min(RESPONSE_HEADERS_STORED_BYTES_MAX));
         let head = ResponseHead { status, headers, retry_after: None, keep_alive_s: None };
         let mut framed =
             FramedHead { head, is_http11, closes: false, length: AnnouncedLength::None, coding: TransferCoding::None };
@@ -166,7 +168,7 @@ impl FramedHead {
                 _ => {}
             }
         }
-        framed.head.keep(lines);
+        framed.head.store_lines(lines);
         framed
     }
 
@@ -195,9 +197,9 @@ impl FramedHead {
 
 impl ResponseHead {
     /// Stores the lines up to the caps.
-    fn keep(&mut self, lines: &[Header<'_>]) {
-        let mut room = RESPONSE_HEADERS_KEPT_BYTES_MAX;
-        for line in lines.iter().take(RESPONSE_HEADERS_KEPT_MAX) {
+    fn store_lines(&mut self, lines: &[Header<'_>]) {
+        let mut room = RESPONSE_HEADERS_STORED_BYTES_MAX;
+        for line in lines.iter().take(RESPONSE_HEADERS_STORED_MAX) {
             let Some(left) = room.checked_sub(line.name.len() + line.value.len()) else { break };
             room = left;
             self.headers.push_received(line.name, &unfolded(line.value));

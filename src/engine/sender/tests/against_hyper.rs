@@ -241,11 +241,11 @@ fn may_differ(bytes: &[u8], ours: &Seen, hypers: &Seen) -> bool {
     let is_not_reused = !ours.is_reusable
         && only_reuse
         && (head.contains("http/1.0") || head.contains("content-length") && head.contains("transfer-encoding"));
-    // Trailers are not judged, because they are not kept.
+    // Trailers are not checked, because they are not stored.
     let has_odd_trailers = hypers.end == "refused" && hypers.status == ours.status && head.contains("chunked");
-    // hyper judges a part of a head only if it came first.
-    let is_judged_early = ours.end == "refused" && hypers.status.is_none() && hypers.end != "read";
-    is_not_reused || has_odd_trailers && ours.end != "refused" || is_judged_early
+    // hyper checks a part of a head only if it arrived first.
+    let is_refused_early = ours.end == "refused" && hypers.status.is_none() && hypers.end != "read";
+    is_not_reused || has_odd_trailers && ours.end != "refused" || is_refused_early
 }
 
 fn compare(pieces: &[&[u8]], closes: bool) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::sender::limits::INTERIM_ANSWERS_MAX;
 use crate::engine::sender::tests::receiver::TestReceiver;
 use crate::engine::sender::tests::{BRIEF, PATIENT, post, send, sender};
-use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX};
+use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_STORED_BYTES_MAX};
 use crate::model::AttemptOutcome;
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn stored_headers_are_capped() {
     let got = send(&receiver.url(), PATIENT).await;
     let stored: usize = got.response_headers.iter().map(|(n, v)| n.len() + v.len()).sum();
     assert_eq!((got.status_code, got.response_headers.len()), (Some(200), 1));
-    assert!(stored <= RESPONSE_HEADERS_KEPT_BYTES_MAX);
+    assert!(stored <= RESPONSE_HEADERS_STORED_BYTES_MAX);
 }
 
 #[tokio::test]

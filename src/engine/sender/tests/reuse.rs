@@ -152,7 +152,7 @@ async fn a_connection_is_not_reused_in_the_last_second_that_its_receiver_allows(
 }
 
 #[tokio::test]
-async fn a_connection_that_its_receiver_keeps_for_a_second_is_not_kept() {
+async fn a_connection_with_a_keep_alive_of_one_second_is_not_reused() {
     for header in ["Keep-Alive: timeout=1", "Keep-Alive: timeout=0, max=5"] {
         let receiver =
             TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 2\r\n\r\nok")).await;

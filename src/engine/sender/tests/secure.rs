@@ -142,15 +142,15 @@ async fn a_pinned_certificate_of_the_receiver_is_trusted_for_its_names_and_dates
     let (twin, _) = own_certificate("receiver.example", 4_000);
     let (old, old_key) = own_certificate("receiver.example", 2_020);
     let expired = receiver_with(&old, &old_key, None).await;
-    for (what, receiver, host, pinned) in [
+    for (detail, receiver, host, pinned) in [
         ("for receiver.example, not for other.example [", &receiver, "other.example", pin(&cert)),
         ("[certificate_", &receiver, "receiver.example", pin(&twin)),
         ("[certificate_", &receiver, "receiver.example", None),
         ("expired on 2020-01-02 [", &expired, "receiver.example", pin(&old)),
     ] {
         let got = send_as(&sender, receiver, host, pinned).await;
-        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None), "{what}");
-        assert!(got.detail.as_ref().is_some_and(|detail| detail.contains(what)), "{what}: {:?}", got.detail);
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None), "{detail}");
+        assert!(got.detail.as_ref().is_some_and(|detail| detail.contains(detail)), "{detail}: {:?}", got.detail);
     }
 }
 
@@ -173,8 +173,8 @@ async fn a_client_certificate_is_sent_on_request() {
     let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(known))).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "{:?}", got.detail);
 
-    let nobody = TlsIdentity::parse(Some(&servers.pem()), None, None).unwrap();
-    let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(nobody))).await;
+    let anonymous = TlsIdentity::parse(Some(&servers.pem()), None, None).unwrap();
+    let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(anonymous))).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None), "{:?}", got.detail);
 }
 

@@ -163,7 +163,7 @@ async fn hosts_of_no_proxy_and_targets_that_bypass_it_are_reached_directly() {
 }
 
 #[tokio::test]
-async fn what_the_guard_refuses_by_its_text_never_reaches_the_proxy() {
+async fn a_target_that_the_guard_refuses_by_its_text_never_reaches_the_proxy() {
     let proxy = TestReceiver::responding(OK).await;
     let sender = Sender::new(Arc::new(RealNetwork), Arc::new(AllowResolved)).unwrap();
     sender.set_proxy(Some(delivery_proxy(&format!("http://{}", proxy.addr), &[])));
@@ -215,10 +215,10 @@ async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+async fn a_proxy_that_cannot_be_reached_is_distinguished_from_one_that_does_not_answer() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (network, url, words) in [
-        (Named::default(), format!("http://{nobody}"), "it cannot be reached: Connection refused"),
+        (Named::default(), format!("http://{closed}"), "it cannot be reached: Connection refused"),
         (Named::default(), "http://proxy.example:3128".to_owned(), "its host name could not be resolved"),
     ] {
         let sender = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap();
@@ -286,7 +286,7 @@ async fn a_proxy_that_fails_an_http_receivers_request_is_named() {
 }
 
 #[tokio::test]
-async fn the_proxys_credentials_are_not_kept_where_they_are_repeated() {
+async fn the_proxys_credentials_are_not_stored_where_they_are_repeated() {
     let echo = format!("HTTP/1.1 400 x\r\nX-Saw: Basic {PAIR}\r\nContent-Length: 34\r\n\r\n{PAIR}hunter2\u{fc}");
     let proxy = TestReceiver::responding(echo.replace("34", &(PAIR.len() + 9).to_string())).await;
     let got = sender_through(&proxy).send(&post("http://a.example/", PATIENT)).await;

@@ -35,7 +35,7 @@ struct CountsBench {
 impl CountsBench {
     fn new() -> CountsBench {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let disk = Arc::new(RealDisk::lock(folder.path()).unwrap());
         let options = StoreOptions {
             retention_ms: 31 * 86_400_000,
             idempotency_window_ms: 86_400_000,

@@ -161,7 +161,7 @@ fn a_page_of_failed_deliveries_costs_the_same_whatever_lies_between() {
 }
 
 #[test]
-fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behind_it() {
+fn a_store_of_an_earlier_version_lists_indexed_failures_first_and_the_rest_behind_them() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, hook) = failing(&folder);
     let dispatches = publish(&mut opened, hook, 6);
@@ -180,7 +180,11 @@ fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behin
     assert_eq!(page.indexed_from, Some(NOW.plus_ms(5)));
     let owner = (query(&opened, None, 1).tenant, Some(hook));
     let counted = |from| opened.store.failed_count(owner, TimeSpan { from, to: None }, 10, NOW.plus_ms(60)).unwrap();
-    assert_eq!((counted(None), counted(Some(NOW.plus_ms(5)))), (None, Some(3)), "only what the index has is counted");
+    assert_eq!(
+        (counted(None), counted(Some(NOW.plus_ms(5)))),
+        (None, Some(3)),
+        "only the entries of the index are counted"
+    );
     assert!(opened.store.verify(&mut |_| {}).unwrap().is_sound(), "old deliveries need no entries");
     // A later partition is complete, and a span since the start of the index needs no walk.
     opened.writer.roll(NOW).unwrap();

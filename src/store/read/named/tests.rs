@@ -78,7 +78,7 @@ fn events_are_found_by_name_newest_first_over_runs_and_partitions() {
     for limit in [1, 2, 3, 4, 50] {
         assert_eq!(listed(&opened, "ann", limit), expected, "{limit} a page");
     }
-    assert_eq!(listed(&opened, "nobody", 5), []);
+    assert_eq!(listed(&opened, "unknown", 5), []);
     let org = opened.store.registry().organizations().next().unwrap().id;
     assert_ne!(EventName::Subject("a").hash(org), EventName::EventId("a").hash(org));
     assert!(opened.store.verify(&mut |_| {}).unwrap().is_sound());
@@ -99,7 +99,7 @@ fn a_lookup_costs_the_same_whatever_lies_between() {
 }
 
 #[test]
-fn what_an_earlier_version_stored_is_searched_for() {
+fn events_of_an_earlier_version_are_searched_for() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let mut expected = three_hours(&mut opened);

@@ -6,8 +6,8 @@ use crate::model::{App, Event};
 use crate::store::verify::partition::{Finding, PartitionWalk};
 
 impl PartitionWalk<'_, '_> {
-    /// Whether an event should have an entry and has none. Events of a removed app are not judged, because the app may have
-    /// been the default one of an organization that was removed with it.
+    /// Whether an event should have an entry and has none. Events of a removed app are not checked, because the app may
+    /// have been the default one of an organization that was removed with it.
     pub(super) fn lacks_entry_of_app(&self, event: &Event) -> Result<bool> {
         let is_indexed = self.view.apps.contains_key(&event.app_id)
             && !self.view.default_apps.contains(&event.app_id)
