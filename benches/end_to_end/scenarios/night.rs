@@ -1,5 +1,5 @@
-//! The reads of an operator at night: the failed deliveries of a day, the attempts, the figures, the events by name, in a
-//! large store with 1,000 webhooks of which one delivery in a thousand has failed.
+//! The reads of an operator at night: the failed deliveries of a day, attempts, figures, and events by name. The store
+//! is large and has 1,000 webhooks, and one delivery in a thousand has failed.
 
 use std::io;
 
