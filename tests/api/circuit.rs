@@ -260,7 +260,7 @@ async fn a_paused_webhook_holds_and_resuming_drains_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_disabled_webhook_keeps_what_waits_and_gets_nothing_new() {
+async fn a_disabled_webhook_keeps_its_waiting_deliveries_and_gets_no_new_ones() {
     let daemon = TestDaemon::start().await;
     let (receiver, watcher) = (Receiver::that(Act::status(500)).await, watcher(&daemon).await);
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"], "retry_schedule_s": [60] })).await;
@@ -291,7 +291,7 @@ async fn a_disabled_webhook_keeps_what_waits_and_gets_nothing_new() {
 }
 
 #[tokio::test]
-async fn removing_a_webhook_cancels_what_waits_at_once() {
+async fn removing_a_webhook_cancels_its_waiting_deliveries_at_once() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let webhook = daemon.webhook(&receiver.url(), json!({})).await;

@@ -56,7 +56,7 @@ async fn payload_and_response_bodies_go_and_the_record_stays() {
 }
 
 #[tokio::test]
-async fn what_waits_is_cancelled_and_what_is_out_leaves_no_trace_of_its_answer() {
+async fn erasing_cancels_waiting_deliveries_and_stores_no_answer_of_one_in_flight() {
     let daemon = TestDaemon::start().await;
     let (gated, waiting) = (Receiver::that(Act::Gate(200)).await, Receiver::that(Act::status(500)).await);
     daemon.webhook(&gated.url(), json!({})).await;

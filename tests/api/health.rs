@@ -1,4 +1,4 @@
-//! The state of a webhook and its health over 24 hours; holds, and how they end.
+//! The state of a webhook, its health over 24 hours, and its holds with their ends.
 
 use serde_json::{Value, json};
 
@@ -139,7 +139,7 @@ async fn an_open_circuit_is_shown_with_its_next_probe() {
     assert_eq!(retried(&row).await, Value::Null, "it is the probe");
     daemon.delivery_when(&later, |row| row["attempts"] == 1).await;
     assert_eq!(daemon.read_webhook(&webhook).await["held_until"], open["held_until"]);
-    // To resume lets the probe go now. It fails, and the next one waits longer.
+    // Resuming sends the probe now. It fails, and the next one waits longer.
     let last = daemon.publish("a", json!("last")).await;
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let resumed = daemon.post(&format!("{path}/resume"), json!({})).await;

@@ -62,7 +62,7 @@ impl Process {
 }
 
 #[tokio::test]
-async fn what_was_accepted_survives_a_kill_at_any_moment() {
+async fn accepted_events_survive_a_kill_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
     let mut process = Process::start(folder.path());
@@ -133,7 +133,7 @@ async fn the_order_of_an_ordered_webhook_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_it_with_0_and_nothing_is_sent_again() {
+async fn sigterm_ends_the_daemon_with_0_and_nothing_is_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
     let process = Process::start(folder.path());

@@ -137,7 +137,7 @@ async fn the_order_holds_over_partitions() {
 }
 
 #[tokio::test]
-async fn what_was_ordered_and_is_no_longer_still_goes() {
+async fn a_webhook_that_is_no_longer_ordered_sends_its_queue() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     let webhook = daemon.webhook(&receiver.url(), json!({ "ordered": true, "field_set": "raw" })).await;

@@ -108,7 +108,7 @@ impl Clock for BadClock {
 }
 
 #[tokio::test]
-async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
+async fn a_panicking_attempt_fails_and_affects_no_other() {
     let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork::default())).await;
     let receiver = Receiver::start().await;
     let bad = daemon

@@ -154,7 +154,7 @@ async fn a_first_attempt_by_hand_leaves_the_planned_one_where_it_is() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_what_is_not_delivered_and_nothing_else() {
+async fn cancelling_ends_undelivered_deliveries_and_nothing_else() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([500]);

@@ -147,7 +147,7 @@ async fn a_body_over_the_limit_is_refused_in_the_words_of_the_shape() {
 }
 
 #[tokio::test]
-async fn an_endpoint_keeps_what_it_is_given() {
+async fn an_endpoint_keeps_its_fields() {
     let daemon = TestDaemon::start().await;
     app(&daemon, "acme").await;
     let body = json!({

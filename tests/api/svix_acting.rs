@@ -202,7 +202,7 @@ async fn an_example_goes_to_one_endpoint_only() {
 }
 
 #[tokio::test]
-async fn recovering_sends_what_failed_and_what_waits_for_a_retry() {
+async fn recovering_sends_failed_deliveries_and_those_that_wait_for_a_retry() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     app(&daemon, "acme").await;
