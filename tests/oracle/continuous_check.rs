@@ -1,5 +1,5 @@
-//! Reads beside the writer: while it rolls, archives, unarchives and drops partitions, no read sees a doubled sum, half
-//! a row or an error, and no follower of a feed misses a delivery.
+//! Reads beside the writer, which rolls, archives, unarchives and drops partitions meanwhile. No read sees a doubled
+//! sum, half a row or an error, and no reader of a feed misses a delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,5 @@
 //! A follower beside the store and its oracle. A copy with the log applied up to any commit equals the oracle at that
-//! commit, although partitions were rolled, archived and dropped and commits failed meanwhile.
+//! commit. Meanwhile partitions are rolled, archived and dropped, and commits fail.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -44,7 +44,7 @@ impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
         let follower = world.store().and_then(|opened| opened.writer.replication().follow(now, ReplicationMode::Async));
-        let follower = follower.ok_or("nobody may follow")?;
+        let follower = follower.ok_or("the follower is refused")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }
 
@@ -182,7 +182,7 @@ fn run(seed: u64, rounds: u64) -> Check<[u64; 1]> {
 }
 
 #[test]
-fn a_copy_brought_forward_is_what_the_oracle_was_at_that_commit() {
+fn a_copy_brought_forward_equals_the_oracle_at_that_commit() {
     let ([gone_back], is_whole) = over_seeds(ROUNDS, run);
     println!("{gone_back} commits were gone back to");
     assert!(gone_back >= SEEDS || !is_whole, "only {gone_back}");

@@ -1,7 +1,7 @@
 //! Write requests that follow from a seed: requests of producers, operators, the sender and the janitor, sensible or
 //! not.
 //!
-//! Invariant: every request that makes an object puts a number of its own into it (a name, metadata, a rate), so that a
+//! Invariant: every request that makes an object puts a number of its own into it (a name, metadata, a rate). So a
 //! found object identifies its request.
 
 use std::collections::BTreeMap;
@@ -386,7 +386,7 @@ impl History {
         }
     }
 
-    /// The next slice of a running job; its end, once all it made has ended.
+    /// The next slice of a running job, or its end once all its deliveries have ended.
     fn slice(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let running: Vec<_> = oracle.jobs.values().filter(|job| job.status == JobStatus::Running).collect();
         let job = self.rng.pick(&running)?;

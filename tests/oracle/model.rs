@@ -1,8 +1,8 @@
 //! The store against the oracle, on a disk without faults: random write requests, and repeated comparisons of
 //! everything.
 //!
-//! `POSTRIDER_STEPS=100000` runs longer, `POSTRIDER_SEED=7` runs one seed; a failure prints the seed and the step. Rates are
-//! printed and never asserted.
+//! `POSTRIDER_STEPS=100000` runs longer, `POSTRIDER_SEED=7` runs one seed. A failure prints the seed and the step.
+//! Rates are printed and never asserted.
 
 use crate::oracle::world::World;
 use crate::oracle::{elapsed_s, setting};
@@ -30,7 +30,7 @@ fn run(seed: u64, steps: u64) -> Result<u64, String> {
 }
 
 #[test]
-fn the_store_does_what_the_oracle_says() {
+fn the_store_agrees_with_the_oracle() {
     let steps = setting("POSTRIDER_STEPS").unwrap_or(STEPS);
     let only = setting("POSTRIDER_SEED");
     let seeds: Vec<u64> = only.map_or((1..=SEEDS).collect(), |seed| vec![seed]);

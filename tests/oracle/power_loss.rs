@@ -99,7 +99,7 @@ pub fn recover(world: &mut World, step: Step) -> crate::oracle::Check {
 }
 
 #[test]
-fn what_was_acknowledged_survives_every_cut() {
+fn acknowledged_requests_survive_every_cut() {
     let crashes = setting("POSTRIDER_CRASHES").unwrap_or(CRASHES);
     let only = setting("POSTRIDER_SEED");
     let first_seed = only.or(setting("POSTRIDER_FIRST_SEED")).unwrap_or(1);

@@ -1,5 +1,5 @@
-//! A standby beside the store and its oracle. Whatever machine loses its power, the promoted replica has every commit that
-//! it confirmed, and equals the oracle at the last one. After a break it resumes by number.
+//! A standby beside the store and its oracle. Either machine may lose its power. The promoted replica has every commit
+//! that it confirmed, and equals the oracle at the last one. After a break it resumes by number.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -173,7 +173,7 @@ fn run(seed: u64, rounds: u64) -> Check<[u64; 2]> {
 }
 
 #[test]
-fn a_promoted_replica_is_what_the_oracle_was_at_the_last_confirmed_commit() {
+fn a_promoted_replica_equals_the_oracle_at_the_last_confirmed_commit() {
     let ([resumed, compared], is_whole) = over_seeds(ROUNDS, run);
     println!("{resumed} connections resumed, {compared} replicas were promoted");
     assert!(resumed >= SEEDS && compared >= SEEDS || !is_whole, "only {resumed} and {compared}");

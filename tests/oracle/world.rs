@@ -495,7 +495,7 @@ impl World {
 
     fn follow_upkeep(&mut self, keep: bool, done: &Maintained) -> Check {
         let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
-        ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "what is left to drop is not told of");
+        ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "the rest to drop is not reported");
         let droppable = droppable.min(ROUND_DROPPED_MAX);
         ensure!(done.dropped.len() == droppable, "{:?} are dropped, {droppable} should be", done.dropped);
         let mut expected: Vec<String> = Vec::new();
@@ -547,7 +547,7 @@ impl World {
             }
         }
         ensure!(self.next.is_empty(), "orders follow without end: {:?}", self.next);
-        ensure!(self.oracle.held_heads().is_empty(), "nobody lets go {:?}", self.oracle.held_heads());
+        ensure!(self.oracle.held_heads().is_empty(), "no request releases {:?}", self.oracle.held_heads());
         let (store, now) = (self.opened().store.clone(), self.now);
         let mut rng = self.rng.fork();
         check::touched(&self.oracle, &store, now, &mut rng)?;
@@ -579,8 +579,8 @@ impl World {
     }
 }
 
-/// The labels of follow-ups in their order. A file that is opened again releases the `held` heads once more, because their
-/// releases may be lost: such a label counts only as often as it is expected.
+/// The labels of follow-ups in their order. A file that is opened again releases the `held` heads once more, because
+/// their releases may be lost. Such a label counts only as often as it is expected.
 fn labels(follow: &[WriteRequest], held: &[String], expected: &[String]) -> Vec<String> {
     let mut missing = expected.to_vec();
     let mut labels: Vec<String> = follow.iter().map(label).collect();

@@ -119,7 +119,7 @@ impl Auditor {
         let mut book = self.outside.book.borrow_mut();
         let now = elapsed_ms();
         let Some(hook) = book.hook_ids.iter().position(|id| row["webhook_id"] == id.as_str()) else {
-            book.fault(now, format!("a delivery to nobody: {row}"));
+            book.fault(now, format!("a delivery to an unknown webhook: {row}"));
             return;
         };
         let taken = Row {
@@ -270,7 +270,8 @@ impl Auditor {
         self.look_at_the_unseen().await;
     }
 
-    /// The list of failed deliveries has each of them, once, and in the order of their ends. False: it could not be read.
+    /// The list of failed deliveries has each of them, once, and in the order of their ends. `false` if it could not be
+    /// read.
     async fn compare_failed(&mut self) -> bool {
         let first = format!("/v1/deliveries?status=failed&limit={PAGE}");
         let (mut path, mut listed) = (first.clone(), Vec::new());
@@ -300,7 +301,7 @@ impl Auditor {
         true
     }
 
-    /// Compares the figures of every webhook with what was seen. False: they could not be read.
+    /// Compares the figures of every webhook with the recorded events. `false` if they could not be read.
     async fn compare_figures(&mut self) -> bool {
         let ids = self.outside.book.borrow().hook_ids.clone();
         let mut each = Vec::new();

@@ -1,7 +1,7 @@
-//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a
-//! network that loses or delays messages, a failing resolver, and a wall clock that jumps and comes back. They come one
-//! at a time, except while the daemon starts again, and except for a power cut that waits for the next partition to
-//! begin. In some runs nothing fails: the daemon is only stopped and started, and its clock jumps.
+//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, and a full disk. The
+//! network loses or delays messages, the resolver fails, and the wall clock jumps and comes back. They come one at a
+//! time. The exceptions are accidents while the daemon starts again, and a power cut that waits for the next partition
+//! to begin. In some runs nothing fails: the daemon is only stopped and started, and its clock jumps.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -23,9 +23,9 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The oracle after the batch, with what of `found` it does not explain. `unknown` files are those whose requests were
-    /// not answered: all requests of such a file are there, or none is. The files are decided together, because each shows
-    /// the hold of a webhook that a record in another one has set.
+    /// The oracle after the batch, and the part of `found` that it does not explain. `unknown` files are those whose
+    /// requests were not answered: all requests of such a file are there, or none is. The files are decided together,
+    /// because each shows the hold of a webhook that a record in another one has set.
     pub fn decide(&self, oracle: &Oracle, found: &Found, unknown: &[Place], store: &Store) -> Check<(Oracle, Found)> {
         let mut sets: Vec<Vec<Place>> = vec![Vec::new()];
         for place in unknown {

@@ -1,5 +1,6 @@
-//! The accidents of a cluster: kills and power cuts of nodes, stops, broken links to the engine and to the world, nodes that
-//! stand still, and an engine that restarts, forgets the end of its log, or has a clock that jumps. They come one at a time.
+//! The accidents of a cluster: kills, power cuts and stops of nodes, nodes that stand still, and broken links to the
+//! engine and to the world. The engine restarts, forgets the end of its log, or has a clock that jumps. They come one
+//! at a time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +21,7 @@ const STOP_MS_MAX: i64 = 30_000;
 const OWNER_MS_MAX: i64 = 60_000;
 /// Time after waking in which the requests arrive that a node had sent before it stood still.
 const WAKING_MS: i64 = 4_000;
-/// Maximum time until the owner has appended again what the engine forgot. It needs a commit for that.
+/// Maximum time until the owner has appended the records again that the engine forgot. It needs a commit for that.
 const HEALED_MS_MAX: i64 = 3_600_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
