@@ -218,7 +218,7 @@ fn a_ping_is_one_request_and_leaves_nothing() {
 }
 
 #[test]
-fn reprocessing_sends_again_what_failed_within_seven_days() {
+fn reprocessing_sends_failures_of_seven_days_again() {
     let mut bench = Bench::new(START);
     let other = bench.app("other");
     let hook = bench.webhook(|webhook| webhook.retry_schedule_s = vec![]);

@@ -21,7 +21,7 @@ fn launched(house: &House, listener: impl Into<OwnedFd>) -> Command {
 }
 
 #[test]
-fn a_passed_tcp_listener_is_served_and_whoever_came_early_is_answered() {
+fn a_passed_tcp_listener_is_served_and_an_early_client_is_answered() {
     let mut house = House::with("");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

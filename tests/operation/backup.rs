@@ -106,7 +106,7 @@ async fn a_backup_of_a_stopped_store_is_the_same_and_one_killed_is_too() {
 }
 
 #[tokio::test]
-async fn a_restore_refuses_what_would_cost_something() {
+async fn a_restore_refuses_a_directory_with_a_store_or_a_part_of_one() {
     let mut house = House::start();
     publish(&house, 5);
     let backup = house.folder.path().join("backup");
@@ -143,7 +143,7 @@ async fn a_damaged_backup_is_not_put_in_place() {
     let partition = backup.join("partitions").join(&names(&backup.join("partitions"))[0]);
     let mut bytes = fs::read(&partition).expect("a partition");
     let marks: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK.as_bytes())).collect();
-    assert!(!marks.is_empty(), "what was published is in it");
+    assert!(!marks.is_empty(), "the published events are in it");
     marks.into_iter().for_each(|at| bytes[at] ^= 0x10);
     fs::write(&partition, bytes).expect("written");
     let other = House::with(RESTORED_SETTINGS);
@@ -157,7 +157,7 @@ async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
     let mut house = House::start();
     house.stop();
     let lock = fs::File::open(house.data_dir().join("lock")).expect("the lock");
-    lock.try_lock().expect("nobody has it");
+    lock.try_lock().expect("no process has the lock");
     let backup = house.folder.path().join("backup");
     let (code, said) = house.fails(&["backup", text(&backup)]);
     assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");

@@ -227,10 +227,10 @@ async fn a_wrong_clock() {
 }
 
 #[tokio::test]
-async fn the_clock_is_accepted_by_whoever_knows_better() {
+async fn the_clock_is_accepted_by_the_operator() {
     let mut house = House::start();
     house.stop();
-    assert_eq!(house.fails(&["doctor", "--accept-clock"]).0, 69, "there is nobody to tell");
+    assert_eq!(house.fails(&["doctor", "--accept-clock"]).0, 69, "no daemon runs");
     house.serve();
     let said = house.json(&["doctor", "--accept-clock"]);
     assert_eq!(said["clock_trusted"], true);

@@ -1,4 +1,4 @@
-//! The command line as a new user meets it: three commands without a flag, exit codes that tell what failed, and verbs
+//! The command line as a new user meets it: three commands without a flag, exit codes that name the failure, and verbs
 //! that outlive a restart.
 
 use std::fs;
@@ -151,7 +151,7 @@ fn a_key_goes_to_no_other_daemon() {
 }
 
 #[test]
-fn what_was_tried_and_failed_is_exit_code_1() {
+fn a_verb_that_failed_ends_with_exit_code_1() {
     let house = House::start();
     let dead = ReservedPort::new();
     let url = format!("http://{}/", dead.address());
@@ -229,7 +229,7 @@ fn objects_are_named_by_names_ids_and_their_beginnings() {
     for name in ["mine-1", &evt, &format!("evt_{evt}"), &evt[..13]] {
         assert_eq!(house.json(&["event", "get", name])["id"], event["id"], "{name}");
     }
-    // People see names and types, and ids that say what they are.
+    // People see names and types, and ids with the prefix of their kind.
     let list = house.says(&["delivery", "list", "--webhook", "invoices"]);
     let several = ["pending,retrying,delivered,failed", "--status", "cancelled"];
     let filtered = [&["delivery", "list", "--webhook", "invoices", "--status"], several.as_slice()].concat();
@@ -272,7 +272,7 @@ async fn the_api_takes_ids_with_and_without_their_prefix() {
     let house = House::start();
     let event = house.json(&["send", "a.b"]);
     let id = event["id"].as_str().expect("an id");
-    // The command line leaves the path of a whole id as it is without its prefix; this asks the API itself.
+    // The command line sends an id without its prefix, so this asks the API itself.
     let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
     let status = |path: String| {
         use std::io::{Read as _, Write as _};
@@ -385,7 +385,7 @@ async fn beginnings_are_found_among_many_ids_of_the_same_minutes() {
 }
 
 #[test]
-fn a_usage_error_shows_what_is_needed_and_an_example() {
+fn a_usage_error_shows_the_needed_arguments_and_an_example() {
     let house = House::start();
     let (code, err) = house.fails(&["webhook", "rotate-secret"]);
     assert!(code == 2 && err.contains("Examples:\n  postrider webhook rotate-secret invoices"), "{err}");

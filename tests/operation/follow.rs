@@ -124,7 +124,7 @@ fn is_beginning(found: &BTreeSet<String>, published: &[String]) -> bool {
 }
 
 #[tokio::test]
-async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
+async fn every_commit_can_be_restored_after_kills_of_daemon_and_follower() {
     let mut house = House::start();
     let (key, live) = (key_of(&house), live_in(&house));
     let mut published = publish(&house, 10);
@@ -306,7 +306,7 @@ async fn a_torn_end_is_the_end_and_damage_is_refused_with_a_way_out() {
 }
 
 #[tokio::test]
-async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
+async fn a_follower_that_confirms_nothing_is_disconnected_and_publishing_goes_on() {
     let house = House::start();
     let mut silent = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::installation::{House, eventually};
 
 #[tokio::test]
-async fn what_can_be_taken_over_is_and_the_rest_is_named() {
+async fn live_settings_are_applied_and_the_rest_is_named() {
     let house = House::start();
     let blocked = ["webhook", "create", "http://127.0.0.2:9000/", "--name", "x"];
     house.says(&blocked);

@@ -67,7 +67,7 @@ impl Book {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_deed_leaves_its_line_and_nothing_else_does() {
+async fn every_action_leaves_its_audit_line_and_nothing_else_does() {
     let mut book = Book::open().await;
     let receiver = echo().await;
     let (post, patch, delete) = (Method::POST, Method::PATCH, Method::DELETE);
@@ -95,7 +95,7 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     let auth = json!({ "auth": { "type": "bearer", "token": "secret-token" }, "timeout_ms": 2000 });
     book.does(patch.clone(), &path, auth, "webhook.update", &id).await;
     let line = &rows(book.client(), "/v1/audit").await[0];
-    assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "what changed, without the values");
+    assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "the changed fields, without their values");
 
     // Deliveries and publishing are the history of events, and not changes of configuration.
     let (_, delivery) = {

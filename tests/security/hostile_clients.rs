@@ -131,7 +131,7 @@ async fn floods_in_the_framing_are_refused() {
 
 /// A byte now and then keeps a connection from being idle, and not from being late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_drips_is_late() {
+async fn a_client_that_drips_is_late() {
     let house = house().await;
     for (what, head) in [
         ("a head", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ".to_vec()),

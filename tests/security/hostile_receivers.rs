@@ -258,7 +258,7 @@ const CASES: &[(&str, Does, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_a_receiver_can_do_wrong_costs_one_attempt_and_says_what_it_was() {
+async fn every_fault_of_a_receiver_costs_one_attempt_and_is_named() {
     let house = House::start().await;
     let mut wrong = Vec::new();
     for (what, does, outcome) in CASES {
@@ -293,7 +293,7 @@ async fn a_receiver_that_does_not_listen_is_given_up_in_time() {
 
 /// Fifty floods at once, and one well-behaved receiver.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_cost_bounded_memory_and_nobody_else_waits_for_them() {
+async fn floods_cost_bounded_memory_and_delay_no_other_webhook() {
     let folder = tempfile::tempdir().expect("a directory");
     let variables = [("POSTRIDER_ADMIN_KEY", "the-key-of-floods"), ("POSTRIDER_DELIVERY__ALLOW", "127.0.0.0/8")];
     let program = start(&folder.path().join("data"), &folder.path().join("log"), &variables);

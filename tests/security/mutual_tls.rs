@@ -82,7 +82,7 @@ async fn status(address: SocketAddr, client: Arc<ClientConfig>, key: &str) -> Re
 }
 
 #[tokio::test]
-async fn with_an_authority_of_clients_nobody_without_their_certificate_gets_in() {
+async fn with_a_client_authority_a_client_without_a_certificate_is_refused() {
     let files = Files::new();
     let (clients, strangers) = (Authority::new(), Authority::new());
     fs::write(files.path("clients.pem"), clients.pem()).expect("written");

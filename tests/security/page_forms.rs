@@ -95,7 +95,7 @@ async fn a_list_keeps_its_filter_over_its_forms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_has_further_pages_and_its_replay_its_figures() {
+async fn waiting_deliveries_have_further_pages_and_their_replay_has_its_figures() {
     let house = House::start().await;
     let browser = Browser::with_key(&house, &house.first.key).await;
     let id = webhook(&house, "hook").await;

@@ -323,7 +323,7 @@ async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once
         "{}",
         wrong.body
     );
-    assert!(wrong.body.contains("value=\"ftp://x\""), "what was typed stays");
+    assert!(wrong.body.contains("value=\"ftp://x\""), "the typed text stays");
     let url = format!("http%3A%2F%2F{}%2F", echo().await);
     let made =
         browser.submit("/ui/webhooks/new", "webhooks/new", &format!("url={url}&name=hook&event_types=a.*")).await;

@@ -1,4 +1,4 @@
-//! The quotas of tenants: refused with what is used up and until when, shown, and counted without names.
+//! The quotas of tenants: a refusal names the quota and the time of its end, and metrics count refusals without names.
 
 use http::Method;
 use serde_json::{Value, json};

@@ -51,7 +51,7 @@ async fn a_key_makes_as_many_requests_as_it_may_and_is_told_when_to_come_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_steps_back_locks_nobody_out() {
+async fn a_clock_that_steps_back_locks_no_caller_out() {
     let house = House::start().await;
     let body = json!({ "name": "k", "scopes": ["events:read"], "rate_per_s": 1.0 });
     let made = house.first.post("/v1/keys", body).await.expect(201);

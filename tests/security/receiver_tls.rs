@@ -77,7 +77,7 @@ fn identity(signed: &Signed, ca: &Authority) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pinned_authority_and_a_client_certificate_open_what_they_should_and_nothing_else() {
+async fn a_pinned_authority_and_a_client_certificate_open_their_receiver_alone() {
     let house = House::start().await;
     let client = &house.first;
     let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
@@ -94,7 +94,7 @@ async fn a_pinned_authority_and_a_client_certificate_open_what_they_should_and_n
     assert_eq!(outcome(&made), ("success", ""));
 
     for (what, address, tls, words) in [
-        ("an authority that nobody knows", open, Value::Null, "an unknown authority"),
+        ("an unknown authority", open, Value::Null, "an unknown authority"),
         ("another authority pinned", open, json!({ "ca_pem": strangers.pem() }), "[certificate_"),
         ("no certificate where one is asked for", closed, pinned.clone(), "CertificateRequired"),
         (
@@ -147,7 +147,7 @@ const OLD_SERVER_HELLO: &[u8] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_certificate_or_no_key_is_refused_or_costs_one_attempt() {
+async fn text_that_is_no_certificate_or_key_is_refused_or_costs_one_attempt() {
     let house = House::start().await;
     let (own, other) = (Authority::new(), Authority::new());
     let (first, second) = (own.signs("a"), own.signs("b"));

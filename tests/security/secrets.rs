@@ -88,7 +88,7 @@ fn found_in(folder: &Path, planted: &Planted) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_was_planted_would_be_found() {
+fn planted_secrets_would_be_found() {
     let mut planted = Planted::default();
     planted.add_all_forms(&signing_secret(7));
     for form in [signing_secret(7).into_bytes(), odd("sign", 7).into_bytes()] {
@@ -295,7 +295,7 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
 
 /// The same for answers that are stored for an `Idempotency-Key`: a request never gets another's answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
+async fn a_stored_answer_opens_only_for_its_own_request() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);

@@ -1,4 +1,4 @@
-//! Clients without a key: what they hold ends soon, and others are served meanwhile.
+//! Clients without a key: their connections and requests end soon, and others are served meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;

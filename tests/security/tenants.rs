@@ -21,7 +21,7 @@ struct Tenant {
     key: Client,
     /// A text that only this tenant's rows contain.
     marker: String,
-    /// Ids of its rows by what they name.
+    /// Ids of its rows by their kind.
     ids: BTreeMap<&'static str, String>,
 }
 
@@ -317,12 +317,12 @@ fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
             let delivery = &tenant.ids["delivery"];
             vec![(json!({ "ids": [delivery] }).to_string(), delivery.clone())]
         }
-        // These name nothing that is there already; an empty object makes nothing.
+        // These name no existing object, and an empty body makes nothing.
         "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" | "/v1/event-types" => {
             vec![("{}".to_owned(), String::new())]
         }
         _ if mount != "native" => vec![("{}".to_owned(), String::new())],
-        unknown => panic!("say in this test what POST {unknown} takes"),
+        unknown => panic!("add a body for POST {unknown} to this test"),
     }
 }
 

@@ -201,7 +201,7 @@ async fn the_order_of_judgement_is_the_same_over_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_is_shown_to_whoever_comes_next() {
+async fn a_renewed_certificate_is_shown_to_the_next_client() {
     let folder = tempfile::tempdir().expect("a directory");
     let old = renew(folder.path());
     let house = secured(folder.path()).await;
@@ -237,11 +237,11 @@ async fn requests_in_hand_are_answered_when_it_stops() {
         tokio::time::timeout(PATIENCE, waiting),
     );
     assert!(stopped.is_ok());
-    assert!(TcpStream::connect(house.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(house.address).await.is_err(), "no process listens any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_get_to_a_request_is_let_go() {
+async fn a_client_that_never_completes_a_request_is_disconnected() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
     let short = Duration::from_millis(300);

@@ -301,7 +301,7 @@ mod snippets {
     }
 
     #[test]
-    fn what_lacks_form_is_found() {
+    fn files_without_form_are_found() {
         let wrong = |path: &str, text: &str| against_the_form(&source(path, text)).len();
         assert_eq!(wrong("src/a.rs", "use x;\n"), 1);
         assert_eq!(wrong("src/a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_MAX))), 1);
