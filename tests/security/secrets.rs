@@ -361,13 +361,13 @@ fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
 /// Only the request to the receiver contains a credential in clear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_shows_that_there_is_a_credential_and_not_which() {
-    let house = crate::security::support::House::start().await;
+    let instance = crate::security::support::Instance::start().await;
     let receiver = echo().await;
     let body = json!({
         "url": format!("http://{receiver}/"), "secret": signing_secret(1),
         "auth": { "type": "basic", "username": "user", "password": odd("pass", 1) },
     });
-    let (made, delivery) = delivered(&house.first, body, json!({ "type": "a.b", "data": 1 })).await;
+    let (made, delivery) = delivered(&instance.first, body, json!({ "type": "a.b", "data": 1 })).await;
     let mut planted = Planted::default();
     planted.add_all_forms(&signing_secret(1));
     planted.add(&odd("pass", 1));
@@ -375,15 +375,15 @@ async fn reading_shows_that_there_is_a_credential_and_not_which() {
     let attempts = format!("/v1/deliveries/{}/attempts", text(&delivery, "id"));
     let lists = ["/v1/audit".to_owned(), "/v1/webhooks".to_owned(), format!("/v1/webhooks/{id}"), attempts];
     for path in &lists {
-        let answer = house.first.get(path).await;
+        let answer = instance.first.get(path).await;
         assert_eq!(planted.find_in(answer.body.as_bytes()), None, "{path}");
     }
-    let shown = house.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
+    let shown = instance.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
     assert_eq!(shown["auth"]["type"], "basic");
     // Sending the mask back changes nothing.
-    let changed = house.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
+    let changed = instance.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
     assert!(changed.status == 200 || changed.status == 422, "{}", changed.body);
-    let registry = house.daemon.engine.store.registry();
+    let registry = instance.daemon.engine.store.registry();
     let kept: Vec<_> = registry.webhooks().map(Arc::clone).collect();
     let Some(postrider::model::webhook::WebhookAuth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
     assert_eq!(*password, odd("pass", 1));
