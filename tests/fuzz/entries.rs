@@ -24,7 +24,7 @@ pub type Entry = (&'static str, fn(&[u8]));
 pub const ENTRIES: [Entry; 10] = [
     ("url", url),
     ("rows", rows),
-    ("journal", journal),
+    ("wal", wal),
     ("cursors", cursors),
     ("filters", filters),
     ("json", strict_json),
@@ -84,13 +84,13 @@ pub fn rows(bytes: &[u8]) {
 }
 
 /// A write-ahead log of any bytes has records, no records, or an error, and takes no more memory than it has bytes.
-pub fn journal(bytes: &[u8]) {
+pub fn wal(bytes: &[u8]) {
     let disk = Arc::new(OneFile(bytes.to_vec()));
-    let journal = Wal::open(&*disk).expect("a journal");
+    let wal = Wal::open(&*disk).expect("a write-ahead log");
     for (partition, epoch) in [(0, 0), (1, 0), (1, 1)] {
         // Two epochs that are not consecutive are an error.
         let mut records = 0;
-        let _ = journal.records_after(partition, epoch, |_, _| records += 1);
+        let _ = wal.records_after(partition, epoch, |_, _| records += 1);
         assert!(records <= bytes.len());
     }
 }

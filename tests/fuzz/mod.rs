@@ -85,8 +85,8 @@ fn rows() {
 }
 
 #[test]
-fn journals() {
-    smoke("journal", ROUNDS);
+fn write_ahead_logs() {
+    smoke("wal", ROUNDS);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use postrider::store::admin::LogReplay;
 use postrider::store::admin::receive;
 use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 
-use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
+use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::oracle::Oracle;
 use crate::oracle::world::World;
 use crate::oracle::{Check, Rng, ensure};
@@ -125,7 +125,7 @@ impl Shadow {
             replay.take(record).map_err(|error| error.to_string())?;
         }
         replay.finish().map_err(|error| error.to_string())?;
-        beside::compare(disk, world, (oracle, now), rng)
+        companion::compare(disk, world, (oracle, now), rng)
     }
 }
 
@@ -174,7 +174,7 @@ fn run(seed: u64, rounds: u64) -> Check<[u64; 1]> {
     let mut world = World::new(seed);
     world.cuts_openings = true;
     let mut watch = Watch::default();
-    beside::run(&mut world, rounds, &mut watch)?;
+    companion::run(&mut world, rounds, &mut watch)?;
     if let Some(last) = watch.shadow {
         watch.gone_back += last.settle(&mut world)?;
     }

@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noted {
+pub struct AuditLine {
     pub org: OrganizationId,
     pub action: &'static str,
     pub target: String,
@@ -93,9 +93,9 @@ pub struct Oracle {
     pub named: BTreeMap<(AppId, String), EventId>,
     pub answers: BTreeMap<[u8; 32], Answer>,
     pub jobs: BTreeMap<JobId, Job>,
-    pub audit: Vec<Noted>,
+    pub audit: Vec<AuditLine>,
     /// Audit lines of changes in partitions, which are written after the partitions.
-    pub deeds: Vec<Noted>,
+    pub pending_audit: Vec<AuditLine>,
     /// The greatest id that the store has drawn, as far as the oracle knows.
     pub last: u128,
     /// Names of events received before this may be forgotten, although the clock has stepped back since.
@@ -352,8 +352,8 @@ impl Oracle {
     }
 
     /// Adds the lines of changes in partitions to the audit.
-    pub fn note_deeds(&mut self) {
-        self.audit.append(&mut self.deeds);
+    pub fn write_pending_audit(&mut self) {
+        self.audit.append(&mut self.pending_audit);
     }
 
     /// Deliveries with an expiry, and its time.

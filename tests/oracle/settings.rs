@@ -10,7 +10,7 @@ use postrider::rules::{circuit, patterns};
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
-use super::oracle::{Asked, Noted, Oracle};
+use super::oracle::{Asked, AuditLine, Oracle};
 use super::stored::Found;
 
 /// Secrets that sign at the same time.
@@ -59,7 +59,7 @@ impl Oracle {
 
     pub fn note(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
         let request_id = asked.order.caller.as_ref().map(|by| by.request_id.clone());
-        self.audit.push(Noted { org, action, target, request_id });
+        self.audit.push(AuditLine { org, action, target, request_id });
     }
 
     /// Records that a stored answer with a secret was repeated.
@@ -108,7 +108,7 @@ impl Oracle {
         if let Some(by) = &asked.order.caller {
             self.note(asked, by.tenant.org, "organization.create", id.to_string());
         }
-        self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
+        self.audit.push(AuditLine { org: id, action: "organization.create", target: id.to_string(), request_id: None });
         let (organization, app, key) = (Box::new(organization), Box::new(app), Box::new(key));
         Ok(Ok(Receipt::Organization { organization, app, key }))
     }

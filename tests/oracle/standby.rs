@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use postrider::store::admin::{Follower, LogWriter, Replica, ReplicaBatch, ReplicationMode, receive};
 
-use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
+use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::world::World;
 use crate::oracle::{Check, Rng, ensure};
 use crate::support::disk::FaultyDisk;
@@ -140,7 +140,7 @@ impl Standby {
         let replica = self.opened(&disk, &log_disk)?;
         ensure!(replica.last().number == self.confirmed, "{:?} is not {}", replica.last(), self.confirmed);
         replica.close().map_err(text)?;
-        beside::compare(disk, world, (&world.oracle, world.now), &mut self.rng)?;
+        companion::compare(disk, world, (&world.oracle, world.now), &mut self.rng)?;
         self.compared += 1;
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Companion for Standby {
 fn run(seed: u64, rounds: u64) -> Check<[u64; 2]> {
     let mut world = World::new(seed);
     let mut standby = Standby::new(&mut world.rng);
-    beside::run(&mut world, rounds, &mut standby)?;
+    companion::run(&mut world, rounds, &mut standby)?;
     Ok([standby.resumed, standby.compared])
 }
 

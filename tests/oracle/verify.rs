@@ -68,7 +68,7 @@ fn a_store_that_verify_passes_reads_as_written_whichever_bit_was_flipped() {
     let (mut found, mut harmless) = (0, 0);
     for _ in 0..FLIPS {
         world.disk = whole.copy();
-        // An altered last record of the log counts as torn by a power cut. `tests/store/journal.rs` alters the others.
+        // An altered last record of the log counts as torn by a power cut. `tests/store/wal.rs` alters the others.
         let place = world.disk.flip_a_bit(&mut rng, |file| file != "journal");
         if walked(&world.disk).is_ok_and(|report| report.is_sound()) {
             harmless += 1;

@@ -58,7 +58,7 @@ enum Pending {
     /// The requests, their answers, and whether the writer refused publishes for lack of space.
     Batch(Vec<WriteRequest>, Vec<Answered>, bool),
     /// Partitions may have been dropped.
-    Upkeep,
+    Maintenance,
 }
 
 impl Pending {
@@ -179,7 +179,7 @@ impl World {
             }
         }
         self.forget_names();
-        let may_drop = matches!(pending, Pending::Upkeep);
+        let may_drop = matches!(pending, Pending::Maintenance);
         self.adopt_partitions(may_drop)?;
         if let Pending::Batch(orders, results, refuses) = &pending {
             self.settle(orders, results, *refuses)?;
@@ -187,8 +187,8 @@ impl World {
             self.found()?.is_explained()?;
         }
         self.adopt_partitions(false)?;
-        self.settle_deeds(false)?;
-        self.oracle.deeds.clear();
+        self.settle_pending_audit(false)?;
+        self.oracle.pending_audit.clear();
         let first = std::mem::take(&mut self.opened().first);
         let released: BTreeSet<String> = first.iter().map(label).collect();
         // No row shows whether an unanswered release is there, except that the start does not repeat it.
@@ -299,7 +299,7 @@ impl World {
         }
         self.move_clock();
         match self.rng.below(100) {
-            0..5 => self.upkeep(),
+            0..5 => self.maintain(),
             5..8 => self.roll(),
             8..11 => self.reopen(),
             11..14 => self.checkpoint(),
@@ -390,7 +390,7 @@ impl World {
         self.adopt_partitions(false)?;
         let whole = self.settle(&orders, &results, refuses)?;
         self.adopt_partitions(false)?;
-        self.settle_deeds(effects.failures.is_empty())?;
+        self.settle_pending_audit(effects.failures.is_empty())?;
         let own_again = orders
             .into_iter()
             .zip(&results)
@@ -448,24 +448,24 @@ impl World {
 
     /// Actions in partitions are in the audit before they are acknowledged. If the state file failed, a later batch
     /// writes them.
-    fn settle_deeds(&mut self, is_healthy: bool) -> Check {
-        if self.oracle.deeds.is_empty() {
+    fn settle_pending_audit(&mut self, is_healthy: bool) -> Check {
+        if self.oracle.pending_audit.is_empty() {
             return Ok(());
         }
         let store = self.opened().store.clone();
         let mut noted = self.oracle.clone();
-        noted.note_deeds();
+        noted.write_pending_audit();
         let there = check::settings(&noted, &store, true);
         if there.is_ok() {
             self.oracle = noted;
             return Ok(());
         }
         let absent = check::settings(&self.oracle, &store, true);
-        ensure!(!is_healthy && absent.is_ok(), "deeds are half noted:\n  {there:?}\n  {absent:?}");
+        ensure!(!is_healthy && absent.is_ok(), "audit lines are half written:\n  {there:?}\n  {absent:?}");
         Ok(())
     }
 
-    fn upkeep(&mut self) -> Check<Step> {
+    fn maintain(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
         let done = self.opened().writer.maintain(now, if keep { Retention::Paused } else { Retention::Running });
         // Otherwise a cut comes before the files are unlinked.
@@ -475,14 +475,14 @@ impl World {
             ensure!(unlinked.is_ok() || self.is_faulty() || self.has_ended(), "a dropped file stays: {unlinked:?}");
         }
         if self.has_ended() {
-            self.cut(if keep { Pending::Nothing } else { Pending::Upkeep })?;
+            self.cut(if keep { Pending::Nothing } else { Pending::Maintenance })?;
             return Ok(Step::Cut);
         }
         self.forget_names();
         if done.failures.is_empty() {
-            self.follow_upkeep(keep, &done)?;
+            self.follow_maintenance(keep, &done)?;
         } else {
-            ensure!(self.is_faulty(), "upkeep failed: {:?}", done.failures);
+            ensure!(self.is_faulty(), "maintenance failed: {:?}", done.failures);
             self.adopt_partitions(!keep)?;
         }
         self.next.extend(done.follow);
@@ -493,7 +493,7 @@ impl World {
         Ok(Step::Done)
     }
 
-    fn follow_upkeep(&mut self, keep: bool, done: &Maintained) -> Check {
+    fn follow_maintenance(&mut self, keep: bool, done: &Maintained) -> Check {
         let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
         ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "the rest to drop is not reported");
         let droppable = droppable.min(ROUND_DROPPED_MAX);
@@ -516,7 +516,7 @@ impl World {
         expected.sort();
         held.extend(self.held_releases());
         let followed = labels(&done.follow, &held, &expected);
-        ensure!(followed == expected, "after upkeep {followed:?} follow, {expected:?} should");
+        ensure!(followed == expected, "after maintenance {followed:?} follow, {expected:?} should");
         self.adopt_partitions(false)
     }
 

@@ -90,13 +90,13 @@ impl Batch<'_> {
             if is_unknown && !there.contains(&place) {
                 continue;
             }
-            let deeds = oracle.deeds.clone();
+            let pending_audit = oracle.pending_audit.clone();
             let verdict = oracle.apply(place, &Asked { order, now: self.now }, found);
             let verdict =
                 verdict.map_err(|error| format!("{:?} was answered {result:?}, but {error}", order.command))?;
             if is_unknown {
                 // A rejected request has no audit line.
-                oracle.deeds = deeds;
+                oracle.pending_audit = pending_audit;
             } else {
                 agree(order, &verdict, result)?;
             }
