@@ -37,7 +37,7 @@ async fn a_backlog_for_a_dead_webhook_delays_no_other_webhook() {
         assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
         daemon.delivery_in(&event, "delivered").await;
         assert_eq!(waiting(&daemon.get(&stats).await), count, "the backlog is still there");
-        assert!(dead.count() <= tried + 1, "only probes go to the dead one");
+        assert!(dead.count() <= tried + 1, "only probes go to the dead webhook");
         if round == 1 {
             daemon.restart().await;
         }

@@ -38,12 +38,12 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = spawn(&mut command);
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
         let listening = lines.find_map(|line| {
             let line = line.expect("text");
             line.strip_prefix("postrider: listening on http://").map(str::to_owned)
         });
-        let address = listening.expect("it says where it listens").parse().expect("an address");
+        let address = listening.expect("the line with the address").parse().expect("an address");
         let key = std::fs::read_to_string(data_dir.join("first-key")).expect("the first key").trim().to_owned();
         Process { child, client: Client { address, key } }
     }
@@ -129,7 +129,7 @@ async fn the_order_of_an_ordered_webhook_survives_a_kill() {
         next = next.max(number + 1);
     }
     assert_eq!(next, 30);
-    assert!(came.len() <= 33, "one at a time is out, so a kill repeats one: {came:?}");
+    assert!(came.len() <= 33, "one request is in flight at a time, so a kill repeats one: {came:?}");
 }
 
 #[tokio::test]

@@ -150,7 +150,7 @@ async fn the_listener_for_metrics_asks_for_the_key_too() {
     for (key, status) in
         [("", "401"), ("Authorization: Bearer hunter3\r\n", "401"), ("Authorization: Bearer hunter2\r\n", "200")]
     {
-        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("the listener for metrics");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
@@ -167,7 +167,7 @@ async fn the_listener_for_metrics_serves_the_same_formats() {
     let _daemon =
         TestDaemon::with(|settings| settings.metrics.listen = Some(ListenSetting::Unix(socket.clone()))).await;
     for (accept, expected) in [("", TEXT), ("Accept: application/openmetrics-text\r\n", OPEN_METRICS)] {
-        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("the listener for metrics");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{accept}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();

@@ -168,7 +168,7 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
         assert!(after_ms >= (nth as i64 - 2) * 500, "{nth} after {after_ms} ms");
     }
     daemon.restart().await;
-    eventually("it goes on after a restart", async || {
+    eventually("the job goes on after a restart", async || {
         daemon.clock.advance_ms(50);
         (receiver.count() >= 14).then_some(())
     })

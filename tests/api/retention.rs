@@ -56,7 +56,7 @@ async fn expired_rows_are_hidden_to_the_second_and_their_file_is_removed() {
     let feed = daemon.get(&format!("/v1/webhooks/{}/feed", text(&webhook, "id"))).await;
     let numbers: Vec<&Value> = feed["data"].as_array().unwrap().iter().map(|row| &row["event"]["data"]).collect();
     assert_eq!(numbers, [&json!(2)]);
-    eventually("its file is gone", async || {
+    eventually("the file of the partition is removed", async || {
         daemon.advance_s(3_600);
         (partitions(&daemon) < before).then_some(())
     })

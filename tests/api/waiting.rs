@@ -167,7 +167,10 @@ async fn a_due_delivery_names_the_wait_of_the_scheduler() {
     receiver.next().await;
     receiver.open(2);
     daemon.webhook_when(&throttled, |row| row["in_flight"] == 0).await;
-    crate::support::eventually("one is delivered", async || (told(&throttled).await == ["rate"]).then_some(())).await;
+    crate::support::eventually("the next delivery waits for the rate", async || {
+        (told(&throttled).await == ["rate"]).then_some(())
+    })
+    .await;
     daemon.advance_s(2);
     receiver.next().await;
     assert_eq!(told(&throttled).await.len(), 1);

@@ -261,7 +261,7 @@ fn reprocessing_sends_failures_of_seven_days_again() {
     for (event, made) in [(failed, 2), (foreign, 2)] {
         assert_eq!(bench.store.deliveries_of(event, bench.now).unwrap().len(), made);
     }
-    assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three, and one of them again");
+    assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three deliveries, and one replay");
     let refused = request(&mut bench, "everlytic", "pr_own", Method::GET, "/transactional/email/v1/webhooks", "");
     assert_eq!(refused.status, 403);
 }

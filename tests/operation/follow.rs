@@ -142,7 +142,7 @@ async fn every_commit_can_be_restored_after_kills_of_daemon_and_follower() {
         assert_eq!(follower.news("begun")["generation"], 1);
         assert_eq!(follower.news("whole")["generation"], 1);
         done.store(true, Ordering::Relaxed);
-        publishing.join().expect("it published")
+        publishing.join().expect("the publisher ended well")
     });
     published.extend(more);
     published.extend(publish(&installation, 10));
@@ -167,7 +167,7 @@ async fn every_commit_can_be_restored_after_kills_of_daemon_and_follower() {
         })
         .collect();
     assert!(counts.is_sorted() && counts[0] < counts[2] && counts[3] == published.len(), "{counts:?}");
-    assert_eq!(counts[4], published.len(), "the last one before a later number");
+    assert_eq!(counts[4], published.len(), "the last commit before a later number");
     let (code, said) =
         Installation::with(RESTORED_SETTINGS).fails(&["restore", text(&live), "--at", "1970-01-01T00:00:00Z"]);
     assert!(code == 1 && said.contains("the first commit here is "), "{code} {said}");
@@ -312,7 +312,10 @@ async fn a_follower_that_confirms_nothing_is_disconnected_and_publishing_goes_on
     let mut silent = UnixStream::connect(installation.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));
     silent.write_all(greeting.as_bytes()).expect("said");
-    eventually("it follows", || (metric(&installation, "postrider_backup_followers") == 1.0).then_some(())).await;
+    eventually("the follower is connected", || {
+        (metric(&installation, "postrider_backup_followers") == 1.0).then_some(())
+    })
+    .await;
     let large = installation.folder.path().join("large.json");
     fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
     let data = format!("@{}", text(&large));
@@ -321,13 +324,20 @@ async fn a_follower_that_confirms_nothing_is_disconnected_and_publishing_goes_on
     installation.says(&send);
     let mut waiting = children::spawn(installation.command().args(send).stdout(Stdio::null()));
     let behind = || metric(&installation, "postrider_backup_follower_queue_bytes");
-    eventually("the second is there, and waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
+    eventually("the second commit waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
     // The wait ends when the follower is disconnected.
     assert!(waiting.wait().expect("an end").success());
     assert_eq!(publish(&installation, 2).len(), 2);
     assert_eq!(metric(&installation, "postrider_backup_followers_cut_total"), 1.0);
-    assert_eq!(metric(&installation, "postrider_backup_follower_queue_bytes"), 0.0, "its memory is given back");
-    eventually("it is gone", || (metric(&installation, "postrider_backup_followers") == 0.0).then_some(())).await;
+    assert_eq!(
+        metric(&installation, "postrider_backup_follower_queue_bytes"),
+        0.0,
+        "the queue of the follower is freed"
+    );
+    eventually("the follower is disconnected", || {
+        (metric(&installation, "postrider_backup_followers") == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -340,7 +350,7 @@ async fn a_follower_waits_for_another_backup_to_end() {
     let mut other = UnixStream::connect(installation.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} backup\n", env!("CARGO_PKG_VERSION"));
     other.write_all(greeting.as_bytes()).expect("said");
-    other.read_exact(&mut [0; 1]).expect("it is begun");
+    other.read_exact(&mut [0; 1]).expect("the backup begins");
     let mut follower = Follower::start(&installation, &live_in(&installation), &[]);
     let why = follower.news("no_base")["why"].to_string();
     assert!(why.contains("another one is being taken"), "{why}");

@@ -156,7 +156,7 @@ async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing(
     standby.serve();
     is_in_step(&standby).await;
     publish(&owner, "two");
-    assert_eq!(copies(&standby), 1, "it went on by number");
+    assert_eq!(copies(&standby), 1, "the standby resumed by number");
     standby.stop();
     // A stopped standby is promoted too.
     let said = standby.json(&["promote"]);

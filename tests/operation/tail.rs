@@ -37,10 +37,10 @@ async fn attempts_to_all_webhooks_are_followed_once_each() {
     installation.says(&["send", "--type", "b.after", "--data", "{}"]);
     installation.says(&["send", "--type", "a.after", "--data", "{}"]);
     let after = [next().await, next().await];
-    assert_eq!(after.iter().filter(|row| row.0 == before.0).count(), 1, "one to each: {after:?}");
+    assert_eq!(after.iter().filter(|row| row.0 == before.0).count(), 1, "one attempt to each webhook: {after:?}");
     assert!(after.iter().all(|row| row.2 != before.2), "nothing twice: {after:?}");
     assert!(hearing.try_recv().is_err());
-    tail.kill().expect("it was told");
+    tail.kill().expect("tail is killed");
     tail.wait().expect("an end");
     // The table for people has columns that fit the width.
     let shown = children::output(installation.command().env("COLUMNS", "100").args(["tail", "--once"]));

@@ -493,7 +493,7 @@ pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
         // A delivery that was made and became final in the same batch is withdrawn as well.
         if made.is_some_and(|made| made.due) {
             dispatched(oracle, dispatch)?;
-            ensure!(dispatch.due <= now, "{} is handed out before it is due", dispatch.delivery_id);
+            ensure!(dispatch.due <= now, "{} is dispatched before it is due", dispatch.delivery_id);
         } else {
             let withdrawn = effects.withdrawn.iter().any(|(_, id)| *id == dispatch.delivery_id);
             ensure!(withdrawn, "{} may not go", dispatch.delivery_id);

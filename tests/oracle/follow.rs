@@ -99,7 +99,7 @@ impl Shadow {
             for (key, _) in events.flat_map(|(_, changes)| changes).filter(|(_, row)| row.is_some()) {
                 let id = key.as_slice().try_into().map(u128::from_be_bytes).map_err(|_| "no event's key")?;
                 let is_known = id < oldest || world.oracle.events.contains_key(&EventId::from_u128(id));
-                ensure!(is_known, "event {id:x} was told of and is not there");
+                ensure!(is_known, "event {id:x} was published to the follower and is not in the store");
             }
         }
         Ok(())

@@ -119,7 +119,7 @@ impl Oracle {
         let shown = found.event(new)?;
         let id = shown.id;
         ensure!(id.as_u128() > self.last, "event {id} is not after all ids before it");
-        ensure!(id.time() >= now, "event {id} was received before it came");
+        ensure!(id.time() >= now, "the id of event {id} is older than its request");
         self.last = id.as_u128();
         let received_at = id.time();
         let event = Event {

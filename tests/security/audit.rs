@@ -39,7 +39,7 @@ impl Book {
         let answer = if answer.body.is_empty() { Value::Null } else { answer.json() };
         let target = if target.is_empty() { text(&answer, "id") } else { target };
         let all = rows(self.client(), "/v1/audit").await;
-        assert_eq!(all.len(), self.lines + 1, "{action}: one line more");
+        assert_eq!(all.len(), self.lines + 1, "{action}: one further line");
         self.lines += 1;
         let line = &all[0];
         assert_eq!(line["action"], action);

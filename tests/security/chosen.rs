@@ -74,12 +74,12 @@ async fn a_webhook_whose_queue_waits_behind_a_failed_delivery_is_shown_as_blocke
     let pages = ["/ui/webhooks".to_owned(), format!("/ui/webhooks/{}", text(&hook, "id")), "/ui/".to_owned()];
     let made = publish(&instance, 1).await;
     for page in &pages {
-        assert!(!browser.get(page).await.body.contains("Blocked"), "{page}: none stands behind it");
+        assert!(!browser.get(page).await.body.contains("Blocked"), "{page}: no delivery waits behind this one");
     }
     instance.first.post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);
     for page in &pages {
         assert!(browser.get(page).await.body.contains("Blocked"), "{page}");
     }
     let head = format!("deliveries/{}", text(&made[0], "id"));
-    assert!(browser.get(&pages[1]).await.body.contains(&head), "it leads to the delivery before them");
+    assert!(browser.get(&pages[1]).await.body.contains(&head), "the page links to the delivery before them");
 }

@@ -22,7 +22,7 @@ async fn a_browser_asks_for_no_page_of_another_site() {
             assert_eq!(ask(method.clone(), path, &[("sec-fetch-site", site)]).await, 403, "{site} {method} {path}");
         }
         let listed = [("sec-fetch-site", site), ("origin", "https://console.example.com")];
-        assert_eq!(ask(Method::GET, "/v1/events", &listed).await, 200, "its origin is listed");
+        assert_eq!(ask(Method::GET, "/v1/events", &listed).await, 200, "the origin is permitted");
         let opens = [("sec-fetch-site", site), ("sec-fetch-mode", "navigate")];
         assert_ne!(ask(Method::GET, "/ui/", &opens).await, 403, "a link to the dashboard");
         assert_eq!(ask(Method::GET, "/v1/events", &opens).await, 403, "a link to data");
@@ -77,7 +77,7 @@ async fn few_tests_of_a_webhook_run_at_once() {
         let (client, path) = (instance.client(&instance.first.key), path.clone());
         running.spawn(async move { client.call(Method::POST, &path, &[], "").await });
     }
-    let refused = running.join_next().await.expect("one is refused").expect("an answer");
+    let refused = running.join_next().await.expect("one test is refused").expect("an answer");
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "too_many_tests"));
     assert!(refused.headers.contains_key("retry-after"));
     drop(receiver);

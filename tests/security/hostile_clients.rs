@@ -126,7 +126,7 @@ async fn floods_in_the_framing_are_refused() {
         is_well(&instance).await;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(rows(&instance.first, "/v1/events").await.is_empty(), "nothing of it was taken for an event");
+    assert!(rows(&instance.first, "/v1/events").await.is_empty(), "no request was taken for an event");
 }
 
 /// A byte now and then keeps a connection from being idle, and not from being late.
@@ -258,7 +258,7 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
             stream.flush().await
         };
         // The daemon may close early, or read all of it and then close. Either ends within the patience.
-        let _ = tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("{what}: still taken"));
+        let _ = tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("{what}: the daemon still reads"));
         let (mut read, mut write) = tokio::io::split(stream);
         let closed = async {
             let mut ignored = vec![0; 64 << 10];

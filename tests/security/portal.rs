@@ -267,7 +267,7 @@ async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
     let key = instance.first.post("/v1/keys", made).await.expect(201);
     let maker = instance.client(text(&key, "key"));
     let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
-    assert_eq!(link["scopes"], json!(["events:read", "webhooks:read"]), "no more than its maker");
+    assert_eq!(link["scopes"], json!(["events:read", "webhooks:read"]), "no scopes beyond those of the maker");
     maker.post("/v1/portal-links", json!({ "app_id": "acme", "scopes": ["events:write"] })).await.expect(403);
     for wrong in [
         json!({}),
@@ -282,10 +282,10 @@ async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
     instance.first.post("/v1/portal-links", json!({ "app_id": "missing" })).await.expect(404);
     let browser = enter(&instance, &link).await;
     instance.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
-    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its key is revoked");
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "the key of the maker is revoked");
     let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
     instance.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.expect(204);
-    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its app is removed");
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "the app of the link is removed");
     let off = Instance::with(|settings| settings.portal.enabled = false).await;
     make_app(&off, "acme").await;
     off.first.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(409);

@@ -135,7 +135,7 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
     program.stop();
     assert_eq!(found_in(folder.path(), &planted), []);
     let said = fs::read_to_string(&log).expect("a log");
-    assert!(said.contains("stopped"), "the log says something: {said}");
+    assert!(said.contains("stopped"), "the log has content: {said}");
 }
 
 /// A webhook with every kind of secret, its rotation, a key, an organization, stored answers, a delivery.
@@ -165,7 +165,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
     let webhook = made.expect(201);
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let again = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
-    assert_eq!(again.expect(201), webhook, "the kept answer holds the secret");
+    assert_eq!(again.expect(201), webhook, "the stored answer contains the secret");
     // A change sets the other kinds of auth.
     for auth in auths {
         client.patch(&path, json!({ "auth": auth })).await.expect(200);

@@ -108,7 +108,7 @@ async fn a_crowd_of_one_address_leaves_others_served() {
     let mut other = other.connect(instance.address).await.expect("a connection");
     assert_eq!(asked(&mut other).await, "HTTP/1.1 200");
     let mut same = TcpStream::connect(instance.address).await.expect("a connection");
-    assert_eq!(asked(&mut same).await, "HTTP/1.1 200", "a new one of the crowd's address is served as well");
+    assert_eq!(asked(&mut same).await, "HTTP/1.1 200", "a new connection of the crowd's address is served too");
 }
 
 /// The status of `/healthz` on this connection.

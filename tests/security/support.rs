@@ -155,7 +155,7 @@ impl Client {
             vec![("x-api-key", self.key.clone())],
             vec![("x-client-key", id), ("x-client-secret", self.key.clone())],
         ];
-        let route = mount.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("something to read");
+        let route = mount.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("a route that reads");
         for shown in ways {
             let client = Client { shown, open: Arc::default(), ..self.clone() };
             if client.get(&route.path.replace(['{', '}'], "")).await.status != 401 {

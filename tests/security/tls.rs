@@ -207,7 +207,7 @@ async fn a_renewed_certificate_is_shown_to_the_next_client() {
     let instance = secured(folder.path()).await;
     let mut before = http2(&instance, &old).await;
     let new = renew(folder.path());
-    assert!(connect(instance.address, &new, &[]).await.is_err(), "not before it is told");
+    assert!(connect(instance.address, &new, &[]).await.is_err(), "the old certificate is used until the reload");
     assert_eq!(instance.daemon.reload_certificate(), Ok(true));
     connect(instance.address, &new, &[]).await.expect("the new certificate");
     assert!(connect(instance.address, &old, &[]).await.is_err());

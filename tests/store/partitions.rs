@@ -26,9 +26,9 @@ fn a_full_partition_waits_for_its_checkpoint_and_then_is_sealed_with_little_left
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
     assert_eq!(bench.opened.store.partition_count(), 1, "a megabyte is not given to redb while publishers wait");
-    let checkpoint = bench.opened.writer.take_checkpoint().expect("it is called for");
+    let checkpoint = bench.opened.writer.take_checkpoint().expect("a checkpoint is pending");
     bench.publish("b", |_| {});
-    assert_eq!(bench.opened.store.partition_count(), 1, "it is still being run");
+    assert_eq!(bench.opened.store.partition_count(), 1, "the checkpoint has not run yet");
     checkpoint.run().unwrap();
     bench.publish("b", |_| {});
     assert_eq!(bench.opened.store.partition_count(), 2);

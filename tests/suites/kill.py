@@ -24,7 +24,7 @@ import time
 PRODUCERS = 8
 # Requests in flight, over all webhooks, outcomes that are not durable yet included.
 IN_FLIGHT = 64
-# Share of the requests to the breaking receiver that it breaks off.
+# Percentage of the requests below /breaking whose connection is closed.
 RESETS_PERCENT = 3
 STOPS = 5
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -306,8 +306,8 @@ def failing_sync(folder):
 
 
 def sync(daemon, receiver):
-    """A disk whose syncs fail, first of the journal and then of the partitions: the daemon ends with its code, and the next
-    start has what was acknowledged."""
+    """A disk whose syncs fail, first of the write-ahead log and then of the partitions. The daemon ends with its code, and
+    the next start has every acknowledged event."""
     order = os.path.join(daemon.folder, "failing-sync")
     daemon.settings.update(LD_PRELOAD=failing_sync(daemon.folder), FAILING_SYNC_ORDER=order)
     daemon.start()
@@ -335,7 +335,7 @@ def sync(daemon, receiver):
         more, refused = {}, [str(error)]
     if more:
         fail("an event was accepted without a sync", daemon)
-    ends("of the journal")
+    ends("of the write-ahead log")
     daemon.start()
     refuse("partitions/")
     # More than the write-ahead log holds without a checkpoint, which syncs a partition.

@@ -103,7 +103,7 @@ impl Installation {
     pub fn run(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut child = children::spawn(command.stdout(Stdio::piped()).stderr(log));
-        let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
         for line in lines.map_while(Result::ok) {
             if let Some(url) = line.strip_prefix("postrider: listening on ") {
                 self.url = url.to_owned();
@@ -111,7 +111,7 @@ impl Installation {
                 return;
             }
         }
-        panic!("it ended: {:?} {}", child.wait(), self.log());
+        panic!("the daemon ended: {:?} {}", child.wait(), self.log());
     }
 
     pub fn log(&self) -> String {
