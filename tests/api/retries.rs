@@ -287,7 +287,7 @@ async fn several_deliveries_are_sent_again_at_once_each_with_its_own_result() {
     for n in 0..3 {
         let event = daemon.publish("a", json!(n)).await;
         failed.push(text(&daemon.delivery_in(&event, "failed").await, "id").to_owned());
-        // Each in a partition of its own.
+        // Each delivery is in a partition of its own.
         daemon.advance_s(86_401);
     }
     daemon.post(&format!("/v1/webhooks/{}/pause", text(&hook, "id")), json!({})).await;

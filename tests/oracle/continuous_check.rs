@@ -56,8 +56,8 @@ impl Bench {
     }
 
     fn apply(&mut self, command: Command) -> (Receipt, Vec<Dispatch>) {
-        let order = WriteRequest { caller: Some(self.by.clone()), idempotency: None, command };
-        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let request = WriteRequest { caller: Some(self.by.clone()), idempotency: None, command };
+        let mut batch = self.opened.writer.apply(&[request], self.now);
         assert_eq!(batch.effects.failures, Vec::<String>::new());
         (batch.results.remove(0).unwrap().receipt, batch.effects.fresh)
     }

@@ -26,7 +26,7 @@ fn run(seed: u64, steps: u64) -> Result<u64, String> {
         }
         checked.map_err(|problem| format!("step {step} of POSTRIDER_SEED={seed}: {problem}"))?;
     }
-    Ok(world.orders)
+    Ok(world.requests)
 }
 
 #[test]
@@ -36,16 +36,16 @@ fn the_store_agrees_with_the_oracle() {
     let seeds: Vec<u64> = only.map_or((1..=SEEDS).collect(), |seed| vec![seed]);
     let started_s = elapsed_s();
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let mut orders = 0;
+    let mut requests = 0;
     for some in seeds.chunks(threads) {
         let runs: Vec<Result<u64, String>> = std::thread::scope(|scope| {
             let running: Vec<_> = some.iter().map(|seed| scope.spawn(|| run(*seed, steps))).collect();
             running.into_iter().map(|thread| thread.join().expect("a run panicked")).collect()
         });
         for run in runs {
-            orders += run.unwrap_or_else(|problem| panic!("{problem}"));
+            requests += run.unwrap_or_else(|problem| panic!("{problem}"));
         }
     }
     let seconds = elapsed_s() - started_s;
-    println!("{orders} orders in {seconds:.1} s: {:.0} orders/s", orders as f64 / seconds);
+    println!("{requests} requests in {seconds:.1} s: {:.0} requests/s", requests as f64 / seconds);
 }

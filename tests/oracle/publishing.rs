@@ -56,7 +56,7 @@ impl Oracle {
         number: usize,
         new: &EventInput,
     ) -> Result<Plan, String> {
-        let app = self.app_for(asked.order.caller.as_ref(), number, new)?;
+        let app = self.app_for(asked.request.caller.as_ref(), number, new)?;
         if let Some(name) = &new.attributes.event_id {
             let twin = before.iter().zip(all).position(|(plan, other)| {
                 matches!(plan, Plan::New(a, _) if *a == app) && other.attributes.event_id.as_ref() == Some(name)

@@ -243,7 +243,7 @@ impl Oracle {
 
     fn visible(&self, id: DeliveryId, asked: &Asked<'_>) -> Option<Delivery> {
         let row = &self.deliveries.get(&id)?.row;
-        let covered = asked.order.caller.as_ref().is_none_or(|by| by.tenant.covers(row.org_id, row.app_id));
+        let covered = asked.request.caller.as_ref().is_none_or(|by| by.tenant.covers(row.org_id, row.app_id));
         (covered && self.is_kept(row.event_id, asked.now)).then(|| self.shown(row))
     }
 
@@ -319,7 +319,7 @@ impl Oracle {
     fn visible_event(&self, id: EventId, asked: &Asked<'_>) -> bool {
         let Some(posted) = self.events.get(&id) else { return false };
         let covers = |by: &postrider::store::Caller| by.tenant.covers(posted.event.org_id, posted.event.app_id);
-        asked.order.caller.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
+        asked.request.caller.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
     }
 
     fn cancel_all(&mut self, id: EventId, now: Time) -> Check<u32> {
@@ -350,7 +350,7 @@ impl Oracle {
 
     /// Actions of callers are audited. Actions of the daemon are not.
     fn audit_action(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
-        if let Some(by) = &asked.order.caller {
+        if let Some(by) = &asked.request.caller {
             self.pending_audit.push(AuditLine { org, action, target, request_id: Some(by.request_id.clone()) });
         }
     }

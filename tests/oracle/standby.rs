@@ -112,7 +112,7 @@ impl Standby {
         Ok(())
     }
 
-    /// Misfortunes of the standby's own machine, and its timed work.
+    /// Faults of the standby's own machine, and its timed work.
     fn suffer(&mut self) -> Check {
         let percent = self.rng.below(100);
         let Some(replica) = &mut self.replica else { return Ok(()) };

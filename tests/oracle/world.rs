@@ -42,11 +42,11 @@ pub struct World {
     /// Requests of the daemon itself that come next: follow-ups, and requests that the disk rejected.
     next: Vec<WriteRequest>,
     pub batches: u64,
-    pub orders: u64,
+    pub requests: u64,
     pub cuts: u64,
     openings: u64,
     has_failed: bool,
-    /// Whether a read may fail while orders are applied.
+    /// Whether a read may fail while requests are applied.
     pub fails_reads: bool,
     /// Whether the power may fail again while the store is opened.
     pub cuts_openings: bool,
@@ -64,9 +64,9 @@ enum Pending {
 impl Pending {
     /// The heads of queues that unanswered requests release.
     fn releases(&self) -> Vec<DeliveryId> {
-        let Pending::Batch(orders, results, _) = self else { return Vec::new() };
-        let unanswered = orders.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
-        let heads = unanswered.filter_map(|(order, _)| match &order.command {
+        let Pending::Batch(requests, results, _) = self else { return Vec::new() };
+        let unanswered = requests.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
+        let heads = unanswered.filter_map(|(request, _)| match &request.command {
             Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => Some(*delivery),
             _ => None,
         });
@@ -109,7 +109,7 @@ impl World {
             opened: None,
             next: Vec::new(),
             batches: 0,
-            orders: 0,
+            requests: 0,
             cuts: 0,
             openings: 0,
             has_failed: false,
@@ -181,8 +181,8 @@ impl World {
         self.forget_names();
         let may_drop = matches!(pending, Pending::Maintenance);
         self.adopt_partitions(may_drop)?;
-        if let Pending::Batch(orders, results, refuses) = &pending {
-            self.settle(orders, results, *refuses)?;
+        if let Pending::Batch(requests, results, refuses) = &pending {
+            self.settle(requests, results, *refuses)?;
         } else {
             self.found()?.is_explained()?;
         }
@@ -241,8 +241,8 @@ impl World {
         // Without space the write-ahead log cannot be replayed. With space it can, without a restart.
         self.disk.set_full(false);
         let now = self.now;
-        let mended = self.opened().writer.apply(&[], now);
-        self.next.extend(mended.follow);
+        let recovered = self.opened().writer.apply(&[], now);
+        self.next.extend(recovered.follow);
         Found::since(&self.oracle, &store)
     }
 
@@ -359,43 +359,43 @@ impl World {
     }
 
     fn batch(&mut self) -> Check<Step> {
-        let mut orders = std::mem::take(&mut self.next);
+        let mut requests = std::mem::take(&mut self.next);
         let made = self.history.batch(&self.oracle, self.now);
-        made.iter().for_each(|order| self.history.remember(order));
-        orders.extend(made);
-        self.apply(orders)
+        made.iter().for_each(|request| self.history.remember(request));
+        requests.extend(made);
+        self.apply(requests)
     }
 
     /// Applies requests, and their follow-ups.
-    pub fn apply(&mut self, orders: Vec<WriteRequest>) -> Check<Step> {
+    pub fn apply(&mut self, requests: Vec<WriteRequest>) -> Check<Step> {
         let (now, is_faulty) = (self.now, self.is_faulty());
         self.batches += 1;
-        self.orders += orders.len() as u64;
+        self.requests += requests.len() as u64;
         if self.fails_reads && self.rng.chance(50) {
             self.disk.fail_a_read(Some(self.rng.below(25)));
         }
         let held = self.held_releases();
-        let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
+        let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&requests, now);
         self.disk.fail_a_read(None);
         if setting("POSTRIDER_TRACE").is_some() {
-            for (order, result) in orders.iter().zip(&results) {
-                eprintln!("batch {} at {}: {order:?} -> {result:?}", self.batches, now.0);
+            for (request, result) in requests.iter().zip(&results) {
+                eprintln!("batch {} at {}: {request:?} -> {result:?}", self.batches, now.0);
             }
         }
         let refuses = self.opened().writer.health().is_disk_full;
         if self.has_ended() {
-            self.cut(Pending::Batch(orders, results, refuses))?;
+            self.cut(Pending::Batch(requests, results, refuses))?;
             return Ok(Step::Cut);
         }
         self.adopt_partitions(false)?;
-        let whole = self.settle(&orders, &results, refuses)?;
+        let whole = self.settle(&requests, &results, refuses)?;
         self.adopt_partitions(false)?;
         self.settle_pending_audit(effects.failures.is_empty())?;
-        let own_again = orders
+        let own_again = requests
             .into_iter()
             .zip(&results)
-            .filter(|(order, result)| order.caller.is_none() && batch::is_unknown(result));
-        self.next.extend(own_again.map(|(order, _)| order));
+            .filter(|(request, result)| request.caller.is_none() && batch::is_unknown(result));
+        self.next.extend(own_again.map(|(request, _)| request));
         check::told(&self.oracle, &effects)?;
         if whole && effects.failures.is_empty() {
             self.oracle.follow.sort();
@@ -411,17 +411,17 @@ impl World {
     }
 
     /// Applies the answered requests to the oracle, and decides about the others. Returns whether all were answered.
-    fn settle(&mut self, orders: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
+    fn settle(&mut self, requests: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
         // Before any read, which may begin another partition.
-        let places: Vec<Place> = orders.iter().map(|order| self.oracle.place_of(order)).collect();
+        let places: Vec<Place> = requests.iter().map(|request| self.oracle.place_of(request)).collect();
         let active = Place::Partition(self.oracle.active());
         let mut found = self.found()?;
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-        for (slot, order) in orders.iter().enumerate() {
+        for (slot, request) in requests.iter().enumerate() {
             // The writer refused it before it was tried.
             if refuses
-                && order.caller.is_some()
-                && matches!(order.command, Command::Partition(PartitionCommand::Publish(_)))
+                && request.caller.is_some()
+                && matches!(request.command, Command::Partition(PartitionCommand::Publish(_)))
             {
                 ensure!(results[slot] == Err(Rejection::DiskFull), "{:?} on a full disk", results[slot]);
                 continue;
@@ -435,7 +435,7 @@ impl World {
         let whole = !parts.iter().flat_map(|(_, slots)| slots).any(failed);
         let unknown: Vec<Place> =
             parts.iter().filter(|(_, slots)| slots.iter().all(failed)).map(|(place, _)| *place).collect();
-        let batch = Batch { parts, orders, results, now: self.now };
+        let batch = Batch { parts, requests, results, now: self.now };
         if unknown.is_empty() {
             batch.play(&mut self.oracle, &mut found, &[])?;
         } else {
@@ -541,12 +541,12 @@ impl World {
             if self.next.is_empty() {
                 break;
             }
-            let orders = std::mem::take(&mut self.next);
-            if self.apply(orders)? == Step::Cut {
+            let requests = std::mem::take(&mut self.next);
+            if self.apply(requests)? == Step::Cut {
                 return Ok(Step::Cut);
             }
         }
-        ensure!(self.next.is_empty(), "orders follow without end: {:?}", self.next);
+        ensure!(self.next.is_empty(), "requests follow without end: {:?}", self.next);
         ensure!(self.oracle.held_heads().is_empty(), "no request releases {:?}", self.oracle.held_heads());
         let (store, now) = (self.opened().store.clone(), self.now);
         let mut rng = self.rng.fork();

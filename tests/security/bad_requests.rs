@@ -1,4 +1,4 @@
-//! Bad requests against the whole daemon, over raw sockets. Each gets the documented answer (api.md section 2), and
+//! Bad requests against the whole daemon, over raw sockets. Each gets the documented answer (docs/api.md), and
 //! afterwards the daemon answers and has no row of it.
 
 use std::net::SocketAddr;
