@@ -1,6 +1,6 @@
-//! The public benchmark: Postrider as a process of its own, durable and signing, against a bare server (the ceiling of
-//! accepting) and a bare relay (the ceiling of delivering), one after another on one machine. `docs/performance.md`
-//! explains the figures and how to run it.
+//! The public benchmark: Postrider runs as a process of its own, durable and signing. It is compared with a bare server
+//! (the ceiling of accepting) and a bare relay (the ceiling of delivering), one after another on one machine.
+//! `docs/performance.md` explains the figures and how to run it.
 //!
 //! Invariant: the same generator and the same sink measure all servers. Ratios are of one run.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures with the clock of the machine it measures")]

@@ -1,5 +1,5 @@
-//! The parts of the hot path, each by itself: rendering and signing a body, selecting webhooks, applying a batch
-//! durably, and the due index at a million entries.
+//! Times the parts of the hot path, each by itself. They are rendering and signing a body, selecting webhooks, applying
+//! a durable batch, and the due index with a million entries.
 //!
 //!     cargo bench --bench micro                    everything
 //!     cargo bench --bench micro -- sign fanout     two of the groups body, sign, fanout, apply, due

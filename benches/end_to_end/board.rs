@@ -48,7 +48,7 @@ pub struct Board {
     pub last_arrival_us: AtomicU64,
     pub ack_times: Shards,
     pub arrival_times: Shards,
-    /// One request in this many is refused with 400. 0: none is.
+    /// One request in this many is refused with 400. With 0 none is.
     pub refused_every: AtomicU64,
     /// Whether producers stop after their current requests.
     pub stop: AtomicBool,

@@ -59,7 +59,8 @@ impl Server {
         Ok(Server::of(child, addr, None))
     }
 
-    /// A fresh daemon with an empty store and default settings, except for `settings`. With `--url` that server.
+    /// A fresh daemon with an empty store and default settings, except for `settings`. With `--url` it is the server
+    /// there.
     pub fn contender(options: &Options, settings: Settings) -> io::Result<Server> {
         let Some(url) = &options.url else {
             let store = TempDir::with_prefix_in("postrider-bench-", data_dir(options))?;

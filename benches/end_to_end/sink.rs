@@ -1,5 +1,5 @@
-//! The receiver of all deliveries: answers 200 at once (or refuses some, where a scenario asks for it) and records every arrival on the board. It checks the signature
-//! of one request in `CHECK_EVERY` as a receiver would.
+//! The receiver of all deliveries. It answers 200 at once, or refuses some if a scenario asks for that, and records
+//! every arrival on the board. It checks the signature of one request in `CHECK_EVERY` as a receiver would.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

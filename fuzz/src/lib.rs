@@ -1,4 +1,4 @@
-//! What the targets call: the entry points that `tests/fuzz` smokes on a stable toolchain, and their seeds.
+//! The entry points of the fuzz targets, which `tests/fuzz` also runs on a stable toolchain, and their seeds.
 #![forbid(unsafe_code)]
 
 #[path = "../../tests/fuzz/answers.rs"]

@@ -1,4 +1,4 @@
-//! Acting by hand: one event to one webhook, one answer erased, and what names an object besides its id.
+//! Acting by hand: sending one event to one webhook, erasing one answer, and the names of an object besides its id.
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ async fn a_resend_leaves_the_running_schedule_alone_and_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_again_is_refused() {
+async fn an_event_that_cannot_be_sent_again_is_refused() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["none"] })).await;

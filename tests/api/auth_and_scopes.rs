@@ -16,7 +16,7 @@ async fn key(daemon: &TestDaemon, body: Value) -> Client {
 }
 
 #[tokio::test]
-async fn without_a_key_nothing_and_with_one_only_what_its_scopes_give() {
+async fn a_key_opens_the_routes_of_its_scopes_and_no_key_opens_none() {
     let daemon = TestDaemon::start().await;
     for path in ["/v1/events", "/v1/webhooks", "/v1/audit"] {
         assert_eq!(daemon.with_key("").try_get(path).await.expect(401)["code"], "credentials_missing", "{path}");
@@ -77,7 +77,7 @@ async fn a_key_can_be_bounded_in_time_in_rate_and_be_revoked() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_app_or_organization_is_not_there() {
+async fn objects_of_another_app_or_organization_are_not_found() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     let app = daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
@@ -121,7 +121,7 @@ async fn what_belongs_to_another_app_or_organization_is_not_there() {
 }
 
 #[tokio::test]
-async fn changes_are_audited_with_who_and_from_where() {
+async fn changes_are_audited_with_caller_and_address() {
     let daemon = TestDaemon::start().await;
     let hook = daemon.webhook("http://127.0.0.1:4000/", json!({})).await;
     let path = format!("/v1/webhooks/{}", text(&hook, "id"));

@@ -1,5 +1,5 @@
-//! The whole daemon on a disk that fails while it runs: accepted events stay, events that cannot be stored are refused,
-//! and the daemon recovers by itself if it may.
+//! The whole daemon on a disk that fails while it runs. Accepted events stay, and events that cannot be stored are
+//! refused. The daemon recovers by itself if it may.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there
 }
 
 #[tokio::test]
-async fn what_was_answered_while_the_disk_was_full_is_written_when_there_is_space_and_not_sent_again() {
+async fn outcomes_during_a_full_disk_are_written_when_there_is_space_and_not_sent_again() {
     const EVENTS: usize = 40;
     let disk = FaultyDisk::new(4);
     let daemon = TestDaemon::on(disk.clone(), |settings| settings.min_free_bytes = 0).await;
@@ -129,7 +129,7 @@ async fn a_file_system_that_turns_read_only_refuses_changes_and_the_service_goes
 }
 
 #[tokio::test]
-async fn a_sync_that_fails_is_answered_to_nobody_as_success_and_ends_the_daemon_with_everything_kept() {
+async fn a_failing_sync_acknowledges_nothing_and_ends_the_daemon_with_everything_kept() {
     let disk = FaultyDisk::new(3);
     let mut daemon = TestDaemon::on(disk.clone(), |_| {}).await;
     let receiver = Receiver::start().await;

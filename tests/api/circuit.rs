@@ -105,7 +105,7 @@ async fn retry_after_holds_the_whole_webhook_and_no_other() {
         receiver.next().await;
         let told = daemon.publish("a", json!("told to wait")).await;
         receiver.next().await;
-        let state = eventually("told to wait", async || {
+        let state = eventually("the hold by Retry-After", async || {
             let rows = daemon.deliveries(&told).await;
             rows.into_iter().find(|row| row["webhook_id"] == webhook["id"] && row["attempts"] == 1)
         })
@@ -114,7 +114,7 @@ async fn retry_after_holds_the_whole_webhook_and_no_other() {
         assert_eq!(time(&state, "next_attempt_at"), START.plus_ms(120_000));
         // A success of a request that was in flight already does not end the wait.
         receiver.open(1);
-        eventually("the slow one", async || {
+        eventually("the slow request is delivered", async || {
             daemon.deliveries(&slow).await.iter().all(|row| row["status"] == "delivered").then_some(())
         })
         .await;
@@ -234,7 +234,7 @@ async fn a_paused_webhook_holds_and_resuming_drains_oldest_first() {
     assert_eq!(paused["status"], "paused");
     // A request in flight at a pause ends as usual, and its retry waits.
     receiver.open(1);
-    eventually("the one that was out", async || {
+    eventually("the request in flight at the pause ends", async || {
         let rows = daemon.deliveries(&out).await;
         rows.iter().any(|row| row["webhook_id"] == webhook["id"] && row["status"] == "retrying").then_some(())
     })
@@ -260,7 +260,7 @@ async fn a_paused_webhook_holds_and_resuming_drains_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_disabled_webhook_keeps_what_waits_and_gets_nothing_new() {
+async fn a_disabled_webhook_keeps_its_waiting_deliveries_and_gets_no_new_ones() {
     let daemon = TestDaemon::start().await;
     let (receiver, watcher) = (Receiver::that(Act::status(500)).await, watcher(&daemon).await);
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"], "retry_schedule_s": [60] })).await;
@@ -291,7 +291,7 @@ async fn a_disabled_webhook_keeps_what_waits_and_gets_nothing_new() {
 }
 
 #[tokio::test]
-async fn removing_a_webhook_cancels_what_waits_at_once() {
+async fn removing_a_webhook_cancels_its_waiting_deliveries_at_once() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let webhook = daemon.webhook(&receiver.url(), json!({})).await;
@@ -307,6 +307,6 @@ async fn removing_a_webhook_cancels_what_waits_at_once() {
     assert_eq!(retry.expect(409)["code"], "webhook_removed");
     daemon.advance_s(3_600);
     daemon.advance_s(3_600);
-    assert_eq!(daemon.deliveries(&event).await[0]["status"], "cancelled", "also once it is swept");
+    assert_eq!(daemon.deliveries(&event).await[0]["status"], "cancelled", "the status stays after maintenance");
     assert_eq!(receiver.count(), 1);
 }

@@ -175,7 +175,7 @@ async fn a_start_after_five_quiet_weeks_believes_the_clock() {
         Some(()).filter(|()| files(&daemon) < before)
     })
     .await;
-    // The clock of this test runs ahead of the upkeep, which stores the time that it has seen once in an hour.
+    // The clock of this test runs ahead of the maintenance, which stores the time that it has seen once in an hour.
     for _ in 0..3 {
         let written = async || value(&daemon.metrics().await, "postrider_disk_written_bytes_total");
         let before = written().await;

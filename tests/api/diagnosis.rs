@@ -36,7 +36,7 @@ async fn a_failure_has_its_reason_and_cure_wherever_it_is_read() {
     assert_eq!(daemon.read_webhook(&hook).await["reason"], Value::Null);
 }
 
-/// The customer behind a key of one app can mend a receiver and a webhook only.
+/// The customer behind a key of one app can repair a receiver and a webhook only.
 #[tokio::test]
 async fn a_key_of_one_app_reads_cures_without_settings_and_commands() {
     let daemon = TestDaemon::start().await;

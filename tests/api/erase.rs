@@ -56,7 +56,7 @@ async fn payload_and_response_bodies_go_and_the_record_stays() {
 }
 
 #[tokio::test]
-async fn what_waits_is_cancelled_and_what_is_out_leaves_no_trace_of_its_answer() {
+async fn erasing_cancels_waiting_deliveries_and_stores_no_answer_of_one_in_flight() {
     let daemon = TestDaemon::start().await;
     let (gated, waiting) = (Receiver::that(Act::Gate(200)).await, Receiver::that(Act::status(500)).await);
     daemon.webhook(&gated.url(), json!({})).await;
@@ -64,14 +64,14 @@ async fn what_waits_is_cancelled_and_what_is_out_leaves_no_trace_of_its_answer()
     let event = daemon.publish("a", json!("secret")).await;
     gated.next().await;
     waiting.next().await;
-    crate::support::eventually("one failed", async || {
+    crate::support::eventually("one delivery failed", async || {
         daemon.deliveries(&event).await.iter().any(|row| row["status"] == "retrying").then_some(())
     })
     .await;
     assert_eq!(daemon.delete(&format!("/v1/events/{}/data", text(&event, "id"))).await.status, 204);
     assert!(daemon.deliveries(&event).await.iter().all(|row| row["status"] == "cancelled"));
     gated.open(1);
-    let tried = crate::support::eventually("its attempt", async || {
+    let tried = crate::support::eventually("the attempt in flight is recorded", async || {
         daemon.deliveries(&event).await.into_iter().find(|row| row["last_status_code"] == 200)
     })
     .await;

@@ -1,4 +1,4 @@
-//! Bulkheads: a hung, dead, throttled or busy webhook costs the others nothing; caps and rates are kept.
+//! Bulkheads: a hung, dead, throttled or busy webhook costs the others nothing. Caps and rates are kept.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ async fn publish_many(client: &Client, event_type: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
+async fn a_backlog_for_a_dead_webhook_delays_no_other_webhook() {
     let mut daemon = TestDaemon::start().await;
     let (dead, alive) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
     let dead_hook = daemon.webhook(&dead.url(), json!({ "event_types": ["dead"] })).await;
@@ -37,7 +37,7 @@ async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
         assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
         daemon.delivery_in(&event, "delivered").await;
         assert_eq!(waiting(&daemon.get(&stats).await), count, "the backlog is still there");
-        assert!(dead.count() <= tried + 1, "only probes go to the dead one");
+        assert!(dead.count() <= tried + 1, "only probes go to the dead webhook");
         if round == 1 {
             daemon.restart().await;
         }
@@ -56,12 +56,12 @@ async fn in_line(daemon: &TestDaemon) -> f64 {
 }
 
 #[tokio::test]
-async fn publishes_take_turns_when_deliveries_wait_for_the_processor_and_none_is_lost() {
+async fn publishes_queue_when_deliveries_wait_for_the_processor_and_none_is_lost() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({ "max_in_flight": 16 })).await;
     let mut published = 0;
-    eventually("they take turns", async || {
+    eventually("publishes queue", async || {
         publish_many(&daemon, "a", 1_000).await;
         published += 1_000;
         daemon.clock.advance_ms(10);
@@ -77,11 +77,11 @@ async fn publishes_take_turns_when_deliveries_wait_for_the_processor_and_none_is
     }
     let before = in_line(&daemon).await;
     daemon.publish("a", json!("more")).await;
-    assert_eq!(in_line(&daemon).await, before, "nobody takes turns any more");
+    assert_eq!(in_line(&daemon).await, before, "no publish queues any more");
 }
 
 #[tokio::test]
-async fn nobody_takes_turns_for_a_receiver_that_takes_its_time() {
+async fn a_slow_receiver_does_not_begin_admission_control() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     daemon.webhook(&receiver.url(), json!({ "max_in_flight": 16 })).await;

@@ -50,7 +50,7 @@ async fn three(daemon: &TestDaemon, receiver: &Receiver) -> [Value; 3] {
 }
 
 #[tokio::test]
-async fn an_organization_and_its_apps_count_what_their_webhooks_do() {
+async fn figures_of_an_organization_and_its_apps_are_those_of_their_webhooks() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     let hooks = three(&daemon, &receiver).await;
@@ -75,7 +75,7 @@ async fn an_organization_and_its_apps_count_what_their_webhooks_do() {
     assert_eq!((&day["success_rate"], &day["complete_from"]), (&json!(33.3), &Value::Null));
     assert!(day["p95_response_time_ms"].is_u64(), "{day}");
     assert_eq!((&day["pending_deliveries"], &day["backlog"]), (&json!(1), &json!(1)));
-    // A removed webhook leaves its figures behind, and what waited for it has been cancelled.
+    // A removed webhook leaves its figures behind, and its waiting deliveries are cancelled.
     daemon.delete(&format!("/v1/webhooks/{}", id(&hooks[2]))).await;
     for _ in 0..2 {
         let all = daemon.get("/v1/stats?last=24h").await;
@@ -92,7 +92,7 @@ async fn an_organization_and_its_apps_count_what_their_webhooks_do() {
 }
 
 #[tokio::test]
-async fn a_series_has_a_row_for_each_step_and_what_waited_at_its_end() {
+async fn a_series_has_a_row_for_each_step_with_the_backlog_at_its_end() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     let hooks = three(&daemon, &receiver).await;

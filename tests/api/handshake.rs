@@ -118,7 +118,7 @@ async fn the_allowed_rate_is_an_upper_bound_from_the_first_request_on() {
 }
 
 #[tokio::test]
-async fn who_does_not_want_to_be_asked_is_not() {
+async fn a_webhook_without_the_handshake_is_not_asked() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({})).await;

@@ -1,4 +1,4 @@
-//! The state of a webhook and its health over 24 hours; holds, and how they end.
+//! The state of a webhook, its health over 24 hours, and its holds with their ends.
 
 use serde_json::{Value, json};
 
@@ -109,7 +109,7 @@ async fn a_hold_is_shown_and_resuming_ends_it() {
     assert_eq!(audit["data"][0]["action"], "webhook.resume");
     let row = daemon.delivery_in(&waiting, "delivered").await;
     let again = daemon.try_post(&format!("/v1/deliveries/{}/retry", text(&row, "id")), json!({})).await.expect(202);
-    assert_eq!(again["waiting_for"], Value::Null, "nothing holds it");
+    assert_eq!(again["waiting_for"], Value::Null, "no hold is left");
 }
 
 #[tokio::test]
@@ -134,12 +134,12 @@ async fn an_open_circuit_is_shown_with_its_next_probe() {
     let later = daemon.publish("a", json!("later")).await;
     let row = daemon.delivery_in(&later, "pending").await;
     let behind_it = json!({ "reason": "circuit", "until": open["held_until"], "behind": null });
-    assert_eq!(retried(&row).await, behind_it, "another one is the probe");
+    assert_eq!(retried(&row).await, behind_it, "another delivery is the probe");
     daemon.delivery_when(&behind, |row| row["attempts"] == 1).await;
-    assert_eq!(retried(&row).await, Value::Null, "it is the probe");
+    assert_eq!(retried(&row).await, Value::Null, "this delivery is the probe");
     daemon.delivery_when(&later, |row| row["attempts"] == 1).await;
     assert_eq!(daemon.read_webhook(&webhook).await["held_until"], open["held_until"]);
-    // To resume lets the probe go now. It fails, and the next one waits longer.
+    // Resuming sends the probe now. It fails, and the next one waits longer.
     let last = daemon.publish("a", json!("last")).await;
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let resumed = daemon.post(&format!("{path}/resume"), json!({})).await;

@@ -59,7 +59,7 @@ async fn a_reset_an_early_end_and_garbage_are_failed_attempts() {
 }
 
 #[tokio::test]
-async fn who_is_not_there_and_who_may_not_be_reached_are_told_apart() {
+async fn an_absent_receiver_and_a_forbidden_one_are_told_apart() {
     let daemon = TestDaemon::start().await;
     let dead = ReservedPort::new();
     let none = json!({ "retry_schedule_s": "none", "event_types": ["refused"] });

@@ -90,7 +90,7 @@ async fn an_answer_with_a_secret_is_kept_for_ten_minutes() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_who_used_it_and_a_refusal_is_not_kept() {
+async fn an_idempotency_key_belongs_to_its_caller_and_a_refusal_is_not_stored() {
     let daemon = TestDaemon::start().await;
     let made = daemon.post("/v1/keys", json!({ "name": "k", "scopes": ["events:write"] })).await;
     let other = daemon.with_key(text(&made, "key"));

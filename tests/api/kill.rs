@@ -38,12 +38,12 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = spawn(&mut command);
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
         let listening = lines.find_map(|line| {
             let line = line.expect("text");
             line.strip_prefix("postrider: listening on http://").map(str::to_owned)
         });
-        let address = listening.expect("it says where it listens").parse().expect("an address");
+        let address = listening.expect("the line with the address").parse().expect("an address");
         let key = std::fs::read_to_string(data_dir.join("first-key")).expect("the first key").trim().to_owned();
         Process { child, client: Client { address, key } }
     }
@@ -62,7 +62,7 @@ impl Process {
 }
 
 #[tokio::test]
-async fn what_was_accepted_survives_a_kill_at_any_moment() {
+async fn accepted_events_survive_a_kill_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
     let mut process = Process::start(folder.path());
@@ -129,11 +129,11 @@ async fn the_order_of_an_ordered_webhook_survives_a_kill() {
         next = next.max(number + 1);
     }
     assert_eq!(next, 30);
-    assert!(came.len() <= 33, "one at a time is out, so a kill repeats one: {came:?}");
+    assert!(came.len() <= 33, "one request is in flight at a time, so a kill repeats one: {came:?}");
 }
 
 #[tokio::test]
-async fn sigterm_ends_it_with_0_and_nothing_is_sent_again() {
+async fn sigterm_ends_the_daemon_with_0_and_nothing_is_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
     let process = Process::start(folder.path());

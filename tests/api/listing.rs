@@ -41,7 +41,7 @@ async fn pages_are_stable_while_rows_arrive_and_go_over_partitions() {
 }
 
 #[tokio::test]
-async fn events_are_found_by_what_they_are() {
+async fn events_are_found_by_their_fields() {
     let daemon = TestDaemon::start().await;
     let app = daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
     let a = daemon
@@ -79,7 +79,7 @@ async fn events_are_found_by_what_they_are() {
 }
 
 #[tokio::test]
-async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
+async fn deliveries_and_attempts_are_found_by_their_outcome() {
     let daemon = TestDaemon::start().await;
     let (good, bad) = (Receiver::start().await, Receiver::that(Act::status(503)).await);
     let good_hook = daemon.webhook(&good.url(), json!({ "event_types": ["order.*"] })).await;
@@ -258,7 +258,7 @@ async fn an_event_says_of_every_webhook_why() {
 }
 
 #[tokio::test]
-async fn figures_count_what_happened_and_health_says_it_in_words() {
+async fn figures_count_outcomes_and_health_describes_them() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([200, 200, 500, 200]);

@@ -41,7 +41,7 @@ fn expressions(dashboard: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted() {
+async fn counters_rise_with_events_and_attempts() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([500]);
@@ -77,7 +77,7 @@ const OF_STANDBY: [&str; 3] =
     ["postrider_standby_behind_commits", "postrider_standby_behind_seconds", "postrider_standby_connected"];
 
 #[tokio::test]
-async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
+async fn the_packaged_alerts_and_dashboard_use_the_served_series() {
     let daemon = TestDaemon::start().await;
     let text = daemon.metrics().await;
     let there = names(&text);
@@ -88,7 +88,7 @@ async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
     expressions(&serde_json::from_str(DASHBOARD).expect("JSON"), &mut found);
     assert!(found.len() > 20, "{found:?}");
     found.iter().for_each(|expression| asked.extend(asked_for(expression)));
-    // A standby serves these; `tests/operation/standby.rs` reads them there.
+    // A standby serves these, and `tests/operation/standby.rs` reads them there.
     asked.retain(|name| !OF_STANDBY.contains(&name.as_str()));
     let missing: Vec<_> = asked.iter().filter(|name| !there.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "asked for, and not in /metrics: {missing:?}");
@@ -100,7 +100,7 @@ async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
 }
 
 #[tokio::test]
-async fn the_number_of_series_does_not_grow_with_what_is_stored() {
+async fn the_number_of_series_does_not_grow_with_the_store() {
     let daemon = TestDaemon::start().await;
     let series = async || daemon.metrics().await.lines().filter(|line| !line.starts_with('#')).count();
     let before = series().await;
@@ -150,7 +150,7 @@ async fn the_listener_for_metrics_asks_for_the_key_too() {
     for (key, status) in
         [("", "401"), ("Authorization: Bearer hunter3\r\n", "401"), ("Authorization: Bearer hunter2\r\n", "200")]
     {
-        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("the listener for metrics");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
@@ -167,7 +167,7 @@ async fn the_listener_for_metrics_serves_the_same_formats() {
     let _daemon =
         TestDaemon::with(|settings| settings.metrics.listen = Some(ListenSetting::Unix(socket.clone()))).await;
     for (accept, expected) in [("", TEXT), ("Accept: application/openmetrics-text\r\n", OPEN_METRICS)] {
-        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("the listener for metrics");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{accept}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();

@@ -1,5 +1,5 @@
-//! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
-//! a clock that only the test moves. Each theme has a module.
+//! The daemon as its users see it. The API and the receivers are on real sockets, and only the test moves the clock.
+//! Each theme has a module.
 
 mod acting;
 mod attempt_request;

@@ -43,7 +43,7 @@ async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
 }
 
 /// A store with some of everything: delivered at once, after a failure, failed for good, one that waits, and one that
-/// waits for its retry. Its folder goes into `name`.tar.gz, what the API says into `name`.json.
+/// waits for its retry. Its folder goes into `name`.tar.gz, and the answers of the API into `name`.json.
 async fn keep(name: &str) {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
@@ -86,13 +86,13 @@ async fn keep(name: &str) {
 }
 
 async fn read(name: &str) {
-    let kept = fs::read_to_string(stores().join(format!("{name}.json"))).expect("what was said");
+    let kept = fs::read_to_string(stores().join(format!("{name}.json"))).expect("the stored answers");
     let kept: Value = serde_json::from_str(&kept).expect("JSON");
     let folder = tempfile::tempdir().expect("a directory");
     let archive = stores().join(format!("{name}.tar.gz"));
     tar(&["--extract", "--gzip", "--file", utf8(&archive), "--directory", utf8(folder.path())]);
     let daemon = TestDaemon::on_found(folder, text(&kept, "key").to_owned()).await;
-    for (path, then) in kept["said"].as_object().expect("what was said") {
+    for (path, then) in kept["said"].as_object().expect("the stored answers") {
         let now = daemon.get(path).await;
         for (member, value) in then.as_object().expect("an object") {
             assert!(is_within(value, &now[member]), "{name}: {member} of {path}: {value} became {}", now[member]);
@@ -109,7 +109,7 @@ async fn read(name: &str) {
     assert_eq!(found["data"][0]["type"], json!("ill"), "{found}");
     assert_eq!(found["indexed_from"].is_string(), partial("event_ids"), "{name}: {found}");
     same_figures(&daemon, partial("figures")).await;
-    // And it goes on: what waited then is delivered now.
+    // The store is used further: the delivery that waited then is sent now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");
     daemon.patch(&format!("/v1/webhooks/{paused}"), json!({ "url": receiver.url() })).await;
@@ -127,8 +127,8 @@ async fn read(name: &str) {
     same_figures(&daemon, partial("figures")).await;
 }
 
-/// The organization counts what its webhooks count, although the version knew no figures of organizations.
-/// Its answers about spans say from when on they are complete only if they are `partial`.
+/// The figures of the organization are the sums of its webhooks', although the version knew no figures of
+/// organizations. Its answers about spans say from when on they are complete only if they are `partial`.
 async fn same_figures(daemon: &TestDaemon, partial: bool) {
     const NAMES: [&str; 4] = ["total_events", "successful_deliveries", "failed_deliveries", "pending_deliveries"];
     let webhooks = daemon.get("/v1/webhooks").await;
@@ -147,7 +147,7 @@ async fn same_figures(daemon: &TestDaemon, partial: bool) {
 }
 
 #[tokio::test]
-async fn what_earlier_versions_kept_is_read_and_goes_on() {
+async fn stores_of_earlier_versions_are_read_and_used() {
     if let Ok(name) = std::env::var("POSTRIDER_KEEP_STORE") {
         keep(&name).await;
     }

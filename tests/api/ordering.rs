@@ -59,7 +59,7 @@ async fn a_final_failure_or_a_cancelled_head_lets_the_next_one_go() {
     daemon.advance_s(70);
     receiver.take(2).await;
     daemon.delivery_in(&first, "failed").await;
-    assert_eq!(receiver.next().await.json(), json!(2), "after the failure for good");
+    assert_eq!(receiver.next().await.json(), json!(2), "the next delivery follows the final failure");
     daemon.delivery_in(&second, "delivered").await;
     assert_eq!(receiver.next().await.json(), json!(3));
     daemon.delivery_in(&third, "delivered").await;
@@ -101,7 +101,7 @@ async fn by_key_one_keys_failure_holds_only_that_key() {
     let got: Vec<Value> = receiver.take(6).await.iter().map(|request| request.json()).collect();
     let of_y: Vec<&Value> = got.iter().filter(|data| data.is_string()).collect();
     assert_eq!(of_y, [&json!("y1"), &json!("y2"), &json!("y3")]);
-    assert_eq!(got.iter().filter(|data| data.is_number()).count(), 3, "without a key there is no order");
+    assert_eq!(got.iter().filter(|data| data.is_number()).count(), 3, "deliveries without a key have no order");
     receiver.open(1);
     daemon.delivery_in(&stuck, "retrying").await;
     daemon.restart().await;
@@ -137,7 +137,7 @@ async fn the_order_holds_over_partitions() {
 }
 
 #[tokio::test]
-async fn what_was_ordered_and_is_no_longer_still_goes() {
+async fn a_webhook_that_is_no_longer_ordered_sends_its_queue() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     let webhook = daemon.webhook(&receiver.url(), json!({ "ordered": true, "field_set": "raw" })).await;

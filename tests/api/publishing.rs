@@ -104,7 +104,7 @@ async fn a_batch_is_one_commit_all_or_none() {
 }
 
 #[tokio::test]
-async fn what_only_the_store_can_judge_is_pointed_at_where_the_caller_wrote_it() {
+async fn an_error_that_only_the_store_finds_points_at_its_field() {
     let daemon = TestDaemon::start().await;
     let single = json!({ "type": "a.b", "data": 1, "deliver_at": "2030-01-01T00:00:00Z" });
     let refused = daemon.try_post("/v1/events", single).await.expect(422);

@@ -32,7 +32,7 @@ impl Listener for BadListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
         Box::pin(async move {
             let accepted = self.inner.accept().await;
-            assert!(!self.is_bad.load(Ordering::Relaxed), "as it should, for the test");
+            assert!(!self.is_bad.load(Ordering::Relaxed), "the panic of this test");
             accepted
         })
     }
@@ -50,7 +50,7 @@ struct BadNetwork {
 
 impl Network for BadNetwork {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
-        assert_ne!(addr.port(), BAD_PORT, "as it should, for the test");
+        assert_ne!(addr.port(), BAD_PORT, "the panic of this test");
         if self.lacks_descriptors.load(Ordering::Relaxed) {
             return Box::pin(std::future::ready(Err(io::Error::from_raw_os_error(ERROR_OF_DESCRIPTORS))));
         }
@@ -83,7 +83,7 @@ impl BadClock {
     fn look(&self) {
         let is_writer = std::thread::current().name() == Some("writer");
         let panics = is_writer == self.of_writer && self.is_bad.swap(false, Ordering::Relaxed);
-        assert!(!panics, "as it should, for the test");
+        assert!(!panics, "the panic of this test");
     }
 }
 
@@ -108,7 +108,7 @@ impl Clock for BadClock {
 }
 
 #[tokio::test]
-async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
+async fn a_panicking_attempt_fails_and_affects_no_other() {
     let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork::default())).await;
     let receiver = Receiver::start().await;
     let bad = daemon

@@ -24,7 +24,7 @@ async fn count_of(daemon: &TestDaemon, mut spec: Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
+async fn a_job_sends_the_selected_deliveries_again_with_the_same_event_id() {
     let mut daemon = TestDaemon::start().await;
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     receiver.next_statuses([200, 500, 200, 500]);
@@ -115,7 +115,7 @@ async fn a_status_that_is_not_final_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_sends_what_a_webhook_never_had() {
+async fn missing_sends_events_without_a_delivery_to_the_webhook() {
     let daemon = TestDaemon::start().await;
     for n in 0..5 {
         daemon.publish(if n == 2 { "b" } else { "a" }, json!(n)).await;
@@ -168,7 +168,7 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
         assert!(after_ms >= (nth as i64 - 2) * 500, "{nth} after {after_ms} ms");
     }
     daemon.restart().await;
-    eventually("it goes on after a restart", async || {
+    eventually("the job goes on after a restart", async || {
         daemon.clock.advance_ms(50);
         (receiver.count() >= 14).then_some(())
     })
@@ -181,7 +181,7 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
     assert!((14..20).contains(&made), "{made}");
     daemon.advance_s(60);
     let other = daemon.publish("a", json!("after")).await;
-    eventually("what came after", async || {
+    eventually("the event after the job", async || {
         receiver.seen().iter().any(|request| request.header("webhook-id") == text(&other, "id")).then_some(())
     })
     .await;
@@ -189,7 +189,7 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
 }
 
 #[tokio::test]
-async fn a_job_goes_over_all_partitions_and_counts_what_fails() {
+async fn a_job_goes_over_all_partitions_and_counts_failures() {
     let daemon = TestDaemon::start().await;
     for day in 0..3 {
         daemon.publish("a", json!(day)).await;
@@ -210,7 +210,7 @@ async fn a_job_goes_over_all_partitions_and_counts_what_fails() {
 }
 
 #[tokio::test]
-async fn what_is_erased_or_for_a_disabled_webhook_is_not_sent_again() {
+async fn erased_events_and_disabled_webhooks_are_left_out_of_a_replay() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(200)).await;
     let webhook = daemon.webhook(&receiver.url(), json!({})).await;

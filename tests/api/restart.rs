@@ -46,7 +46,7 @@ async fn everything_is_where_it_was() {
 }
 
 #[tokio::test]
-async fn what_became_due_while_it_was_stopped_is_sent_at_once() {
+async fn deliveries_that_became_due_during_a_stop_are_sent_at_once() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({})).await;
@@ -60,7 +60,7 @@ async fn what_became_due_while_it_was_stopped_is_sent_at_once() {
 }
 
 #[tokio::test]
-async fn a_stop_finishes_what_is_out() {
+async fn a_stop_waits_for_requests_in_flight() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     daemon.webhook(&receiver.url(), json!({})).await;
@@ -74,7 +74,7 @@ async fn a_stop_finishes_what_is_out() {
 }
 
 #[tokio::test]
-async fn a_stop_gives_up_what_hangs_and_it_is_sent_again() {
+async fn a_stop_gives_up_a_hanging_request_and_it_is_sent_again() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_acts([Act::Hang]);

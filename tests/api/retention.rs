@@ -14,7 +14,7 @@ fn partitions(daemon: &TestDaemon) -> usize {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_hidden_to_the_second_and_its_file_is_removed() {
+async fn expired_rows_are_hidden_to_the_second_and_their_file_is_removed() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
@@ -56,7 +56,7 @@ async fn what_has_ended_is_hidden_to_the_second_and_its_file_is_removed() {
     let feed = daemon.get(&format!("/v1/webhooks/{}/feed", text(&webhook, "id"))).await;
     let numbers: Vec<&Value> = feed["data"].as_array().unwrap().iter().map(|row| &row["event"]["data"]).collect();
     assert_eq!(numbers, [&json!(2)]);
-    eventually("its file is gone", async || {
+    eventually("the file of the partition is removed", async || {
         daemon.advance_s(3_600);
         (partitions(&daemon) < before).then_some(())
     })
@@ -72,7 +72,7 @@ async fn what_has_ended_is_hidden_to_the_second_and_its_file_is_removed() {
 }
 
 #[tokio::test]
-async fn what_is_undelivered_then_is_told_of_once_for_each_webhook() {
+async fn deliveries_that_expire_with_the_retention_are_reported_once_for_each_webhook() {
     let daemon = TestDaemon::start().await;
     let (dead, watcher) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
     let webhook = daemon.webhook(&dead.url(), json!({ "event_types": ["a"], "status": "paused" })).await;
@@ -117,7 +117,7 @@ async fn deliver_at_and_its_schedule_must_end_within_it() {
 }
 
 #[tokio::test]
-async fn figures_leave_out_what_has_ended_to_the_second() {
+async fn figures_leave_out_expired_rows_to_the_second() {
     let daemon = TestDaemon::start().await;
     let fields = json!({ "status": "paused", "event_types": ["a"] });
     let webhook = daemon.webhook("http://127.0.0.1:4000/", fields.clone()).await;

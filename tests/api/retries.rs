@@ -154,7 +154,7 @@ async fn a_first_attempt_by_hand_leaves_the_planned_one_where_it_is() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_what_is_not_delivered_and_nothing_else() {
+async fn cancelling_ends_undelivered_deliveries_and_nothing_else() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([500]);
@@ -287,7 +287,7 @@ async fn several_deliveries_are_sent_again_at_once_each_with_its_own_result() {
     for n in 0..3 {
         let event = daemon.publish("a", json!(n)).await;
         failed.push(text(&daemon.delivery_in(&event, "failed").await, "id").to_owned());
-        // Each in a partition of its own.
+        // Each delivery is in a partition of its own.
         daemon.advance_s(86_401);
     }
     daemon.post(&format!("/v1/webhooks/{}/pause", text(&hook, "id")), json!({})).await;

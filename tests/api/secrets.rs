@@ -45,7 +45,10 @@ async fn every_live_secret_signs_until_its_overlap_ends() {
     assert!(is_signed_by(&request, &third));
     assert_eq!(daemon.get(&format!("{path}/secret")).await["previous"], json!([]));
     daemon.post(&format!("{path}/rotate-secret"), json!({ "overlap_s": 0 })).await;
-    assert!(!is_signed_by(&next_request(&daemon, &receiver).await, &third), "without an overlap it ends at once");
+    assert!(
+        !is_signed_by(&next_request(&daemon, &receiver).await, &third),
+        "without an overlap the old secret ends at once"
+    );
     let actions: Vec<Value> =
         daemon.get("/v1/audit").await["data"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
     assert_eq!(actions.iter().filter(|action| *action == "webhook.rotate_secret").count(), 3);

@@ -20,7 +20,7 @@ async fn count(daemon: &TestDaemon, mut spec: Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_waits_is_sent_now_as_the_same_deliveries() {
+async fn waiting_deliveries_are_sent_now_as_themselves() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [36_000] })).await;
@@ -60,7 +60,7 @@ async fn what_waits_is_sent_now_as_the_same_deliveries() {
 }
 
 #[tokio::test]
-async fn a_job_over_what_waits_ends_although_the_receiver_goes_on_failing() {
+async fn a_job_over_waiting_deliveries_ends_although_the_receiver_goes_on_failing() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [36_000, 360_000] })).await;
@@ -104,7 +104,7 @@ async fn an_ordered_queue_goes_on_from_its_head() {
 }
 
 #[tokio::test]
-async fn a_count_leaves_out_what_a_resend_delivered_as_the_job_does() {
+async fn a_count_leaves_out_resent_deliveries_as_the_job_does() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [36_000] })).await;

@@ -147,7 +147,7 @@ async fn a_body_over_the_limit_is_refused_in_the_words_of_the_shape() {
 }
 
 #[tokio::test]
-async fn an_endpoint_keeps_what_it_is_given() {
+async fn an_endpoint_keeps_its_fields() {
     let daemon = TestDaemon::start().await;
     app(&daemon, "acme").await;
     let body = json!({
@@ -391,7 +391,7 @@ async fn a_row_of_a_message_shows_all_its_deliveries() {
     assert_eq!(ids(&get(&daemon, &format!("{of_endpoint}?status=0")).await).len(), 1);
     assert_eq!(ids(&get(&daemon, &format!("{of_endpoint}?status=1")).await).len(), 0);
     assert_eq!(call(&daemon, Method::DELETE, &format!("/app/acme/endpoint/{endpoint}"), Value::Null).await.status, 204);
-    assert_eq!(ids(&get(&daemon, &of_message).await), [endpoint], "also a removed one");
+    assert_eq!(ids(&get(&daemon, &of_message).await), [endpoint], "a removed endpoint is listed too");
 }
 
 #[tokio::test]

@@ -195,14 +195,14 @@ async fn an_example_goes_to_one_endpoint_only() {
     post(&daemon, &path, json!({ "eventType": "svix.ping" }), 200).await;
     assert_eq!(receiver.next().await.json(), json!({ "success": true }));
     message(&daemon, "acme", 1).await;
-    assert_eq!(other.next().await.json(), json!({ "n": 1 }), "the first that it gets");
+    assert_eq!(other.next().await.json(), json!({ "n": 1 }), "the first message that the other endpoint gets");
     assert_eq!(call(&daemon, Method::POST, &path, json!({ "eventType": "none" })).await.status, 404);
     let none = call(&daemon, Method::POST, &path, json!({ "eventType": "other.type" })).await.expect(400);
     assert_eq!(none["code"], "invalid_scheme");
 }
 
 #[tokio::test]
-async fn recovering_sends_what_failed_and_what_waits_for_a_retry() {
+async fn recovering_sends_failed_deliveries_and_those_that_wait_for_a_retry() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     app(&daemon, "acme").await;
@@ -211,7 +211,8 @@ async fn recovering_sends_what_failed_and_what_waits_for_a_retry() {
     let since = message(&daemon, "acme", 1).await["timestamp"].clone();
     receiver.next().await;
     let path = format!("/app/acme/endpoint/{endpoint}");
-    eventually("the end of it", async || (get(&daemon, &path).await["disabled"] == true).then_some(())).await;
+    eventually("the endpoint is disabled", async || (get(&daemon, &path).await["disabled"] == true).then_some(()))
+        .await;
     call(&daemon, Method::PATCH, &path, json!({ "disabled": false })).await.expect(200);
     // A retry of its own would come too late for this test.
     let native = text(&daemon.get("/v1/webhooks").await["data"][0], "id").to_owned();

@@ -97,7 +97,11 @@ async fn a_token_of_an_application_reads_that_app_and_sends_nothing() {
     let old_id = text(&old, "id");
     let caller = daemon.with_key(&token(json!({ "org": ORG, "sub": old_id })));
     call(&daemon, Method::DELETE, "/app/old", Value::Null).await.expect(204);
-    assert_eq!(call(&caller, Method::GET, "/app/old", Value::Null).await.status, 401, "its app is gone");
+    assert_eq!(
+        call(&caller, Method::GET, "/app/old", Value::Null).await.status,
+        401,
+        "the app of the token is removed"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +162,11 @@ async fn every_other_token_is_refused() {
         assert_eq!(refused.json(), json!({ "code": "authentication_failed", "detail": "Invalid token" }), "{why}");
     }
     daemon.advance_s(3_600);
-    assert_eq!(call(&daemon.with_key(&good), Method::GET, "/app", Value::Null).await.status, 401, "its hour is over");
+    assert_eq!(
+        call(&daemon.with_key(&good), Method::GET, "/app", Value::Null).await.status,
+        401,
+        "the token has expired"
+    );
 }
 
 /// The signed part of a token with these claims.

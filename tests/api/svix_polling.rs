@@ -100,7 +100,11 @@ async fn the_server_remembers_the_pages_that_a_consumer_took() {
     let taken = format!("{at}?limit=2&iterator={}", text(&first, "iterator"));
     let second = get(&daemon, &taken).await;
     assert_eq!((ids(&second), &second["done"]), (named[2..4].to_vec(), &json!(false)));
-    assert_eq!(get(&daemon, &format!("{at}?limit=2")).await, second, "without an iterator it goes on there");
+    assert_eq!(
+        get(&daemon, &format!("{at}?limit=2")).await,
+        second,
+        "without an iterator the consumer goes on after the taken page"
+    );
     let other = get(&daemon, &at.replace("/one", "/two")).await;
     assert_eq!(ids(&other), named, "each consumer has a position of its own");
     let sought = post(&daemon, &format!("{at}/seek"), json!({ "after": sent[1]["timestamp"] }), 200).await;
@@ -156,10 +160,10 @@ async fn all_messages_of_an_app_are_erased_by_a_task() {
     assert_eq!(
         get(&daemon, "/app/acme/msg?limit=1").await["data"][0]["payload"],
         json!({ "n": 121 }),
-        "a later one stays"
+        "the payload of a later message stays"
     );
     let audit = daemon.get("/v1/audit?action=app.erase_events").await;
-    assert_eq!(audit["data"].as_array().unwrap().len(), 1, "one line for all");
+    assert_eq!(audit["data"].as_array().unwrap().len(), 1, "one audit line for all messages");
     let replays = daemon.get("/v1/replays").await;
     assert_eq!(replays["data"][0]["request"]["erasing"], true);
     let access = post(&daemon, "/auth/app-portal-access/acme", json!({}), 200).await;

@@ -27,7 +27,7 @@ async fn nothing_goes_before_deliver_at_and_then_it_goes() {
 }
 
 #[tokio::test]
-async fn cancelling_an_event_ends_what_was_to_be_delivered_later() {
+async fn cancelling_an_event_ends_its_scheduled_deliveries() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({})).await;
@@ -49,7 +49,7 @@ fn assert_expired(delivery: &Value, attempts: u64, ended: postrider::model::Time
 }
 
 #[tokio::test]
-async fn what_waits_for_a_retry_ends_when_its_time_is_over() {
+async fn a_delivery_that_waits_for_a_retry_expires() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [10, 3600] })).await;
@@ -65,7 +65,7 @@ async fn what_waits_for_a_retry_ends_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn what_is_held_ends_when_its_time_is_over_too() {
+async fn a_held_delivery_expires() {
     let mut daemon = TestDaemon::start().await;
     let (paused, later, ordered) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     let webhook = daemon.webhook(&paused.url(), json!({ "event_types": ["a"], "status": "paused" })).await;
@@ -92,11 +92,11 @@ async fn what_is_held_ends_when_its_time_is_over_too() {
     assert_eq!(ordered.next().await.header("webhook-id"), text(&second, "id"));
     daemon.post(&format!("/v1/webhooks/{}/resume", text(&webhook, "id")), json!({})).await;
     let fresh = daemon.publish("a", json!(2)).await;
-    assert_eq!(paused.next().await.header("webhook-id"), text(&fresh, "id"), "what has ended is not sent");
+    assert_eq!(paused.next().await.header("webhook-id"), text(&fresh, "id"), "an expired delivery is not sent");
 }
 
 #[tokio::test]
-async fn what_is_out_when_its_time_is_over_ends_by_its_outcome() {
+async fn a_delivery_in_flight_at_its_expiry_ends_by_its_outcome() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     receiver.next_acts([Act::Gate(200), Act::Gate(500)]);
@@ -114,7 +114,7 @@ async fn what_is_out_when_its_time_is_over_ends_by_its_outcome() {
 }
 
 #[tokio::test]
-async fn an_end_in_the_past_is_kept_as_what_it_is() {
+async fn an_expiry_in_the_past_is_stored_as_expired() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({})).await;
@@ -145,7 +145,7 @@ async fn a_clock_set_back_delays_nothing_fresh_and_sends_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_clock_set_forward_that_lasts_sends_what_is_due_and_is_not_believed_by_retention() {
+async fn a_lasting_step_forward_sends_due_deliveries_and_does_not_move_retention() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([500]);
@@ -177,7 +177,7 @@ async fn a_clock_set_forward_that_lasts_sends_what_is_due_and_is_not_believed_by
 }
 
 #[tokio::test]
-async fn a_start_with_a_clock_behind_what_is_stored_warns_and_delivers() {
+async fn a_start_with_a_clock_behind_the_store_warns_and_delivers() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     daemon.webhook(&receiver.url(), json!({})).await;

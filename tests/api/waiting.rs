@@ -21,7 +21,7 @@ async fn only_delivery(daemon: &TestDaemon, event: &Value) -> String {
 }
 
 #[tokio::test]
-async fn what_waits_comes_by_due_time_with_its_reason() {
+async fn waiting_deliveries_are_listed_by_due_time_with_their_reason() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(500)).await;
     let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [600] })).await;
@@ -143,7 +143,7 @@ async fn a_due_delivery_that_is_not_held_waits_for_the_rate_or_for_those_in_flig
 }
 
 #[tokio::test]
-async fn a_due_delivery_names_what_the_scheduler_waits_for() {
+async fn a_due_delivery_names_the_wait_of_the_scheduler() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     let told = async |hook: &Value| -> Vec<String> {
@@ -167,7 +167,10 @@ async fn a_due_delivery_names_what_the_scheduler_waits_for() {
     receiver.next().await;
     receiver.open(2);
     daemon.webhook_when(&throttled, |row| row["in_flight"] == 0).await;
-    crate::support::eventually("one is delivered", async || (told(&throttled).await == ["rate"]).then_some(())).await;
+    crate::support::eventually("the next delivery waits for the rate", async || {
+        (told(&throttled).await == ["rate"]).then_some(())
+    })
+    .await;
     daemon.advance_s(2);
     receiver.next().await;
     assert_eq!(told(&throttled).await.len(), 1);

@@ -51,7 +51,7 @@ fn a_backup_without_a_lock_on_a_medium_that_is_only_read_is_walked() {
 }
 
 #[test]
-fn what_is_damaged_is_named_and_left_as_it_is() {
+fn damage_is_named_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a directory");
     for (number, whole_store) in [true, false].into_iter().enumerate() {
         let place = folder.path().join(number.to_string());
@@ -74,7 +74,7 @@ fn what_is_damaged_is_named_and_left_as_it_is() {
 }
 
 #[test]
-fn what_cannot_be_walked_is_said_and_nothing_is_made() {
+fn a_store_that_cannot_be_walked_is_named_and_nothing_is_made() {
     let folder = tempfile::tempdir().expect("a directory");
     let nowhere = folder.path().join("nowhere");
     let (code, _, words) = verify(&nowhere, &[], &[]);

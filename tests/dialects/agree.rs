@@ -31,7 +31,7 @@ enum Step {
     Disable { which: usize },
     Remove { which: usize },
     Roll,
-    Upkeep,
+    Maintenance,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|which| Step::Disable { which }),
         1 => any::<usize>().prop_map(|which| Step::Remove { which }),
         1 => Just(Step::Roll),
-        1 => Just(Step::Upkeep),
+        1 => Just(Step::Maintenance),
     ]
 }
 
@@ -118,7 +118,7 @@ impl History {
                 }
             }
             Step::Roll => bench.opened.writer.roll(bench.now).unwrap(),
-            Step::Upkeep => {
+            Step::Maintenance => {
                 let done = bench.opened.writer.maintain(bench.now, Retention::Running);
                 bench.opened.writer.apply(&done.follow, bench.now);
             }

@@ -218,7 +218,7 @@ fn a_ping_is_one_request_and_leaves_nothing() {
 }
 
 #[test]
-fn reprocessing_sends_again_what_failed_within_seven_days() {
+fn reprocessing_sends_failures_of_seven_days_again() {
     let mut bench = Bench::new(START);
     let other = bench.app("other");
     let hook = bench.webhook(|webhook| webhook.retry_schedule_s = vec![]);
@@ -261,7 +261,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     for (event, made) in [(failed, 2), (foreign, 2)] {
         assert_eq!(bench.store.deliveries_of(event, bench.now).unwrap().len(), made);
     }
-    assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three, and one of them again");
+    assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three deliveries, and one replay");
     let refused = request(&mut bench, "everlytic", "pr_own", Method::GET, "/transactional/email/v1/webhooks", "");
     assert_eq!(refused.status, 403);
 }

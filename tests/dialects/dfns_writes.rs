@@ -82,7 +82,7 @@ async fn a_dfns_webhook_lives_from_create_to_delete() {
     assert_eq!(call(&daemon, Method::PUT, &path, &again).await, (200, changed));
     let (_, on) = call(&daemon, Method::PUT, &path, &json!({ "status": "Enabled", "url": URL, "events": ["*"] })).await;
     assert_eq!((&on["status"], &on["url"], &on["events"]), (&json!("Enabled"), &json!(URL), &json!(["*"])));
-    assert_eq!(daemon.get(&native_path).await["name"], "hooks.example.com", "it is named after its host still");
+    assert_eq!(daemon.get(&native_path).await["name"], "hooks.example.com", "the webhook still has its host as name");
 
     assert_eq!(call(&daemon, Method::DELETE, &path, &Value::Null).await, (200, json!({ "deleted": true })));
     assert_eq!(call(&daemon, Method::DELETE, &path, &json!({})).await, (404, message("webhook not found")));

@@ -232,7 +232,7 @@ fn wrong_values_of_parameters_are_named() {
 }
 
 #[test]
-fn what_belongs_to_others_is_not_there() {
+fn objects_of_others_are_not_found() {
     let mut bench = bench();
     let other = bench.app("other");
     let (hook, foreign) = (bench.webhook(|_| {}), bench.webhook(|webhook| webhook.app_id = other.id));

@@ -180,7 +180,7 @@ async fn an_everlytic_write_with_an_idempotency_key_happens_once() {
 
 /// A value that this shape shows as another one stays when it is sent back as it is shown.
 #[tokio::test]
-async fn an_everlytic_change_keeps_what_the_shape_does_not_show() {
+async fn an_everlytic_change_keeps_the_fields_that_the_shape_does_not_show() {
     let daemon = TestDaemon::start().await;
     let fields = json!({ "field_set": "raw", "auth": { "type": "bearer", "token": "t" }, "event_types": [] });
     let made = daemon.webhook(URL, fields).await;

@@ -1,5 +1,5 @@
-//! The worked scenario, loaded by commands, answers every golden case with the same compact text: the same members in
-//! the same order, and the same form of numbers. `tests/golden/` has the collected cases.
+//! The worked scenario, loaded by commands, answers every golden case with the same compact text. The order of members
+//! and the form of numbers are the same. `tests/golden/` has the collected cases.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

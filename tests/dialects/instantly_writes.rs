@@ -209,7 +209,7 @@ fn a_disabled_webhook_says_since_when_and_is_resumed() {
 }
 
 #[test]
-fn a_test_shows_what_happened() {
+fn a_test_shows_its_outcome() {
     let mut bench = Bench::new(START);
     let made = made(&mut bench, json!({ "target_hook_url": URL }));
     let path = format!("{}/test", path_of(&made));

@@ -18,8 +18,8 @@ async fn sent(daemon: &TestDaemon, method: Method, path: &str, body: Value) -> A
     daemon.with_key("").call(method, path, &headers, body.to_string()).await
 }
 
-/// The rule of sent.dm's receivers: one `v1,` and base64 over `id.timestamp.body`, not older than 300 s, and a type in
-/// the header, if there is one, that is the body's.
+/// The rule of sent.dm's receivers: one `v1,` and base64 over `id.timestamp.body`, not older than 300 s. If a header
+/// has a type, it is the body's.
 fn sent_accepts(request: &Request, secret: &str, now_s: i64) -> bool {
     let (id, timestamp) = (request.header("x-webhook-id"), request.header("x-webhook-timestamp"));
     let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
@@ -52,8 +52,8 @@ fn lossy(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// A request without a body has no `Content-Type` either: it is judged as a request without fields, or as one that needs a
-/// body, and never by its media type.
+/// A request without a body has no `Content-Type` either. It is judged as a request without fields, or as one that
+/// needs a body, and never by its media type.
 #[tokio::test]
 async fn a_request_without_a_body_is_not_judged_by_its_media_type() {
     let daemon = TestDaemon::start().await;
@@ -204,7 +204,7 @@ async fn an_instantly_webhook_gets_flat_bodies_of_its_campaign_with_its_secret_h
     assert!(tested["response_time_ms"].is_u64());
     receiver.next().await;
 
-    // A 410 disables the webhook; to resume turns it on again.
+    // A 410 disables the webhook, and resuming enables it again.
     receiver.next_statuses([410]);
     daemon.publish_with(json!({ "type": "reply_received", "channels": [campaign], "data": {} })).await;
     receiver.next().await;

@@ -1,5 +1,5 @@
-//! A webhook that one shape made or changed reads the same through the others and natively, and what a shape shows
-//! changes nothing when it is sent back.
+//! A webhook that one shape made or changed reads the same through the others and natively. Sending back the fields
+//! that a shape shows changes nothing.
 
 use http::Method;
 use postrider::model::webhook::DisabledReason;
@@ -80,7 +80,7 @@ fn only(shown: &Value, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), shown[*name].clone())).collect::<Map<_, _>>().into()
 }
 
-/// What a shape shows of the fields that it takes.
+/// The fields that a shape takes, as it shows them.
 fn sent_back_changes_nothing(bench: &mut Bench, id: WebhookId, step: &str) {
     let before = stored(bench, id);
     let path = format!("/v3/webhooks/{id}");
@@ -96,7 +96,7 @@ fn sent_back_changes_nothing(bench: &mut Bench, id: WebhookId, step: &str) {
 }
 
 #[test]
-fn every_shape_reads_what_another_one_made_and_changed() {
+fn every_shape_reads_a_webhook_that_another_one_made_and_changed() {
     let mut bench = Bench::new(START);
     let sent = json!({
         "endpoint_url": URL, "display_name": "Orders", "event_types": ["message", "order"],

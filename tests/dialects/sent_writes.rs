@@ -79,9 +79,9 @@ fn a_sent_webhook_lives_from_create_to_delete() {
     assert_eq!(bench.ordered, ["CreateWebhook", "UpdateWebhook", "RemoveWebhook"]);
 }
 
-/// The vendor's n8n node compares these fields with what it sent, and sends them again where they differ.
+/// The vendor's n8n node compares these fields with the sent ones, and sends them again if they differ.
 #[test]
-fn what_was_sent_is_read_back_and_sending_it_again_changes_nothing() {
+fn sent_fields_are_read_back_and_sending_them_again_changes_nothing() {
     let mut bench = Bench::new(START);
     for (types, filters) in [
         (json!(["message"]), Value::Null),

@@ -58,7 +58,7 @@ fn follow(name: &str, text: &str) -> Followed {
         ("POSTRIDER_URL", format!("http://127.0.0.1:{}", ports[0])),
         // Daemons of other tests are not found.
         ("XDG_RUNTIME_DIR", directory.path().display().to_string()),
-        // A machine that is short of disk is no reason to refuse what a page publishes.
+        // The events of a page are accepted on a machine that is short of disk too.
         ("POSTRIDER_MIN_FREE_BYTES", "0".to_owned()),
         // The daemon reads the machine's file, if it has one. An empty file has no settings.
         ("POSTRIDER_CONFIG", directory.path().join("none.toml").display().to_string()),

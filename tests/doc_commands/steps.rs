@@ -2,9 +2,9 @@
 //!
 //! A comment before a block of commands names its terminal (`terminal 2`) and perhaps its last output (`until "…"`).
 //! Without `until` every command must end with success. `again until "…"` repeats the block. A comment without a block
-//! waits for output (`terminal 2 shows "…"`), stops a command (`ctrl-c in terminal 1`), or names the file that the next
-//! block is (`file receiver.py`). A block in another language may also be run by a suite (`run by
-//! tests/suites/receivers.sh as receiver.py`).
+//! waits for output (`terminal 2 shows "…"`) or stops a command (`ctrl-c in terminal 1`). It may also name the file
+//! that the next block is (`file receiver.py`). A block in another language may also be run by a suite
+//! (`run by tests/suites/receivers.sh as receiver.py`).
 //!
 //! Invariant: a block without a step is an error. A block that is not run is marked for the reader too, by the line
 //! `*Not run by the tests: why.*` above it.
@@ -16,7 +16,7 @@ const NOT_RUN: &str = "*Not run by the tests: ";
 /// A step of a page, in its order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Runs commands in a terminal until it shows the text. With `None` until they are done.
+    /// Runs commands in a terminal until it shows the text. With `None` it waits until they are done.
     Run {
         terminal: u8,
         until: Option<String>,
@@ -140,7 +140,7 @@ fn step_of(comment: &str) -> Result<Comment, String> {
 }
 
 #[test]
-fn what_cannot_be_followed_is_noticed() {
+fn unreadable_steps_are_found() {
     assert!(steps("```sh\nls\n```\n").expect_err("no place").contains("nothing says where to run"));
     assert!(steps("```python\n1\n```\n").is_err(), "a program without a word about it");
     assert!(steps("<!-- terminal 1 -->\n").is_err(), "a comment without its block");

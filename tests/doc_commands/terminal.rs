@@ -160,7 +160,7 @@ pub fn take(
 }
 
 #[test]
-fn a_terminal_can_be_interrupted_and_ends_at_what_fails() {
+fn a_terminal_can_be_interrupted_and_ends_at_a_failing_command() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut terminals = BTreeMap::new();
     let mut taken = |step: Step| take(&step, &mut terminals, directory.path(), &[]);

@@ -21,7 +21,7 @@ struct Scripted(Mutex<Arc<[u8]>>);
 
 impl Network for Scripted {
     fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
-        let words = self.0.lock().expect("nobody panics with it").clone();
+        let words = self.0.lock().expect("the lock is not poisoned").clone();
         Box::pin(async move {
             let (ours, mut theirs) = tokio::io::duplex(64 << 10);
             tokio::spawn(async move {

@@ -24,7 +24,7 @@ pub type Entry = (&'static str, fn(&[u8]));
 pub const ENTRIES: [Entry; 10] = [
     ("url", url),
     ("rows", rows),
-    ("journal", journal),
+    ("wal", wal),
     ("cursors", cursors),
     ("filters", filters),
     ("json", strict_json),
@@ -34,7 +34,7 @@ pub const ENTRIES: [Entry; 10] = [
     ("answers", super::answers::answers),
 ];
 
-/// A URL that passes has one meaning: checked again it passes again, the sender reads the same host and port from it,
+/// A URL that passes has one meaning. Checked again it passes again, the sender reads the same host and port from it,
 /// and an address in it may be connected to.
 pub fn url(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -42,12 +42,12 @@ pub fn url(bytes: &[u8]) {
         TargetPolicy::parse(&["0.0.0.0/0".into(), "::/0".into(), "*.internal".into()], &[], false).expect("a policy");
     for policy in [TargetPolicy::default(), open] {
         let Ok(passed) = target::check_url(&text, &policy) else { continue };
-        let again = target::check_url(&passed.url, &policy).expect("what passed passes again");
+        let again = target::check_url(&passed.url, &policy).expect("a URL that passed passes again");
         assert_eq!(
             (&again.host, again.port, &again.path_and_query),
             (&passed.host, passed.port, &passed.path_and_query)
         );
-        let sent = postrider::engine::sender::SendTarget::parse(&text, None).expect("what passed can be sent to");
+        let sent = postrider::engine::sender::SendTarget::parse(&text, None).expect("a URL that passed can be sent to");
         let host = passed.host.to_string();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         assert_eq!((sent.origin.host.trim_end_matches('.'), sent.origin.port), (bare, passed.port));
@@ -63,7 +63,7 @@ pub fn rows(bytes: &[u8]) {
     fn as_row<T: Serialize + DeserializeOwned>(sealed: &[u8]) {
         if let Some(value) = codec::decode::<T>(sealed) {
             let written = codec::encode(&value);
-            let again = codec::decode::<T>(&written).expect("what was written reads back");
+            let again = codec::decode::<T>(&written).expect("a written row reads back");
             assert_eq!(codec::encode(&again), written);
         }
     }
@@ -84,13 +84,13 @@ pub fn rows(bytes: &[u8]) {
 }
 
 /// A write-ahead log of any bytes has records, no records, or an error, and takes no more memory than it has bytes.
-pub fn journal(bytes: &[u8]) {
+pub fn wal(bytes: &[u8]) {
     let disk = Arc::new(OneFile(bytes.to_vec()));
-    let journal = Wal::open(&*disk).expect("a journal");
+    let wal = Wal::open(&*disk).expect("a write-ahead log");
     for (partition, epoch) in [(0, 0), (1, 0), (1, 1)] {
         // Two epochs that are not consecutive are an error.
         let mut records = 0;
-        let _ = journal.records_after(partition, epoch, |_, _| records += 1);
+        let _ = wal.records_after(partition, epoch, |_, _| records += 1);
         assert!(records <= bytes.len());
     }
 }

@@ -85,8 +85,8 @@ fn rows() {
 }
 
 #[test]
-fn journals() {
-    smoke("journal", ROUNDS);
+fn write_ahead_logs() {
+    smoke("wal", ROUNDS);
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn answers_of_receivers() {
     smoke("answers", ROUNDS_WITH_A_STORE);
 }
 
-/// The smoke run can fail: a panicking entry is detected.
+/// The smoke run has an effect: mutations are inputs that no seed is, and seeds pass the first checks of their entry.
 #[test]
-fn seeds_and_mutations_reach_what_they_should() {
+fn mutations_are_new_inputs_and_seeds_pass_the_first_checks() {
     let mut numbers = Numbers(1);
     let (seeds, words) = (seeds::seeds("cursors"), seeds::words());
     let inputs: Vec<_> = (0..500).map(|_| mutated(&mut numbers, &seeds, &words)).collect();

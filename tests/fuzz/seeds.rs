@@ -13,7 +13,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "url" => texts_of(URLS, "url"),
         "rows" => stored(),
-        "journal" => vec![vec![0; 64], vec![0xff; 64], [&64_u32.to_le_bytes()[..], &[0; 60]].concat()],
+        "wal" => vec![vec![0; 64], vec![0xff; 64], [&64_u32.to_le_bytes()[..], &[0; 60]].concat()],
         "cursors" => {
             texts(&["evntAAAAAAAAAAAAAAAAAAAAAA", "feed000000000000000000000A", "dlvr", "hook_____________________w"])
         }

@@ -7,16 +7,17 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::installation::House;
+use crate::support::installation::Installation;
 
 /// Part of every published event.
 const MARK: &str = "findme";
 const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
 
 /// Publishes `count` events and gives their ids.
-fn publish(house: &House, count: u32) -> Vec<String> {
+fn publish(installation: &Installation, count: u32) -> Vec<String> {
     let data = format!("{{\"mark\":\"{MARK}\"}}");
-    let sent = house.says(&["send", "--type", "a", "--data", &data, "--count", &count.to_string(), "-o", "json"]);
+    let sent =
+        installation.says(&["send", "--type", "a", "--data", &data, "--count", &count.to_string(), "-o", "json"]);
     let answers = serde_json::Deserializer::from_str(&sent).into_iter::<serde_json::Value>().flatten();
     let rows = answers.flat_map(|answer| answer["data"].as_array().cloned().unwrap_or_default());
     let ids: Vec<String> = rows.filter_map(|row| row["id"].as_str().map(str::to_owned)).collect();
@@ -28,11 +29,11 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// A house whose data directory is the restored backup.
-fn restored(backup: &Path) -> House {
-    let house = House::with(RESTORED_SETTINGS);
-    house.says(&["restore", text(backup)]);
-    house
+/// An installation whose data directory is the restored backup.
+fn restored(backup: &Path) -> Installation {
+    let installation = Installation::with(RESTORED_SETTINGS);
+    installation.says(&["restore", text(backup)]);
+    installation
 }
 
 /// Names of all files in a folder.
@@ -45,29 +46,29 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_began() {
-    let house = House::start();
+    let installation = Installation::start();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", silent.local_addr().expect("an address"));
-    let webhook = house.json(&["webhook", "create", &url, "--name", "nobody there"]);
-    let before = publish(&house, 50);
-    let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
-    let backup = house.folder.path().join("backup");
+    let webhook = installation.json(&["webhook", "create", &url, "--name", "nobody there"]);
+    let before = publish(&installation, 50);
+    let key = fs::read_to_string(installation.data_dir().join("first-key")).expect("a key");
+    let backup = installation.folder.path().join("backup");
     // The leftover of an earlier backup that was killed.
-    fs::create_dir(house.folder.path().join("backup.partial")).expect("a folder");
-    fs::write(house.folder.path().join("backup.partial/state.redb"), "half").expect("a file");
+    fs::create_dir(installation.folder.path().join("backup.partial")).expect("a folder");
+    fs::write(installation.folder.path().join("backup.partial/state.redb"), "half").expect("a file");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                publish(&house, 20);
+                publish(&installation, 20);
             }
         });
-        let said = house.says(&["backup", text(&backup)]);
+        let said = installation.says(&["backup", text(&backup)]);
         done.store(true, Ordering::Relaxed);
         assert!(said.starts_with("the backup is in "), "{said}");
     });
     assert_eq!(names(&backup), ["first-key", "lock", "master.key", "partitions", "state.redb"]);
-    assert!(!house.folder.path().join("backup.partial").exists());
+    assert!(!installation.folder.path().join("backup.partial").exists());
     // Restoring verifies all of it.
     let mut other = restored(&backup);
     other.variables.push(("POSTRIDER_TOKEN".into(), key.trim().into()));
@@ -83,21 +84,21 @@ async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_be
 #[tokio::test]
 async fn a_backup_of_a_stopped_store_is_the_same_and_one_killed_is_too() {
     for end in ["TERM", "KILL"] {
-        let mut house = House::start();
-        let before = publish(&house, 30);
-        house.signal(end);
-        house.daemon.take().expect("a daemon").wait().expect("an end");
-        let backup = house.folder.path().join("backup");
-        house.says(&["backup", &format!("{}/", text(&backup)), "--without-key"]);
+        let mut installation = Installation::start();
+        let before = publish(&installation, 30);
+        installation.signal(end);
+        installation.daemon.take().expect("a daemon").wait().expect("an end");
+        let backup = installation.folder.path().join("backup");
+        installation.says(&["backup", &format!("{}/", text(&backup)), "--without-key"]);
         assert_eq!(names(&backup), ["journal", "lock", "partitions", "state.redb"]);
-        let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+        let key = fs::read_to_string(installation.data_dir().join("first-key")).expect("a key");
 
-        let mut other = House::with(RESTORED_SETTINGS);
+        let mut other = Installation::with(RESTORED_SETTINGS);
         let (code, said) = other.fails(&["restore", text(&backup)]);
         assert_eq!(code, 78, "without its key: {said}");
         assert!(!other.data_dir().exists(), "{:?}", names(&other.data_dir()));
         fs::create_dir(other.data_dir()).expect("a folder");
-        fs::copy(house.data_dir().join("master.key"), other.data_dir().join("master.key")).expect("the key");
+        fs::copy(installation.data_dir().join("master.key"), other.data_dir().join("master.key")).expect("the key");
         other.says(&["restore", text(&backup)]);
         fs::write(other.data_dir().join("first-key"), key).expect("the key");
         other.serve();
@@ -106,28 +107,28 @@ async fn a_backup_of_a_stopped_store_is_the_same_and_one_killed_is_too() {
 }
 
 #[tokio::test]
-async fn a_restore_refuses_what_would_cost_something() {
-    let mut house = House::start();
-    publish(&house, 5);
-    let backup = house.folder.path().join("backup");
-    house.says(&["backup", text(&backup)]);
-    let (code, said) = house.fails(&["backup", text(&backup)]);
+async fn a_restore_refuses_a_directory_with_a_store_or_a_part_of_one() {
+    let mut installation = Installation::start();
+    publish(&installation, 5);
+    let backup = installation.folder.path().join("backup");
+    installation.says(&["backup", text(&backup)]);
+    let (code, said) = installation.fails(&["backup", text(&backup)]);
     assert!(code == 1 && said.contains("is there already"), "{code} {said}");
-    let (code, said) = house.fails(&["restore", text(&backup)]);
+    let (code, said) = installation.fails(&["restore", text(&backup)]);
     assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
-    let (code, said) = House::with("").fails(&["restore", text(&house.data_dir())]);
+    let (code, said) = Installation::with("").fails(&["restore", text(&installation.data_dir())]);
     assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
-    let (code, said) = house.fails(&["compact"]);
+    let (code, said) = installation.fails(&["compact"]);
     assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
-    house.stop();
-    let compacted = house.json(&["compact"]);
+    installation.stop();
+    let compacted = installation.json(&["compact"]);
     assert!(compacted["files"] == 2 && compacted["bytes_after"].as_u64() <= compacted["bytes_before"].as_u64());
-    let (code, said) = house.fails(&["restore", text(&backup)]);
+    let (code, said) = installation.fails(&["restore", text(&backup)]);
     assert!(code == 1 && said.contains("there is a store already"), "{code} {said}");
-    fs::remove_file(house.data_dir().join("state.redb")).expect("removed");
-    let (code, said) = house.fails(&["restore", text(&backup)]);
+    fs::remove_file(installation.data_dir().join("state.redb")).expect("removed");
+    let (code, said) = installation.fails(&["restore", text(&backup)]);
     assert!(code == 1 && said.contains("part of one"), "{code} {said}");
-    let empty = House::with("");
+    let empty = Installation::with("");
     let (code, said) = empty.fails(&["restore", text(empty.folder.path())]);
     assert!(code == 1 && said.contains("there is no backup here"), "{code} {said}");
     let (code, said) = empty.fails(&["backup", "elsewhere"]);
@@ -136,17 +137,17 @@ async fn a_restore_refuses_what_would_cost_something() {
 
 #[tokio::test]
 async fn a_damaged_backup_is_not_put_in_place() {
-    let house = House::start();
-    publish(&house, 200);
-    let backup = house.folder.path().join("backup");
-    house.says(&["backup", text(&backup)]);
+    let installation = Installation::start();
+    publish(&installation, 200);
+    let backup = installation.folder.path().join("backup");
+    installation.says(&["backup", text(&backup)]);
     let partition = backup.join("partitions").join(&names(&backup.join("partitions"))[0]);
     let mut bytes = fs::read(&partition).expect("a partition");
     let marks: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK.as_bytes())).collect();
-    assert!(!marks.is_empty(), "what was published is in it");
+    assert!(!marks.is_empty(), "the published events are in it");
     marks.into_iter().for_each(|at| bytes[at] ^= 0x10);
     fs::write(&partition, bytes).expect("written");
-    let other = House::with(RESTORED_SETTINGS);
+    let other = Installation::with(RESTORED_SETTINGS);
     let (code, said) = other.fails(&["restore", text(&backup)]);
     assert!(code == 1 && said.contains("in the backup"), "{code} {said}");
     assert!(!other.data_dir().exists(), "{:?}", names(&other.data_dir()));
@@ -154,15 +155,15 @@ async fn a_damaged_backup_is_not_put_in_place() {
 
 #[tokio::test]
 async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
-    let mut house = House::start();
-    house.stop();
-    let lock = fs::File::open(house.data_dir().join("lock")).expect("the lock");
-    lock.try_lock().expect("nobody has it");
-    let backup = house.folder.path().join("backup");
-    let (code, said) = house.fails(&["backup", text(&backup)]);
+    let mut installation = Installation::start();
+    installation.stop();
+    let lock = fs::File::open(installation.data_dir().join("lock")).expect("the lock");
+    lock.try_lock().expect("no process has the lock");
+    let backup = installation.folder.path().join("backup");
+    let (code, said) = installation.fails(&["backup", text(&backup)]);
     assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");
     // A stream that ends in the middle of `state.redb`.
-    let control = UnixListener::bind(house.data_dir().join("control")).expect("a socket");
+    let control = UnixListener::bind(installation.data_dir().join("control")).expect("a socket");
     let daemon = std::thread::spawn(move || {
         let (mut stream, _) = control.accept().expect("a client");
         let mut greeting = [0; 4];
@@ -171,8 +172,8 @@ async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
         let head = [b"F".as_slice(), &1_u32.to_le_bytes(), &1_u32.to_le_bytes(), &10_u16.to_le_bytes(), name];
         stream.write_all(&head.concat()).expect("taken");
     });
-    let (code, said) = house.fails(&["backup", text(&backup)]);
+    let (code, said) = installation.fails(&["backup", text(&backup)]);
     assert!(code == 1 && said.contains("the backup: "), "{code} {said}");
     daemon.join().expect("it spoke");
-    assert!(!names(house.folder.path()).iter().any(|name| name.starts_with("backup")), "nothing is left");
+    assert!(!names(installation.folder.path()).iter().any(|name| name.starts_with("backup")), "nothing is left");
 }

@@ -101,7 +101,7 @@ fn every_stage_is_told_and_a_second_process_can_join_in() {
 }
 
 #[test]
-fn it_ends_by_itself_and_leaves_nothing() {
+fn a_demo_ends_by_itself_and_leaves_nothing() {
     let temporary = tempfile::tempdir().expect("a directory");
     let Output { status, stdout, stderr } = children::output(&mut demo(&["--seconds", "1"], temporary.path()));
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));

@@ -1,4 +1,4 @@
-//! The command line as a new user meets it: three commands without a flag, exit codes that tell what failed, and verbs
+//! The command line as a new user meets it: three commands without a flag, exit codes that name the failure, and verbs
 //! that outlive a restart.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::support::children;
-use crate::support::installation::{House, eventually};
+use crate::support::installation::{Installation, eventually};
 use crate::support::ports::ReservedPort;
 
 /// The wait for a line. On a busy machine it comes late, and if something is wrong it never comes.
@@ -151,31 +151,31 @@ fn a_key_goes_to_no_other_daemon() {
 }
 
 #[test]
-fn what_was_tried_and_failed_is_exit_code_1() {
-    let house = House::start();
+fn a_verb_that_failed_ends_with_exit_code_1() {
+    let installation = Installation::start();
     let dead = ReservedPort::new();
     let url = format!("http://{}/", dead.address());
-    let webhook = house.json(&["webhook", "create", &url, "--name", "dead", "--retry-schedule", "none"]);
+    let webhook = installation.json(&["webhook", "create", &url, "--name", "dead", "--retry-schedule", "none"]);
     let id = webhook["id"].as_str().expect("an id");
-    let (code, err) = house.fails(&["webhook", "test", id]);
+    let (code, err) = installation.fails(&["webhook", "test", id]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("did not arrive: Connection refused"), "{err}");
-    house.says(&["send", "a.b"]);
-    let (code, err) = house.fails(&["replay", "--webhook", id, "--from", "1h", "--wait"]);
+    installation.says(&["send", "a.b"]);
+    let (code, err) = installation.fails(&["replay", "--webhook", id, "--from", "1h", "--wait"]);
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("1 of 1 deliveries failed"), "{err}");
 }
 
 #[test]
 fn a_bad_signature_is_answered_401_unless_told_otherwise() {
-    let house = House::start();
+    let installation = Installation::start();
     let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (flags, status) in [(&[][..], "401"), (&["--accept-bad-signatures"][..], "200")] {
         let words = [&["listen", "--secret", other][..], flags].concat();
-        let mut receiver = Running::start(house.command().args(&words));
+        let mut receiver = Running::start(installation.command().args(&words));
         let url = receiver.line("receiving on ").trim_start_matches("receiving on ").to_owned();
-        let webhook = house.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
-        let test = house.output(&["webhook", "test", webhook["id"].as_str().expect("an id")]);
+        let webhook = installation.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
+        let test = installation.output(&["webhook", "test", webhook["id"].as_str().expect("an id")]);
         assert_eq!(test.status.code(), Some(i32::from(status == "401")));
         receiver.line(&format!("bad (no signature matches)  -> {status}"));
         receiver.end("INT");
@@ -185,23 +185,23 @@ fn a_bad_signature_is_answered_401_unless_told_otherwise() {
 #[tokio::test]
 async fn tail_and_feed_go_on_after_a_restart() {
     let port = ReservedPort::new();
-    let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
-    house.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
-    house.serve();
+    let mut installation = Installation::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
+    installation.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
+    installation.serve();
     let dead = ReservedPort::new();
     let url = format!("http://{}/", dead.address());
-    let webhook = house.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
+    let webhook = installation.json(&["webhook", "create", &url, "--retry-schedule", "none"]);
     let id = webhook["id"].as_str().expect("an id").to_owned();
-    house.says(&["send", "before.restart"]);
-    let mut feed = Running::start(house.command().args(["webhook", "feed", &id, "--follow", "-o", "json"]));
-    let mut tail = Running::start(house.command().args(["tail", "-o", "json", "-n", "10"]));
+    installation.says(&["send", "before.restart"]);
+    let mut feed = Running::start(installation.command().args(["webhook", "feed", &id, "--follow", "-o", "json"]));
+    let mut tail = Running::start(installation.command().args(["tail", "-o", "json", "-n", "10"]));
     feed.line("before.restart");
     let first = tail.line("connect_refused");
-    house.stop();
+    installation.stop();
     feed.line("trying again");
     tail.line("trying again");
-    house.serve();
-    house.says(&["send", "after.restart"]);
+    installation.serve();
+    installation.says(&["send", "after.restart"]);
     feed.line("after.restart");
     let second = tail.line("connect_refused");
     assert_ne!(first, second);
@@ -215,30 +215,30 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn objects_are_named_by_names_ids_and_their_beginnings() {
-    let house = House::start();
+    let installation = Installation::start();
     let dead = ReservedPort::new();
     let url = format!("http://{}/", dead.address());
-    let create = |name| house.json(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
+    let create = |name| installation.json(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
     let (webhook, other) = (create("invoices"), create("orders"));
     let id = |value: &serde_json::Value| value["id"].as_str().expect("an id").to_owned();
-    let event = house.json(&["send", "a.b", "--event-id", "mine-1"]);
+    let event = installation.json(&["send", "a.b", "--event-id", "mine-1"]);
     let (whk, evt) = (id(&webhook), id(&event));
     for name in ["invoices", &whk, &format!("whk_{whk}"), &format!("whk_{}", &whk[..35])] {
-        assert_eq!(house.json(&["webhook", "get", name])["id"], webhook["id"], "{name}");
+        assert_eq!(installation.json(&["webhook", "get", name])["id"], webhook["id"], "{name}");
     }
     for name in ["mine-1", &evt, &format!("evt_{evt}"), &evt[..13]] {
-        assert_eq!(house.json(&["event", "get", name])["id"], event["id"], "{name}");
+        assert_eq!(installation.json(&["event", "get", name])["id"], event["id"], "{name}");
     }
-    // People see names and types, and ids that say what they are.
-    let list = house.says(&["delivery", "list", "--webhook", "invoices"]);
+    // People see names and types, and ids with the prefix of their kind.
+    let list = installation.says(&["delivery", "list", "--webhook", "invoices"]);
     let several = ["pending,retrying,delivered,failed", "--status", "cancelled"];
     let filtered = [&["delivery", "list", "--webhook", "invoices", "--status"], several.as_slice()].concat();
-    assert_eq!(house.says(&filtered), list);
+    assert_eq!(installation.says(&filtered), list);
     let row = &rows(&list)[0];
     assert!(row[0].starts_with("dlv_") && row[2] == "a.b" && row[3] == "invoices", "{list}");
-    let got = house.says(&["delivery", "get", row[0]]);
+    let got = installation.says(&["delivery", "get", row[0]]);
     assert!(got.contains(&format!("whk_{whk}")) && got.contains(&format!("evt_{evt}")), "{got}");
-    let why = house.says(&["event", "get", "mine-1"]);
+    let why = installation.says(&["event", "get", "mine-1"]);
     let why: Vec<_> = why.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert!(why.iter().any(|line| line.starts_with(&["webhook", "decision", "reason", "webhook_id"])), "{why:?}");
     let whk_of_other = format!("whk_{}", id(&other));
@@ -247,19 +247,19 @@ fn objects_are_named_by_names_ids_and_their_beginnings() {
 
 #[test]
 fn an_id_that_fits_nothing_several_or_another_kind_is_told() {
-    let house = House::start();
+    let installation = Installation::start();
     let url = "https://hooks.example.com/in";
-    let twice = ["twice", "twice"].map(|name| house.json(&["webhook", "create", url, "--name", name]));
-    let event = house.json(&["send", "a.b"]);
-    let delivery = house.json(&["event", "deliveries", event["id"].as_str().expect("an id")]);
+    let twice = ["twice", "twice"].map(|name| installation.json(&["webhook", "create", url, "--name", name]));
+    let event = installation.json(&["send", "a.b"]);
+    let delivery = installation.json(&["event", "deliveries", event["id"].as_str().expect("an id")]);
     let delivery = delivery["data"][0]["id"].as_str().expect("a delivery");
-    let (code, err) = house.fails(&["webhook", "get", "twice"]);
+    let (code, err) = installation.fails(&["webhook", "get", "twice"]);
     assert!(code == 2 && err.contains("`twice` fits 2 objects:\n  whk_"), "{err}");
-    let (code, err) = house.fails(&["webhook", "get", "none"]);
+    let (code, err) = installation.fails(&["webhook", "get", "none"]);
     assert!(code == 1 && err.contains("hint: `postrider webhook list`"), "{err}");
     // With its prefix, and without.
     for text in [format!("dlv_{delivery}"), delivery.to_owned()] {
-        let (code, err) = house.fails(&["event", "get", &text]);
+        let (code, err) = installation.fails(&["event", "get", &text]);
         let told = format!("dlv_{delivery} is a delivery, and an event is needed here");
         assert!(code == 2 && err.contains(&told), "{err}");
         assert!(err.contains(&format!("`postrider delivery get dlv_{delivery}` shows it")), "{err}");
@@ -269,14 +269,14 @@ fn an_id_that_fits_nothing_several_or_another_kind_is_told() {
 
 #[tokio::test]
 async fn the_api_takes_ids_with_and_without_their_prefix() {
-    let house = House::start();
-    let event = house.json(&["send", "a.b"]);
+    let installation = Installation::start();
+    let event = installation.json(&["send", "a.b"]);
     let id = event["id"].as_str().expect("an id");
-    // The command line leaves the path of a whole id as it is without its prefix; this asks the API itself.
-    let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    // The command line sends an id without its prefix, so this asks the API itself.
+    let key = fs::read_to_string(installation.data_dir().join("first-key")).expect("a key");
     let status = |path: String| {
         use std::io::{Read as _, Write as _};
-        let address = house.url.trim_start_matches("http://");
+        let address = installation.url.trim_start_matches("http://");
         let mut stream = std::net::TcpStream::connect(address).expect("a connection");
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
         write!(stream, "{head}authorization: Bearer {}\r\n\r\n", key.trim()).expect("sent");
@@ -293,8 +293,8 @@ async fn the_api_takes_ids_with_and_without_their_prefix() {
 
 #[test]
 fn an_app_is_named_by_its_name_uid_id_and_beginning_wherever_one_is_taken() {
-    let house = House::start();
-    let app = house.json(&["app", "create", "--name", "Acme", "--uid", "acme-1"])["id"].clone();
+    let installation = Installation::start();
+    let app = installation.json(&["app", "create", "--name", "Acme", "--uid", "acme-1"])["id"].clone();
     let id = app.as_str().expect("an id");
     let beginnings = [format!("app_{}", &id[..18]), id[..18].to_owned()];
     for name in ["Acme", "acme-1", id, &format!("app_{id}"), &beginnings[0], &beginnings[1]] {
@@ -311,62 +311,66 @@ fn an_app_is_named_by_its_name_uid_id_and_beginning_wherever_one_is_taken() {
             &["key", "create", "of-acme", "--scope", "events:read"],
             &["replay", "--from", "1h", "--dry-run"],
         ] {
-            house.says(&[words, &["--app", name]].concat());
+            installation.says(&[words, &["--app", name]].concat());
         }
-        let events = house.json(&["event", "list", "--app", name]);
+        let events = installation.json(&["event", "list", "--app", name]);
         assert_eq!(events["data"][0]["app_id"], app, "{name}: {events}");
-        assert_eq!(house.json(&["webhook", "create", "https://hooks.example.com/", "--app", name])["app_id"], app);
+        assert_eq!(
+            installation.json(&["webhook", "create", "https://hooks.example.com/", "--app", name])["app_id"],
+            app
+        );
     }
-    let mut receiver = Running::start(house.command().args(["listen", "--create", "--app", "Acme"]));
+    let mut receiver = Running::start(installation.command().args(["listen", "--create", "--app", "Acme"]));
     receiver.line("receiving on ");
     receiver.end("INT");
-    assert!(house.says(&["key", "list"]).contains(&format!("app_{id}")));
-    let (code, err) = house.fails(&["send", "a.b", "--app", "nobody"]);
+    assert!(installation.says(&["key", "list"]).contains(&format!("app_{id}")));
+    let (code, err) = installation.fails(&["send", "a.b", "--app", "nobody"]);
     assert!(code == 1 && err.contains("hint: `postrider app list`"), "{err}");
     // A key that may not read apps can still name them as the API does.
-    let key = house.json(&["key", "create", "sender", "--scope", "events:write"])["key"].clone();
-    let sent = house.json(&["send", "a.b", "--app", "acme-1", "--token", key.as_str().expect("a key")]);
+    let key = installation.json(&["key", "create", "sender", "--scope", "events:write"])["key"].clone();
+    let sent = installation.json(&["send", "a.b", "--app", "acme-1", "--token", key.as_str().expect("a key")]);
     assert_eq!(sent["app_id"], app, "{sent}");
 }
 
 #[test]
 fn the_audit_is_filtered_by_names_and_beginnings() {
-    let house = House::start();
-    let webhook = house.json(&["webhook", "create", "https://hooks.example.com/in", "--name", "bad"]);
+    let installation = Installation::start();
+    let webhook = installation.json(&["webhook", "create", "https://hooks.example.com/in", "--name", "bad"]);
     let id = webhook["id"].as_str().expect("an id");
-    house.says(&["event-type", "create", "a.b"]);
+    installation.says(&["event-type", "create", "a.b"]);
     for target in ["bad", id, &format!("whk_{id}"), &format!("whk_{}", &id[..18]), &id[..18]] {
-        let list = house.says(&["audit", "--target", target]);
+        let list = installation.says(&["audit", "--target", target]);
         assert!(list.contains("webhook.create") && list.contains(&format!("whk_{id}")), "{target}: {list}");
     }
-    assert!(house.says(&["audit", "--target", "a.b"]).contains("event_type.create"), "a target without an id");
-    let (code, err) = house.fails(&["audit", "--target", "nobody"]);
+    assert!(installation.says(&["audit", "--target", "a.b"]).contains("event_type.create"), "a target without an id");
+    let (code, err) = installation.fails(&["audit", "--target", "nobody"]);
     assert!(code == 1 && err.contains("`nobody`: no webhook, app, key"), "{err}");
-    let keys = house.json(&["key", "list"]);
+    let keys = installation.json(&["key", "list"]);
     let name = keys["data"][0]["name"].as_str().expect("a name");
-    assert!(house.says(&["audit", "--key", name]).contains("webhook.create"), "{keys}");
+    assert!(installation.says(&["audit", "--key", name]).contains("webhook.create"), "{keys}");
 }
 
 #[tokio::test]
 async fn beginnings_are_found_among_many_ids_of_the_same_minutes() {
     const EVENTS: &str = "5100";
-    let house = House::start();
+    let installation = Installation::start();
     let dead = ReservedPort::new();
     let url = format!("http://{}/", dead.address());
-    let create = |name: &str| house.says(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
+    let create =
+        |name: &str| installation.says(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
     create("first");
-    house.says(&["send", "a.b"]);
+    installation.says(&["send", "a.b"]);
     let attempt = eventually("an attempt", || {
-        let attempts = house.json(&["attempt", "list"]);
+        let attempts = installation.json(&["attempt", "list"]);
         attempts["data"][0]["id"].as_str().map(str::to_owned)
     });
     let attempt = attempt.await;
-    house.says(&["webhook", "pause", "first"]);
+    installation.says(&["webhook", "pause", "first"]);
     // More webhooks and rows than a few pages hold.
     (0..50).for_each(|n| drop(create(&format!("of-nothing-{n}"))));
-    house.says(&["send", "a.b", "--count", EVENTS]);
+    installation.says(&["send", "a.b", "--count", EVENTS]);
     let oldest = |noun: &str| {
-        let rows = house.says(&[noun, "list", "--all", "-o", "json"]);
+        let rows = installation.says(&[noun, "list", "--all", "-o", "json"]);
         let last = rows.lines().next_back().expect("a row");
         let last = serde_json::from_str::<serde_json::Value>(last).expect("JSON");
         last["id"].as_str().expect("an id").to_owned()
@@ -374,7 +378,7 @@ async fn beginnings_are_found_among_many_ids_of_the_same_minutes() {
     let named =
         [("evt_", "event", oldest("event")), ("dlv_", "delivery", oldest("delivery")), ("att_", "attempt", attempt)];
     let is_found = |noun: &str, text: &str, id: &str| {
-        let found = house.output(&[noun, "get", text, "-o", "json"]);
+        let found = installation.output(&[noun, "get", text, "-o", "json"]);
         found.status.success() && String::from_utf8_lossy(&found.stdout).contains(&format!("\"id\":\"{id}\""))
     };
     let texts = named.iter().flat_map(|(prefix, noun, id)| {
@@ -385,9 +389,9 @@ async fn beginnings_are_found_among_many_ids_of_the_same_minutes() {
 }
 
 #[test]
-fn a_usage_error_shows_what_is_needed_and_an_example() {
-    let house = House::start();
-    let (code, err) = house.fails(&["webhook", "rotate-secret"]);
+fn a_usage_error_shows_the_needed_arguments_and_an_example() {
+    let installation = Installation::start();
+    let (code, err) = installation.fails(&["webhook", "rotate-secret"]);
     assert!(code == 2 && err.contains("Examples:\n  postrider webhook rotate-secret invoices"), "{err}");
     let is_needed = err.contains("--url <URL>") || err.contains("--token <KEY>");
     assert!(!is_needed, "variables give them: {err}");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::children;
-use crate::support::installation::{House, eventually};
+use crate::support::installation::{Installation, eventually};
 
 const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
 
@@ -31,9 +31,9 @@ impl Drop for Follower {
 }
 
 impl Follower {
-    fn start(house: &House, to: &Path, more: &[&str]) -> Follower {
+    fn start(installation: &Installation, to: &Path, more: &[&str]) -> Follower {
         let words = [&["backup", "--follow", text(to), "-o", "json"], more].concat();
-        let mut child = children::spawn(house.command().args(words).stdout(Stdio::piped()));
+        let mut child = children::spawn(installation.command().args(words).stdout(Stdio::piped()));
         let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         Follower { child, lines }
     }
@@ -66,9 +66,9 @@ fn text(path: &Path) -> &str {
 
 /// Publishes `count` events one after another, in commits of their own or together with others. Returns their ids in
 /// order.
-fn publish(house: &House, count: usize) -> Vec<String> {
+fn publish(installation: &Installation, count: usize) -> Vec<String> {
     let one = |_| {
-        let said = house.json(&["send", "--type", "a", "--data", "{\"mark\":1}"]);
+        let said = installation.json(&["send", "--type", "a", "--data", "{\"mark\":1}"]);
         said["id"].as_str().expect("an id").to_owned()
     };
     (0..count).map(one).collect()
@@ -76,17 +76,17 @@ fn publish(house: &House, count: usize) -> Vec<String> {
 
 /// The content of a restored and verified copy, as its own daemon shows it.
 fn restored(live: &Path, at: Option<u64>, key: &str) -> BTreeSet<String> {
-    let mut house = House::with(RESTORED_SETTINGS);
+    let mut installation = Installation::with(RESTORED_SETTINGS);
     let at = at.map(|at| at.to_string());
     let mut words = vec!["restore", text(live)];
     words.extend(at.iter().flat_map(|at| ["--at", at]));
-    let said = house.says(&words);
+    let said = installation.says(&words);
     assert!(said.contains("as it was after commit "), "{said}");
-    house.variables.push(("POSTRIDER_TOKEN".into(), key.into()));
-    house.serve();
-    fs::write(house.data_dir().join("first-key"), key).expect("the key");
-    let listed = rows(&house.says(&["event", "list", "--all", "-o", "json"]));
-    house.stop();
+    installation.variables.push(("POSTRIDER_TOKEN".into(), key.into()));
+    installation.serve();
+    fs::write(installation.data_dir().join("first-key"), key).expect("the key");
+    let listed = rows(&installation.says(&["event", "list", "--all", "-o", "json"]));
+    installation.stop();
     listed.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
 }
 
@@ -96,20 +96,20 @@ fn rows(said: &str) -> Vec<Value> {
 }
 
 /// The generations, oldest first.
-fn listed(house: &House, live: &Path) -> Vec<Value> {
-    rows(&house.says(&["restore", "--list", text(live), "-o", "json"]))
+fn listed(installation: &Installation, live: &Path) -> Vec<Value> {
+    rows(&installation.says(&["restore", "--list", text(live), "-o", "json"]))
 }
 
-fn key_of(house: &House) -> String {
-    fs::read_to_string(house.data_dir().join("first-key")).expect("a key").trim().to_owned()
+fn key_of(installation: &Installation) -> String {
+    fs::read_to_string(installation.data_dir().join("first-key")).expect("a key").trim().to_owned()
 }
 
-fn live_in(house: &House) -> PathBuf {
-    house.folder.path().join("live")
+fn live_in(installation: &Installation) -> PathBuf {
+    installation.folder.path().join("live")
 }
 
-fn metric(house: &House, name: &str) -> f64 {
-    let address = house.url.strip_prefix("http://").expect("an address");
+fn metric(installation: &Installation, name: &str) -> f64 {
+    let address = installation.url.strip_prefix("http://").expect("an address");
     let mut stream = std::net::TcpStream::connect(address).expect("the daemon");
     let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("asked");
@@ -124,38 +124,38 @@ fn is_beginning(found: &BTreeSet<String>, published: &[String]) -> bool {
 }
 
 #[tokio::test]
-async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
-    let mut house = House::start();
-    let (key, live) = (key_of(&house), live_in(&house));
-    let mut published = publish(&house, 10);
-    let mut follower = Follower::start(&house, &live, &[]);
+async fn every_commit_can_be_restored_after_kills_of_daemon_and_follower() {
+    let mut installation = Installation::start();
+    let (key, live) = (key_of(&installation), live_in(&installation));
+    let mut published = publish(&installation, 10);
+    let mut follower = Follower::start(&installation, &live, &[]);
     // Under load during the base and after it.
     let done = AtomicBool::new(false);
     let more = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
             let mut ids = Vec::new();
             while !done.load(Ordering::Relaxed) {
-                ids.extend(publish(&house, 5));
+                ids.extend(publish(&installation, 5));
             }
             ids
         });
         assert_eq!(follower.news("begun")["generation"], 1);
         assert_eq!(follower.news("whole")["generation"], 1);
         done.store(true, Ordering::Relaxed);
-        publishing.join().expect("it published")
+        publishing.join().expect("the publisher ended well")
     });
     published.extend(more);
-    published.extend(publish(&house, 10));
-    assert_eq!(metric(&house, "postrider_backup_followers"), 1.0);
+    published.extend(publish(&installation, 10));
+    assert_eq!(metric(&installation, "postrider_backup_followers"), 1.0);
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
     // A second follower is refused the directory.
-    let (code, said) = house.fails(&["backup", "--follow", text(&live)]);
+    let (code, said) = installation.fails(&["backup", "--follow", text(&live)]);
     assert!(code == 1 && said.contains("another process writes to it"), "{code} {said}");
 
     follower.signal("KILL");
     drop(follower);
-    let first = &listed(&house, &live)[0];
+    let first = &listed(&installation, &live)[0];
     let (from, to) = (first["from"].as_u64().expect("a number"), first["to"].as_u64().expect("a number"));
     assert!(from < to && first["state"] == "whole", "{first}");
     let counts: Vec<usize> = [from, from + (to - from) / 2, to - 1, to, to + 100]
@@ -167,48 +167,49 @@ async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
         })
         .collect();
     assert!(counts.is_sorted() && counts[0] < counts[2] && counts[3] == published.len(), "{counts:?}");
-    assert_eq!(counts[4], published.len(), "the last one before a later number");
-    let (code, said) = House::with(RESTORED_SETTINGS).fails(&["restore", text(&live), "--at", "1970-01-01T00:00:00Z"]);
+    assert_eq!(counts[4], published.len(), "the last commit before a later number");
+    let (code, said) =
+        Installation::with(RESTORED_SETTINGS).fails(&["restore", text(&live), "--at", "1970-01-01T00:00:00Z"]);
     assert!(code == 1 && said.contains("the first commit here is "), "{code} {said}");
-    let said = house.says(&["verify", text(&live)]);
+    let said = installation.says(&["verify", text(&live)]);
     assert!(said.contains("everything is as it should be"), "{said}");
 
     // Another follower continues in the same directory, and outlives the daemon.
-    let mut follower = Follower::start(&house, &live, &["--keep", "1"]);
+    let mut follower = Follower::start(&installation, &live, &["--keep", "1"]);
     assert_eq!(follower.news("whole")["generation"], 2);
     assert_eq!(follower.news("removed")["generation"], 1);
-    published.extend(publish(&house, 5));
-    house.signal("KILL");
-    house.daemon.take().expect("a daemon").wait().expect("an end");
+    published.extend(publish(&installation, 5));
+    installation.signal("KILL");
+    installation.daemon.take().expect("a daemon").wait().expect("an end");
     follower.news("interrupted");
     let found = restored(&live, None, &key);
     assert!(is_beginning(&found, &published) && found.len() + 5 >= published.len(), "{}", found.len());
-    house.serve();
-    published.extend(publish(&house, 10));
+    installation.serve();
+    published.extend(publish(&installation, 10));
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
-    house.stop();
+    installation.stop();
     assert_eq!(follower.stop(), Some(0));
     assert_eq!(restored(&live, None, &key), all);
 }
 
 #[tokio::test]
 async fn a_generation_goes_on_over_orderly_restarts_and_any_commit_of_it_can_be_restored() {
-    let mut house = House::start();
-    let (key, live) = (key_of(&house), live_in(&house));
-    let mut follower = Follower::start(&house, &live, &[]);
+    let mut installation = Installation::start();
+    let (key, live) = (key_of(&installation), live_in(&installation));
+    let mut follower = Follower::start(&installation, &live, &[]);
     follower.news("whole");
-    let mut published = publish(&house, 5);
+    let mut published = publish(&installation, 5);
     for _ in 0..2 {
-        house.stop();
+        installation.stop();
         follower.news("interrupted");
-        house.serve();
+        installation.serve();
         assert!(follower.news("resumed")["commit"].as_u64().is_some());
-        published.extend(publish(&house, 5));
+        published.extend(publish(&installation, 5));
     }
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
-    let generations = listed(&house, &live);
+    let generations = listed(&installation, &live);
     assert_eq!(generations.len(), 1, "no other copy was made: {generations:?}");
     let (from, to) =
         (generations[0]["from"].as_u64().expect("a number"), generations[0]["to"].as_u64().expect("a number"));
@@ -217,39 +218,39 @@ async fn a_generation_goes_on_over_orderly_restarts_and_any_commit_of_it_can_be_
         assert!(is_beginning(&found, &published), "commit {at}: {} events", found.len());
     }
     // A store that was set back to an earlier moment has another history, which does not follow the last commit.
-    house.stop();
+    installation.stop();
     follower.news("interrupted");
-    fs::rename(house.data_dir(), house.data_dir().with_extension("old")).expect("moved");
-    house.says(&["restore", text(&live), "--at", &(from + 1).to_string()]);
-    fs::write(house.data_dir().join("first-key"), &key).expect("the key");
-    house.serve();
+    fs::rename(installation.data_dir(), installation.data_dir().with_extension("old")).expect("moved");
+    installation.says(&["restore", text(&live), "--at", &(from + 1).to_string()]);
+    fs::write(installation.data_dir().join("first-key"), &key).expect("the key");
+    installation.serve();
     assert_eq!(follower.news("whole")["generation"], 2);
     assert_eq!(follower.stop(), Some(0));
-    let said = house.says(&["verify", text(&live)]);
+    let said = installation.says(&["verify", text(&live)]);
     assert!(said.contains("everything is as it should be"), "{said}");
     // The restored store is a copy until it is promoted.
-    let is_copy = |house: &House| house.says(&["ready", "-o", "json"]).contains("restored_copy");
-    let warned = |house: &House| house.log().matches("this store is a restored copy").count();
-    assert!(is_copy(&house) && warned(&house) == 1, "{}", house.log());
-    let (code, said) = house.fails(&["promote"]);
+    let is_copy = |installation: &Installation| installation.says(&["ready", "-o", "json"]).contains("restored_copy");
+    let warned = |installation: &Installation| installation.log().matches("this store is a restored copy").count();
+    assert!(is_copy(&installation) && warned(&installation) == 1, "{}", installation.log());
+    let (code, said) = installation.fails(&["promote"]);
     assert!(code == 1 && said.contains("a restored copy is promoted while it is stopped"), "{code} {said}");
-    house.stop();
-    assert_eq!(house.json(&["promote"])["term"], 2);
-    house.serve();
-    assert!(!is_copy(&house) && warned(&house) == 1, "{}", house.log());
+    installation.stop();
+    assert_eq!(installation.json(&["promote"])["term"], 2);
+    installation.serve();
+    assert!(!is_copy(&installation) && warned(&installation) == 1, "{}", installation.log());
 }
 
 #[tokio::test]
 async fn another_base_is_made_after_a_time_without_a_gap_and_old_ones_go() {
-    let house = House::start();
-    let (key, live) = (key_of(&house), live_in(&house));
-    let mut follower = Follower::start(&house, &live, &["--new-base-every", "1ms", "--keep", "2"]);
+    let installation = Installation::start();
+    let (key, live) = (key_of(&installation), live_in(&installation));
+    let mut follower = Follower::start(&installation, &live, &["--new-base-every", "1ms", "--keep", "2"]);
     let mut published = Vec::new();
     while follower.news("removed")["generation"] != 3 {
-        published.extend(publish(&house, 3));
+        published.extend(publish(&installation, 3));
     }
     assert_eq!(follower.stop(), Some(0));
-    let whole: Vec<Value> = listed(&house, &live).into_iter().filter(|row| row["state"] == "whole").collect();
+    let whole: Vec<Value> = listed(&installation, &live).into_iter().filter(|row| row["state"] == "whole").collect();
     assert_eq!(whole.len(), 2, "{whole:?}");
     let (older, newer) = (&whole[0], &whole[1]);
     assert!(older["to"].as_u64() >= newer["from"].as_u64(), "no commit falls between them: {whole:?}");
@@ -260,11 +261,11 @@ async fn another_base_is_made_after_a_time_without_a_gap_and_old_ones_go() {
 
 #[tokio::test]
 async fn a_torn_end_is_the_end_and_damage_is_refused_with_a_way_out() {
-    let house = House::start();
-    let (key, live) = (key_of(&house), live_in(&house));
-    let mut follower = Follower::start(&house, &live, &[]);
+    let installation = Installation::start();
+    let (key, live) = (key_of(&installation), live_in(&installation));
+    let mut follower = Follower::start(&installation, &live, &[]);
     follower.news("whole");
-    let published = publish(&house, 20);
+    let published = publish(&installation, 20);
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
     assert_eq!(follower.stop(), Some(0));
@@ -274,16 +275,16 @@ async fn a_torn_end_is_the_end_and_damage_is_refused_with_a_way_out() {
     fs::write(&log, &bytes[..bytes.len() - 3]).expect("written");
     let found = restored(&live, None, &key);
     assert!(is_beginning(&found, &published) && found.len() < published.len(), "{}", found.len());
-    let said = house.says(&["verify", text(&live)]);
+    let said = installation.says(&["verify", text(&live)]);
     assert!(said.contains("everything is as it should be"), "{said}");
 
     let mut altered = bytes.clone();
     let middle = bytes.len() * 3 / 4;
     altered[middle] ^= 4;
     fs::write(&log, &altered).expect("written");
-    let (code, said) = house.fails(&["verify", text(&live)]);
+    let (code, said) = installation.fails(&["verify", text(&live)]);
     assert!(code == 1 && said.contains("one thing is not as it should be"), "{code} {said}");
-    let empty = House::with(RESTORED_SETTINGS);
+    let empty = Installation::with(RESTORED_SETTINGS);
     let (code, said) = empty.fails(&["restore", text(&live)]);
     assert!(code == 1 && said.contains("000001.log") && said.contains("from byte "), "{code} {said}");
     assert!(!empty.data_dir().exists());
@@ -293,54 +294,64 @@ async fn a_torn_end_is_the_end_and_damage_is_refused_with_a_way_out() {
 
     fs::write(&log, &bytes).expect("written");
     assert_eq!(restored(&live, None, &key), all);
-    let plain = house.folder.path().join("plain");
-    house.says(&["backup", text(&plain)]);
+    let plain = installation.folder.path().join("plain");
+    installation.says(&["backup", text(&plain)]);
     let (code, said) = empty.fails(&["restore", text(&plain), "--at", "1"]);
     assert!(code == 1 && said.contains("a plain backup is of one moment"), "{code} {said}");
-    let (code, said) = house.fails(&["restore", "--list", text(&plain)]);
+    let (code, said) = installation.fails(&["restore", "--list", text(&plain)]);
     assert!(code == 1 && said.contains("no directory that --follow has made"), "{code} {said}");
-    let (code, said) = house.fails(&["backup", "--follow", text(&plain)]);
+    let (code, said) = installation.fails(&["backup", "--follow", text(&plain)]);
     assert!(code == 1 && said.contains("neither empty nor"), "{code} {said}");
-    let (code, said) = house.fails(&["restore", text(&live), "--data-dir", text(&live)]);
+    let (code, said) = installation.fails(&["restore", text(&live), "--data-dir", text(&live)]);
     assert!(code == 1, "{code} {said}");
 }
 
 #[tokio::test]
-async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
-    let house = House::start();
-    let mut silent = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
+async fn a_follower_that_confirms_nothing_is_disconnected_and_publishing_goes_on() {
+    let installation = Installation::start();
+    let mut silent = UnixStream::connect(installation.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));
     silent.write_all(greeting.as_bytes()).expect("said");
-    eventually("it follows", || (metric(&house, "postrider_backup_followers") == 1.0).then_some(())).await;
-    let large = house.folder.path().join("large.json");
+    eventually("the follower is connected", || {
+        (metric(&installation, "postrider_backup_followers") == 1.0).then_some(())
+    })
+    .await;
+    let large = installation.folder.path().join("large.json");
     fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
     let data = format!("@{}", text(&large));
     let send = ["send", "--type", "a", "--data", &data];
     // The first commit waits for no confirmation, and exceeds the socket's buffer.
-    house.says(&send);
-    let mut waiting = children::spawn(house.command().args(send).stdout(Stdio::null()));
-    let behind = || metric(&house, "postrider_backup_follower_queue_bytes");
-    eventually("the second is there, and waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
+    installation.says(&send);
+    let mut waiting = children::spawn(installation.command().args(send).stdout(Stdio::null()));
+    let behind = || metric(&installation, "postrider_backup_follower_queue_bytes");
+    eventually("the second commit waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
     // The wait ends when the follower is disconnected.
     assert!(waiting.wait().expect("an end").success());
-    assert_eq!(publish(&house, 2).len(), 2);
-    assert_eq!(metric(&house, "postrider_backup_followers_cut_total"), 1.0);
-    assert_eq!(metric(&house, "postrider_backup_follower_queue_bytes"), 0.0, "its memory is given back");
-    eventually("it is gone", || (metric(&house, "postrider_backup_followers") == 0.0).then_some(())).await;
+    assert_eq!(publish(&installation, 2).len(), 2);
+    assert_eq!(metric(&installation, "postrider_backup_followers_cut_total"), 1.0);
+    assert_eq!(
+        metric(&installation, "postrider_backup_follower_queue_bytes"),
+        0.0,
+        "the queue of the follower is freed"
+    );
+    eventually("the follower is disconnected", || {
+        (metric(&installation, "postrider_backup_followers") == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_follower_waits_for_another_backup_to_end() {
-    let house = House::start();
-    let large = house.folder.path().join("large.json");
+    let installation = Installation::start();
+    let large = installation.folder.path().join("large.json");
     fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
-    house.says(&["send", "--type", "a", "--data", &format!("@{}", text(&large)), "--count", "10"]);
+    installation.says(&["send", "--type", "a", "--data", &format!("@{}", text(&large)), "--count", "10"]);
     // A backup that is begun and not read keeps the snapshot.
-    let mut other = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
+    let mut other = UnixStream::connect(installation.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} backup\n", env!("CARGO_PKG_VERSION"));
     other.write_all(greeting.as_bytes()).expect("said");
-    other.read_exact(&mut [0; 1]).expect("it is begun");
-    let mut follower = Follower::start(&house, &live_in(&house), &[]);
+    other.read_exact(&mut [0; 1]).expect("the backup begins");
+    let mut follower = Follower::start(&installation, &live_in(&installation), &[]);
     let why = follower.news("no_base")["why"].to_string();
     assert!(why.contains("another one is being taken"), "{why}");
     drop(other);
@@ -350,11 +361,11 @@ async fn a_follower_waits_for_another_backup_to_end() {
 
 #[tokio::test]
 async fn following_needs_a_daemon_to_begin_with() {
-    let mut house = House::start();
-    house.stop();
-    let (code, said) = house.fails(&["backup", "--follow", text(&live_in(&house))]);
+    let mut installation = Installation::start();
+    installation.stop();
+    let (code, said) = installation.fails(&["backup", "--follow", text(&live_in(&installation))]);
     assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");
-    assert!(!live_in(&house).exists());
-    let (code, said) = House::with("").fails(&["backup", "--follow", "elsewhere"]);
+    assert!(!live_in(&installation).exists());
+    let (code, said) = Installation::with("").fails(&["backup", "--follow", "elsewhere"]);
     assert!(code == 1 && said.contains("there is no store here"), "{code} {said}");
 }

@@ -2,70 +2,71 @@
 
 use std::fs;
 
-use crate::support::installation::House;
+use crate::support::installation::Installation;
 
-fn first_key(house: &House) -> String {
-    fs::read_to_string(house.data_dir().join("first-key")).expect("a key").trim().to_owned()
+fn first_key(installation: &Installation) -> String {
+    fs::read_to_string(installation.data_dir().join("first-key")).expect("a key").trim().to_owned()
 }
 
 #[tokio::test]
 async fn a_restore_puts_the_first_key_back_and_says_where() {
-    let mut house = House::start();
-    let key = first_key(&house);
-    let backup = house.folder.path().join("backup");
+    let mut installation = Installation::start();
+    let key = first_key(&installation);
+    let backup = installation.folder.path().join("backup");
     let place = backup.to_str().expect("text").to_owned();
-    house.says(&["backup", &place]);
-    house.stop();
-    fs::rename(house.data_dir(), house.folder.path().join("before")).expect("moved away");
-    let said = house.says(&["restore", &place]);
-    let file = house.data_dir().join("first-key");
+    installation.says(&["backup", &place]);
+    installation.stop();
+    fs::rename(installation.data_dir(), installation.folder.path().join("before")).expect("moved away");
+    let said = installation.says(&["restore", &place]);
+    let file = installation.data_dir().join("first-key");
     assert!(said.contains(&format!("the first key is in {}", file.display())), "{said}");
     assert!(!said.contains(&key), "the key itself is not shown");
-    assert_eq!(first_key(&house), key);
-    house.serve();
-    assert_eq!(house.json(&["key", "list"])["data"][0]["name"], "first");
+    assert_eq!(first_key(&installation), key);
+    installation.serve();
+    assert_eq!(installation.json(&["key", "list"])["data"][0]["name"], "first");
 
     // A backup without keys cannot put it back. The command names the way out.
-    let bare = house.folder.path().join("bare");
+    let bare = installation.folder.path().join("bare");
     let place = bare.to_str().expect("text").to_owned();
-    house.says(&["backup", &place, "--without-key"]);
+    installation.says(&["backup", &place, "--without-key"]);
     assert!(!bare.join("first-key").exists() && !bare.join("master.key").exists());
-    house.stop();
-    fs::rename(house.data_dir(), house.folder.path().join("before-too")).expect("moved away");
-    fs::create_dir(house.data_dir()).expect("a folder");
-    fs::copy(backup.join("master.key"), house.data_dir().join("master.key")).expect("the master key");
-    let said = house.says(&["restore", &place]);
+    installation.stop();
+    fs::rename(installation.data_dir(), installation.folder.path().join("before-too")).expect("moved away");
+    fs::create_dir(installation.data_dir()).expect("a folder");
+    fs::copy(backup.join("master.key"), installation.data_dir().join("master.key")).expect("the master key");
+    let said = installation.says(&["restore", &place]);
     assert!(said.contains("without a file of the first key") && said.contains("POSTRIDER_ADMIN_KEY"), "{said}");
-    assert!(!house.data_dir().join("first-key").exists());
+    assert!(!installation.data_dir().join("first-key").exists());
 }
 
 #[tokio::test]
 async fn an_owner_who_lost_every_key_sets_a_new_one_and_revokes_the_lost_ones() {
-    let mut house = House::start();
-    let lost = first_key(&house);
-    house.stop();
-    fs::remove_file(house.data_dir().join("first-key")).expect("lost");
+    let mut installation = Installation::start();
+    let lost = first_key(&installation);
+    installation.stop();
+    fs::remove_file(installation.data_dir().join("first-key")).expect("lost");
     let own = "pr_of-the-owner";
-    house.variables.push(("POSTRIDER_ADMIN_KEY".to_owned(), own.to_owned()));
-    house.serve();
-    let keys = house.json(&["key", "list", "--token", own]);
+    installation.variables.push(("POSTRIDER_ADMIN_KEY".to_owned(), own.to_owned()));
+    installation.serve();
+    let keys = installation.json(&["key", "list", "--token", own]);
     let rows = keys["data"].as_array().expect("rows").iter();
     assert_eq!(rows.filter_map(|key| key["name"].as_str()).collect::<Vec<_>>(), ["admin", "first"]);
-    house.says(&["key", "revoke", "first", "--token", own]);
-    let (code, said) = house.fails(&["key", "list", "--token", &lost]);
+    installation.says(&["key", "revoke", "first", "--token", own]);
+    let (code, said) = installation.fails(&["key", "list", "--token", &lost]);
     assert!(code == 1 && said.contains("there is no such key"), "{code} {said}");
 }
 
 #[tokio::test]
 async fn plain_http_that_other_machines_reach_is_told_in_the_log_and_by_the_doctor() {
-    let message = |house: &House| house.log().matches("the API speaks plain HTTP on an address").count();
-    let mut house = House::start();
-    assert_eq!(message(&house), 0, "{}", house.log());
-    house.stop();
-    house.variables.push(("POSTRIDER_LISTEN".to_owned(), "0.0.0.0:0".to_owned()));
-    house.serve();
-    assert_eq!(message(&house), 1, "{}", house.log());
-    let output = house.output(&["doctor", "-o", "json"]);
+    let message =
+        |installation: &Installation| installation.log().matches("the API speaks plain HTTP on an address").count();
+    let mut installation = Installation::start();
+    assert_eq!(message(&installation), 0, "{}", installation.log());
+    installation.stop();
+    installation.variables.push(("POSTRIDER_LISTEN".to_owned(), "0.0.0.0:0".to_owned()));
+    installation.serve();
+    assert_eq!(message(&installation), 1, "{}", installation.log());
+    let output = installation.output(&["doctor", "-o", "json"]);
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let listener = found["checks"].as_array().expect("checks").iter().find(|check| check["check"] == "listener");
     let listener = listener.expect("the check");
@@ -75,8 +76,8 @@ async fn plain_http_that_other_machines_reach_is_told_in_the_log_and_by_the_doct
 
 #[test]
 fn two_listeners_on_one_address_are_found_before_a_start() {
-    let house = House::with("listen = \"127.0.0.1:8080\"\n[metrics]\nlisten = \"127.0.0.1:8080\"\n");
-    let mut command = house.command();
+    let installation = Installation::with("listen = \"127.0.0.1:8080\"\n[metrics]\nlisten = \"127.0.0.1:8080\"\n");
+    let mut command = installation.command();
     command.env_remove("POSTRIDER_LISTEN").args(["config", "check"]);
     let output = crate::support::children::output(&mut command);
     let said = String::from_utf8_lossy(&output.stderr);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::installation::{House, eventually};
+use crate::support::installation::{Installation, eventually};
 use crate::support::ports::ReservedPort;
 
 /// Exit code of a store that has an owner of a higher term elsewhere.
@@ -15,24 +15,25 @@ const OVERTAKEN: i32 = 76;
 
 /// Two machines that name each other.
 struct Pair {
-    owner: House,
-    standby: House,
+    owner: Installation,
+    standby: Installation,
     _ports: [ReservedPort; 2],
 }
 
-fn machine(port: &ReservedPort, more: &str) -> House {
-    let mut house = House::with(&format!("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n{more}"));
-    house.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
-    house
+fn machine(port: &ReservedPort, more: &str) -> Installation {
+    let mut installation =
+        Installation::with(&format!("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n{more}"));
+    installation.variables.push(("POSTRIDER_LISTEN".into(), port.address().to_string()));
+    installation
 }
 
-fn set_standby(house: &House, of: &ReservedPort, key: &Path, required: bool) {
+fn set_standby(installation: &Installation, of: &ReservedPort, key: &Path, required: bool) {
     let text = format!(
         "min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n[standby]\nof = \"http://{}\"\nkey_file = {:?}\nrequired = {required}\n",
         of.address(),
         key.display().to_string(),
     );
-    fs::write(house.settings_file(), text).expect("the settings");
+    fs::write(installation.settings_file(), text).expect("the settings");
 }
 
 fn get(url: &str, path: &str) -> (u16, String) {
@@ -43,12 +44,12 @@ fn get(url: &str, path: &str) -> (u16, String) {
     (answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0), answer)
 }
 
-fn metric(house: &House, name: &str) -> Option<f64> {
-    let (_, text) = get(&house.url, "/metrics");
+fn metric(installation: &Installation, name: &str) -> Option<f64> {
+    let (_, text) = get(&installation.url, "/metrics");
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-async fn is_in_step(standby: &House) {
+async fn is_in_step(standby: &Installation) {
     eventually("the standby has everything", || {
         let connected = metric(standby, "postrider_standby_connected")? == 1.0;
         let whole = metric(standby, "postrider_standby_whole")? == 1.0;
@@ -81,13 +82,13 @@ impl Pair {
     }
 }
 
-fn publish(house: &House, name: &str) -> String {
-    let said = house.json(&["send", "--type", "a", "--data", "{}", "--event-id", name]);
+fn publish(installation: &Installation, name: &str) -> String {
+    let said = installation.json(&["send", "--type", "a", "--data", "{}", "--event-id", name]);
     said["id"].as_str().expect("an id").to_owned()
 }
 
-fn events(house: &House) -> Vec<String> {
-    let said = house.says(&["event", "list", "--all", "-o", "json"]);
+fn events(installation: &Installation) -> Vec<String> {
+    let said = installation.says(&["event", "list", "--all", "-o", "json"]);
     let rows = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let mut ids: Vec<String> = rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect();
     ids.sort();
@@ -145,7 +146,7 @@ async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_s
 async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing() {
     let Pair { mut owner, mut standby, _ports } = Pair::start(true).await;
     publish(&owner, "one");
-    let copies = |standby: &House| standby.logged("copying the owner's store").len();
+    let copies = |standby: &Installation| standby.logged("copying the owner's store").len();
     assert_eq!(copies(&standby), 1, "the owner's restart needs no copy");
     standby.stop();
     let (code, said) = owner.fails(&["send", "--type", "a", "--data", "{}", "--event-id", "two"]);
@@ -155,7 +156,7 @@ async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing(
     standby.serve();
     is_in_step(&standby).await;
     publish(&owner, "two");
-    assert_eq!(copies(&standby), 1, "it went on by number");
+    assert_eq!(copies(&standby), 1, "the standby resumed by number");
     standby.stop();
     // A stopped standby is promoted too.
     let said = standby.json(&["promote"]);
@@ -167,7 +168,7 @@ async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing(
     assert_eq!(seen.len(), 2);
 }
 
-fn events_of_promoted(standby: &mut House) -> Vec<String> {
+fn events_of_promoted(standby: &mut Installation) -> Vec<String> {
     standby.serve();
     let seen = events(standby);
     standby.stop();
@@ -176,11 +177,11 @@ fn events_of_promoted(standby: &mut House) -> Vec<String> {
 
 #[tokio::test]
 async fn a_key_without_the_scope_and_another_protocol_are_refused() {
-    let house = House::start();
-    let (status, _) = get(&house.url, "/v1/replication");
+    let installation = Installation::start();
+    let (status, _) = get(&installation.url, "/v1/replication");
     assert_eq!(status, 401);
-    let made = house.json(&["key", "create", "other", "--scope", "admin"]);
-    let address = house.url.strip_prefix("http://").expect("an address");
+    let made = installation.json(&["key", "create", "other", "--scope", "admin"]);
+    let address = installation.url.strip_prefix("http://").expect("an address");
     let ask = |key: &str, more: &str| {
         let mut stream = TcpStream::connect(address).expect("the daemon");
         let head = format!("GET /v1/replication HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n");
@@ -189,7 +190,7 @@ async fn a_key_without_the_scope_and_another_protocol_are_refused() {
     };
     let denied = ask(made["key"].as_str().expect("a key"), "");
     assert!(denied.starts_with("HTTP/1.1 403") && denied.contains("scope_missing"), "{denied}");
-    let own = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    let own = fs::read_to_string(installation.data_dir().join("first-key")).expect("a key");
     let told = ask(own.trim(), "");
     assert!(
         told.starts_with("HTTP/1.1 200") && told.contains("\"term\":1") && told.contains("\"standbys\":0"),

@@ -134,7 +134,7 @@ fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
     ensure!(found.as_ref() == Some(event), "event {}: {found:?} should be {event:?}", event.id);
     let data = read(store.data(event.id, SEES_ALL))?;
     let wanted = event.erased_at.is_none().then_some(&posted.data);
-    ensure!(data.as_ref() == wanted, "the data of {} is not what was posted", event.id);
+    ensure!(data.as_ref() == wanted, "the data of {} is not the posted data", event.id);
     let made: Vec<Delivery> = oracle.deliveries_of(event.id).map(|made| oracle.shown(&made.row)).collect();
     let found = read(store.deliveries_of(event.id, SEES_ALL))?;
     same("deliveries of an event", found.iter(), made.iter())?;
@@ -310,12 +310,12 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
     Ok(())
 }
 
-/// Everything open of a webhook is listed once: what is due by its time, the rest with what stands before it.
+/// Every open delivery of a webhook is listed once: due ones by their time, the others with the delivery before them.
 fn waiting(oracle: &Oracle, store: &Store, webhook: WebhookId, limit: usize) -> Check {
     let (mut found, mut position) = (Vec::new(), None);
     loop {
         let page = read(store.waiting(webhook, position, limit, SEES_ALL))?;
-        ensure!(page.next.is_none() || !page.rows.is_empty(), "an empty page of what waits with a cursor");
+        ensure!(page.next.is_none() || !page.rows.is_empty(), "an empty page of waiting deliveries with a cursor");
         found.extend(page.rows);
         match page.next {
             Some(next) => position = Some(next),
@@ -326,7 +326,7 @@ fn waiting(oracle: &Oracle, store: &Store, webhook: WebhookId, limit: usize) -> 
     let own_time = |id: DeliveryId| oracle.deliveries.get(&id).and_then(|made| made.row.next_attempt_at);
     let due: Vec<(Option<Time>, DeliveryId)> =
         found.iter().filter(|(_, behind)| behind.is_none()).map(|(row, _)| (own_time(row.id), row.id)).collect();
-    ensure!(due.is_sorted(), "what waits is not in the order of its due times: {due:?}");
+    ensure!(due.is_sorted(), "waiting deliveries are not in the order of their due times: {due:?}");
     for (row, behind) in &found {
         let before = read(store.standing_before(row))?;
         ensure!(before == *behind, "{} stands behind {before:?}, and is listed behind {behind:?}", row.id);
@@ -408,7 +408,7 @@ fn last_day(hours: &BTreeMap<u32, HourFigures>, now: Time) -> Vec<(u32, Minute)>
     minutes.filter(|(minute, _)| day.contains(minute)).collect()
 }
 
-/// Compares the figures of an organization or an app: what its webhooks count, removed ones included.
+/// Compares the figures of an organization or an app: the sums of its webhooks, removed ones included.
 fn tenant_figures(oracle: &Oracle, store: &Store, tenant: TenantScope, now: Time) -> Check {
     let owner = tenant.app.map_or(owner(tenant.org), owner);
     let within = |row: &Delivery| tenant.covers(row.org_id, row.app_id);
@@ -493,7 +493,7 @@ pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
         // A delivery that was made and became final in the same batch is withdrawn as well.
         if made.is_some_and(|made| made.due) {
             dispatched(oracle, dispatch)?;
-            ensure!(dispatch.due <= now, "{} is handed out before it is due", dispatch.delivery_id);
+            ensure!(dispatch.due <= now, "{} is dispatched before it is due", dispatch.delivery_id);
         } else {
             let withdrawn = effects.withdrawn.iter().any(|(_, id)| *id == dispatch.delivery_id);
             ensure!(withdrawn, "{} may not go", dispatch.delivery_id);
@@ -511,7 +511,7 @@ pub fn told(oracle: &Oracle, effects: &Effects) -> Check {
         let still = oracle.deliveries.get(id).is_some_and(|made| made.due && made.row.next_attempt_at == Some(*at));
         let told = effects.fresh.iter().any(|dispatch| dispatch.delivery_id == *id)
             || effects.due.iter().any(|(other, from)| other == webhook && *from <= (*at).max(Time::ZERO));
-        ensure!(told || !still, "{id} is due at {at} and nobody was told");
+        ensure!(told || !still, "{id} is due at {at} and the scheduler was not told");
     }
     Ok(())
 }
@@ -559,6 +559,6 @@ pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
         ensure!(read(store.delivery(tenant, id, end))?.is_none(), "{id} is shown too long");
     }
     let gone = TenantScope { org: Id::MAX, app: None };
-    ensure!(read(store.event(gone, event.id, last))?.is_none(), "{} is shown to anybody", event.id);
+    ensure!(read(store.event(gone, event.id, last))?.is_none(), "{} is shown to every caller", event.id);
     Ok(())
 }

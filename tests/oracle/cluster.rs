@@ -1,5 +1,5 @@
-//! The seeds of the oracle with the order of commits in a log: an owner and two other nodes on disks that fail, and a log that
-//! refuses, answers late and forgets its end. Whatever node takes over, it equals the oracle at the last answer.
+//! The seeds of the oracle with the order of commits in a log: an owner and two other nodes on disks that fail. The log
+//! refuses, answers late and forgets its end. Every node that takes over equals the oracle at the last answer.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -71,7 +71,7 @@ fn run(seed: u64, rounds: u64) -> Check<Tally> {
 }
 
 #[test]
-fn a_node_that_takes_over_is_what_the_oracle_was_at_the_last_answer() {
+fn a_node_that_takes_over_equals_the_oracle_at_the_last_answer() {
     let rounds = setting("POSTRIDER_STEPS").map_or(ROUNDS, |steps| steps.div_ceil(STEPS_OF_ROUND));
     let only = setting("POSTRIDER_SEED");
     let mut all = Tally::default();

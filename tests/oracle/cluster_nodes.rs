@@ -60,7 +60,7 @@ impl Nodes {
         self.takeovers += 1;
     }
 
-    /// Opens the store on `disk` as the owner: what a node does at its start.
+    /// Opens the store on `disk` as the owner, as a node does at its start.
     pub fn open(&mut self, disk: &FaultyDisk, options: &StoreOptions, now: Time, mut rng: Rng) -> Check<Opened> {
         self.log.set_faults(LogFaults::default());
         if !self.log.is_begun() {

@@ -1,5 +1,5 @@
-//! Reads beside the writer: while it rolls, archives, unarchives and drops partitions, no read sees a doubled sum, half
-//! a row or an error, and no follower of a feed misses a delivery.
+//! Reads beside the writer, which rolls, archives, unarchives and drops partitions meanwhile. No read sees a doubled
+//! sum, half a row or an error, and no reader of a feed misses a delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,8 +56,8 @@ impl Bench {
     }
 
     fn apply(&mut self, command: Command) -> (Receipt, Vec<Dispatch>) {
-        let order = WriteRequest { caller: Some(self.by.clone()), idempotency: None, command };
-        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let request = WriteRequest { caller: Some(self.by.clone()), idempotency: None, command };
+        let mut batch = self.opened.writer.apply(&[request], self.now);
         assert_eq!(batch.effects.failures, Vec::<String>::new());
         (batch.results.remove(0).unwrap().receipt, batch.effects.fresh)
     }

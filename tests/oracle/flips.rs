@@ -1,6 +1,6 @@
-//! Flipped bits: after a change of any bit of any file, every read and every delivery has the written data or an error,
-//! and nothing panics. A third of the stores are cut off, with records in the write-ahead log, and a third are open at
-//! that moment.
+//! Flipped bits: after a change of any bit of any file, every read and every delivery has the written data or an error.
+//! Nothing panics. A third of the stores are cut off, with records in the write-ahead log, and a third are open at that
+//! moment.
 //!
 //! The unit tests of the write-ahead log alter its records, because a last record that was torn by a cut looks like an
 //! altered one.

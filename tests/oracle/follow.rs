@@ -1,5 +1,5 @@
 //! A follower beside the store and its oracle. A copy with the log applied up to any commit equals the oracle at that
-//! commit, although partitions were rolled, archived and dropped and commits failed meanwhile.
+//! commit. Meanwhile partitions are rolled, archived and dropped, and commits fail.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -12,7 +12,7 @@ use postrider::store::admin::LogReplay;
 use postrider::store::admin::receive;
 use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 
-use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
+use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::oracle::Oracle;
 use crate::oracle::world::World;
 use crate::oracle::{Check, Rng, ensure};
@@ -44,7 +44,7 @@ impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
         let follower = world.store().and_then(|opened| opened.writer.replication().follow(now, ReplicationMode::Async));
-        let follower = follower.ok_or("nobody may follow")?;
+        let follower = follower.ok_or("the follower is refused")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }
 
@@ -99,7 +99,7 @@ impl Shadow {
             for (key, _) in events.flat_map(|(_, changes)| changes).filter(|(_, row)| row.is_some()) {
                 let id = key.as_slice().try_into().map(u128::from_be_bytes).map_err(|_| "no event's key")?;
                 let is_known = id < oldest || world.oracle.events.contains_key(&EventId::from_u128(id));
-                ensure!(is_known, "event {id:x} was told of and is not there");
+                ensure!(is_known, "event {id:x} was published to the follower and is not in the store");
             }
         }
         Ok(())
@@ -125,7 +125,7 @@ impl Shadow {
             replay.take(record).map_err(|error| error.to_string())?;
         }
         replay.finish().map_err(|error| error.to_string())?;
-        beside::compare(disk, world, (oracle, now), rng)
+        companion::compare(disk, world, (oracle, now), rng)
     }
 }
 
@@ -174,7 +174,7 @@ fn run(seed: u64, rounds: u64) -> Check<[u64; 1]> {
     let mut world = World::new(seed);
     world.cuts_openings = true;
     let mut watch = Watch::default();
-    beside::run(&mut world, rounds, &mut watch)?;
+    companion::run(&mut world, rounds, &mut watch)?;
     if let Some(last) = watch.shadow {
         watch.gone_back += last.settle(&mut world)?;
     }
@@ -182,7 +182,7 @@ fn run(seed: u64, rounds: u64) -> Check<[u64; 1]> {
 }
 
 #[test]
-fn a_copy_brought_forward_is_what_the_oracle_was_at_that_commit() {
+fn a_copy_brought_forward_equals_the_oracle_at_that_commit() {
     let ([gone_back], is_whole) = over_seeds(ROUNDS, run);
     println!("{gone_back} commits were gone back to");
     assert!(gone_back >= SEEDS || !is_whole, "only {gone_back}");

@@ -1,7 +1,7 @@
 //! Write requests that follow from a seed: requests of producers, operators, the sender and the janitor, sensible or
 //! not.
 //!
-//! Invariant: every request that makes an object puts a number of its own into it (a name, metadata, a rate), so that a
+//! Invariant: every request that makes an object puts a number of its own into it (a name, metadata, a rate). So a
 //! found object identifies its request.
 
 use std::collections::BTreeMap;
@@ -51,28 +51,29 @@ impl History {
             return vec![WriteRequest::internal(self.organization())];
         }
         let count = 1 + self.rng.below(8);
-        let mut orders: Vec<WriteRequest> = Vec::new();
+        let mut requests: Vec<WriteRequest> = Vec::new();
         for _ in 0..count {
-            let order = if self.rng.chance(8) { self.repeated() } else { None };
-            let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
+            let request = if self.rng.chance(8) { self.repeated() } else { None };
+            let request =
+                request.or_else(|| self.request(oracle, now)).filter(|request| !oracle.is_doubtful(request, now));
             // An object that was removed with its app looks like an object that never existed.
             let comes_first =
-                matches!(order.as_ref().map(|o| &o.command), Some(Command::State(StateCommand::RemoveApp { .. })));
-            match order {
-                Some(order) if comes_first => orders.insert(0, order),
-                order => orders.extend(order),
+                matches!(request.as_ref().map(|o| &o.command), Some(Command::State(StateCommand::RemoveApp { .. })));
+            match request {
+                Some(request) if comes_first => requests.insert(0, request),
+                request => requests.extend(request),
             }
         }
-        orders
+        requests
     }
 
     /// Stores a request, which may be repeated like that of a client without an answer.
-    pub fn remember(&mut self, order: &WriteRequest) {
+    pub fn remember(&mut self, request: &WriteRequest) {
         // An organization's first key is drawn for each request, so the same request never occurs twice.
-        if order.idempotency.is_some()
-            && !matches!(order.command, Command::State(StateCommand::CreateOrganization { .. }))
+        if request.idempotency.is_some()
+            && !matches!(request.command, Command::State(StateCommand::CreateOrganization { .. }))
         {
-            self.past.push(order.clone());
+            self.past.push(request.clone());
             if self.past.len() > PAST_ORDERS_MAX {
                 self.past.remove(0);
             }
@@ -80,15 +81,15 @@ impl History {
     }
 
     fn repeated(&mut self) -> Option<WriteRequest> {
-        let mut order = self.rng.pick(&self.past)?;
+        let mut request = self.rng.pick(&self.past)?;
         if let (Some(keep), Command::Partition(PartitionCommand::Publish(events))) =
-            (&mut order.idempotency, &mut order.command)
+            (&mut request.idempotency, &mut request.command)
             && self.rng.chance(10)
         {
             keep.request[0] ^= 1;
             events[0].data = Bytes::from_static(b"{\"other\":true}");
         }
-        Some(order)
+        Some(request)
     }
 
     fn next_number(&mut self) -> u64 {
@@ -96,7 +97,7 @@ impl History {
         self.number
     }
 
-    fn order(&mut self, oracle: &Oracle, now: Time) -> Option<WriteRequest> {
+    fn request(&mut self, oracle: &Oracle, now: Time) -> Option<WriteRequest> {
         let choice = self.rng.below(if self.is_calm { 92 } else { 100 });
         // Without webhooks nothing is delivered, however much is published.
         let lacks_webhooks = self.is_calm && oracle.webhooks.len() < WEBHOOKS_MAX / 2;
@@ -386,7 +387,7 @@ impl History {
         }
     }
 
-    /// The next slice of a running job; its end, once all it made has ended.
+    /// The next slice of a running job, or its end once all its deliveries have ended.
     fn slice(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let running: Vec<_> = oracle.jobs.values().filter(|job| job.status == JobStatus::Running).collect();
         let job = self.rng.pick(&running)?;

@@ -28,7 +28,7 @@ type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
     pub fn create_job(&mut self, spec: &JobSpec, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.request.caller else { return Ok(Err("not_found organization".into())) };
         if spec.webhook.is_some_and(|id| self.webhook_within(Some(by.tenant), id).is_none()) {
             return Ok(Err("not_found webhook".into()));
         }
@@ -64,7 +64,7 @@ impl Oracle {
     }
 
     pub fn cancel_job(&mut self, id: JobId, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(job) =
             self.jobs.get(&id).filter(|job| tenant.is_none_or(|tenant| self.covers_job(tenant, job))).cloned()
         else {

@@ -12,11 +12,11 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-mod beside;
 mod check;
 mod cluster;
 mod cluster_nodes;
 mod compact;
+mod companion;
 mod continuous_check;
 mod erased;
 mod flips;

@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noted {
+pub struct AuditLine {
     pub org: OrganizationId,
     pub action: &'static str,
     pub target: String,
@@ -93,9 +93,9 @@ pub struct Oracle {
     pub named: BTreeMap<(AppId, String), EventId>,
     pub answers: BTreeMap<[u8; 32], Answer>,
     pub jobs: BTreeMap<JobId, Job>,
-    pub audit: Vec<Noted>,
+    pub audit: Vec<AuditLine>,
     /// Audit lines of changes in partitions, which are written after the partitions.
-    pub deeds: Vec<Noted>,
+    pub pending_audit: Vec<AuditLine>,
     /// The greatest id that the store has drawn, as far as the oracle knows.
     pub last: u128,
     /// Names of events received before this may be forgotten, although the clock has stepped back since.
@@ -111,7 +111,7 @@ pub struct Oracle {
 
 /// The write request that is being applied.
 pub struct Asked<'a> {
-    pub order: &'a WriteRequest,
+    pub request: &'a WriteRequest,
     pub now: Time,
 }
 
@@ -134,9 +134,9 @@ impl Oracle {
     }
 
     /// The file that a write request is for.
-    pub fn place_of(&self, order: &WriteRequest) -> Place {
+    pub fn place_of(&self, request: &WriteRequest) -> Place {
         let home = |id: EventId, what| self.home(id.as_u128()).map_or(Place::Nowhere(what), Place::Partition);
-        match &order.command {
+        match &request.command {
             Command::Partition(PartitionCommand::Publish(_)) => Place::Partition(self.active()),
             Command::Partition(PartitionCommand::Record(finished)) => home(finished.event_id, "delivery"),
             Command::Partition(PartitionCommand::Expire { event, .. })
@@ -176,7 +176,7 @@ impl Oracle {
             Place::Partition(first) => Some(first),
             Place::State => None,
         };
-        if let Some(keep) = &asked.order.idempotency
+        if let Some(keep) = &asked.request.idempotency
             && let Some(verdict) = self.answered(keep, asked, home)
         {
             if let (Ok(applied), true, None) = (&verdict, keep.secret, home) {
@@ -188,7 +188,7 @@ impl Oracle {
             Some(first) => self.on_partition(first, asked, found)?,
             None => self.on_state(asked, found)?,
         };
-        if let (Some(keep), Ok(receipt)) = (&asked.order.idempotency, &verdict) {
+        if let (Some(keep), Ok(receipt)) = (&asked.request.idempotency, &verdict) {
             let receipt = receipt.clone();
             let (extra, is_secret) = (keep.extra.clone(), keep.secret);
             let answer =
@@ -199,7 +199,7 @@ impl Oracle {
     }
 
     fn on_partition(&mut self, first: u128, asked: &Asked<'_>, found: &mut Found) -> Check<Result<Receipt, String>> {
-        match &asked.order.command {
+        match &asked.request.command {
             Command::Partition(PartitionCommand::Publish(events)) => self.publish(asked, events, found),
             Command::Partition(PartitionCommand::Record(finished)) => self.record(first, finished, found),
             Command::Partition(PartitionCommand::Expire { delivery, .. }) => self.expire(first, *delivery, asked.now),
@@ -225,7 +225,7 @@ impl Oracle {
     fn answered(&self, keep: &IdempotencyKey, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
         const PRIVATE_MS: i64 = 600_000;
         let answer = self.answers.get(&keep.key)?;
-        let is_published = matches!(asked.order.command, Command::Partition(PartitionCommand::Publish(_)));
+        let is_published = matches!(asked.request.command, Command::Partition(PartitionCommand::Publish(_)));
         let reached =
             if is_published { answer.home.is_some_and(|h| self.partitions.contains(&h)) } else { answer.home == home };
         let age_ms = asked.now.since(answer.at);
@@ -242,8 +242,8 @@ impl Oracle {
     }
 
     /// Whether the result of a request depends on invisible state.
-    pub fn is_doubtful(&self, order: &WriteRequest, now: Time) -> bool {
-        let doubtful_key = order.idempotency.as_ref().is_some_and(|keep| {
+    pub fn is_doubtful(&self, request: &WriteRequest, now: Time) -> bool {
+        let doubtful_key = request.idempotency.as_ref().is_some_and(|keep| {
             self.answers
                 .get(&keep.key)
                 .is_some_and(|a| a.is_doubtful || (a.at <= self.forgotten_before && now.since(a.at) < self.window_ms))
@@ -253,10 +253,10 @@ impl Oracle {
                 .get(&(app, name.clone()))
                 .is_some_and(|id| id.time() < self.forgotten_before.plus_ms(1) && now.since(id.time()) < self.window_ms)
         };
-        let Command::Partition(PartitionCommand::Publish(events)) = &order.command else { return doubtful_key };
+        let Command::Partition(PartitionCommand::Publish(events)) = &request.command else { return doubtful_key };
         doubtful_key
             || events.iter().any(|e| {
-                let app = e.app.or_else(|| self.app_of(order.caller.as_ref().map(|by| by.tenant)?));
+                let app = e.app.or_else(|| self.app_of(request.caller.as_ref().map(|by| by.tenant)?));
                 e.attributes.event_id.as_ref().zip(app).is_some_and(|(name, app)| doubtful_name(app, name))
             })
     }
@@ -352,8 +352,8 @@ impl Oracle {
     }
 
     /// Adds the lines of changes in partitions to the audit.
-    pub fn note_deeds(&mut self) {
-        self.audit.append(&mut self.deeds);
+    pub fn write_pending_audit(&mut self) {
+        self.audit.append(&mut self.pending_audit);
     }
 
     /// Deliveries with an expiry, and its time.
@@ -434,8 +434,8 @@ pub fn word(refusal: &Rejection) -> String {
 }
 
 /// A word for a request that follows from another one.
-pub fn label(order: &WriteRequest) -> String {
-    match &order.command {
+pub fn label(request: &WriteRequest) -> String {
+    match &request.command {
         Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => format!("release {delivery}"),
         Command::State(StateCommand::AutoDisable { id, reason, .. }) => format!("give_up {id} {reason:?}"),
         Command::Partition(PartitionCommand::Publish(events)) => {

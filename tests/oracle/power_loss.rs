@@ -23,7 +23,7 @@ const COMPARE_CUTS: u64 = 5;
 #[derive(Debug, Default)]
 struct Tally {
     cuts: AtomicU64,
-    orders: AtomicU64,
+    requests: AtomicU64,
     rows: AtomicU64,
     /// Bytes of payloads in blob files.
     blob_bytes: AtomicU64,
@@ -53,7 +53,7 @@ fn live(seed: u64, tally: &Tally) -> crate::oracle::Check {
         }
     }
     tally.cuts.fetch_add(world.cuts, Ordering::Relaxed);
-    tally.orders.fetch_add(world.orders, Ordering::Relaxed);
+    tally.requests.fetch_add(world.requests, Ordering::Relaxed);
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub fn misbehave(world: &mut World) {
     let rng = &mut world.rng;
     match rng.below(10) {
         // A new store cannot be made on a full disk, so that fault comes later.
-        0..=2 if world.orders == 0 => {}
+        0..=2 if world.requests == 0 => {}
         0 => {
             let syncs = rng.below(20);
             world.disk.fail_a_sync(syncs);
@@ -99,7 +99,7 @@ pub fn recover(world: &mut World, step: Step) -> crate::oracle::Check {
 }
 
 #[test]
-fn what_was_acknowledged_survives_every_cut() {
+fn acknowledged_requests_survive_every_cut() {
     let crashes = setting("POSTRIDER_CRASHES").unwrap_or(CRASHES);
     let only = setting("POSTRIDER_SEED");
     let first_seed = only.or(setting("POSTRIDER_FIRST_SEED")).unwrap_or(1);
@@ -126,8 +126,12 @@ fn what_was_acknowledged_survives_every_cut() {
         }
     });
     let seconds = elapsed_s() - started_s;
-    let [cuts, orders, rows] = [&tally.cuts, &tally.orders, &tally.rows].map(|number| number.load(Ordering::Relaxed));
-    println!("{cuts} cuts, {orders} orders, {rows} rows walked in {seconds:.1} s: {:.0} cuts/s", cuts as f64 / seconds);
+    let [cuts, requests, rows] =
+        [&tally.cuts, &tally.requests, &tally.rows].map(|number| number.load(Ordering::Relaxed));
+    println!(
+        "{cuts} cuts, {requests} requests, {rows} rows walked in {seconds:.1} s: {:.0} cuts/s",
+        cuts as f64 / seconds
+    );
     println!("{} bytes of payloads in blob files", tally.blob_bytes.load(Ordering::Relaxed));
     assert!(cuts >= lives * CRASHES_PER_LIFE, "only {cuts} cuts");
 }

@@ -56,7 +56,7 @@ impl Oracle {
         number: usize,
         new: &EventInput,
     ) -> Result<Plan, String> {
-        let app = self.app_for(asked.order.caller.as_ref(), number, new)?;
+        let app = self.app_for(asked.request.caller.as_ref(), number, new)?;
         if let Some(name) = &new.attributes.event_id {
             let twin = before.iter().zip(all).position(|(plan, other)| {
                 matches!(plan, Plan::New(a, _) if *a == app) && other.attributes.event_id.as_ref() == Some(name)
@@ -119,7 +119,7 @@ impl Oracle {
         let shown = found.event(new)?;
         let id = shown.id;
         ensure!(id.as_u128() > self.last, "event {id} is not after all ids before it");
-        ensure!(id.time() >= now, "event {id} was received before it came");
+        ensure!(id.time() >= now, "the id of event {id} is older than its request");
         self.last = id.as_u128();
         let received_at = id.time();
         let event = Event {

@@ -8,7 +8,7 @@ use postrider::rules::{circuit, histogram, patterns, retry};
 use postrider::store::{AttemptReport, Receipt};
 
 use super::making::{Cause, owners_of};
-use super::oracle::{Asked, Noted, Oracle};
+use super::oracle::{Asked, AuditLine, Oracle};
 use super::stored::Found;
 use super::{Check, ensure};
 
@@ -243,7 +243,7 @@ impl Oracle {
 
     fn visible(&self, id: DeliveryId, asked: &Asked<'_>) -> Option<Delivery> {
         let row = &self.deliveries.get(&id)?.row;
-        let covered = asked.order.caller.as_ref().is_none_or(|by| by.tenant.covers(row.org_id, row.app_id));
+        let covered = asked.request.caller.as_ref().is_none_or(|by| by.tenant.covers(row.org_id, row.app_id));
         (covered && self.is_kept(row.event_id, asked.now)).then(|| self.shown(row))
     }
 
@@ -264,10 +264,10 @@ impl Oracle {
             let cause =
                 Cause { now: asked.now, due: asked.now, trigger: Trigger::Replay, replay_of: Some(id), job: None };
             let row = self.make(&event, was.webhook_id, &cause, found)?;
-            self.note_deed(asked, &was, "delivery.retry");
+            self.audit_delivery_action(asked, &was, "delivery.retry");
             return Ok(Ok(Receipt::Delivery(Box::new(row))));
         }
-        self.note_deed(asked, &was, "delivery.retry");
+        self.audit_delivery_action(asked, &was, "delivery.retry");
         self.touched.insert(was.event_id);
         // A hold of the webhook is shown, and changes nothing in the delivery.
         let own_time = self.deliveries.get(&id).and_then(|made| made.row.next_attempt_at).filter(|at| *at > asked.now);
@@ -302,7 +302,7 @@ impl Oracle {
         event.attributes.expires_at = event.attributes.expires_at.filter(|end| *end > asked.now);
         let cause = Cause { now: asked.now, due: asked.now, trigger: Trigger::Manual, replay_of, job: None };
         let row = self.make(&event, webhook, &cause, found)?;
-        self.note_event_deed(asked, id, "event.resend");
+        self.audit_event_action(asked, id, "event.resend");
         Ok(Ok(Receipt::Delivery(Box::new(row))))
     }
 
@@ -312,14 +312,14 @@ impl Oracle {
             return Ok(Err("conflict delivery_final".into()));
         }
         self.cancel(id, asked.now)?;
-        self.note_deed(asked, &was, "delivery.cancel");
+        self.audit_delivery_action(asked, &was, "delivery.cancel");
         Ok(Ok(Receipt::Delivery(Box::new(self.deliveries[&id].row.clone()))))
     }
 
     fn visible_event(&self, id: EventId, asked: &Asked<'_>) -> bool {
         let Some(posted) = self.events.get(&id) else { return false };
         let covers = |by: &postrider::store::Caller| by.tenant.covers(posted.event.org_id, posted.event.app_id);
-        asked.order.caller.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
+        asked.request.caller.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
     }
 
     fn cancel_all(&mut self, id: EventId, now: Time) -> Check<u32> {
@@ -336,22 +336,22 @@ impl Oracle {
             return Ok(Err("not_found event".into()));
         }
         let count = self.cancel_all(id, asked.now)?;
-        self.note_event_deed(asked, id, "event.cancel");
+        self.audit_event_action(asked, id, "event.cancel");
         Ok(Ok(Receipt::Cancelled(count)))
     }
 
-    fn note_deed(&mut self, asked: &Asked<'_>, row: &Delivery, action: &'static str) {
-        self.deed(asked, row.org_id, action, row.id.to_string());
+    fn audit_delivery_action(&mut self, asked: &Asked<'_>, row: &Delivery, action: &'static str) {
+        self.audit_action(asked, row.org_id, action, row.id.to_string());
     }
 
-    fn note_event_deed(&mut self, asked: &Asked<'_>, id: EventId, action: &'static str) {
-        self.deed(asked, self.events[&id].event.org_id, action, id.to_string());
+    fn audit_event_action(&mut self, asked: &Asked<'_>, id: EventId, action: &'static str) {
+        self.audit_action(asked, self.events[&id].event.org_id, action, id.to_string());
     }
 
     /// Actions of callers are audited. Actions of the daemon are not.
-    fn deed(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
-        if let Some(by) = &asked.order.caller {
-            self.deeds.push(Noted { org, action, target, request_id: Some(by.request_id.clone()) });
+    fn audit_action(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
+        if let Some(by) = &asked.request.caller {
+            self.pending_audit.push(AuditLine { org, action, target, request_id: Some(by.request_id.clone()) });
         }
     }
 
@@ -367,7 +367,7 @@ impl Oracle {
             posted.event.data_bytes = 0;
             posted.event.erased_at = posted.event.erased_at.or(Some(asked.now));
         }
-        self.note_event_deed(asked, id, "event.erase");
+        self.audit_event_action(asked, id, "event.erase");
         Ok(Ok(Receipt::Done))
     }
 }

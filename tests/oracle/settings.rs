@@ -10,7 +10,7 @@ use postrider::rules::{circuit, patterns};
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
-use super::oracle::{Asked, Noted, Oracle};
+use super::oracle::{Asked, AuditLine, Oracle};
 use super::stored::Found;
 
 /// Secrets that sign at the same time.
@@ -20,7 +20,7 @@ type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
     pub fn on_state(&mut self, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        match &asked.order.command {
+        match &asked.request.command {
             Command::State(StateCommand::CreateOrganization { name, key }) => {
                 self.create_organization(name, key, asked, found)
             }
@@ -58,8 +58,8 @@ impl Oracle {
     }
 
     pub fn note(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
-        let request_id = asked.order.caller.as_ref().map(|by| by.request_id.clone());
-        self.audit.push(Noted { org, action, target, request_id });
+        let request_id = asked.request.caller.as_ref().map(|by| by.request_id.clone());
+        self.audit.push(AuditLine { org, action, target, request_id });
     }
 
     /// Records that a stored answer with a secret was repeated.
@@ -70,7 +70,7 @@ impl Oracle {
             }
             Receipt::Key(key) => self.note(asked, key.org_id, "key.read", key.id.to_string()),
             Receipt::Organization { organization, key, .. } => {
-                let reader = asked.order.caller.as_ref().map_or(organization.id, |by| by.tenant.org);
+                let reader = asked.request.caller.as_ref().map_or(organization.id, |by| by.tenant.org);
                 self.note(asked, reader, "key.read", key.id.to_string());
             }
             _ => {}
@@ -105,16 +105,16 @@ impl Oracle {
         let key = self.put_key(id, new, now, found)?;
         self.organizations.insert(id, organization.clone());
         self.apps.insert(app_id, app.clone());
-        if let Some(by) = &asked.order.caller {
+        if let Some(by) = &asked.request.caller {
             self.note(asked, by.tenant.org, "organization.create", id.to_string());
         }
-        self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
+        self.audit.push(AuditLine { org: id, action: "organization.create", target: id.to_string(), request_id: None });
         let (organization, app, key) = (Box::new(organization), Box::new(app), Box::new(key));
         Ok(Ok(Receipt::Organization { organization, app, key }))
     }
 
     fn revoke_link(&mut self, id: PortalLinkId, until: Time, asked: &Asked<'_>) -> Answered {
-        let org = asked.order.caller.as_ref().map(|by| by.tenant.org);
+        let org = asked.request.caller.as_ref().map(|by| by.tenant.org);
         let Some(organization) = org.and_then(|org| self.organizations.get_mut(&org)) else {
             return Ok(Err("not_found organization".into()));
         };
@@ -151,7 +151,7 @@ impl Oracle {
     }
 
     fn create_app(&mut self, name: &str, uid: Option<&String>, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.request.caller else { return Ok(Err("not_found organization".into())) };
         if self.is_taken(by.tenant.org, uid, None) {
             return Ok(Err("conflict uid_taken".into()));
         }
@@ -185,7 +185,7 @@ impl Oracle {
         uid: Option<&Option<String>>,
         asked: &Asked<'_>,
     ) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(mut app) = self.app_within(tenant, id) else { return Ok(Err("not_found app".into())) };
         if let Some(uid) = uid {
             if self.is_taken(app.org_id, uid.as_ref(), Some(id)) {
@@ -201,7 +201,7 @@ impl Oracle {
     }
 
     fn remove_app(&mut self, id: AppId, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(app) = self.app_within(tenant, id) else { return Ok(Err("not_found app".into())) };
         if self.organizations.values().any(|o| o.default_app_id == id) {
             return Ok(Err("conflict default_app".into()));
@@ -215,7 +215,7 @@ impl Oracle {
     }
 
     fn create_key(&mut self, new: &NewKey, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.request.caller else { return Ok(Err("not_found organization".into())) };
         if self.keys.values().any(|key| key.hash == new.hash) {
             return Ok(Err("conflict key_taken".into()));
         }
@@ -230,7 +230,7 @@ impl Oracle {
     fn revoke_key(&mut self, id: KeyId, asked: &Asked<'_>) -> Answered {
         let visible =
             |key: &&ApiKey| {
-                asked.order.caller.as_ref().is_none_or(|by| {
+                asked.request.caller.as_ref().is_none_or(|by| {
                     key.org_id == by.tenant.org && by.tenant.app.is_none_or(|app| key.app_id == Some(app))
                 })
             };
@@ -245,7 +245,7 @@ impl Oracle {
     }
 
     fn create_webhook(&mut self, draft: &Webhook, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.request.caller else { return Ok(Err("not_found organization".into())) };
         let named = (draft.app_id != AppId::MIN).then_some(draft.app_id);
         let Some(app_id) = named.or_else(|| self.app_of(by.tenant)) else {
             return Ok(Err("not_found organization".into()));
@@ -294,7 +294,7 @@ impl Oracle {
     }
 
     fn update_webhook(&mut self, new: &Webhook, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(tenant, new.id).cloned() else {
             return Ok(Err("not_found webhook".into()));
         };
@@ -324,7 +324,7 @@ impl Oracle {
     }
 
     fn remove_webhook(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(webhook) = self.webhook_within(tenant, id).cloned() else {
             return Ok(Err("not_found webhook".into()));
         };
@@ -354,7 +354,7 @@ impl Oracle {
     }
 
     fn set_status(&mut self, id: WebhookId, status: WebhookStatus, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(tenant, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         if old.status == WebhookStatus::Disabled {
             return Ok(Err("conflict webhook_disabled".into()));
@@ -393,7 +393,7 @@ impl Oracle {
     }
 
     fn rotate(&mut self, id: WebhookId, secret: &str, overlap_s: u32, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(tenant, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         let now = asked.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
@@ -412,7 +412,7 @@ impl Oracle {
     }
 
     fn read_secret(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let tenant = asked.request.caller.as_ref().map(|by| by.tenant);
         let Some(webhook) = self.webhook_within(tenant, id).cloned() else {
             return Ok(Err("not_found webhook".into()));
         };

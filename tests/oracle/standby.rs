@@ -1,5 +1,5 @@
-//! A standby beside the store and its oracle. Whatever machine loses its power, the promoted replica has every commit that
-//! it confirmed, and equals the oracle at the last one. After a break it resumes by number.
+//! A standby beside the store and its oracle. Either machine may lose its power. The promoted replica has every commit
+//! that it confirmed, and equals the oracle at the last one. After a break it resumes by number.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use postrider::store::admin::{Follower, LogWriter, Replica, ReplicaBatch, ReplicationMode, receive};
 
-use crate::oracle::beside::{self, Companion, SEEDS, over_seeds};
+use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::world::World;
 use crate::oracle::{Check, Rng, ensure};
 use crate::support::disk::FaultyDisk;
@@ -112,7 +112,7 @@ impl Standby {
         Ok(())
     }
 
-    /// Misfortunes of the standby's own machine, and its timed work.
+    /// Faults of the standby's own machine, and its timed work.
     fn suffer(&mut self) -> Check {
         let percent = self.rng.below(100);
         let Some(replica) = &mut self.replica else { return Ok(()) };
@@ -140,7 +140,7 @@ impl Standby {
         let replica = self.opened(&disk, &log_disk)?;
         ensure!(replica.last().number == self.confirmed, "{:?} is not {}", replica.last(), self.confirmed);
         replica.close().map_err(text)?;
-        beside::compare(disk, world, (&world.oracle, world.now), &mut self.rng)?;
+        companion::compare(disk, world, (&world.oracle, world.now), &mut self.rng)?;
         self.compared += 1;
         Ok(())
     }
@@ -168,12 +168,12 @@ impl Companion for Standby {
 fn run(seed: u64, rounds: u64) -> Check<[u64; 2]> {
     let mut world = World::new(seed);
     let mut standby = Standby::new(&mut world.rng);
-    beside::run(&mut world, rounds, &mut standby)?;
+    companion::run(&mut world, rounds, &mut standby)?;
     Ok([standby.resumed, standby.compared])
 }
 
 #[test]
-fn a_promoted_replica_is_what_the_oracle_was_at_the_last_confirmed_commit() {
+fn a_promoted_replica_equals_the_oracle_at_the_last_confirmed_commit() {
     let ([resumed, compared], is_whole) = over_seeds(ROUNDS, run);
     println!("{resumed} connections resumed, {compared} replicas were promoted");
     assert!(resumed >= SEEDS && compared >= SEEDS || !is_whole, "only {resumed} and {compared}");

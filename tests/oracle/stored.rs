@@ -113,10 +113,10 @@ impl Found {
 
     /// Checks that every row belongs to a request.
     pub fn is_explained(&self) -> Check {
-        ensure!(self.events.is_empty(), "events that nobody published: {:?}", self.events);
-        ensure!(self.deliveries.is_empty(), "deliveries that nobody made: {:?}", self.deliveries);
-        ensure!(self.attempts.is_empty(), "attempts that nobody recorded: {:?}", self.attempts);
-        ensure!(self.jobs.is_empty(), "jobs that nobody asked for: {:?}", self.jobs);
+        ensure!(self.events.is_empty(), "events that were never published: {:?}", self.events);
+        ensure!(self.deliveries.is_empty(), "deliveries that were never made: {:?}", self.deliveries);
+        ensure!(self.attempts.is_empty(), "attempts that were never recorded: {:?}", self.attempts);
+        ensure!(self.jobs.is_empty(), "jobs that were never requested: {:?}", self.jobs);
         Ok(())
     }
 }

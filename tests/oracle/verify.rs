@@ -37,7 +37,7 @@ fn a_sound_store_is_walked_without_a_word_and_without_a_change() {
 }
 
 #[test]
-fn a_store_that_was_cut_off_is_walked_with_what_its_journal_holds_and_left_as_it_is() {
+fn a_store_that_was_cut_off_is_walked_with_its_log_and_left_as_it_is() {
     for seed in 5..15 {
         let mut world = World::new(seed);
         for _ in 0..40 {
@@ -61,14 +61,14 @@ fn a_wrong_master_key_is_an_error() {
 }
 
 #[test]
-fn what_verify_passes_reads_as_it_was_written_whichever_bit_was_flipped() {
+fn a_store_that_verify_passes_reads_as_written_whichever_bit_was_flipped() {
     let mut world = grown(3);
     let whole = world.disk.copy();
     let mut rng = Rng::new(4);
     let (mut found, mut harmless) = (0, 0);
     for _ in 0..FLIPS {
         world.disk = whole.copy();
-        // An altered last record of the log counts as torn by a power cut. `tests/store/journal.rs` alters the others.
+        // An altered last record of the log counts as torn by a power cut. `tests/store/wal.rs` alters the others.
         let place = world.disk.flip_a_bit(&mut rng, |file| file != "journal");
         if walked(&world.disk).is_ok_and(|report| report.is_sound()) {
             harmless += 1;

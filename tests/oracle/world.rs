@@ -42,11 +42,11 @@ pub struct World {
     /// Requests of the daemon itself that come next: follow-ups, and requests that the disk rejected.
     next: Vec<WriteRequest>,
     pub batches: u64,
-    pub orders: u64,
+    pub requests: u64,
     pub cuts: u64,
     openings: u64,
     has_failed: bool,
-    /// Whether a read may fail while orders are applied.
+    /// Whether a read may fail while requests are applied.
     pub fails_reads: bool,
     /// Whether the power may fail again while the store is opened.
     pub cuts_openings: bool,
@@ -58,15 +58,15 @@ enum Pending {
     /// The requests, their answers, and whether the writer refused publishes for lack of space.
     Batch(Vec<WriteRequest>, Vec<Answered>, bool),
     /// Partitions may have been dropped.
-    Upkeep,
+    Maintenance,
 }
 
 impl Pending {
     /// The heads of queues that unanswered requests release.
     fn releases(&self) -> Vec<DeliveryId> {
-        let Pending::Batch(orders, results, _) = self else { return Vec::new() };
-        let unanswered = orders.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
-        let heads = unanswered.filter_map(|(order, _)| match &order.command {
+        let Pending::Batch(requests, results, _) = self else { return Vec::new() };
+        let unanswered = requests.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
+        let heads = unanswered.filter_map(|(request, _)| match &request.command {
             Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => Some(*delivery),
             _ => None,
         });
@@ -109,7 +109,7 @@ impl World {
             opened: None,
             next: Vec::new(),
             batches: 0,
-            orders: 0,
+            requests: 0,
             cuts: 0,
             openings: 0,
             has_failed: false,
@@ -179,16 +179,16 @@ impl World {
             }
         }
         self.forget_names();
-        let may_drop = matches!(pending, Pending::Upkeep);
+        let may_drop = matches!(pending, Pending::Maintenance);
         self.adopt_partitions(may_drop)?;
-        if let Pending::Batch(orders, results, refuses) = &pending {
-            self.settle(orders, results, *refuses)?;
+        if let Pending::Batch(requests, results, refuses) = &pending {
+            self.settle(requests, results, *refuses)?;
         } else {
             self.found()?.is_explained()?;
         }
         self.adopt_partitions(false)?;
-        self.settle_deeds(false)?;
-        self.oracle.deeds.clear();
+        self.settle_pending_audit(false)?;
+        self.oracle.pending_audit.clear();
         let first = std::mem::take(&mut self.opened().first);
         let released: BTreeSet<String> = first.iter().map(label).collect();
         // No row shows whether an unanswered release is there, except that the start does not repeat it.
@@ -241,8 +241,8 @@ impl World {
         // Without space the write-ahead log cannot be replayed. With space it can, without a restart.
         self.disk.set_full(false);
         let now = self.now;
-        let mended = self.opened().writer.apply(&[], now);
-        self.next.extend(mended.follow);
+        let recovered = self.opened().writer.apply(&[], now);
+        self.next.extend(recovered.follow);
         Found::since(&self.oracle, &store)
     }
 
@@ -299,7 +299,7 @@ impl World {
         }
         self.move_clock();
         match self.rng.below(100) {
-            0..5 => self.upkeep(),
+            0..5 => self.maintain(),
             5..8 => self.roll(),
             8..11 => self.reopen(),
             11..14 => self.checkpoint(),
@@ -359,43 +359,43 @@ impl World {
     }
 
     fn batch(&mut self) -> Check<Step> {
-        let mut orders = std::mem::take(&mut self.next);
+        let mut requests = std::mem::take(&mut self.next);
         let made = self.history.batch(&self.oracle, self.now);
-        made.iter().for_each(|order| self.history.remember(order));
-        orders.extend(made);
-        self.apply(orders)
+        made.iter().for_each(|request| self.history.remember(request));
+        requests.extend(made);
+        self.apply(requests)
     }
 
     /// Applies requests, and their follow-ups.
-    pub fn apply(&mut self, orders: Vec<WriteRequest>) -> Check<Step> {
+    pub fn apply(&mut self, requests: Vec<WriteRequest>) -> Check<Step> {
         let (now, is_faulty) = (self.now, self.is_faulty());
         self.batches += 1;
-        self.orders += orders.len() as u64;
+        self.requests += requests.len() as u64;
         if self.fails_reads && self.rng.chance(50) {
             self.disk.fail_a_read(Some(self.rng.below(25)));
         }
         let held = self.held_releases();
-        let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
+        let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&requests, now);
         self.disk.fail_a_read(None);
         if setting("POSTRIDER_TRACE").is_some() {
-            for (order, result) in orders.iter().zip(&results) {
-                eprintln!("batch {} at {}: {order:?} -> {result:?}", self.batches, now.0);
+            for (request, result) in requests.iter().zip(&results) {
+                eprintln!("batch {} at {}: {request:?} -> {result:?}", self.batches, now.0);
             }
         }
         let refuses = self.opened().writer.health().is_disk_full;
         if self.has_ended() {
-            self.cut(Pending::Batch(orders, results, refuses))?;
+            self.cut(Pending::Batch(requests, results, refuses))?;
             return Ok(Step::Cut);
         }
         self.adopt_partitions(false)?;
-        let whole = self.settle(&orders, &results, refuses)?;
+        let whole = self.settle(&requests, &results, refuses)?;
         self.adopt_partitions(false)?;
-        self.settle_deeds(effects.failures.is_empty())?;
-        let own_again = orders
+        self.settle_pending_audit(effects.failures.is_empty())?;
+        let own_again = requests
             .into_iter()
             .zip(&results)
-            .filter(|(order, result)| order.caller.is_none() && batch::is_unknown(result));
-        self.next.extend(own_again.map(|(order, _)| order));
+            .filter(|(request, result)| request.caller.is_none() && batch::is_unknown(result));
+        self.next.extend(own_again.map(|(request, _)| request));
         check::told(&self.oracle, &effects)?;
         if whole && effects.failures.is_empty() {
             self.oracle.follow.sort();
@@ -411,17 +411,17 @@ impl World {
     }
 
     /// Applies the answered requests to the oracle, and decides about the others. Returns whether all were answered.
-    fn settle(&mut self, orders: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
+    fn settle(&mut self, requests: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
         // Before any read, which may begin another partition.
-        let places: Vec<Place> = orders.iter().map(|order| self.oracle.place_of(order)).collect();
+        let places: Vec<Place> = requests.iter().map(|request| self.oracle.place_of(request)).collect();
         let active = Place::Partition(self.oracle.active());
         let mut found = self.found()?;
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-        for (slot, order) in orders.iter().enumerate() {
+        for (slot, request) in requests.iter().enumerate() {
             // The writer refused it before it was tried.
             if refuses
-                && order.caller.is_some()
-                && matches!(order.command, Command::Partition(PartitionCommand::Publish(_)))
+                && request.caller.is_some()
+                && matches!(request.command, Command::Partition(PartitionCommand::Publish(_)))
             {
                 ensure!(results[slot] == Err(Rejection::DiskFull), "{:?} on a full disk", results[slot]);
                 continue;
@@ -435,7 +435,7 @@ impl World {
         let whole = !parts.iter().flat_map(|(_, slots)| slots).any(failed);
         let unknown: Vec<Place> =
             parts.iter().filter(|(_, slots)| slots.iter().all(failed)).map(|(place, _)| *place).collect();
-        let batch = Batch { parts, orders, results, now: self.now };
+        let batch = Batch { parts, requests, results, now: self.now };
         if unknown.is_empty() {
             batch.play(&mut self.oracle, &mut found, &[])?;
         } else {
@@ -448,24 +448,24 @@ impl World {
 
     /// Actions in partitions are in the audit before they are acknowledged. If the state file failed, a later batch
     /// writes them.
-    fn settle_deeds(&mut self, is_healthy: bool) -> Check {
-        if self.oracle.deeds.is_empty() {
+    fn settle_pending_audit(&mut self, is_healthy: bool) -> Check {
+        if self.oracle.pending_audit.is_empty() {
             return Ok(());
         }
         let store = self.opened().store.clone();
         let mut noted = self.oracle.clone();
-        noted.note_deeds();
+        noted.write_pending_audit();
         let there = check::settings(&noted, &store, true);
         if there.is_ok() {
             self.oracle = noted;
             return Ok(());
         }
         let absent = check::settings(&self.oracle, &store, true);
-        ensure!(!is_healthy && absent.is_ok(), "deeds are half noted:\n  {there:?}\n  {absent:?}");
+        ensure!(!is_healthy && absent.is_ok(), "audit lines are half written:\n  {there:?}\n  {absent:?}");
         Ok(())
     }
 
-    fn upkeep(&mut self) -> Check<Step> {
+    fn maintain(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
         let done = self.opened().writer.maintain(now, if keep { Retention::Paused } else { Retention::Running });
         // Otherwise a cut comes before the files are unlinked.
@@ -475,14 +475,14 @@ impl World {
             ensure!(unlinked.is_ok() || self.is_faulty() || self.has_ended(), "a dropped file stays: {unlinked:?}");
         }
         if self.has_ended() {
-            self.cut(if keep { Pending::Nothing } else { Pending::Upkeep })?;
+            self.cut(if keep { Pending::Nothing } else { Pending::Maintenance })?;
             return Ok(Step::Cut);
         }
         self.forget_names();
         if done.failures.is_empty() {
-            self.follow_upkeep(keep, &done)?;
+            self.follow_maintenance(keep, &done)?;
         } else {
-            ensure!(self.is_faulty(), "upkeep failed: {:?}", done.failures);
+            ensure!(self.is_faulty(), "maintenance failed: {:?}", done.failures);
             self.adopt_partitions(!keep)?;
         }
         self.next.extend(done.follow);
@@ -493,9 +493,9 @@ impl World {
         Ok(Step::Done)
     }
 
-    fn follow_upkeep(&mut self, keep: bool, done: &Maintained) -> Check {
+    fn follow_maintenance(&mut self, keep: bool, done: &Maintained) -> Check {
         let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
-        ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "what is left to drop is not told of");
+        ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "the rest to drop is not reported");
         let droppable = droppable.min(ROUND_DROPPED_MAX);
         ensure!(done.dropped.len() == droppable, "{:?} are dropped, {droppable} should be", done.dropped);
         let mut expected: Vec<String> = Vec::new();
@@ -516,7 +516,7 @@ impl World {
         expected.sort();
         held.extend(self.held_releases());
         let followed = labels(&done.follow, &held, &expected);
-        ensure!(followed == expected, "after upkeep {followed:?} follow, {expected:?} should");
+        ensure!(followed == expected, "after maintenance {followed:?} follow, {expected:?} should");
         self.adopt_partitions(false)
     }
 
@@ -541,13 +541,13 @@ impl World {
             if self.next.is_empty() {
                 break;
             }
-            let orders = std::mem::take(&mut self.next);
-            if self.apply(orders)? == Step::Cut {
+            let requests = std::mem::take(&mut self.next);
+            if self.apply(requests)? == Step::Cut {
                 return Ok(Step::Cut);
             }
         }
-        ensure!(self.next.is_empty(), "orders follow without end: {:?}", self.next);
-        ensure!(self.oracle.held_heads().is_empty(), "nobody lets go {:?}", self.oracle.held_heads());
+        ensure!(self.next.is_empty(), "requests follow without end: {:?}", self.next);
+        ensure!(self.oracle.held_heads().is_empty(), "no request releases {:?}", self.oracle.held_heads());
         let (store, now) = (self.opened().store.clone(), self.now);
         let mut rng = self.rng.fork();
         check::touched(&self.oracle, &store, now, &mut rng)?;
@@ -579,8 +579,8 @@ impl World {
     }
 }
 
-/// The labels of follow-ups in their order. A file that is opened again releases the `held` heads once more, because their
-/// releases may be lost: such a label counts only as often as it is expected.
+/// The labels of follow-ups in their order. A file that is opened again releases the `held` heads once more, because
+/// their releases may be lost. Such a label counts only as often as it is expected.
 fn labels(follow: &[WriteRequest], held: &[String], expected: &[String]) -> Vec<String> {
     let mut missing = expected.to_vec();
     let mut labels: Vec<String> = follow.iter().map(label).collect();

@@ -4,13 +4,13 @@ use http::Method;
 use postrider::engine::clock::Clock as _;
 use serde_json::{Value, json};
 
-use crate::security::support::{Client, House, START, delivered, echo, rows, text};
+use crate::security::support::{Client, Instance, START, delivered, echo, rows, text};
 
 const FROM_WHERE: &str = "127.0.0.1";
 
 /// One daemon, and its audit lines so far.
 struct Book {
-    house: House,
+    instance: Instance,
     /// The id of the calling key.
     key: String,
     lines: usize,
@@ -18,20 +18,20 @@ struct Book {
 
 impl Book {
     async fn open() -> Book {
-        let house = House::start().await;
-        let keys = rows(&house.first, "/v1/keys").await;
+        let instance = Instance::start().await;
+        let keys = rows(&instance.first, "/v1/keys").await;
         let key = text(&keys[0], "id").to_owned();
-        let lines = rows(&house.first, "/v1/audit").await.len();
-        Book { house, key, lines }
+        let lines = rows(&instance.first, "/v1/audit").await.len();
+        Book { instance, key, lines }
     }
 
     fn client(&self) -> &Client {
-        &self.house.first
+        &self.instance.first
     }
 
     /// Makes a request, and checks that it wrote exactly this line.
     async fn does(&mut self, method: Method, path: &str, body: Value, action: &str, target: &str) -> Value {
-        self.house.clock.advance_ms(1_000);
+        self.instance.clock.advance_ms(1_000);
         let name = format!("request-{action}-{}", self.lines);
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.client().call(method, path, &[("x-request-id", &name)], &body).await;
@@ -39,7 +39,7 @@ impl Book {
         let answer = if answer.body.is_empty() { Value::Null } else { answer.json() };
         let target = if target.is_empty() { text(&answer, "id") } else { target };
         let all = rows(self.client(), "/v1/audit").await;
-        assert_eq!(all.len(), self.lines + 1, "{action}: one line more");
+        assert_eq!(all.len(), self.lines + 1, "{action}: one further line");
         self.lines += 1;
         let line = &all[0];
         assert_eq!(line["action"], action);
@@ -47,7 +47,7 @@ impl Book {
         assert_eq!(line["key_id"], self.key.as_str(), "{action}: who");
         assert_eq!(line["remote_addr"], FROM_WHERE, "{action}: from where");
         assert_eq!(line["request_id"], name, "{action}");
-        assert_eq!(text(line, "at"), self.house.clock.now().to_string(), "{action}: when");
+        assert_eq!(text(line, "at"), self.instance.clock.now().to_string(), "{action}: when");
         let members: Vec<&String> = line.as_object().expect("an object").keys().collect();
         assert_eq!(
             members,
@@ -67,7 +67,7 @@ impl Book {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_deed_leaves_its_line_and_nothing_else_does() {
+async fn every_action_leaves_its_audit_line_and_nothing_else_does() {
     let mut book = Book::open().await;
     let receiver = echo().await;
     let (post, patch, delete) = (Method::POST, Method::PATCH, Method::DELETE);
@@ -95,7 +95,7 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     let auth = json!({ "auth": { "type": "bearer", "token": "secret-token" }, "timeout_ms": 2000 });
     book.does(patch.clone(), &path, auth, "webhook.update", &id).await;
     let line = &rows(book.client(), "/v1/audit").await[0];
-    assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "what changed, without the values");
+    assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "the changed fields, without their values");
 
     // Deliveries and publishing are the history of events, and not changes of configuration.
     let (_, delivery) = {
@@ -174,7 +174,7 @@ async fn a_secret_shown_again_by_idempotency_key_is_listed() {
 async fn an_organization_does_not_learn_who_runs_the_installation() {
     let book = Book::open().await;
     let made = book.client().post("/v1/organizations", json!({ "name": "o" })).await.expect(201);
-    let own = rows(&book.house.client(text(&made, "key")), "/v1/audit").await;
+    let own = rows(&book.instance.client(text(&made, "key")), "/v1/audit").await;
     assert_eq!(own.len(), 1);
     assert_eq!(own[0]["action"], "organization.create");
     assert!(own[0]["key_id"].is_null() && own[0]["remote_addr"].is_null() && own[0]["request_id"].is_null());

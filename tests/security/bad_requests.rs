@@ -1,4 +1,4 @@
-//! Bad requests against the whole daemon, over raw sockets. Each gets the documented answer (api.md section 2), and
+//! Bad requests against the whole daemon, over raw sockets. Each gets the documented answer (docs/api.md), and
 //! afterwards the daemon answers and has no row of it.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::security::bad_rows::{Body, Row, rows};
-use crate::security::support::{House, PATIENCE, eventually, text};
+use crate::security::support::{Instance, PATIENCE, eventually, text};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
 /// Rows of the corpus that a producer may send, or that no single request can show.
@@ -21,7 +21,7 @@ const IDLE_CONNECTIONS: u64 = 41;
 const CONNECTIONS_MAX: usize = 40;
 
 struct Place {
-    house: House,
+    instance: Instance,
     producer: String,
     webhook: String,
 }
@@ -35,14 +35,14 @@ async fn place() -> Place {
         connections_max: CONNECTIONS_MAX,
         ..ServerLimits::default()
     };
-    let house = House::within(limits, |settings| settings.delivery.allow = Vec::new()).await;
+    let instance = Instance::within(limits, |settings| settings.delivery.allow = Vec::new()).await;
     let producer = json!({ "name": "producer", "scopes": ["events:write"] });
-    let producer = text(&house.first.post("/v1/keys", producer).await.expect(201), "key").to_owned();
-    let webhook = house.first.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
+    let producer = text(&instance.first.post("/v1/keys", producer).await.expect(201), "key").to_owned();
+    let webhook = instance.first.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
     let webhook = text(&webhook, "id").to_owned();
     // The webhook is paused, so that nothing is sent.
-    house.first.post(&format!("/v1/webhooks/{webhook}/pause"), json!({})).await.expect(200);
-    Place { house, producer, webhook }
+    instance.first.post(&format!("/v1/webhooks/{webhook}/pause"), json!({})).await.expect(200);
+    Place { instance, producer, webhook }
 }
 
 impl Place {
@@ -50,7 +50,7 @@ impl Place {
         let places = [
             ("{EVENTS}", "/v1/events"),
             ("{WEBHOOKS}", "/v1/webhooks"),
-            ("{KEY}", &self.house.first.key),
+            ("{KEY}", &self.instance.first.key),
             ("{PRODUCER_KEY}", &self.producer),
             ("{ID}", &self.webhook),
             ("<a*129>", &"a".repeat(129)),
@@ -63,13 +63,13 @@ impl Place {
     async fn counts(&self) -> Vec<usize> {
         let mut counts = Vec::new();
         for list in ["events", "webhooks", "deliveries", "keys", "apps", "replays", "organizations", "audit"] {
-            counts.push(crate::security::support::rows(&self.house.first, &format!("/v1/{list}")).await.len());
+            counts.push(crate::security::support::rows(&self.instance.first, &format!("/v1/{list}")).await.len());
         }
         counts
     }
 
     async fn is_well(&self, after: &str) {
-        let answer = say(self.house.address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let answer = say(self.instance.address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert_eq!(answer.expect("an answer").status, 200, "after {after}");
     }
 }
@@ -178,10 +178,10 @@ async fn every_row_of_the_corpus_gets_its_answer_and_leaves_nothing() {
             continue;
         }
         if name == "delete twice" {
-            assert_eq!(place.house.first.delete(&place.filled("{WEBHOOKS}/{ID}")).await.status, 204);
+            assert_eq!(place.instance.first.delete(&place.filled("{WEBHOOKS}/{ID}")).await.status, 204);
         }
         let before = place.counts().await;
-        let heard = say(place.house.address, &corpus_bytes(&place, row)).await;
+        let heard = say(place.instance.address, &corpus_bytes(&place, row)).await;
         let accepted = row["also_accept"].as_array().into_iter().flatten();
         let accepted: Vec<&Value> = std::iter::once(&row["expect"]).chain(accepted).collect();
         let got = heard.as_ref().map_or(json!("close"), |heard| json!(heard.status));
@@ -201,17 +201,17 @@ async fn numbers_that_no_number_type_holds_are_kept_byte_for_byte() {
     let place = place().await;
     let corpus: Vec<Value> = serde_json::from_str(CORPUS).expect("a corpus");
     let row = corpus.iter().find(|row| row["id"] == WELL_FORMED).expect("the row");
-    let heard = say(place.house.address, &corpus_bytes(&place, row)).await.expect("an answer");
+    let heard = say(place.instance.address, &corpus_bytes(&place, row)).await.expect("an answer");
     assert_eq!(u64::from(heard.status), row["expect"].as_u64().expect("a status"));
     let made: Value = serde_json::from_str(&heard.body).expect("JSON");
-    let read = place.house.first.get(&format!("/v1/events/{}", text(&made, "id"))).await;
+    let read = place.instance.first.get(&format!("/v1/events/{}", text(&made, "id"))).await;
     assert!(read.body.contains(r#""data":{"n":1e400,"m":9223372036854775809}"#), "{}", read.body);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_over_the_cap_are_closed_and_the_others_go_on() {
     let place = place().await;
-    let address = place.house.address;
+    let address = place.instance.address;
     let mut held = Vec::new();
     for _ in 0..3 * CONNECTIONS_MAX {
         held.push(TcpStream::connect(address).await.expect("a connection"));
@@ -236,7 +236,7 @@ fn row_bytes(place: &Place, row: &Row) -> Vec<u8> {
     let mut head = format!("{} {} HTTP/1.1\r\n", row.method, place.filled(&row.target));
     let given = |name: &str| row.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
     let is_post = ["POST", "PATCH", "PUT"].contains(&row.method.as_str());
-    let (length, key) = (body.len().to_string(), format!("Bearer {}", place.house.first.key));
+    let (length, key) = (body.len().to_string(), format!("Bearer {}", place.instance.first.key));
     let announced = if let Body::Announced(bytes) = row.body { bytes.to_string() } else { length };
     for (name, value, wanted) in [
         ("host", "localhost", true),
@@ -264,7 +264,7 @@ async fn every_further_row_gets_its_answer_and_leaves_nothing() {
     let mut wrong = Vec::new();
     for row in &rows {
         let before = place.counts().await;
-        let heard = say(place.house.address, &row_bytes(&place, row)).await;
+        let heard = say(place.instance.address, &row_bytes(&place, row)).await;
         match heard {
             None => wrong.push(format!("{}: closed without a word", row.name)),
             Some(heard) if heard.status < 400 => wrong.push(format!("{}: {}", row.name, heard.status)),

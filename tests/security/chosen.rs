@@ -4,24 +4,24 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::security::pages::Browser;
-use crate::security::support::{House, eventually, rows, text};
+use crate::security::support::{Instance, eventually, rows, text};
 
 /// A webhook whose attempts fail and are repeated after ten minutes.
-async fn failing(house: &House, fields: Value) -> Value {
+async fn failing(instance: &Instance, fields: Value) -> Value {
     // Nothing listens there any more.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut body = json!({ "url": format!("http://{free}/"), "name": "stuck", "retry_schedule_s": [600] });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    house.first.post("/v1/webhooks", body).await.expect(201)
+    instance.first.post("/v1/webhooks", body).await.expect(201)
 }
 
 /// Publishes events. Returns the deliveries of the webhook once one of them has failed, oldest first.
-async fn publish(house: &House, count: usize) -> Vec<Value> {
+async fn publish(instance: &Instance, count: usize) -> Vec<Value> {
     for n in 0..count {
-        house.first.post("/v1/events", json!({ "type": "a", "data": n })).await.expect(202);
+        instance.first.post("/v1/events", json!({ "type": "a", "data": n })).await.expect(202);
     }
     eventually("a failed attempt", async || {
-        let mut found = rows(&house.first, "/v1/deliveries").await;
+        let mut found = rows(&instance.first, "/v1/deliveries").await;
         found.reverse();
         (found.len() == count && found[0]["status"] == "retrying").then_some(found)
     })
@@ -37,10 +37,10 @@ fn token_of_button(page: &str, action: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chosen_deliveries_are_cancelled_after_a_page_that_asks() {
-    let house = House::start().await;
-    failing(&house, json!({ "ordered": true })).await;
-    let made = publish(&house, 3).await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    failing(&instance, json!({ "ordered": true })).await;
+    let made = publish(&instance, 3).await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let list = browser.get("/ui/deliveries?status=waiting").await;
     let token = token_of_button(&list.body, "deliveries/cancel");
     let retry = list.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
@@ -53,7 +53,7 @@ async fn the_chosen_deliveries_are_cancelled_after_a_page_that_asks() {
     let asked = browser.post("/ui/deliveries/cancel", &chosen(&token)).await;
     assert!(asked.status == 200 && asked.body.contains("Cancel 2 deliveries"), "{}", asked.body);
     let statuses = async || {
-        let mut found = rows(&house.first, "/v1/deliveries").await;
+        let mut found = rows(&instance.first, "/v1/deliveries").await;
         found.reverse();
         found.iter().map(|row| text(row, "status").to_owned()).collect::<Vec<_>>()
     };
@@ -68,18 +68,18 @@ async fn the_chosen_deliveries_are_cancelled_after_a_page_that_asks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_whose_queue_waits_behind_a_failed_delivery_is_shown_as_blocked() {
-    let house = House::start().await;
-    let hook = failing(&house, json!({ "ordered": true })).await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let hook = failing(&instance, json!({ "ordered": true })).await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let pages = ["/ui/webhooks".to_owned(), format!("/ui/webhooks/{}", text(&hook, "id")), "/ui/".to_owned()];
-    let made = publish(&house, 1).await;
+    let made = publish(&instance, 1).await;
     for page in &pages {
-        assert!(!browser.get(page).await.body.contains("Blocked"), "{page}: none stands behind it");
+        assert!(!browser.get(page).await.body.contains("Blocked"), "{page}: no delivery waits behind this one");
     }
-    house.first.post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);
+    instance.first.post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);
     for page in &pages {
         assert!(browser.get(page).await.body.contains("Blocked"), "{page}");
     }
     let head = format!("deliveries/{}", text(&made[0], "id"));
-    assert!(browser.get(&pages[1]).await.body.contains(&head), "it leads to the delivery before them");
+    assert!(browser.get(&pages[1]).await.body.contains(&head), "the page links to the delivery before them");
 }

@@ -11,15 +11,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::security::certificates::{Authority, client};
-use crate::security::support::{House, PATIENCE, rows};
+use crate::security::support::{Instance, PATIENCE, rows};
 
 /// A deadline that is short enough to wait for.
 const SHORT: Duration = Duration::from_millis(500);
 
-async fn house() -> House {
+async fn instance() -> Instance {
     let linger = Duration::from_millis(200);
     let limits = ServerLimits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger, ..ServerLimits::default() };
-    House::within(limits, |_| {}).await
+    Instance::within(limits, |_| {}).await
 }
 
 /// Reads until the other side closes.
@@ -43,25 +43,25 @@ fn statuses(heard: &str) -> Vec<u16> {
     after.map(|rest| rest.get(..3).and_then(|status| status.parse().ok()).expect("a status")).collect()
 }
 
-fn post(house: &House, rest: &str) -> Vec<u8> {
-    let key = &house.first.key;
+fn post(instance: &Instance, rest: &str) -> Vec<u8> {
+    let key = &instance.first.key;
     format!(
         "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n{rest}"
     )
     .into_bytes()
 }
 
-async fn is_well(house: &House) {
+async fn is_well(instance: &Instance) {
     assert_eq!(
-        say(house.address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await,
+        say(instance.address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await,
         [200]
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_in_the_framing_are_refused() {
-    let house = house().await;
-    let chunked = |body: &[u8]| [post(&house, "Transfer-Encoding: chunked\r\n\r\n"), body.to_vec()].concat();
+    let instance = instance().await;
+    let chunked = |body: &[u8]| [post(&instance, "Transfer-Encoding: chunked\r\n\r\n"), body.to_vec()].concat();
     let mib = 1 << 20;
     let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
         ("one long chunk extension", chunked(&[b"1;".as_slice(), &vec![b'a'; 2 * mib]].concat()), &[400]),
@@ -80,21 +80,21 @@ async fn floods_in_the_framing_are_refused() {
         ("a bare line feed in a chunk", chunked(b"2\n{}\r\n0\r\n\r\n"), &[400, 422]),
         (
             "a length and chunks",
-            post(&house, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /"),
+            post(&instance, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /"),
             &[400],
         ),
         (
             "chunks and a length",
-            post(&house, "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /"),
+            post(&instance, "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /"),
             &[400],
         ),
-        ("chunks by another name", post(&house, "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), &[400]),
-        ("chunks after a tab", post(&house, "Transfer-Encoding:\tchunked, identity\r\n\r\n0\r\n\r\n"), &[400]),
-        ("lengths in a list", post(&house, "Content-Length: 2, 2\r\n\r\n{}"), &[400, 422]),
-        ("a length behind a carriage return", post(&house, "X: y\rContent-Length: 5\r\n\r\n"), &[400]),
-        ("a header that is folded", post(&house, "Content-Length: 2\r\nX-A: b\r\n\tc\r\n\r\n{}"), &[400]),
-        ("a space before the colon", post(&house, "Content-Length : 2\r\n\r\n{}"), &[400]),
-        ("a header without a name", post(&house, ": x\r\n\r\n"), &[400]),
+        ("chunks by another name", post(&instance, "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), &[400]),
+        ("chunks after a tab", post(&instance, "Transfer-Encoding:\tchunked, identity\r\n\r\n0\r\n\r\n"), &[400]),
+        ("lengths in a list", post(&instance, "Content-Length: 2, 2\r\n\r\n{}"), &[400, 422]),
+        ("a length behind a carriage return", post(&instance, "X: y\rContent-Length: 5\r\n\r\n"), &[400]),
+        ("a header that is folded", post(&instance, "Content-Length: 2\r\nX-A: b\r\n\tc\r\n\r\n{}"), &[400]),
+        ("a space before the colon", post(&instance, "Content-Length : 2\r\n\r\n{}"), &[400]),
+        ("a header without a name", post(&instance, ": x\r\n\r\n"), &[400]),
         ("a head of empty lines", b"\r\n".repeat(mib), &[400, 431]),
         ("one endless line", vec![b'A'; 4 * mib], &[400, 414, 431]),
         ("a method of a megabyte", [vec![b'A'; mib], b" / HTTP/1.1\r\n\r\n".to_vec()].concat(), &[400, 414, 431]),
@@ -102,7 +102,7 @@ async fn floods_in_the_framing_are_refused() {
         (
             "an upgrade to HTTP/2",
             post(
-                &house,
+                &instance,
                 "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nContent-Length: 0\r\n\r\n",
             ),
             &[400],
@@ -115,7 +115,7 @@ async fn floods_in_the_framing_are_refused() {
     ];
     let mut wrong = Vec::new();
     for (what, said, expected) in cases {
-        let heard = say(house.address, &said).await;
+        let heard = say(instance.address, &said).await;
         // No answer is expected, because the connection is closed without one.
         if heard.len() > 1
             || !heard.iter().all(|status| expected.contains(status))
@@ -123,22 +123,22 @@ async fn floods_in_the_framing_are_refused() {
         {
             wrong.push(format!("{what}: {heard:?}, wanted one of {expected:?}"));
         }
-        is_well(&house).await;
+        is_well(&instance).await;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(rows(&house.first, "/v1/events").await.is_empty(), "nothing of it was taken for an event");
+    assert!(rows(&instance.first, "/v1/events").await.is_empty(), "no request was taken for an event");
 }
 
 /// A byte now and then keeps a connection from being idle, and not from being late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_drips_is_late() {
-    let house = house().await;
+async fn a_client_that_drips_is_late() {
+    let instance = instance().await;
     for (what, head) in [
         ("a head", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ".to_vec()),
-        ("a body", post(&house, "Content-Length: 100000\r\n\r\n")),
-        ("chunks", post(&house, "Transfer-Encoding: chunked\r\n\r\n")),
+        ("a body", post(&instance, "Content-Length: 100000\r\n\r\n")),
+        ("chunks", post(&instance, "Transfer-Encoding: chunked\r\n\r\n")),
     ] {
-        let stream = TcpStream::connect(house.address).await.expect("a connection");
+        let stream = TcpStream::connect(instance.address).await.expect("a connection");
         let (mut read, mut write) = stream.into_split();
         let dripping = tokio::spawn(async move {
             let mut said = write.write_all(&head).await;
@@ -151,13 +151,13 @@ async fn whoever_drips_is_late() {
         assert_eq!(statuses(&hear(&mut read).await), [408], "{what}");
         tokio::time::timeout(PATIENCE, dripping).await.expect("it is closed").expect("a task");
     }
-    is_well(&house).await;
+    is_well(&instance).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_one_piece_are_answered_in_their_order() {
-    let house = house().await;
-    let key = &house.first.key;
+    let instance = instance().await;
+    let key = &instance.first.key;
     let get = |path: &str, rest: &str| {
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{rest}\r\n").into_bytes()
     };
@@ -165,18 +165,18 @@ async fn requests_in_one_piece_are_answered_in_their_order() {
     let said = [
         get("/v1/events", ""),
         get("/v1/nothing", ""),
-        [post(&house, &format!("Content-Length: {}\r\n\r\n", event.len())), event.into_bytes()].concat(),
+        [post(&instance, &format!("Content-Length: {}\r\n\r\n", event.len())), event.into_bytes()].concat(),
         get("/v1/events?limit=0", ""),
         get("/healthz", "Connection: close\r\n"),
     ]
     .concat();
-    assert_eq!(say(house.address, &said).await, [200, 404, 202, 400, 200]);
+    assert_eq!(say(instance.address, &said).await, [200, 404, 202, 400, 200]);
     // A hundred requests. Bytes after a refusal that ends the connection are never taken for a request.
     let said = [get("/healthz", "").repeat(100), get("/healthz", "Connection: close\r\n")].concat();
-    assert_eq!(say(house.address, &said).await, [200; 101]);
+    assert_eq!(say(instance.address, &said).await, [200; 101]);
     let inner = get("/v1/events", "");
-    let refused = post(&house, &format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n", inner.len()));
-    assert_eq!(say(house.address, &[refused, b"0\r\n\r\n".to_vec(), inner].concat()).await, [400]);
+    let refused = post(&instance, &format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n", inner.len()));
+    assert_eq!(say(instance.address, &[refused, b"0\r\n\r\n".to_vec(), inner].concat()).await, [400]);
 }
 
 /// One frame of HTTP/2 (RFC 9113 section 4.1).
@@ -214,13 +214,13 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
     std::fs::write(&key, &signed.key).expect("written");
     let limits =
         ServerLimits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger: SHORT, ..ServerLimits::default() };
-    let house = House::within(limits, |settings| {
+    let instance = Instance::within(limits, |settings| {
         settings.server.tls_cert = Some(cert.clone());
         settings.server.tls_key = Some(key.clone());
     })
     .await;
     let connect = async |protocol: &[u8]| {
-        let tcp = TcpStream::connect(house.address).await.expect("a connection");
+        let tcp = TcpStream::connect(instance.address).await.expect("a connection");
         let name = rustls_pki_types::ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(client(&authority, None, &[protocol])).connect(name, tcp).await.expect("a handshake")
     };
@@ -258,7 +258,7 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
             stream.flush().await
         };
         // The daemon may close early, or read all of it and then close. Either ends within the patience.
-        let _ = tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("{what}: still taken"));
+        let _ = tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("{what}: the daemon still reads"));
         let (mut read, mut write) = tokio::io::split(stream);
         let closed = async {
             let mut ignored = vec![0; 64 << 10];

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::security::support::{Client, House, echo, eventually, rows, text};
+use crate::security::support::{Client, Instance, echo, eventually, rows, text};
 use crate::support::process::start;
 
 /// The shortest timeout that a webhook may have.
@@ -258,11 +258,11 @@ const CASES: &[(&str, Does, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_a_receiver_can_do_wrong_costs_one_attempt_and_says_what_it_was() {
-    let house = House::start().await;
+async fn every_fault_of_a_receiver_costs_one_attempt_and_is_named() {
+    let instance = Instance::start().await;
     let mut wrong = Vec::new();
     for (what, does, outcome) in CASES {
-        let made = attempt(&house.first, *does, json!(1)).await;
+        let made = attempt(&instance.first, *does, json!(1)).await;
         let total = made["timings_ms"]["total"].as_u64().expect("a time");
         let fits = made["outcome"] == *outcome && made["success"] == (*outcome == "success");
         let kept = made["response_body"].as_str().map_or(0, str::len);
@@ -280,20 +280,20 @@ async fn everything_a_receiver_can_do_wrong_costs_one_attempt_and_says_what_it_w
 /// Answers that come before the request, and receivers that read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_listen_is_given_up_in_time() {
-    let house = House::start().await;
+    let instance = Instance::start().await;
     let large = json!("A".repeat(900_000));
-    let made = attempt(&house.first, Does::IsDeaf, large.clone()).await;
+    let made = attempt(&instance.first, Does::IsDeaf, large.clone()).await;
     assert_eq!((text(&made, "outcome"), &made["success"]), ("timeout", &json!(false)));
     // The bytes count as an answer or as noise, depending on timing. Either way it is one attempt, and it ends.
     for words in [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice(), b"220 hello\r\n"] {
-        let made = attempt(&house.first, Does::Blurts(words), large.clone()).await;
+        let made = attempt(&instance.first, Does::Blurts(words), large.clone()).await;
         assert!(["success", "request_error", "connect_reset", "timeout"].contains(&text(&made, "outcome")), "{made}");
     }
 }
 
 /// Fifty floods at once, and one well-behaved receiver.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_cost_bounded_memory_and_nobody_else_waits_for_them() {
+async fn floods_cost_bounded_memory_and_delay_no_other_webhook() {
     let folder = tempfile::tempdir().expect("a directory");
     let variables = [("POSTRIDER_ADMIN_KEY", "the-key-of-floods"), ("POSTRIDER_DELIVERY__ALLOW", "127.0.0.0/8")];
     let program = start(&folder.path().join("data"), &folder.path().join("log"), &variables);

@@ -9,7 +9,7 @@ use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network,
 use postrider::server::ServerLimits;
 use serde_json::{Value, json};
 
-use crate::security::support::{House, eventually, rows, text};
+use crate::security::support::{Instance, eventually, rows, text};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hostile_urls.json"));
 
@@ -58,14 +58,14 @@ impl Network for Names {
     }
 }
 
-async fn house(names: &Arc<Names>) -> House {
-    House::over(names.clone(), ServerLimits::default(), |settings| settings.delivery.allow = Vec::new()).await
+async fn instance(names: &Arc<Names>) -> Instance {
+    Instance::over(names.clone(), ServerLimits::default(), |settings| settings.delivery.allow = Vec::new()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_url_of_the_corpus_is_taken_or_refused_by_every_way_to_give_one() {
-    let house = house(&Arc::default()).await;
-    let client = &house.first;
+    let instance = instance(&Arc::default()).await;
+    let client = &instance.first;
     let mut wrong = Vec::new();
     for row in corpus("create") {
         let (url, allowed) = (text(&row, "url"), row["expect"] == "allow");
@@ -85,7 +85,8 @@ async fn every_url_of_the_corpus_is_taken_or_refused_by_every_way_to_give_one() 
             }
         }
         let dialect = json!({ "name": "name", "url": url });
-        let answer = client.call(http::Method::POST, "/api/v0/webhooks", &devdraft(&house), &dialect.to_string()).await;
+        let answer =
+            client.call(http::Method::POST, "/api/v0/webhooks", &devdraft(&instance), &dialect.to_string()).await;
         if answer.status.is_success() != allowed {
             wrong.push(format!("devdraft: {row}: {} {}", answer.status, answer.body));
         }
@@ -94,18 +95,18 @@ async fn every_url_of_the_corpus_is_taken_or_refused_by_every_way_to_give_one() 
 }
 
 /// The first key as Devdraft's clients show theirs.
-fn devdraft(house: &House) -> [(&'static str, &'static str); 2] {
-    let registry = house.daemon.engine.store.registry();
-    let key = registry.key_by_hash(&postrider::api::auth::key_hash(&house.first.key)).expect("a key");
-    [("x-client-key", key.id.to_string().leak()), ("x-client-secret", house.first.key.clone().leak())]
+fn devdraft(instance: &Instance) -> [(&'static str, &'static str); 2] {
+    let registry = instance.daemon.engine.store.registry();
+    let key = registry.key_by_hash(&postrider::api::auth::key_hash(&instance.first.key)).expect("a key");
+    [("x-client-key", key.id.to_string().leak()), ("x-client-secret", instance.first.key.clone().leak())]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_answers_with_a_closed_address_is_never_connected_to() {
     let names = Arc::new(Names::default());
-    let house = house(&names).await;
-    let client = &house.first;
-    let (own, port) = (house.address.ip(), house.address.port());
+    let instance = instance(&names).await;
+    let client = &instance.first;
+    let (own, port) = (instance.address.ip(), instance.address.port());
     for row in corpus("dial") {
         let url = text(&row, "url").replace(".net/", &format!(".net:{port}/"));
         let addresses = row["dns"].as_array().expect("addresses").iter().map(|address| match address.as_str() {
@@ -129,7 +130,7 @@ async fn a_name_that_answers_with_a_closed_address_is_never_connected_to() {
         client.post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await.expect(202);
         client.post("/v1/replays", json!({ "webhook_id": webhook["id"] })).await.expect(202);
         eventually("the retry and the replay", async || {
-            house.clock.advance_ms(1_000);
+            instance.clock.advance_ms(1_000);
             (rows(client, &attempts).await.len() >= 3).then_some(())
         })
         .await;
@@ -144,7 +145,7 @@ async fn a_name_that_answers_with_a_closed_address_is_never_connected_to() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_changes_its_mind_gains_nothing() {
     let names = Arc::new(Names::default());
-    let house = house(&names).await;
+    let instance = instance(&names).await;
     let public: IpAddr = "93.184.216.34".parse().expect("an address");
     for (n, closed) in
         ["127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe"].iter().enumerate()
@@ -153,14 +154,14 @@ async fn a_name_that_changes_its_mind_gains_nothing() {
         *names.changes_to.lock().expect("whole") = Some(vec![closed.parse().expect("an address")]);
         let url = format!("https://rebinding-{n}.example.net/");
         let fields = json!({ "url": url, "retry_schedule_s": [1], "event_types": ["a"] });
-        let webhook = house.first.post("/v1/webhooks", fields).await.expect(201);
+        let webhook = instance.first.post("/v1/webhooks", fields).await.expect(201);
         let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
         for _ in 0..3 {
-            house.first.post(&format!("{path}/test"), json!({})).await.expect(200);
+            instance.first.post(&format!("{path}/test"), json!({})).await.expect(200);
         }
         for connected in names.connected() {
             assert_eq!(connected.ip(), public, "{closed}");
         }
-        house.first.delete(&path).await.expect(204);
+        instance.first.delete(&path).await.expect(204);
     }
 }

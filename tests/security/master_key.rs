@@ -16,7 +16,7 @@ fn store_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// The first key, which is not printed where no terminal is.
 fn first_key(program: &Program, data: &Path) -> String {
     let key = fs::read_to_string(data.join("first-key")).expect("the first key").trim().to_owned();
-    assert!(program.said.iter().all(|line| !line.contains(&key)), "it would be in the log of the service");
+    assert!(program.said.iter().all(|line| !line.contains(&key)), "the key must not be in the log of the service");
     assert!(program.said.iter().any(|line| line.contains(&format!("the first key is in {}", data.display()))));
     key
 }
@@ -171,7 +171,7 @@ async fn a_change_that_was_cut_leaves_the_old_key_or_the_new_one() {
     fs::write(&next, "a key that was never used for anything at all\n").expect("written");
     assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
     assert_eq!(fs::read_to_string(&file).expect("the master key"), old);
-    assert!(!next.exists(), "it is forgotten");
+    assert!(!next.exists(), "the next key is removed");
     // Interrupted after the store was wrapped by the new key and before that replaced the old one.
     let (code, said) = said_by(&store.data, &["key", "rotate-master"], &[]);
     assert_eq!(code, 0, "{said}");
@@ -180,7 +180,7 @@ async fn a_change_that_was_cut_leaves_the_old_key_or_the_new_one() {
     fs::write(&file, &old).expect("written");
     assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
     assert_eq!(fs::read_to_string(&file).expect("the master key"), new);
-    assert!(!next.exists(), "it took its place");
+    assert!(!next.exists(), "the next key became the key");
 }
 
 #[test]

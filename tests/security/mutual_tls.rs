@@ -87,7 +87,7 @@ async fn status(address: SocketAddr, client: Arc<ClientConfig>, key: &str) -> Re
 }
 
 #[tokio::test]
-async fn with_an_authority_of_clients_nobody_without_their_certificate_gets_in() {
+async fn with_a_client_authority_a_client_without_a_certificate_is_refused() {
     let files = Files::new();
     let (clients, strangers) = (Authority::new(), Authority::new());
     fs::write(files.path("clients.pem"), clients.pem()).expect("written");
@@ -139,7 +139,7 @@ async fn a_hangup_reads_certificate_key_and_authorities_again() {
     let renewed = Authority::new();
     files.renew(&renewed);
     fs::write(files.path("clients.pem"), second.pem()).expect("written");
-    assert_eq!(ask(&files.servers, &of_first).await, Some(200), "not before it is told");
+    assert_eq!(ask(&files.servers, &of_first).await, Some(200), "the old files are used until SIGHUP");
     program.signal("HUP");
     assert_eq!(eventually("the new ones", async || ask(&renewed, &of_second).await).await, 200);
     assert_eq!(ask(&files.servers, &of_second).await, None, "the old certificate is gone");
@@ -228,7 +228,7 @@ async fn the_finest_log_of_a_secured_listener_holds_no_secret() {
     }
     program.stop();
     let log = files.log();
-    assert!(log.len() > 1_000, "it says something: {log}");
+    assert!(log.len() > 1_000, "the log has content: {log}");
     for secret in [ADMIN_KEY, "c2VjcmV0LW9mLXRoZS1sb2c", "secret-of-the-log-test", "api-key-in-the-log", "PRIVATE"] {
         assert!(!log.contains(secret), "{secret}");
     }

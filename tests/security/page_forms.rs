@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::security::pages::{Browser, NO_ROW, token_of};
-use crate::security::support::{House, echo, eventually, text};
+use crate::security::support::{Instance, echo, eventually, text};
 
 /// A webhook that answers, and its id.
-async fn webhook(house: &House, name: &str) -> String {
+async fn webhook(instance: &Instance, name: &str) -> String {
     let body = json!({ "url": format!("http://{}/", echo().await), "name": name, "event_types": ["a.*"] });
-    text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned()
+    text(&instance.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned()
 }
 
 fn location(answer: &crate::security::support::Answer) -> &str {
@@ -17,9 +17,9 @@ fn location(answer: &crate::security::support::Answer) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_that_comes_again_does_nothing_and_says_so() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
-    let id = webhook(&house, "hook").await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let id = webhook(&instance, "hook").await;
     let page = format!("/ui/webhooks/{id}");
     let token = token_of(&browser.get(&page).await.body, &format!("webhooks/{id}/pause"));
     let form = format!("token={token}&once=form-1");
@@ -44,8 +44,8 @@ async fn a_form_that_comes_again_does_nothing_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_filter_that_cannot_be_read_is_left_out_and_named() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     for (list, name, value) in [
         ("deliveries?status=failed", "from", "yesterday"),
         ("deliveries?status=failed", "webhook", "garbage"),
@@ -64,10 +64,10 @@ async fn a_filter_that_cannot_be_read_is_left_out_and_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_keeps_its_filter_over_its_forms() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
-    let id = webhook(&house, "hook").await;
-    house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let id = webhook(&instance, "hook").await;
+    instance.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
     let list = "/ui/deliveries?status=delivered&type=a.b";
     eventually("the delivery", async || browser.get(list).await.body.contains("name=\"id[]\"").then_some(())).await;
     let none = browser.submit(list, "deliveries/retry", "list=%3Fstatus%3Ddelivered%26type%3Da.b").await;
@@ -86,40 +86,40 @@ async fn a_list_keeps_its_filter_over_its_forms() {
     let change = format!("replays/new?webhook={id}&amp;status=failed&amp;outcome=timeout&amp;rate=5");
     assert!(asked.contains(&change), "{asked}");
     // A removed webhook keeps its deliveries, which cannot be sent again.
-    house.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
+    instance.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
     let shown = browser.get(&format!("/ui/deliveries?webhook={id}")).await.body;
     assert!(shown.contains("name=\"id[]\""), "{shown}");
-    let rows = house.first.get("/v1/deliveries").await.expect(200);
+    let rows = instance.first.get("/v1/deliveries").await.expect(200);
     let one = browser.get(&format!("/ui/deliveries/{}", text(&rows["data"][0], "id"))).await.body;
     assert!(!one.contains("Send again"), "{one}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_has_further_pages_and_its_replay_its_figures() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
-    let id = webhook(&house, "hook").await;
-    house.first.post(&format!("/v1/webhooks/{id}/pause"), json!({})).await.expect(200);
+async fn waiting_deliveries_have_further_pages_and_their_replay_has_its_figures() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let id = webhook(&instance, "hook").await;
+    instance.first.post(&format!("/v1/webhooks/{id}/pause"), json!({})).await.expect(200);
     for number in 0..45 {
-        house.first.post("/v1/events", json!({ "type": "a.b", "data": number })).await.expect(202);
+        instance.first.post("/v1/events", json!({ "type": "a.b", "data": number })).await.expect(202);
     }
     let shown = browser.get("/ui/deliveries?status=waiting").await.body;
     assert!(shown.contains("1–40 of 45") && shown.contains("Older</a>"), "{shown}");
-    house.first.post(&format!("/v1/webhooks/{id}/resume"), json!({})).await.expect(200);
+    instance.first.post(&format!("/v1/webhooks/{id}/resume"), json!({})).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_count_takes_the_outcome_of_the_list() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     // A port that refuses, because its listener is gone.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let body =
         json!({ "url": format!("http://{closed}/"), "name": "hook", "event_types": ["a.*"], "retry_schedule_s": [] });
-    let id = text(&house.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned();
-    house.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
+    let id = text(&instance.first.post("/v1/webhooks", body).await.expect(201), "id").to_owned();
+    instance.first.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
     let outcome = eventually("the failure", async || {
-        let list = house.first.get("/v1/deliveries?status=failed").await.expect(200);
+        let list = instance.first.get("/v1/deliveries?status=failed").await.expect(200);
         list["data"][0]["last_outcome"].as_str().map(str::to_owned)
     })
     .await;
@@ -136,8 +136,8 @@ async fn a_count_takes_the_outcome_of_the_list() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_in_a_small_form_keeps_its_input_and_the_theme_its_page() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let wrong = browser.submit("/ui/apps", "apps/new", &format!("name=kept&uid={}", "%20x%20y".repeat(200))).await;
     assert!(wrong.status == 422 && wrong.body.contains("value=\"kept\""), "{}", wrong.body);
     let wrong =
@@ -157,8 +157,8 @@ async fn a_mistake_in_a_small_form_keeps_its_input_and_the_theme_its_page() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_after_the_end_of_its_session_leads_back() {
-    let house = House::start().await;
-    let mut browser = Browser::new(&house);
+    let instance = Instance::start().await;
+    let mut browser = Browser::new(&instance);
     browser.cookie = "pr_session=gone".to_owned();
     let headers = [
         crate::security::pages::FORM,

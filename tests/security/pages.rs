@@ -6,7 +6,7 @@ use postrider::model::Scope;
 use postrider::ui;
 use serde_json::{Value, json};
 
-use crate::security::support::{Answer, Client, House, echo, text};
+use crate::security::support::{Answer, Client, Instance, echo, text};
 
 pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const SAME_ORIGIN: (&str, &str) = ("sec-fetch-site", "same-origin");
@@ -20,13 +20,13 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub fn new(house: &House) -> Browser {
-        Browser { client: house.client(""), cookie: String::new() }
+    pub fn new(instance: &Instance) -> Browser {
+        Browser { client: instance.client(""), cookie: String::new() }
     }
 
     /// A browser that has logged in with this key.
-    pub async fn with_key(house: &House, key: &str) -> Browser {
-        let mut browser = Browser::new(house);
+    pub async fn with_key(instance: &Instance, key: &str) -> Browser {
+        let mut browser = Browser::new(instance);
         let answer = browser.log_in(key).await;
         assert_eq!(answer.status, 303, "{}", answer.body);
         browser
@@ -86,18 +86,18 @@ fn method(verb: RouteMethod) -> Method {
     verb.as_str().parse().expect("a method")
 }
 
-pub async fn make_webhook(house: &House, name: &str) -> Value {
+pub async fn make_webhook(instance: &Instance, name: &str) -> Value {
     let url = format!("http://{}/", echo().await);
-    house.first.post("/v1/webhooks", json!({ "url": url, "name": name })).await.expect(201)
+    instance.first.post("/v1/webhooks", json!({ "url": url, "name": name })).await.expect(201)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_session_every_page_leads_to_the_login_and_no_form_is_taken() {
-    let house = House::start().await;
-    let webhook = make_webhook(&house, "secret-name").await;
+    let instance = Instance::start().await;
+    let webhook = make_webhook(&instance, "secret-name").await;
     let forged = format!("pr_session={}", "A".repeat(118));
     for cookie in ["", "pr_session=", "pr_session=x", &forged] {
-        let browser = Browser { cookie: cookie.to_owned(), ..Browser::new(&house) };
+        let browser = Browser { cookie: cookie.to_owned(), ..Browser::new(&instance) };
         for (verb, path, _) in paths() {
             let path = path.replace(NO_ROW, text(&webhook, "id"));
             let answer = match verb {
@@ -117,12 +117,12 @@ async fn without_a_session_every_page_leads_to_the_login_and_no_form_is_taken() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_and_form_refuses_a_session_without_its_scope() {
-    let house = House::start().await;
+    let instance = Instance::start().await;
     let mut refused = 0;
     for scope in Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin) {
-        let key = house.first.post("/v1/keys", json!({ "name": "k", "scopes": [scope.as_str()] })).await.expect(201);
-        let browser = Browser::with_key(&house, text(&key, "key")).await;
-        house.clock.advance_ms(60 * 1_000);
+        let key = instance.first.post("/v1/keys", json!({ "name": "k", "scopes": [scope.as_str()] })).await.expect(201);
+        let browser = Browser::with_key(&instance, text(&key, "key")).await;
+        instance.clock.advance_ms(60 * 1_000);
         for (verb, path, needed) in paths() {
             let Some(needed) = needed.filter(|needed| !scope.contains(*needed)) else { continue };
             let answer = match verb {
@@ -138,10 +138,10 @@ async fn every_page_and_form_refuses_a_session_without_its_scope() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_form_is_taken_without_its_token_or_from_another_site() {
-    let house = House::start().await;
-    let webhook = make_webhook(&house, "hook").await;
+    let instance = Instance::start().await;
+    let webhook = make_webhook(&instance, "hook").await;
     let id = text(&webhook, "id");
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let page = browser.get(&format!("/ui/webhooks/{id}")).await.body;
     let token = token_of(&page, &format!("webhooks/{id}/pause"));
     for (verb, path, _) in paths().into_iter().filter(|(verb, _, _)| *verb == RouteMethod::Post) {
@@ -161,22 +161,22 @@ async fn no_form_is_taken_without_its_token_or_from_another_site() {
     }
     let resume = browser.post(&format!("/ui/webhooks/{id}/resume"), &body).await;
     assert_eq!(resume.status, 403, "the token of another form");
-    let shown = house.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
+    let shown = instance.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
     assert_eq!(shown["status"], "enabled", "nothing was changed");
     let answer = browser.post(&path, &body).await;
     assert_eq!(answer.status, 303, "{}", answer.body);
-    assert_eq!(house.first.get(&format!("/v1/webhooks/{id}")).await.expect(200)["status"], "paused");
+    assert_eq!(instance.first.get(&format!("/v1/webhooks/{id}")).await.expect(200)["status"], "paused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_of_one_app_sees_nothing_of_another() {
-    let house = House::start().await;
-    let webhook = make_webhook(&house, "foreign-hook").await;
-    let event = house.first.post("/v1/events", json!({ "type": "foreign.event", "data": {} })).await.expect(202);
-    let app = house.first.post("/v1/apps", json!({ "name": "own" })).await.expect(201);
+    let instance = Instance::start().await;
+    let webhook = make_webhook(&instance, "foreign-hook").await;
+    let event = instance.first.post("/v1/events", json!({ "type": "foreign.event", "data": {} })).await.expect(202);
+    let app = instance.first.post("/v1/apps", json!({ "name": "own" })).await.expect(201);
     let made = json!({ "name": "of app", "scopes": ["admin"], "app_id": app["id"] });
-    let key = house.first.post("/v1/keys", made).await.expect(201);
-    let browser = Browser::with_key(&house, text(&key, "key")).await;
+    let key = instance.first.post("/v1/keys", made).await.expect(201);
+    let browser = Browser::with_key(&instance, text(&key, "key")).await;
     let lists =
         ["", "webhooks", "deliveries", "deliveries?status=failed", "deliveries?status=waiting", "events", "live"];
     for path in lists.into_iter().chain(["live-rows", "replays", "apps", "keys", "audit", "find?q=foreign-hook"]) {
@@ -192,67 +192,68 @@ async fn a_session_of_one_app_sees_nothing_of_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_ends_with_its_key_and_with_its_time() {
-    let house = House::start().await;
-    let key = house.first.post("/v1/keys", json!({ "name": "k", "scopes": ["admin"] })).await.expect(201);
-    let browser = Browser::with_key(&house, text(&key, "key")).await;
+    let instance = Instance::start().await;
+    let key = instance.first.post("/v1/keys", json!({ "name": "k", "scopes": ["admin"] })).await.expect(201);
+    let browser = Browser::with_key(&instance, text(&key, "key")).await;
     assert_eq!(browser.get("/ui/").await.status, 200);
-    let audit = house.first.get("/v1/audit?action=ui.login").await.expect(200);
+    let audit = instance.first.get("/v1/audit?action=ui.login").await.expect(200);
     assert_eq!(audit["data"][0]["target"], key["id"], "{audit}");
     assert_eq!(audit["data"][0]["remote_addr"], "127.0.0.1");
-    house.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
+    instance.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
     assert_eq!(browser.get("/ui/").await.status, 303, "revoked");
-    let browser = Browser::with_key(&house, &house.first.key).await;
-    house.clock.advance_ms(1_800 * 1_000);
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    instance.clock.advance_ms(1_800 * 1_000);
     let renewed = browser.get("/ui/").await;
     assert!(renewed.headers.contains_key("set-cookie"), "after a quarter of the idle time");
-    house.clock.advance_ms(1_800 * 1_000);
+    instance.clock.advance_ms(1_800 * 1_000);
     assert_eq!(browser.get("/ui/").await.status, 303, "idle");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_of_their_own_has_the_pages_and_the_api_has_none() {
-    let house = House::with(|settings| settings.ui.listen = Some("127.0.0.1:0".parse().expect("an address"))).await;
-    let url = house.daemon.pages_url().expect("pages");
+    let instance =
+        Instance::with(|settings| settings.ui.listen = Some("127.0.0.1:0".parse().expect("an address"))).await;
+    let url = instance.daemon.pages_url().expect("pages");
     let authority = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/ui/")).expect("an address");
     let pages = Client::new(authority.parse().expect("an address"), "");
-    assert_ne!(pages.address, house.address);
+    assert_ne!(pages.address, instance.address);
     let mut browser = Browser { client: pages.clone(), cookie: String::new() };
-    assert_eq!(browser.log_in(&house.first.key).await.status, 303);
+    assert_eq!(browser.log_in(&instance.first.key).await.status, 303);
     for path in ["/ui/", "/ui/webhooks", "/ui/system"] {
         assert_eq!(browser.get(path).await.status, 200, "{path}");
     }
     let front = pages.call(Method::GET, "/", &[("accept", "text/html")], "").await;
     assert_eq!((front.status.as_u16(), front.headers["location"].to_str().expect("text")), (303, "ui/"));
-    let with_key = Client::new(pages.address, &house.first.key);
+    let with_key = Client::new(pages.address, &instance.first.key);
     for path in ["/v1/events", "/v1/webhooks", "/metrics", "/healthz", "/openapi.json"] {
         assert_eq!(with_key.get(path).await.status, 404, "{path} on the listener of the pages");
         assert_eq!(browser.get(path).await.status, 404, "{path} on the listener of the pages");
     }
     for path in ["/ui/", "/ui/login", "/ui/portal/", "/ui/enter?t=x"] {
-        assert_eq!(house.first.get(path).await.status, 404, "{path} on the listener of the API");
+        assert_eq!(instance.first.get(path).await.status, 404, "{path} on the listener of the API");
     }
-    house.first.get("/v1/webhooks").await.expect(200);
-    house.first.post("/v1/apps", serde_json::json!({ "name": "acme", "uid": "acme" })).await.expect(201);
-    let link = house.first.post("/v1/portal-links", serde_json::json!({ "app_id": "acme" })).await.expect(201);
+    instance.first.get("/v1/webhooks").await.expect(200);
+    instance.first.post("/v1/apps", serde_json::json!({ "name": "acme", "uid": "acme" })).await.expect(201);
+    let link = instance.first.post("/v1/portal-links", serde_json::json!({ "app_id": "acme" })).await.expect(201);
     let path = text(&link, "url").strip_prefix(&format!("http://{authority}")).expect("the pages' address").to_owned();
     assert_eq!(pages.call(Method::GET, &path, &[], "").await.status, 200);
     let own = serde_json::json!({ "url": format!("http://{authority}/"), "name": "own" });
-    house.first.post("/v1/webhooks", own).await.expect(422);
+    instance.first.post("/v1/webhooks", own).await.expect(422);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tries_to_log_in_are_few_and_a_link_works_once() {
-    let house = House::start().await;
-    let mut browser = Browser::new(&house);
+    let instance = Instance::start().await;
+    let mut browser = Browser::new(&instance);
     for _ in 0..10 {
         let answer = browser.log_in("pr_wrong").await;
         assert_eq!((answer.status.as_u16(), answer.headers.contains_key("set-cookie")), (401, false));
     }
-    let answer = browser.log_in(&house.first.key).await;
+    let answer = browser.log_in(&instance.first.key).await;
     assert_eq!(answer.status, 429);
     assert!(answer.headers.contains_key("retry-after"));
-    let link = house.daemon.login_link().expect("a link");
-    let path = link.strip_prefix(&house.daemon.url()).expect("its own address").to_owned();
+    let link = instance.daemon.login_link().expect("a link");
+    let path = link.strip_prefix(&instance.daemon.url()).expect("its own address").to_owned();
     let entered = browser.get(&path).await;
     assert_eq!(entered.status, 200);
     let cookie = entered.headers["set-cookie"].to_str().expect("text");
@@ -262,14 +263,14 @@ async fn tries_to_log_in_are_few_and_a_link_works_once() {
     );
     browser.cookie = cookie.split(';').next().expect("a value").to_owned();
     assert_eq!(browser.get("/ui/").await.status, 200);
-    let again = Browser::new(&house).get(&path).await;
+    let again = Browser::new(&instance).get(&path).await;
     assert_eq!((again.status.as_u16(), again.headers.contains_key("set-cookie")), (403, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_keeps_to_itself_and_links_are_relative() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let mut assets = Vec::new();
     for path in ["/ui/", "/ui/webhooks", "/ui/webhooks/new", "/ui/login", "/ui/nothing", "/ui/webhooks/x", "/ui"] {
         let answer = browser.get(path).await;
@@ -298,24 +299,24 @@ async fn every_answer_keeps_to_itself_and_links_are_relative() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_at_the_front_door_is_shown_in_and_a_program_is_not() {
-    let house = House::start().await;
-    let browser = house.client("");
+    let instance = Instance::start().await;
+    let browser = instance.client("");
     let html = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
     let answer = browser.call(Method::GET, "/", &[html], "").await;
     assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().expect("text")), (303, "ui/"));
     for accept in [&[][..], &[("accept", "*/*")], &[("accept", "application/json")]] {
         assert_eq!(browser.call(Method::GET, "/", accept, "").await.status, 401);
     }
-    assert_eq!(house.first.call(Method::GET, "/", &[html], "").await.status, 404, "a key is for the API");
-    let off = House::with(|settings| settings.ui.enabled = false).await;
+    assert_eq!(instance.first.call(Method::GET, "/", &[html], "").await.status, 404, "a key is for the API");
+    let off = Instance::with(|settings| settings.ui.enabled = false).await;
     assert_eq!(off.client("").call(Method::GET, "/", &[html], "").await.status, 401);
     assert_eq!(off.first.get("/ui/").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let wrong = browser.submit("/ui/webhooks/new", "webhooks/new", "url=ftp%3A%2F%2Fx&timeout_ms=soon").await;
     assert_eq!(wrong.status, 422);
     assert!(
@@ -323,13 +324,13 @@ async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once
         "{}",
         wrong.body
     );
-    assert!(wrong.body.contains("value=\"ftp://x\""), "what was typed stays");
+    assert!(wrong.body.contains("value=\"ftp://x\""), "the typed text stays");
     let url = format!("http%3A%2F%2F{}%2F", echo().await);
     let made =
         browser.submit("/ui/webhooks/new", "webhooks/new", &format!("url={url}&name=hook&event_types=a.*")).await;
     assert_eq!(made.status, 201, "{}", made.body);
     assert!(made.body.contains("whsec_"));
-    let list = house.first.get("/v1/webhooks").await.expect(200);
+    let list = instance.first.get("/v1/webhooks").await.expect(200);
     let id = text(&list["data"][0], "id");
     let page = format!("/ui/webhooks/{id}");
     assert!(!browser.get(&page).await.body.contains("whsec_"));
@@ -337,7 +338,7 @@ async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once
     assert!(tested.body.contains("The test arrived."), "{}", tested.body);
     let shown = browser.submit(&page, &format!("webhooks/{id}/secret"), "").await;
     assert!(shown.body.contains("whsec_"), "{}", shown.body);
-    let audit = house.first.get("/v1/audit?action=webhook.read_secret").await.expect(200);
+    let audit = instance.first.get("/v1/audit?action=webhook.read_secret").await.expect(200);
     assert_eq!(audit["data"].as_array().expect("rows").len(), 1);
     let action = format!("webhooks/{id}/secret");
     let token = token_of(&browser.get(&page).await.body, &action);
@@ -350,16 +351,16 @@ async fn a_webhook_is_made_with_a_mistake_first_tested_and_its_secret_shown_once
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_texts_make_no_elements() {
-    let house = House::start().await;
-    let browser = Browser::with_key(&house, &house.first.key).await;
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
     let hostile = "\"'></td></pre><script>alert(1)</script><img src=x onerror=alert(1)>\u{202e}";
-    make_webhook(&house, hostile).await;
+    make_webhook(&instance, hostile).await;
     let event = json!({ "type": "a.b", "subject": hostile, "event_id": hostile, "metadata": { hostile: hostile },
         "data": { hostile: [hostile, hostile] } });
-    let made = house.first.post("/v1/events", event).await.expect(202);
+    let made = instance.first.post("/v1/events", event).await.expect(202);
     let id = text(&made, "id");
     let delivery = crate::security::support::eventually("the delivery", async || {
-        let list = house.first.get("/v1/deliveries?status=delivered").await.expect(200);
+        let list = instance.first.get("/v1/deliveries?status=delivered").await.expect(200);
         list["data"][0]["id"].as_str().map(str::to_owned)
     })
     .await;

@@ -7,35 +7,35 @@ use postrider::ui;
 use serde_json::{Value, json};
 
 use crate::security::pages::{Browser, FORM, NO_ROW, make_webhook, token_of};
-use crate::security::support::{Answer, House, echo, eventually, text};
+use crate::security::support::{Answer, Instance, echo, eventually, text};
 
-async fn make_app(house: &House, name: &str) -> Value {
-    house.first.post("/v1/apps", json!({ "name": name, "uid": name })).await.expect(201)
+async fn make_app(instance: &Instance, name: &str) -> Value {
+    instance.first.post("/v1/apps", json!({ "name": name, "uid": name })).await.expect(201)
 }
 
-async fn make_link(house: &House, fields: Value) -> Value {
-    house.first.post("/v1/portal-links", fields).await.expect(201)
+async fn make_link(instance: &Instance, fields: Value) -> Value {
+    instance.first.post("/v1/portal-links", fields).await.expect(201)
 }
 
-async fn open(house: &House, link: &Value) -> Answer {
-    let path = text(link, "url").strip_prefix(&house.daemon.url()).expect("its own address").to_owned();
-    house.client("").call(Method::GET, &path, &[], "").await
+async fn open(instance: &Instance, link: &Value) -> Answer {
+    let path = text(link, "url").strip_prefix(&instance.daemon.url()).expect("its own address").to_owned();
+    instance.client("").call(Method::GET, &path, &[], "").await
 }
 
 /// A browser that has entered by the link.
-async fn enter(house: &House, link: &Value) -> Browser {
-    let answer = open(house, link).await;
+async fn enter(instance: &Instance, link: &Value) -> Browser {
+    let answer = open(instance, link).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.headers["referrer-policy"], "no-referrer");
     let cookie = answer.headers["set-cookie"].to_str().expect("text");
     assert!(cookie.starts_with("pr_portal=") && cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
     assert!(answer.body.contains("content=\"0;url=./\""), "{}", answer.body);
-    Browser { client: house.client(""), cookie: cookie.split(';').next().expect("a value").to_owned() }
+    Browser { client: instance.client(""), cookie: cookie.split(';').next().expect("a value").to_owned() }
 }
 
-async fn webhook_of(house: &House, app: &str, name: &str) -> Value {
+async fn webhook_of(instance: &Instance, app: &str, name: &str) -> Value {
     let url = format!("http://{}/", echo().await);
-    house.first.post("/v1/webhooks", json!({ "url": url, "name": name, "app_id": app })).await.expect(201)
+    instance.first.post("/v1/webhooks", json!({ "url": url, "name": name, "app_id": app })).await.expect(201)
 }
 
 /// The routes of the portal that need a session.
@@ -55,21 +55,21 @@ fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_enters_by_a_link_and_sees_nothing_of_others() {
-    let house = House::start().await;
-    make_app(&house, "acme").await;
-    let foreign = make_webhook(&house, "foreign-hook").await;
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
+    let foreign = make_webhook(&instance, "foreign-hook").await;
     let event = json!({ "type": "foreign.event", "data": {} });
-    let foreign_event = house.first.post("/v1/events", event).await.expect(202);
-    let own = webhook_of(&house, "acme", "own-hook").await;
-    house.first.post("/v1/events", json!({ "type": "own.event", "app_id": "acme", "data": {} })).await.expect(202);
+    let foreign_event = instance.first.post("/v1/events", event).await.expect(202);
+    let own = webhook_of(&instance, "acme", "own-hook").await;
+    instance.first.post("/v1/events", json!({ "type": "own.event", "app_id": "acme", "data": {} })).await.expect(202);
     let delivery = eventually("the delivery", async || {
         let path = format!("/v1/deliveries?status=delivered&webhook_id={}", text(&own, "id"));
-        let list = house.first.get(&path).await.expect(200);
+        let list = instance.first.get(&path).await.expect(200);
         list["data"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
-    let others = house.first.get(&format!("/v1/events/{}/deliveries", text(&foreign_event, "id"))).await.expect(200);
-    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let others = instance.first.get(&format!("/v1/events/{}/deliveries", text(&foreign_event, "id"))).await.expect(200);
+    let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
     let own_page = format!("webhooks/{}", text(&own, "id"));
     let delivery_page = format!("deliveries/{delivery}");
     let lists =
@@ -101,10 +101,10 @@ async fn a_tenant_enters_by_a_link_and_sees_nothing_of_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
-    let house = House::with(|settings| settings.portal.webhooks_max = 1).await;
-    make_app(&house, "acme").await;
-    let link = make_link(&house, json!({ "app_id": "acme", "return_url": "https://app.example/set" })).await;
-    let browser = enter(&house, &link).await;
+    let instance = Instance::with(|settings| settings.portal.webhooks_max = 1).await;
+    make_app(&instance, "acme").await;
+    let link = make_link(&instance, json!({ "app_id": "acme", "return_url": "https://app.example/set" })).await;
+    let browser = enter(&instance, &link).await;
     assert!(browser.get("/ui/portal/").await.body.contains("href=\"https://app.example/set\""));
     let submit = async |page: &str, action: &str, fields: &str| {
         let shown = browser.get(page).await;
@@ -120,11 +120,11 @@ async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
     assert!(made.body.contains("whsec_"));
     let again = submit("/ui/portal/webhooks/new", "webhooks/new", &format!("url={url}")).await;
     assert_eq!(again.status, 409, "more than portal.webhooks_max: {}", again.body);
-    let list = house.first.get("/v1/webhooks?app_id=acme").await.expect(200);
+    let list = instance.first.get("/v1/webhooks?app_id=acme").await.expect(200);
     assert_eq!(list["data"].as_array().expect("rows").len(), 1, "{list}");
-    house.first.post("/v1/events", json!({ "type": "a.b", "app_id": "acme", "data": {} })).await.expect(202);
+    instance.first.post("/v1/events", json!({ "type": "a.b", "app_id": "acme", "data": {} })).await.expect(202);
     let delivery = eventually("the delivery", async || {
-        let list = house.first.get("/v1/deliveries?status=delivered").await.expect(200);
+        let list = instance.first.get("/v1/deliveries?status=delivered").await.expect(200);
         list["data"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
@@ -132,7 +132,7 @@ async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
     let sent = submit(&page, &format!("deliveries/{delivery}/retry"), "").await;
     assert_eq!(sent.status, 303, "{}", sent.body);
     for action in ["portal_link.create", "portal.enter", "webhook.create", "delivery.retry"] {
-        let audit = house.first.get(&format!("/v1/audit?action={action}")).await.expect(200);
+        let audit = instance.first.get(&format!("/v1/audit?action={action}")).await.expect(200);
         let by = if action == "portal_link.create" { &Value::Null } else { &link["id"] };
         assert_eq!(&audit["data"][0]["portal_link_id"], by, "{action}: {audit}");
     }
@@ -142,9 +142,9 @@ async fn a_tenant_makes_a_webhook_sends_again_and_the_audit_names_the_link() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_form_makes_and_shows_nothing_and_forms_at_once_keep_to_the_limit() {
-    let house = House::with(|settings| settings.portal.webhooks_max = 2).await;
-    make_app(&house, "acme").await;
-    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let instance = Instance::with(|settings| settings.portal.webhooks_max = 2).await;
+    make_app(&instance, "acme").await;
+    let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
     let token = token_of(&browser.get("/ui/portal/webhooks/new").await.body, "webhooks/new");
     let url = format!("http%3A%2F%2F{}%2F", echo().await);
     let post = async |once: &str| {
@@ -168,13 +168,13 @@ async fn a_repeated_form_makes_and_shows_nothing_and_forms_at_once_keep_to_the_l
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn visitors_of_the_portal_have_a_rate_of_their_own() {
-    let house = House::start().await;
-    make_app(&house, "acme").await;
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
     let fields = json!({ "name": "maker", "scopes": ["apps:write", "webhooks:read"], "rate_per_s": 2.0 });
-    let key = house.first.post("/v1/keys", fields).await.expect(201);
-    let maker = house.client(text(&key, "key"));
+    let key = instance.first.post("/v1/keys", fields).await.expect(201);
+    let maker = instance.client(text(&key, "key"));
     let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
-    let browser = enter(&house, &link).await;
+    let browser = enter(&instance, &link).await;
     let mut pages = 0;
     let refused = loop {
         let answer = browser.get("/ui/portal/").await;
@@ -187,15 +187,15 @@ async fn visitors_of_the_portal_have_a_rate_of_their_own() {
     assert!(refused.body.contains("wait a moment") && !refused.body.contains("this key"), "{}", refused.body);
     maker.get("/v1/webhooks").await.expect(200);
     assert_eq!(maker.get("/v1/webhooks").await.status, 429, "the rate of the key");
-    house.clock.advance_ms(1_000);
+    instance.clock.advance_ms(1_000);
     assert_eq!(browser.get("/ui/portal/").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_reads_causes_and_cures_in_words_of_its_own() {
-    let house = House::with(|settings| settings.delivery.allow.clear()).await;
-    make_app(&house, "acme").await;
-    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
+    let instance = Instance::with(|settings| settings.delivery.allow.clear()).await;
+    make_app(&instance, "acme").await;
+    let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
     let token = token_of(&browser.get("/ui/portal/webhooks/new").await.body, "webhooks/new");
     let refused = browser.post("/ui/portal/webhooks/new", &format!("token={token}&url=http%3A%2F%2F10.0.0.7%2F")).await;
     assert_eq!(refused.status, 422, "{}", refused.body);
@@ -205,10 +205,10 @@ async fn a_tenant_reads_causes_and_cures_in_words_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its_token() {
-    let house = House::start().await;
-    make_app(&house, "acme").await;
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
     for cookie in ["", "pr_portal=", "pr_portal=x", &format!("pr_portal={}", "A".repeat(160))] {
-        let browser = Browser { client: house.client(""), cookie: cookie.to_owned() };
+        let browser = Browser { client: instance.client(""), cookie: cookie.to_owned() };
         for (verb, path, _) in paths() {
             let answer = match verb {
                 RouteMethod::Get => browser.get(&path).await,
@@ -218,12 +218,13 @@ async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its
             assert!(!answer.body.contains("login"), "{path}");
         }
     }
-    let own = Browser::with_key(&house, &house.first.key).await;
+    let own = Browser::with_key(&instance, &instance.first.key).await;
     assert_eq!(own.get("/ui/portal/").await.status, 401, "a session of the dashboard is none of the portal");
     for scope in ["events:read", "webhooks:read", "webhooks:write", "events:write", "webhooks:secret"] {
         // The visitors of an app share a rate.
-        house.clock.advance_ms(1_000);
-        let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme", "scopes": [scope] })).await).await;
+        instance.clock.advance_ms(1_000);
+        let browser =
+            enter(&instance, &make_link(&instance, json!({ "app_id": "acme", "scopes": [scope] })).await).await;
         for (verb, path, needed) in paths() {
             let own = Scope::parse(scope).expect("a scope");
             let is_allowed = needed.is_none_or(|needed| own.contains(needed));
@@ -242,31 +243,31 @@ async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
-    let house = House::start().await;
-    let app = make_app(&house, "acme").await;
-    let link = make_link(&house, json!({ "app_id": "acme", "expires_in_s": 600, "enter_within_s": 60 })).await;
-    let browser = enter(&house, &link).await;
+    let instance = Instance::start().await;
+    let app = make_app(&instance, "acme").await;
+    let link = make_link(&instance, json!({ "app_id": "acme", "expires_in_s": 600, "enter_within_s": 60 })).await;
+    let browser = enter(&instance, &link).await;
     let altered = format!("{}x", text(&link, "url"));
-    assert_eq!(open(&house, &json!({ "url": altered })).await.status, 403);
-    house.clock.advance_ms(60_000);
-    assert_eq!(open(&house, &link).await.status, 403, "too late to enter");
+    assert_eq!(open(&instance, &json!({ "url": altered })).await.status, 403);
+    instance.clock.advance_ms(60_000);
+    assert_eq!(open(&instance, &link).await.status, 403, "too late to enter");
     assert_eq!(browser.get("/ui/portal/").await.status, 200);
-    house.clock.advance_ms(540_000);
+    instance.clock.advance_ms(540_000);
     assert_eq!(browser.get("/ui/portal/").await.status, 401, "expired");
-    let link = make_link(&house, json!({ "app_id": "acme" })).await;
-    let browser = enter(&house, &link).await;
+    let link = make_link(&instance, json!({ "app_id": "acme" })).await;
+    let browser = enter(&instance, &link).await;
     assert_eq!(browser.get("/ui/portal/").await.status, 200);
     let path = format!("/v1/portal-links/{}", text(&link, "id"));
-    house.first.delete(&path).await.expect(204);
+    instance.first.delete(&path).await.expect(204);
     assert_eq!(browser.get("/ui/portal/").await.status, 401, "revoked");
-    assert_eq!(open(&house, &link).await.status, 403);
-    house.first.delete(&path).await.expect(204);
-    house.first.delete(&format!("/v1/portal-links/{NO_ROW}")).await.expect(404);
+    assert_eq!(open(&instance, &link).await.status, 403);
+    instance.first.delete(&path).await.expect(204);
+    instance.first.delete(&format!("/v1/portal-links/{NO_ROW}")).await.expect(404);
     let made = json!({ "name": "maker", "scopes": ["apps:write", "webhooks:read", "events:read"] });
-    let key = house.first.post("/v1/keys", made).await.expect(201);
-    let maker = house.client(text(&key, "key"));
+    let key = instance.first.post("/v1/keys", made).await.expect(201);
+    let maker = instance.client(text(&key, "key"));
     let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
-    assert_eq!(link["scopes"], json!(["events:read", "webhooks:read"]), "no more than its maker");
+    assert_eq!(link["scopes"], json!(["events:read", "webhooks:read"]), "no scopes beyond those of the maker");
     maker.post("/v1/portal-links", json!({ "app_id": "acme", "scopes": ["events:write"] })).await.expect(403);
     for wrong in [
         json!({}),
@@ -276,16 +277,16 @@ async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
         json!({ "app_id": "acme", "expires_in_s": 86_401 }),
         json!({ "app_id": "acme", "return_url": "javascript:alert(1)" }),
     ] {
-        house.first.post("/v1/portal-links", wrong).await.expect(422);
+        instance.first.post("/v1/portal-links", wrong).await.expect(422);
     }
-    house.first.post("/v1/portal-links", json!({ "app_id": "missing" })).await.expect(404);
-    let browser = enter(&house, &link).await;
-    house.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
-    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its key is revoked");
-    let browser = enter(&house, &make_link(&house, json!({ "app_id": "acme" })).await).await;
-    house.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.expect(204);
-    assert_eq!(browser.get("/ui/portal/").await.status, 401, "its app is removed");
-    let off = House::with(|settings| settings.portal.enabled = false).await;
+    instance.first.post("/v1/portal-links", json!({ "app_id": "missing" })).await.expect(404);
+    let browser = enter(&instance, &link).await;
+    instance.first.delete(&format!("/v1/keys/{}", text(&key, "id"))).await.expect(204);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "the key of the maker is revoked");
+    let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
+    instance.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.expect(204);
+    assert_eq!(browser.get("/ui/portal/").await.status, 401, "the app of the link is removed");
+    let off = Instance::with(|settings| settings.portal.enabled = false).await;
     make_app(&off, "acme").await;
     off.first.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(409);
     assert_eq!(off.client("").call(Method::GET, "/ui/portal/enter?t=x", &[], "").await.status, 404);
@@ -293,20 +294,20 @@ async fn a_link_ends_with_its_times_its_key_its_app_and_by_being_revoked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_access_of_the_svix_shape_opens_the_portal_with_its_own_rights() {
-    let house = House::start().await;
-    make_app(&house, "acme").await;
-    webhook_of(&house, "acme", "own-hook").await;
-    let access = async |body: Value| house.first.post("/api/v1/auth/app-portal-access/acme", body).await.expect(200);
-    let whole = enter(&house, &access(json!({})).await).await;
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
+    webhook_of(&instance, "acme", "own-hook").await;
+    let access = async |body: Value| instance.first.post("/api/v1/auth/app-portal-access/acme", body).await.expect(200);
+    let whole = enter(&instance, &access(json!({})).await).await;
     let page = whole.get("/ui/portal/webhooks").await;
     assert!(page.body.contains("own-hook") && page.body.contains("webhooks/new"), "{}", page.body);
     assert_eq!(whole.get("/ui/portal/replays").await.status, 200);
-    let reader = enter(&house, &access(json!({ "readOnly": true })).await).await;
+    let reader = enter(&instance, &access(json!({ "readOnly": true })).await).await;
     assert_eq!(reader.get("/ui/portal/webhooks").await.status, 200);
     assert_eq!(reader.get("/ui/portal/webhooks/new").await.status, 403);
     assert_eq!(reader.get("/ui/portal/replays").await.status, 403);
-    house.first.post("/api/v1/auth/app/acme/expire-all", json!({})).await.expect(204);
+    instance.first.post("/api/v1/auth/app/acme/expire-all", json!({})).await.expect(204);
     assert_eq!(whole.get("/ui/portal/webhooks").await.status, 401, "expire-all ends the links too");
     let nothing = access(json!({ "capabilities": [] })).await;
-    assert_eq!(text(&nothing, "url"), house.daemon.url(), "a link without rights would open nothing");
+    assert_eq!(text(&nothing, "url"), instance.daemon.url(), "a link without rights would open nothing");
 }

@@ -1,10 +1,10 @@
-//! The quotas of tenants: refused with what is used up and until when, shown, and counted without names.
+//! The quotas of tenants: a refusal names the quota and the time of its end, and metrics count refusals without names.
 
 use http::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::security::support::{Answer, House, text};
+use crate::security::support::{Answer, Instance, text};
 
 fn exceeded(answer: Answer, quota: &str) -> String {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "quota_exceeded"), "{}", answer.body);
@@ -16,19 +16,19 @@ fn exceeded(answer: Answer, quota: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_publishes_so_many_events_a_second_and_bytes_a_day() {
-    let house = House::within(Default::default(), |settings| {
+    let instance = Instance::within(Default::default(), |settings| {
         settings.quotas.events_per_second = 3;
         settings.quotas.bytes_per_day = 100;
     })
     .await;
     let event = |size: usize| json!({ "type": "a.b", "data": "x".repeat(size - 2) }).to_string();
-    let publish = async |size: usize| house.first.call(Method::POST, "/v1/events", &[], &event(size)).await;
+    let publish = async |size: usize| instance.first.call(Method::POST, "/v1/events", &[], &event(size)).await;
     for _ in 0..3 {
         publish(10).await.expect(202);
     }
     let detail = exceeded(publish(10).await, "events_per_second");
     assert!(detail.contains("until 2"), "{detail}");
-    let stats = house.first.get("/v1/stats").await.expect(200);
+    let stats = instance.first.get("/v1/stats").await.expect(200);
     let quota = |name: &str| -> Value {
         let quotas = stats["quotas"].as_array().expect("a list");
         quotas.iter().find(|quota| quota["quota"] == name).cloned().unwrap_or_else(|| panic!("no {name}: {stats}"))
@@ -37,15 +37,15 @@ async fn an_app_publishes_so_many_events_a_second_and_bytes_a_day() {
     assert_eq!(quota("bytes_per_day"), json!({ "quota": "bytes_per_day", "limit": 100, "used": 30 }));
     assert_eq!(quota("webhooks_per_organization")["limit"], 10_000);
     // Another app has its own.
-    let app = house.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
+    let app = instance.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
     let other = json!({ "type": "a.b", "data": 1, "app_id": text(&app, "id") });
-    house.first.post("/v1/events", other).await.expect(202);
-    house.clock.advance_ms(1_000);
+    instance.first.post("/v1/events", other).await.expect(202);
+    instance.clock.advance_ms(1_000);
     publish(70).await.expect(202);
     exceeded(publish(10).await, "bytes_per_day");
-    house.clock.advance_ms(86_400_000);
+    instance.clock.advance_ms(86_400_000);
     publish(10).await.expect(202);
-    let metrics = house.client("").get("/metrics").await.body;
+    let metrics = instance.client("").get("/metrics").await.body;
     for line in ["{quota=\"events_per_second\"} 1", "{quota=\"bytes_per_day\"} 1", "{quota=\"webhooks_per_app\"} 0"] {
         assert!(metrics.contains(&format!("postrider_quota_refusals_total{line}")), "{line}");
     }
@@ -53,7 +53,7 @@ async fn an_app_publishes_so_many_events_a_second_and_bytes_a_day() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
-    let house = House::within(Default::default(), |settings| {
+    let instance = Instance::within(Default::default(), |settings| {
         settings.quotas.webhooks_per_app = 2;
         settings.quotas.webhooks_per_organization = 3;
         settings.quotas.waiting_deliveries = 2;
@@ -65,7 +65,7 @@ async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
     let webhook = json!({ "url": url });
     let mut made = tokio::task::JoinSet::new();
     for _ in 0..5 {
-        let (client, webhook) = (house.client(&house.first.key), webhook.clone());
+        let (client, webhook) = (instance.client(&instance.first.key), webhook.clone());
         made.spawn(async move { client.post("/v1/webhooks", webhook).await });
     }
     let answers = made.join_all().await;
@@ -74,21 +74,21 @@ async fn a_tenant_has_so_many_webhooks_and_waiting_deliveries() {
     for answer in wrong {
         exceeded(answer, "webhooks_per_app");
     }
-    let app = house.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
+    let app = instance.first.post("/v1/apps", json!({ "name": "other" })).await.expect(201);
     let made_once = async |key: &str| {
         let body = json!({ "url": url, "name": "once" }).to_string();
-        house.first.call(Method::POST, "/v1/webhooks", &[("idempotency-key", key)], &body).await
+        instance.first.call(Method::POST, "/v1/webhooks", &[("idempotency-key", key)], &body).await
     };
     let id = text(&right[1].json(), "id").to_owned();
-    house.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
+    instance.first.delete(&format!("/v1/webhooks/{id}")).await.expect(204);
     let first = made_once("once").await.expect(201);
     assert_eq!(made_once("once").await.expect(201), first, "an answer is repeated although the quota is used up");
     exceeded(made_once("twice").await, "webhooks_per_app");
     let of_app = json!({ "url": url, "app_id": text(&app, "id") });
-    house.first.post("/v1/webhooks", of_app.clone()).await.expect(201);
-    exceeded(house.first.post("/v1/webhooks", of_app).await, "webhooks_per_organization");
+    instance.first.post("/v1/webhooks", of_app.clone()).await.expect(201);
+    exceeded(instance.first.post("/v1/webhooks", of_app).await, "webhooks_per_organization");
     let event = json!({ "type": "a.b", "data": 1 });
-    house.first.post("/v1/events", event.clone()).await.expect(202);
-    house.clock.advance_ms(1_000);
-    exceeded(house.first.post("/v1/events", event).await, "waiting_deliveries");
+    instance.first.post("/v1/events", event.clone()).await.expect(202);
+    instance.clock.advance_ms(1_000);
+    exceeded(instance.first.post("/v1/events", event).await, "waiting_deliveries");
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::security::certificates::{Authority, Signed, server};
-use crate::security::support::{Client, House, eventually, rows, text};
+use crate::security::support::{Client, Instance, eventually, rows, text};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -77,9 +77,9 @@ fn identity(signed: &Signed, ca: &Authority) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pinned_authority_and_a_client_certificate_open_what_they_should_and_nothing_else() {
-    let house = House::start().await;
-    let client = &house.first;
+async fn a_pinned_authority_and_a_client_certificate_open_their_receiver_alone() {
+    let instance = Instance::start().await;
+    let client = &instance.first;
     let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     let good = servers.signs("localhost");
     let pinned = json!({ "ca_pem": servers.pem() });
@@ -94,7 +94,7 @@ async fn a_pinned_authority_and_a_client_certificate_open_what_they_should_and_n
     assert_eq!(outcome(&made), ("success", ""));
 
     for (what, address, tls, words) in [
-        ("an authority that nobody knows", open, Value::Null, "an unknown authority"),
+        ("an unknown authority", open, Value::Null, "an unknown authority"),
         ("another authority pinned", open, json!({ "ca_pem": strangers.pem() }), "[certificate_"),
         ("no certificate where one is asked for", closed, pinned.clone(), "CertificateRequired"),
         (
@@ -147,8 +147,8 @@ const OLD_SERVER_HELLO: &[u8] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_certificate_or_no_key_is_refused_or_costs_one_attempt() {
-    let house = House::start().await;
+async fn text_that_is_no_certificate_or_key_is_refused_or_costs_one_attempt() {
+    let instance = Instance::start().await;
     let (own, other) = (Authority::new(), Authority::new());
     let (first, second) = (own.signs("a"), own.signs("b"));
     let address = receiver(server(&own.signs("localhost"), None)).await;
@@ -161,13 +161,13 @@ async fn what_is_no_certificate_or_no_key_is_refused_or_costs_one_attempt() {
         json!({ "client_cert_pem": first.key, "client_key_pem": first.cert }),
         json!({ "insecure": true }),
     ] {
-        let answer = house.first.post("/v1/webhooks", json!({ "url": url, "tls": tls })).await;
+        let answer = instance.first.post("/v1/webhooks", json!({ "url": url, "tls": tls })).await;
         assert_eq!(answer.status, 422, "{tls}: {}", answer.body);
         assert!(!answer.body.contains("BEGIN"), "{}", answer.body);
     }
     // The first use shows whether a key belongs to its certificate.
     let mixed = json!({ "ca_pem": other.pem(), "client_cert_pem": first.cert, "client_key_pem": second.key });
-    let made = attempt(&house.first, address, mixed).await;
+    let made = attempt(&instance.first, address, mixed).await;
     assert_eq!(made["success"], false);
     assert!(text(&made, "error").contains("do not fit"), "{made}");
 }

@@ -7,7 +7,7 @@ use postrider::daemon;
 use postrider::model::Scope;
 use serde_json::{Value, json};
 
-use crate::security::support::{Client, House, START, text};
+use crate::security::support::{Client, Instance, START, text};
 
 /// An id that no row has.
 const NOBODY: &str = "0195a000-0000-7000-8000-000000000000";
@@ -20,17 +20,17 @@ async fn ask(client: &Client, route: &Route) -> crate::security::support::Answer
     client.call(method, &path, &[], body).await
 }
 
-async fn make(house: &House, body: Value) -> Value {
-    house.first.post("/v1/keys", body).await.expect(201)
+async fn make(instance: &Instance, body: Value) -> Value {
+    instance.first.post("/v1/keys", body).await.expect(201)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_refuses_every_key_without_its_scope() {
-    let house = House::start().await;
+    let instance = Instance::start().await;
     let mut refused = 0;
     for scope in Scope::ALL {
-        let made = make(&house, json!({ "name": "k", "scopes": [scope.as_str()] })).await;
-        let client = house.client(text(&made, "key"));
+        let made = make(&instance, json!({ "name": "k", "scopes": [scope.as_str()] })).await;
+        let client = instance.client(text(&made, "key"));
         for route in native::mount().routes() {
             let what = format!("{} on {:?} {}", scope.as_str(), route.verb, route.path);
             let answer = ask(&client, route).await;
@@ -52,13 +52,13 @@ async fn every_route_refuses_every_key_without_its_scope() {
 /// The dialects have their own words for permissions. A key without them gets no access.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
-    let house = House::start().await;
-    let made = make(&house, json!({ "name": "k", "scopes": ["keys:read"] })).await;
-    let client = house.client(text(&made, "key"));
-    let surfaces = daemon::surfaces(&house.settings);
+    let instance = Instance::start().await;
+    let made = make(&instance, json!({ "name": "k", "scopes": ["keys:read"] })).await;
+    let client = instance.client(text(&made, "key"));
+    let surfaces = daemon::surfaces(&instance.settings);
     assert_eq!(surfaces.len(), 6);
     for mount in &surfaces {
-        let client = client.on(mount, &house).await;
+        let client = client.on(mount, &instance).await;
         for route in mount.routes().iter().filter(|route| !matches!(route.access, RouteAccess::Open(_))) {
             let answer = ask(&client, route).await;
             let status = answer.status.as_u16();
@@ -69,27 +69,27 @@ async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_live_key_no_route_says_anything() {
-    let house = House::start().await;
+    let instance = Instance::start().await;
     let end = START.plus_ms(60_000).to_string();
-    let ends = make(&house, json!({ "name": "ends", "scopes": ["admin"], "expires_at": end })).await;
-    let revoked = make(&house, json!({ "name": "revoked", "scopes": ["admin"] })).await;
-    let app = house.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
-    let of_app = make(&house, json!({ "name": "of app", "scopes": ["admin"], "app_id": app["id"] })).await;
-    let dead = [&ends, &revoked, &of_app].map(|made| house.client(text(made, "key")));
+    let ends = make(&instance, json!({ "name": "ends", "scopes": ["admin"], "expires_at": end })).await;
+    let revoked = make(&instance, json!({ "name": "revoked", "scopes": ["admin"] })).await;
+    let app = instance.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
+    let of_app = make(&instance, json!({ "name": "of app", "scopes": ["admin"], "app_id": app["id"] })).await;
+    let dead = [&ends, &revoked, &of_app].map(|made| instance.client(text(made, "key")));
     for client in &dead {
         client.get("/v1/events").await.expect(200);
     }
-    house.clock.advance_ms(59_999);
+    instance.clock.advance_ms(59_999);
     dead[0].get("/v1/events").await.expect(200);
-    house.clock.advance_ms(1);
-    assert_eq!(house.first.delete(&format!("/v1/keys/{}", text(&revoked, "id"))).await.status, 204);
-    assert_eq!(house.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.status, 204);
+    instance.clock.advance_ms(1);
+    assert_eq!(instance.first.delete(&format!("/v1/keys/{}", text(&revoked, "id"))).await.status, 204);
+    assert_eq!(instance.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.status, 204);
 
-    let alive = house.first.key.as_str();
+    let alive = instance.first.key.as_str();
     let almost = format!("{}x", &alive[..alive.len() - 1]);
-    let mut callers = vec![house.client(""), house.client("pr_nobody"), house.client(&almost)];
+    let mut callers = vec![instance.client(""), instance.client("pr_nobody"), instance.client(&almost)];
     callers.extend(dead);
-    let mut surfaces = daemon::surfaces(&house.settings);
+    let mut surfaces = daemon::surfaces(&instance.settings);
     surfaces.push(native::mount());
     for route in surfaces.iter().flat_map(|mount| mount.routes()) {
         if matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_)) {
@@ -106,15 +106,15 @@ async fn without_a_live_key_no_route_says_anything() {
     }
     // Paths and methods cannot be probed either.
     for (method, path) in [(Method::GET, "/v1/nothing"), (Method::PUT, "/v1/events"), (Method::GET, "/nope")] {
-        assert_eq!(house.client("").call(method, path, &[], "").await.status, 401, "{path}");
+        assert_eq!(instance.client("").call(method, path, &[], "").await.status, 401, "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_in_any_other_form_are_none() {
-    let house = House::start().await;
-    let nobody = house.client("");
-    let key = &house.first.key;
+    let instance = Instance::start().await;
+    let nobody = instance.client("");
+    let key = &instance.first.key;
     let basic = {
         use base64::Engine as _;
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("user:{key}")))

@@ -88,7 +88,7 @@ fn found_in(folder: &Path, planted: &Planted) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_was_planted_would_be_found() {
+fn planted_secrets_would_be_found() {
     let mut planted = Planted::default();
     planted.add_all_forms(&signing_secret(7));
     for form in [signing_secret(7).into_bytes(), odd("sign", 7).into_bytes()] {
@@ -135,7 +135,7 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
     program.stop();
     assert_eq!(found_in(folder.path(), &planted), []);
     let said = fs::read_to_string(&log).expect("a log");
-    assert!(said.contains("stopped"), "the log says something: {said}");
+    assert!(said.contains("stopped"), "the log has content: {said}");
 }
 
 /// A webhook with every kind of secret, its rotation, a key, an organization, stored answers, a delivery.
@@ -165,7 +165,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
     let webhook = made.expect(201);
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let again = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
-    assert_eq!(again.expect(201), webhook, "the kept answer holds the secret");
+    assert_eq!(again.expect(201), webhook, "the stored answer contains the secret");
     // A change sets the other kinds of auth.
     for auth in auths {
         client.patch(&path, json!({ "auth": auth })).await.expect(200);
@@ -295,7 +295,7 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
 
 /// The same for answers that are stored for an `Idempotency-Key`: a request never gets another's answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
+async fn a_stored_answer_opens_only_for_its_own_request() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
@@ -361,13 +361,13 @@ fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
 /// Only the request to the receiver contains a credential in clear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_shows_that_there_is_a_credential_and_not_which() {
-    let house = crate::security::support::House::start().await;
+    let instance = crate::security::support::Instance::start().await;
     let receiver = echo().await;
     let body = json!({
         "url": format!("http://{receiver}/"), "secret": signing_secret(1),
         "auth": { "type": "basic", "username": "user", "password": odd("pass", 1) },
     });
-    let (made, delivery) = delivered(&house.first, body, json!({ "type": "a.b", "data": 1 })).await;
+    let (made, delivery) = delivered(&instance.first, body, json!({ "type": "a.b", "data": 1 })).await;
     let mut planted = Planted::default();
     planted.add_all_forms(&signing_secret(1));
     planted.add(&odd("pass", 1));
@@ -375,15 +375,15 @@ async fn reading_shows_that_there_is_a_credential_and_not_which() {
     let attempts = format!("/v1/deliveries/{}/attempts", text(&delivery, "id"));
     let lists = ["/v1/audit".to_owned(), "/v1/webhooks".to_owned(), format!("/v1/webhooks/{id}"), attempts];
     for path in &lists {
-        let answer = house.first.get(path).await;
+        let answer = instance.first.get(path).await;
         assert_eq!(planted.find_in(answer.body.as_bytes()), None, "{path}");
     }
-    let shown = house.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
+    let shown = instance.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
     assert_eq!(shown["auth"]["type"], "basic");
     // Sending the mask back changes nothing.
-    let changed = house.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
+    let changed = instance.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
     assert!(changed.status == 200 || changed.status == 422, "{}", changed.body);
-    let registry = house.daemon.engine.store.registry();
+    let registry = instance.daemon.engine.store.registry();
     let kept: Vec<_> = registry.webhooks().map(Arc::clone).collect();
     let Some(postrider::model::webhook::WebhookAuth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
     assert_eq!(*password, odd("pass", 1));

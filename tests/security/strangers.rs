@@ -1,4 +1,4 @@
-//! Clients without a key: what they hold ends soon, and others are served meanwhile.
+//! Clients without a key: their connections and requests end soon, and others are served meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::security::hostile_clients::{HEADERS, PREFACE, SETTINGS, WINDOW, frame, head_of};
-use crate::security::support::{House, PATIENCE, eventually};
+use crate::security::support::{Instance, PATIENCE, eventually};
 use crate::security::tls::{connect, connect_over, hurried, renew};
 
 /// Requests of one connection that run at once without a key.
@@ -24,14 +24,14 @@ async fn a_stalled_answer_ends_over_http2_as_over_http1() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
     let limits = ServerLimits { reply_stall: Duration::from_secs(2), ..ServerLimits::default() };
-    let house = hurried(folder.path(), limits).await;
-    let stream = connect(house.address, &trusted, &[b"h2"]).await.expect("a handshake");
+    let instance = hurried(folder.path(), limits).await;
+    let stream = connect(instance.address, &trusted, &[b"h2"]).await.expect("a handshake");
     let mut builder = http2::Builder::new(TokioExecutor::new());
     // The peer takes no byte of any answer.
     builder.initial_stream_window_size(0);
     let (mut requests, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
-    let uri = format!("https://localhost:{}/openapi.json", house.address.port());
+    let uri = format!("https://localhost:{}/openapi.json", instance.address.port());
     let request = || Request::builder().uri(&uri).body(Empty::new()).expect("a request");
     let mut running = Vec::new();
     for _ in 0..=STRANGER_STREAMS_MAX {
@@ -61,16 +61,16 @@ async fn a_peer_that_reads_nothing_over_http2_is_cut() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
     let limits = ServerLimits { reply_stall: Duration::from_secs(1), ..ServerLimits::default() };
-    let house = hurried(folder.path(), limits).await;
+    let instance = hurried(folder.path(), limits).await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("set");
-    let tcp = socket.connect(house.address).await.expect("a connection");
+    let tcp = socket.connect(instance.address).await.expect("a connection");
     let mut stream = connect_over(tcp, &trusted, &[b"h2"]).await.expect("a handshake");
     let huge = 0x7fff_0000_u32.to_be_bytes();
     let settings = frame(SETTINGS, 0, 0, &[&[0, 4], huge.as_slice()].concat());
     let hello = [PREFACE, &settings, &frame(WINDOW, 0, 0, &0x7000_0000_u32.to_be_bytes())].concat();
     stream.write_all(&hello).await.expect("said");
-    let counts = house.daemon.engine.client_connections.clone();
+    let counts = instance.daemon.engine.client_connections.clone();
     let mut next = 1;
     eventually("the connection is cut", async || {
         // The kernel takes some megabytes of answers before it blocks.
@@ -85,10 +85,10 @@ async fn a_peer_that_reads_nothing_over_http2_is_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_one_address_leaves_others_served() {
     let limits = ServerLimits::default().with_connections(64, 16);
-    let house = House::within(limits, |_| {}).await;
+    let instance = Instance::within(limits, |_| {}).await;
     let mut crowd = Vec::new();
     for nth in 0..200 {
-        let mut stream = TcpStream::connect(house.address).await.expect("a connection");
+        let mut stream = TcpStream::connect(instance.address).await.expect("a connection");
         // Some are silent, some have half a head, and some were answered and are idle.
         match nth % 3 {
             0 => {}
@@ -97,7 +97,7 @@ async fn a_crowd_of_one_address_leaves_others_served() {
         }
         crowd.push(stream);
     }
-    let counts = house.daemon.engine.client_connections.clone();
+    let counts = instance.daemon.engine.client_connections.clone();
     eventually("all but the share are closed", async || {
         let stats = counts.stats();
         (stats.open == 16 && stats.closed[1] == 184 && stats.refused == [0; 4]).then_some(())
@@ -105,10 +105,10 @@ async fn a_crowd_of_one_address_leaves_others_served() {
     .await;
     let other = TcpSocket::new_v4().expect("a socket");
     other.bind(SocketAddr::from(([127, 0, 0, 3], 0))).expect("bound");
-    let mut other = other.connect(house.address).await.expect("a connection");
+    let mut other = other.connect(instance.address).await.expect("a connection");
     assert_eq!(asked(&mut other).await, "HTTP/1.1 200");
-    let mut same = TcpStream::connect(house.address).await.expect("a connection");
-    assert_eq!(asked(&mut same).await, "HTTP/1.1 200", "a new one of the crowd's address is served as well");
+    let mut same = TcpStream::connect(instance.address).await.expect("a connection");
+    assert_eq!(asked(&mut same).await, "HTTP/1.1 200", "a new connection of the crowd's address is served too");
 }
 
 /// The status of `/healthz` on this connection.

@@ -36,34 +36,34 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A daemon in this process, with a port of its own.
-pub struct House {
+pub struct Instance {
     pub clock: Arc<ManualClock>,
     pub settings: Settings,
     pub daemon: Daemon,
     pub address: SocketAddr,
     /// The first key, which has every permission in its organization and may make others.
     pub first: Client,
-    /// Removed with the house.
+    /// Removed with the instance.
     _folder: TempDir,
 }
 
-impl House {
-    pub async fn start() -> House {
-        House::with(|_| {}).await
+impl Instance {
+    pub async fn start() -> Instance {
+        Instance::with(|_| {}).await
     }
 
     /// Starts a daemon with settings that differ from those of `start`.
-    pub async fn with(change: impl FnOnce(&mut Settings)) -> House {
-        House::within(ServerLimits::default(), change).await
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Instance {
+        Instance::within(ServerLimits::default(), change).await
     }
 
     /// Starts a daemon with deadlines that a test can wait for.
-    pub async fn within(limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
-        House::over(Arc::new(RealNetwork), limits, change).await
+    pub async fn within(limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> Instance {
+        Instance::over(Arc::new(RealNetwork), limits, change).await
     }
 
     /// Starts a daemon over a network of the test.
-    pub async fn over(network: Arc<dyn Network>, limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
+    pub async fn over(network: Arc<dyn Network>, limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> Instance {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = Settings {
             data_dir: folder.path().to_owned(),
@@ -77,7 +77,7 @@ impl House {
         let daemon = run(&settings, &clock, network, limits).await;
         let ListenAddr::Tcp(address) = daemon.address else { panic!("not TCP") };
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
-        House { clock, settings, address, first: Client::new(address, &key), daemon, _folder: folder }
+        Instance { clock, settings, address, first: Client::new(address, &key), daemon, _folder: folder }
     }
 
     pub fn client(&self, key: &str) -> Client {
@@ -146,8 +146,8 @@ impl Client {
     }
 
     /// The same client with its key in the form of this mount. Any form that is not answered with 401 is used.
-    pub async fn on(&self, mount: &ApiMount, house: &House) -> Client {
-        let registry = house.daemon.engine.store.registry();
+    pub async fn on(&self, mount: &ApiMount, instance: &Instance) -> Client {
+        let registry = instance.daemon.engine.store.registry();
         let id = registry.key_by_hash(&key_hash(&self.key)).expect("a key").id.to_string();
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("user:{}", self.key));
         let ways = [
@@ -156,7 +156,7 @@ impl Client {
             vec![("x-api-key", self.key.clone())],
             vec![("x-client-key", id), ("x-client-secret", self.key.clone())],
         ];
-        let route = mount.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("something to read");
+        let route = mount.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("a route that reads");
         for shown in ways {
             let client = Client { shown, open: Arc::default(), ..self.clone() };
             if client.get(&route.path.replace(['{', '}'], "")).await.status != 401 {

@@ -11,7 +11,7 @@ use postrider::model::{Id, Webhook, ksuid};
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
 
-use crate::security::support::{Answer, Client, House, delivered, echo, eventually, rows, text};
+use crate::security::support::{Answer, Client, Instance, delivered, echo, eventually, rows, text};
 
 /// All rows of one app, and the words that identify them.
 struct Tenant {
@@ -21,7 +21,7 @@ struct Tenant {
     key: Client,
     /// A text that only this tenant's rows contain.
     marker: String,
-    /// Ids of its rows by what they name.
+    /// Ids of its rows by their kind.
     ids: BTreeMap<&'static str, String>,
 }
 
@@ -40,16 +40,16 @@ struct Visitor<'a> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
-    let house = House::start().await;
+    let instance = Instance::start().await;
     let receiver = echo().await;
-    let (organizations, tenants) = town(&house, receiver).await;
-    let surfaces = surfaces(&house);
+    let (organizations, tenants) = town(&instance, receiver).await;
+    let surfaces = surfaces(&instance);
     let before = snapshot(&tenants).await;
 
     let mut asked = 0;
     for visitor in visitors(&organizations, &tenants) {
         for mount in &surfaces {
-            let key = visitor.key.on(mount, &house).await;
+            let key = visitor.key.on(mount, &instance).await;
             for route in mount.routes() {
                 asked += visit(&visitor, &key, mount.name, route).await;
             }
@@ -62,37 +62,37 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
         assert_eq!(after, before);
     }
     for (place, client) in
-        [("/metrics", house.client("")), ("/openapi.json", house.client("")), ("/docs", house.client(""))]
+        [("/metrics", instance.client("")), ("/openapi.json", instance.client("")), ("/docs", instance.client(""))]
     {
         let answer = client.get(place).await;
         tenants.iter().for_each(|tenant| is_clean(&answer, tenant, &[], place));
     }
 
     // The owners' keys find the objects, so the routes that said 404 do work.
-    reach_own(&house, &surfaces, &tenants[0]).await;
+    reach_own(&instance, &surfaces, &tenants[0]).await;
 }
 
-fn surfaces(house: &House) -> Vec<ApiMount> {
-    let mut surfaces = daemon::surfaces(&house.settings);
+fn surfaces(instance: &Instance) -> Vec<ApiMount> {
+    let mut surfaces = daemon::surfaces(&instance.settings);
     surfaces.push(native::mount());
     surfaces
 }
 
 /// Two organizations with two apps each. Every app has all kinds of objects.
-async fn town(house: &House, receiver: SocketAddr) -> (Vec<(&'static str, Client)>, Vec<Tenant>) {
-    let other = house.first.post("/v1/organizations", json!({ "name": "Zwei-MARKBX" })).await.expect(201);
-    let organizations = vec![("A", house.first.clone()), ("B", house.client(text(&other, "key")))];
+async fn town(instance: &Instance, receiver: SocketAddr) -> (Vec<(&'static str, Client)>, Vec<Tenant>) {
+    let other = instance.first.post("/v1/organizations", json!({ "name": "Zwei-MARKBX" })).await.expect(201);
+    let organizations = vec![("A", instance.first.clone()), ("B", instance.client(text(&other, "key")))];
     let mut tenants = Vec::new();
     for (organization, client) in &organizations {
         for number in 1..=2 {
-            tenants.push(settle(house, organization, client, number, receiver).await);
+            tenants.push(settle(instance, organization, client, number, receiver).await);
         }
     }
     (organizations, tenants)
 }
 
 async fn settle(
-    house: &House,
+    instance: &Instance,
     organization: &'static str,
     admin: &Client,
     number: usize,
@@ -103,7 +103,7 @@ async fn settle(
     let app = admin.post("/v1/apps", json!({ "name": marker, "uid": format!("uid-{marker}") })).await.expect(201);
     let key = json!({ "name": format!("key {marker}"), "scopes": ["admin"], "app_id": app["id"] });
     let made = admin.post("/v1/keys", key).await.expect(201);
-    let client = house.client(text(&made, "key"));
+    let client = instance.client(text(&made, "key"));
     let webhook = json!({
         "url": format!("http://{receiver}/{marker}"), "name": marker, "description": marker,
         "headers": { "x-own": marker }, "auth": { "type": "bearer", "token": format!("token-{marker}") },
@@ -119,7 +119,7 @@ async fn settle(
     let replay = client.post("/v1/replays", json!({ "webhook_id": webhook["id"], "missing": true })).await.expect(202);
     let replay_path = format!("/v1/replays/{}", text(&replay, "id"));
     eventually("the replay is over", async || {
-        house.clock.advance_ms(1_000);
+        instance.clock.advance_ms(1_000);
         let job = client.get(&replay_path).await.expect(200);
         (job["status"] == "done").then_some(())
     })
@@ -317,12 +317,12 @@ fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
             let delivery = &tenant.ids["delivery"];
             vec![(json!({ "ids": [delivery] }).to_string(), delivery.clone())]
         }
-        // These name nothing that is there already; an empty object makes nothing.
+        // These name no existing object, and an empty body makes nothing.
         "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" | "/v1/event-types" => {
             vec![("{}".to_owned(), String::new())]
         }
         _ if mount != "native" => vec![("{}".to_owned(), String::new())],
-        unknown => panic!("say in this test what POST {unknown} takes"),
+        unknown => panic!("add a body for POST {unknown} to this test"),
     }
 }
 
@@ -364,7 +364,7 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
 
 /// Checks that every route with a place for an id finds an object for one of the owner's ids. Reading comes first,
 /// removing last.
-async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
+async fn reach_own(instance: &Instance, surfaces: &[ApiMount], tenant: &Tenant) {
     let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
     // One shape has routes for keys of organizations only. Its own tests reach everything there.
     for mount in surfaces.iter().filter(|mount| mount.name != "svix") {
@@ -380,7 +380,7 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     // Of two routes that remove the same object, the second finds nothing.
     let mut removed = 0;
     for (mount, route) in routes {
-        let key = tenant.key.on(mount, house).await;
+        let key = tenant.key.on(mount, instance).await;
         let mut statuses = Vec::new();
         for (target, ids) in filled(mount.name, route, tenant) {
             if route.path == "/v1/keys/{id}" && ids.contains(&tenant.ids["key"]) {
@@ -413,8 +413,8 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_hold_every_row_of_the_caller_and_no_other() {
-    let house = House::start().await;
-    let (organizations, tenants) = town(&house, echo().await).await;
+    let instance = Instance::start().await;
+    let (organizations, tenants) = town(&instance, echo().await).await;
     // An organization sees its apps, and an app sees itself.
     let (_, admin) = &organizations[0];
     let names = |rows: &[Value]| -> Vec<String> { rows.iter().map(|row| text(row, "name").to_owned()).collect() };
@@ -442,11 +442,11 @@ async fn lists_hold_every_row_of_the_caller_and_no_other() {
 /// Reprocessing covers the failed deliveries of the caller's own apps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reprocessing_reaches_no_further_than_the_key() {
-    let house = House::start().await;
-    let (_, tenants) = town(&house, echo().await).await;
-    let surfaces = surfaces(&house);
+    let instance = Instance::start().await;
+    let (_, tenants) = town(&instance, echo().await).await;
+    let surfaces = surfaces(&instance);
     let mount = surfaces.iter().find(|mount| mount.routes().iter().any(|route| route.path == REPROCESS));
-    let client = tenants[0].key.on(mount.expect("the surface"), &house).await;
+    let client = tenants[0].key.on(mount.expect("the surface"), &instance).await;
     client.get(REPROCESS).await.expect(200);
     let mut jobs = Vec::new();
     for tenant in &tenants {
@@ -458,8 +458,8 @@ async fn reprocessing_reaches_no_further_than_the_key() {
 /// The same `event_id`, `uid` and `Idempotency-Key` in two tenants have two meanings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_callers_choose_are_theirs_alone() {
-    let house = House::start().await;
-    let (organizations, tenants) = town(&house, echo().await).await;
+    let instance = Instance::start().await;
+    let (organizations, tenants) = town(&instance, echo().await).await;
     let [a1, a2, b1, _] = &tenants[..] else { panic!("four tenants") };
     // Another app and another organization may use an `event_id` that is used elsewhere.
     for tenant in [a2, b1] {
@@ -488,25 +488,25 @@ async fn names_that_callers_choose_are_theirs_alone() {
 /// A key cannot make one with more permissions than its own, nor one for another tenant.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_gives_no_more_than_it_has() {
-    let house = House::start().await;
-    let app = house.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
+    let instance = Instance::start().await;
+    let app = instance.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
     let make = async |client: &Client, body: Value| client.post("/v1/keys", body).await;
     let maker = json!({ "name": "m", "scopes": ["keys:write", "keys:read", "events:read"], "app_id": app["id"] });
-    let maker = house.client(text(&make(&house.first, maker).await.expect(201), "key"));
+    let maker = instance.client(text(&make(&instance.first, maker).await.expect(201), "key"));
     for scope in ["admin", "webhooks:secret", "events:write", "apps:write"] {
         let answer = make(&maker, json!({ "name": "k", "scopes": [scope] })).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "scope_missing"), "{scope}");
     }
     let made = make(&maker, json!({ "name": "k", "scopes": ["events:read"] })).await.expect(201);
     assert_eq!(made["app_id"], app["id"], "a key of an app makes keys of that app");
-    let all = rows(&house.first, "/v1/keys").await;
+    let all = rows(&instance.first, "/v1/keys").await;
     let first = all.iter().find(|key| key["name"] == "first").expect("the first key");
     assert_eq!(maker.delete(&format!("/v1/keys/{}", text(first, "id"))).await.status, 404);
     assert_eq!(maker.post("/v1/apps", json!({ "name": "x" })).await.status, 403);
     assert_eq!(maker.post("/v1/organizations", json!({ "name": "x" })).await.status, 403);
     // An administrator of an organization is not one of the installation.
-    let admin = make(&house.first, json!({ "name": "a", "scopes": ["admin"] })).await.expect(201);
-    let admin = house.client(text(&admin, "key"));
+    let admin = make(&instance.first, json!({ "name": "a", "scopes": ["admin"] })).await.expect(201);
+    let admin = instance.client(text(&admin, "key"));
     for answer in [admin.get("/v1/organizations").await, admin.post("/v1/organizations", json!({ "name": "x" })).await]
     {
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "installation_only"));

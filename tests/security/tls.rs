@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::security::support::{House, PATIENCE, text};
+use crate::security::support::{Instance, PATIENCE, text};
 
 const NAME: &str = "localhost";
 
@@ -33,12 +33,12 @@ pub(super) fn renew(folder: &Path) -> String {
     made.cert.pem()
 }
 
-async fn secured(folder: &Path) -> House {
+async fn secured(folder: &Path) -> Instance {
     hurried(folder, ServerLimits::default()).await
 }
 
-pub(super) async fn hurried(folder: &Path, limits: ServerLimits) -> House {
-    House::within(limits, |settings| {
+pub(super) async fn hurried(folder: &Path, limits: ServerLimits) -> Instance {
+    Instance::within(limits, |settings| {
         settings.server.tls_cert = Some(folder.join("cert.pem"));
         settings.server.tls_key = Some(folder.join("key.pem"));
     })
@@ -74,19 +74,19 @@ pub(super) async fn connect_over(
 
 type Http2 = http2::SendRequest<Full<Bytes>>;
 
-async fn http2(house: &House, trusted: &str) -> Http2 {
-    let stream = connect(house.address, trusted, &[b"h2", b"http/1.1"]).await.expect("a handshake");
+async fn http2(instance: &Instance, trusted: &str) -> Http2 {
+    let stream = connect(instance.address, trusted, &[b"h2", b"http/1.1"]).await.expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
     requests
 }
 
-fn request(house: &House, method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
-    let key = format!("Bearer {}", house.first.key);
+fn request(instance: &Instance, method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
+    let key = format!("Bearer {}", instance.first.key);
     Request::builder()
         .method(method)
-        .uri(format!("https://{NAME}:{}{path}", house.address.port()))
+        .uri(format!("https://{NAME}:{}{path}", instance.address.port()))
         .header("authorization", key)
         .header("content-type", "application/json")
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
@@ -103,45 +103,45 @@ async fn answer(response: Response<Incoming>) -> (StatusCode, Value) {
 async fn both_protocols_are_spoken_behind_tls_and_nothing_in_clear() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
-    let house = secured(folder.path()).await;
-    assert_eq!(house.daemon.url(), format!("https://{}", house.address));
+    let instance = secured(folder.path()).await;
+    assert_eq!(instance.daemon.url(), format!("https://{}", instance.address));
 
-    let mut requests = http2(&house, &trusted).await;
+    let mut requests = http2(&instance, &trusted).await;
     let event = json!({ "type": "a.b", "data": { "n": 1 } }).to_string();
-    let sent = requests.send_request(request(&house, Method::POST, "/v1/events", &event)).await.expect("an answer");
+    let sent = requests.send_request(request(&instance, Method::POST, "/v1/events", &event)).await.expect("an answer");
     let (status, made) = answer(sent).await;
     assert_eq!(status, 202, "{made}");
 
     for protocols in [&[b"http/1.1".as_slice()][..], &[]] {
-        let stream = connect(house.address, &trusted, protocols).await.expect("a handshake");
+        let stream = connect(instance.address, &trusted, protocols).await.expect("a handshake");
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
         let path = format!("/v1/events/{}", text(&made, "id"));
-        let mut asked = request(&house, Method::GET, &path, "");
+        let mut asked = request(&instance, Method::GET, &path, "");
         *asked.uri_mut() = path.parse().expect("a target");
         asked.headers_mut().insert("host", NAME.parse().expect("a host"));
         let (status, read) = answer(requests.send_request(asked).await.expect("an answer")).await;
         assert_eq!((status.as_u16(), &read["id"]), (200, &made["id"]));
     }
 
-    let mut plain = TcpStream::connect(house.address).await.expect("a connection");
+    let mut plain = TcpStream::connect(instance.address).await.expect("a connection");
     plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("said");
     let mut heard = Vec::new();
     let _ = plain.read_to_end(&mut heard).await;
     assert!(!heard.starts_with(b"HTTP"), "{heard:?}");
     let elsewhere = tempfile::tempdir().expect("a directory");
     let stranger = renew(elsewhere.path());
-    assert!(connect(house.address, &stranger, &[]).await.is_err(), "not the certificate that is shown");
+    assert!(connect(instance.address, &stranger, &[]).await.is_err(), "not the certificate that is shown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_order_of_judgement_is_the_same_over_http2() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
-    let house = secured(folder.path()).await;
-    let mut requests = http2(&house, &trusted).await;
+    let instance = secured(folder.path()).await;
+    let mut requests = http2(&instance, &trusted).await;
     let send = async |requests: &mut Http2, change: &dyn Fn(&mut Request<Full<Bytes>>)| {
-        let mut asked = request(&house, Method::GET, "/v1/events", "");
+        let mut asked = request(&instance, Method::GET, "/v1/events", "");
         change(&mut asked);
         let response = tokio::time::timeout(PATIENCE, requests.send_request(asked)).await.expect("in time");
         let (status, body) = answer(response.expect("an answer")).await;
@@ -183,7 +183,7 @@ async fn the_order_of_judgement_is_the_same_over_http2() {
     assert_eq!(send(&mut requests, &|_| ()).await.0, 200, "one bad request does not end the connection");
 
     // HEAD is GET without the body, and has the length of that body.
-    let asked = request(&house, Method::HEAD, "/v1/events", "");
+    let asked = request(&instance, Method::HEAD, "/v1/events", "");
     let response = requests.send_request(asked).await.expect("an answer");
     assert_eq!(response.status(), 200);
     assert!(response.headers()["content-length"].to_str().expect("text").parse::<u32>().expect("bytes") > 10);
@@ -192,7 +192,7 @@ async fn the_order_of_judgement_is_the_same_over_http2() {
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let mut requests = requests.clone();
-        let asked = request(&house, Method::GET, "/v1/webhooks", "");
+        let asked = request(&instance, Method::GET, "/v1/webhooks", "");
         asking.spawn(async move { requests.send_request(asked).await.expect("an answer").status() });
     }
     while let Some(status) = asking.join_next().await {
@@ -201,23 +201,23 @@ async fn the_order_of_judgement_is_the_same_over_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_is_shown_to_whoever_comes_next() {
+async fn a_renewed_certificate_is_shown_to_the_next_client() {
     let folder = tempfile::tempdir().expect("a directory");
     let old = renew(folder.path());
-    let house = secured(folder.path()).await;
-    let mut before = http2(&house, &old).await;
+    let instance = secured(folder.path()).await;
+    let mut before = http2(&instance, &old).await;
     let new = renew(folder.path());
-    assert!(connect(house.address, &new, &[]).await.is_err(), "not before it is told");
-    let tls = house.daemon.tls().expect("TLS");
+    assert!(connect(instance.address, &new, &[]).await.is_err(), "the old certificate is used until the reload");
+    let tls = instance.daemon.tls().expect("TLS");
     tls.reload().expect("read again");
-    connect(house.address, &new, &[]).await.expect("the new certificate");
-    assert!(connect(house.address, &old, &[]).await.is_err());
+    connect(instance.address, &new, &[]).await.expect("the new certificate");
+    assert!(connect(instance.address, &old, &[]).await.is_err());
     // A broken renewal changes nothing.
     fs::write(folder.path().join("key.pem"), "nonsense").expect("written");
     let refused = tls.reload().expect_err("nonsense is no key");
     assert!(refused.contains("key.pem"), "{refused}");
-    connect(house.address, &new, &[]).await.expect("still the new certificate");
-    let sent = before.send_request(request(&house, Method::GET, "/v1/events", "")).await.expect("an answer");
+    connect(instance.address, &new, &[]).await.expect("still the new certificate");
+    let sent = before.send_request(request(&instance, Method::GET, "/v1/events", "")).await.expect("an answer");
     assert_eq!(sent.status(), 200, "open connections go on");
 }
 
@@ -225,28 +225,29 @@ async fn a_renewed_certificate_is_shown_to_whoever_comes_next() {
 async fn requests_in_hand_are_answered_when_it_stops() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
-    let house = secured(folder.path()).await;
+    let instance = secured(folder.path()).await;
     let webhook = json!({ "url": "https://example.com/" }).to_string();
-    let mut requests = http2(&house, &trusted).await;
-    let sent = requests.send_request(request(&house, Method::POST, "/v1/webhooks", &webhook)).await.expect("an answer");
+    let mut requests = http2(&instance, &trusted).await;
+    let sent =
+        requests.send_request(request(&instance, Method::POST, "/v1/webhooks", &webhook)).await.expect("an answer");
     let (_, webhook) = answer(sent).await;
     // A long poll is running. The stop ends it by its deadline, and does not cut the other connections.
     let feed = format!("/v1/webhooks/{}/feed?wait_s=30", text(&webhook, "id"));
-    let waiting = requests.send_request(request(&house, Method::GET, &feed, ""));
+    let waiting = requests.send_request(request(&instance, Method::GET, &feed, ""));
     let (stopped, _) = tokio::join!(
-        tokio::time::timeout(PATIENCE, house.daemon.stop(Duration::from_millis(200))),
+        tokio::time::timeout(PATIENCE, instance.daemon.stop(Duration::from_millis(200))),
         tokio::time::timeout(PATIENCE, waiting),
     );
     assert!(stopped.is_ok());
-    assert!(TcpStream::connect(house.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(instance.address).await.is_err(), "no process listens any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_get_to_a_request_is_let_go() {
+async fn a_client_that_never_completes_a_request_is_disconnected() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
     let short = Duration::from_millis(300);
-    let house = hurried(
+    let instance = hurried(
         folder.path(),
         ServerLimits { head_read: short, idle: short, linger: short, ..ServerLimits::default() },
     )
@@ -256,17 +257,17 @@ async fn who_does_not_get_to_a_request_is_let_go() {
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is closed").is_ok()
     };
     // No handshake at all, half of one, and one without a request after it.
-    let mut silent = TcpStream::connect(house.address).await.expect("a connection");
+    let mut silent = TcpStream::connect(instance.address).await.expect("a connection");
     closed(&mut silent).await;
-    let mut half = TcpStream::connect(house.address).await.expect("a connection");
+    let mut half = TcpStream::connect(instance.address).await.expect("a connection");
     half.write_all(b"\x16\x03\x01\x02\x00\x01").await.expect("said");
     closed(&mut half).await;
     for protocol in [b"h2".as_slice(), b"http/1.1"] {
-        let mut idle = connect(house.address, &trusted, &[protocol]).await.expect("a handshake");
+        let mut idle = connect(instance.address, &trusted, &[protocol]).await.expect("a handshake");
         closed(&mut idle).await;
     }
-    let mut requests = http2(&house, &trusted).await;
-    let sent = requests.send_request(request(&house, Method::GET, "/v1/events", "")).await.expect("an answer");
+    let mut requests = http2(&instance, &trusted).await;
+    let sent = requests.send_request(request(&instance, Method::GET, "/v1/events", "")).await.expect("an answer");
     assert_eq!(sent.status(), 200);
     let gone = async {
         while requests.ready().await.is_ok() {
@@ -275,12 +276,12 @@ async fn who_does_not_get_to_a_request_is_let_go() {
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("an idle connection is closed");
     // A body that never ends is answered, on its stream alone.
-    let house = hurried(folder.path(), ServerLimits { body_read: short, ..ServerLimits::default() }).await;
-    let stream = connect(house.address, &trusted, &[b"h2"]).await.expect("a handshake");
+    let instance = hurried(folder.path(), ServerLimits { body_read: short, ..ServerLimits::default() }).await;
+    let stream = connect(instance.address, &trusted, &[b"h2"]).await.expect("a handshake");
     let (mut requests, connection) =
         http2::handshake::<_, _, Endless>(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
-    let asked = request(&house, Method::POST, "/v1/events", "").map(|_| Endless);
+    let asked = request(&instance, Method::POST, "/v1/events", "").map(|_| Endless);
     let late = tokio::time::timeout(PATIENCE, requests.send_request(asked)).await.expect("in time").expect("an answer");
     assert_eq!(late.status(), 408);
 }

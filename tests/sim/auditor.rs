@@ -4,7 +4,7 @@ use postrider::model::Time;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::expectations::{Kind, Row, Told};
+use super::expectations::{Kind, Outcome, Row};
 use super::plan::{AUDITED_WITHIN_MS, RETENTION_MS};
 use super::producers::Outside;
 use super::receivers::SECRET;
@@ -54,13 +54,13 @@ impl Auditor {
 
     /// Makes the webhooks. Must be called once, before any other request.
     pub async fn prepare(&mut self) -> Result<(), String> {
-        let hooks = self.outside.book.borrow().hooks.clone();
+        let hooks = self.outside.expectations.borrow().hooks.clone();
         for (number, hook) in hooks.iter().enumerate() {
             let mut body = hook.body(number);
             body["secret"] = json!(SECRET);
             let answer = self.api.insist("/v1/webhooks", Some(&format!("hook-{number}")), &body).await?;
             let id = answer.json()["id"].as_str().unwrap_or_default().to_owned();
-            self.outside.book.borrow_mut().hook_ids.push(id);
+            self.outside.expectations.borrow_mut().hook_ids.push(id);
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Auditor {
             while !self.audit().await && !self.outside.is_over.get() {
                 sleep_ms(AGAIN_MS).await;
             }
-            self.outside.book.borrow_mut().judge_promptness(elapsed_ms());
+            self.outside.expectations.borrow_mut().judge_promptness(elapsed_ms());
             self.look_at_an_event().await;
             self.look_at_a_delivery().await;
         }
@@ -82,11 +82,11 @@ impl Auditor {
     pub async fn audit(&mut self) -> bool {
         let now = elapsed_ms();
         let from = {
-            let book = self.outside.book.borrow();
-            let open = book.rows.values().filter(|row| !row.is_final()).map(|row| row.created_ms).min();
+            let expectations = self.outside.expectations.borrow();
+            let open = expectations.rows.values().filter(|row| !row.is_final()).map(|row| row.created_ms).min();
             // A daemon that does not know the time yet dates deliveries back.
             let back_ms =
-                if book.has_trouble(&[Kind::Clock], now - AUDITED_WITHIN_MS, now) { DATED_BACK_MS } else { 0 };
+                if expectations.has_trouble(&[Kind::Clock], now - AUDITED_WITHIN_MS, now) { DATED_BACK_MS } else { 0 };
             open.unwrap_or(now).min(self.read_to_ms - back_ms).max(now - RETENTION_MS + EDGE_MS)
         };
         let first = format!("/v1/deliveries?limit={PAGE}&from={}", START.plus_ms((from - 1_000).max(0)));
@@ -110,16 +110,16 @@ impl Auditor {
         let read_to_ms = now - EDGE_MS;
         if read_to_ms - self.read_to_ms > AUDITED_WITHIN_MS {
             let words = format!("the auditor was away from {} to {read_to_ms} ms: its plan is wrong", self.read_to_ms);
-            self.outside.book.borrow_mut().fault(now, words);
+            self.outside.expectations.borrow_mut().fault(now, words);
         }
         self.read_to_ms = read_to_ms;
     }
 
     fn take(&self, row: &Value) {
-        let mut book = self.outside.book.borrow_mut();
+        let mut expectations = self.outside.expectations.borrow_mut();
         let now = elapsed_ms();
-        let Some(hook) = book.hook_ids.iter().position(|id| row["webhook_id"] == id.as_str()) else {
-            book.fault(now, format!("a delivery to nobody: {row}"));
+        let Some(hook) = expectations.hook_ids.iter().position(|id| row["webhook_id"] == id.as_str()) else {
+            expectations.fault(now, format!("a delivery to an unknown webhook: {row}"));
             return;
         };
         let taken = Row {
@@ -133,42 +133,42 @@ impl Auditor {
         let due = ms_of(&row["next_attempt_at"]);
         let is_late = !taken.is_final()
             && due.is_some_and(|due| due + LATE_MS < now)
-            && book.healthy_since[hook].is_some_and(|since| since + LATE_MS < now)
-            && book.resumed_since[hook].is_some_and(|since| since + LATE_MS < now)
-            && book.is_calm(now - LATE_MS, now);
-        if is_late && !self.is_served(&book, hook, now) {
-            let name = book.hooks[hook].name;
-            book.fault(now, format!("{name}: due at {due:?} ms and not sent: {row}"));
+            && expectations.healthy_since[hook].is_some_and(|since| since + LATE_MS < now)
+            && expectations.resumed_since[hook].is_some_and(|since| since + LATE_MS < now)
+            && expectations.is_calm(now - LATE_MS, now);
+        if is_late && !self.is_served(&expectations, hook, now) {
+            let name = expectations.hooks[hook].name;
+            expectations.fault(now, format!("{name}: due at {due:?} ms and not sent: {row}"));
         }
-        let has_ended = book.ends.get(&taken.event).is_some_and(|ends| ends + ENDED_WITHIN_MS < now);
-        if has_ended && !taken.is_final() && book.is_calm(now - ENDED_WITHIN_MS, now) {
-            let name = book.hooks[hook].name;
-            book.fault(now, format!("{name}: it has ended and is still open: {row}"));
+        let has_ended = expectations.ends.get(&taken.event).is_some_and(|ends| ends + ENDED_WITHIN_MS < now);
+        if has_ended && !taken.is_final() && expectations.is_calm(now - ENDED_WITHIN_MS, now) {
+            let name = expectations.hooks[hook].name;
+            expectations.fault(now, format!("{name}: it has ended and is still open: {row}"));
         }
-        book.show(id_of(&row["id"]), taken, now);
+        expectations.show(id_of(&row["id"]), taken, now);
     }
 
     /// Whether the webhook receives requests all the time, so that a late delivery only waits behind others.
-    fn is_served(&self, book: &super::expectations::Book, hook: usize, now: i64) -> bool {
-        let latest = book.seen.iter().rev().take_while(|seen| seen.at_ms > now - 20_000);
-        latest.filter(|seen| seen.hook == hook && seen.told == Told::Success).count() > 0
+    fn is_served(&self, expectations: &super::expectations::Expectations, hook: usize, now: i64) -> bool {
+        let latest = expectations.seen.iter().rev().take_while(|seen| seen.at_ms > now - 20_000);
+        latest.filter(|seen| seen.hook == hook && seen.outcome == Outcome::Success).count() > 0
     }
 
     /// Checks that a random accepted event exists until its retention ends, and not after it.
     async fn look_at_an_event(&mut self) {
         let now = elapsed_ms();
         let chosen = {
-            let book = self.outside.book.borrow();
-            let kept = book.accepted.partition_point(|accepted| accepted.at_ms + RETENTION_MS < now);
+            let expectations = self.outside.expectations.borrow();
+            let kept = expectations.accepted.partition_point(|accepted| accepted.at_ms + RETENTION_MS < now);
             // Most often one of the oldest events that must still exist.
-            let span = if self.rng.chance(70) { 5 } else { book.accepted.len() };
-            let number = kept + self.rng.below(span.min(book.accepted.len() - kept).max(1) as u64) as usize;
-            book.accepted.get(number).cloned()
+            let span = if self.rng.chance(70) { 5 } else { expectations.accepted.len() };
+            let number = kept + self.rng.below(span.min(expectations.accepted.len() - kept).max(1) as u64) as usize;
+            expectations.accepted.get(number).cloned()
         };
         let Some(chosen) = chosen else { return };
         let path = format!("/v1/events/{}", uuid::Uuid::from_u128(chosen.event));
         let Some(answer) = self.api.ask("GET", &path, None, bytes::Bytes::new()).await else { return };
-        if self.outside.book.borrow().has_trouble(&[Kind::Clock], now - EDGE_MS, elapsed_ms()) {
+        if self.outside.expectations.borrow().has_trouble(&[Kind::Clock], now - EDGE_MS, elapsed_ms()) {
             return;
         }
         // The id has the time of its event, as the daemon knew it.
@@ -179,14 +179,14 @@ impl Auditor {
             status if status >= 500 => return,
             status => {
                 let words = format!("GET {path}: {status} {}", answer.text());
-                return self.outside.book.borrow_mut().fault(now, words);
+                return self.outside.expectations.borrow_mut().fault(now, words);
             }
         };
         let must_be = age_ms < RETENTION_MS - EDGE_MS;
         let must_not_be = age_ms > RETENTION_MS + EDGE_MS;
         if is_there && must_not_be || !is_there && must_be {
             let words = format!("{path} of {} s ago is {}there", age_ms / 1_000, if is_there { "" } else { "not " });
-            self.outside.book.borrow_mut().fault(now, words);
+            self.outside.expectations.borrow_mut().fault(now, words);
         }
     }
 
@@ -194,11 +194,12 @@ impl Auditor {
     /// found by its own.
     async fn look_at_a_delivery(&mut self) {
         let chosen = {
-            let book = self.outside.book.borrow();
-            let mut ids: Vec<u128> = book.rows.iter().filter(|(_, row)| is_kept(row)).map(|(id, _)| *id).collect();
+            let expectations = self.outside.expectations.borrow();
+            let mut ids: Vec<u128> =
+                expectations.rows.iter().filter(|(_, row)| is_kept(row)).map(|(id, _)| *id).collect();
             ids.sort_unstable();
             let number = self.rng.below(ids.len().max(1) as u64) as usize;
-            ids.get(number).map(|id| (*id, book.rows[id].clone()))
+            ids.get(number).map(|id| (*id, expectations.rows[id].clone()))
         };
         if let Some((id, row)) = chosen {
             self.look_at_attempts(id, row).await;
@@ -208,9 +209,14 @@ impl Auditor {
     /// Reads every delivery with more attempts than its receiver saw requests.
     async fn look_at_the_unseen(&mut self) {
         let mut unseen: Vec<(u128, Row)> = {
-            let book = self.outside.book.borrow();
-            let is_unseen = |id: &u128, row: &Row| row.attempts as usize > book.requests_of(*id);
-            book.rows.iter().filter(|(id, row)| is_unseen(id, row)).map(|(id, row)| (*id, row.clone())).collect()
+            let expectations = self.outside.expectations.borrow();
+            let is_unseen = |id: &u128, row: &Row| row.attempts as usize > expectations.requests_of(*id);
+            expectations
+                .rows
+                .iter()
+                .filter(|(id, row)| is_unseen(id, row))
+                .map(|(id, row)| (*id, row.clone()))
+                .collect()
         };
         unseen.sort_unstable_by_key(|(id, _)| *id);
         for (id, row) in unseen {
@@ -232,14 +238,14 @@ impl Auditor {
         let expected: Vec<u64> = (1..=u64::from(row.attempts)).rev().collect();
         if found["status"] != row.status || numbers != expected {
             let words = format!("{path} is {found}, its attempts are {numbers:?}, and it was {row:?}");
-            self.outside.book.borrow_mut().fault(now, words);
+            self.outside.expectations.borrow_mut().fault(now, words);
         }
         let is_answered = |attempt: &&Value| !attempt["status_code"].is_null();
         let answered = attempts["data"].as_array().into_iter().flatten().filter(is_answered).count();
-        let seen = self.outside.book.borrow().requests_of(id);
+        let seen = self.outside.expectations.borrow().requests_of(id);
         if answered > seen {
             let words = format!("{path} shows {answered} attempts that were answered, and its receiver saw {seen}");
-            self.outside.book.borrow_mut().fault(now, words);
+            self.outside.expectations.borrow_mut().fault(now, words);
         }
         if let Some(attempt) = attempts["data"][0]["id"].as_str() {
             self.look(&format!("/v1/attempts/{attempt}")).await;
@@ -251,7 +257,7 @@ impl Auditor {
         let answer = self.api.ask("GET", path, None, bytes::Bytes::new()).await?;
         if answer.status >= 300 && answer.status < 500 {
             let words = format!("GET {path}: {} {}", answer.status, answer.text());
-            self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+            self.outside.expectations.borrow_mut().fault(elapsed_ms(), words);
         }
         (answer.status == 200).then(|| answer.json())
     }
@@ -270,7 +276,8 @@ impl Auditor {
         self.look_at_the_unseen().await;
     }
 
-    /// The list of failed deliveries has each of them, once, and in the order of their ends. False: it could not be read.
+    /// The list of failed deliveries has each of them, once, and in the order of their ends. `false` if it could not be
+    /// read.
     async fn compare_failed(&mut self) -> bool {
         let first = format!("/v1/deliveries?status=failed&limit={PAGE}");
         let (mut path, mut listed) = (first.clone(), Vec::new());
@@ -284,33 +291,34 @@ impl Auditor {
                 None => break,
             }
         }
-        let mut book = self.outside.book.borrow_mut();
+        let mut expectations = self.outside.expectations.borrow_mut();
         if !listed.is_sorted_by(|a, b| a > b) {
-            book.fault(elapsed_ms(), "failed deliveries are not listed in the order of their ends".into());
+            expectations.fault(elapsed_ms(), "failed deliveries are not listed in the order of their ends".into());
         }
         let is_listed = |id: &u128| listed.iter().any(|(_, listed)| listed == id);
         let known = |row: &Row| row.status == "failed" && is_kept(row);
         let missing: Vec<u128> =
-            book.rows.iter().filter(|(id, row)| known(row) && !is_listed(id)).map(|(id, _)| *id).collect();
-        let strange = listed.iter().find(|(_, id)| book.rows.get(id).is_none_or(|row| row.status != "failed")).copied();
+            expectations.rows.iter().filter(|(id, row)| known(row) && !is_listed(id)).map(|(id, _)| *id).collect();
+        let strange =
+            listed.iter().find(|(_, id)| expectations.rows.get(id).is_none_or(|row| row.status != "failed")).copied();
         if !missing.is_empty() || strange.is_some() {
             let words = format!("failed and not listed: {missing:?}; listed and not failed: {strange:?}");
-            book.fault(elapsed_ms(), words);
+            expectations.fault(elapsed_ms(), words);
         }
         true
     }
 
-    /// Compares the figures of every webhook with what was seen. False: they could not be read.
+    /// Compares the figures of every webhook with the recorded events. `false` if they could not be read.
     async fn compare_figures(&mut self) -> bool {
-        let ids = self.outside.book.borrow().hook_ids.clone();
+        let ids = self.outside.expectations.borrow().hook_ids.clone();
         let mut each = Vec::new();
         for (hook, id) in ids.iter().enumerate() {
             let Some(stats) = self.api.get(&format!("/v1/webhooks/{id}/stats")).await else { return false };
-            self.outside.book.borrow_mut().judge_figures(hook, &stats, elapsed_ms());
+            self.outside.expectations.borrow_mut().judge_figures(hook, &stats, elapsed_ms());
             each.push(stats);
         }
         let Some(all) = self.api.get("/v1/stats").await else { return false };
-        self.outside.book.borrow_mut().judge_sums(&each, &all, elapsed_ms());
+        self.outside.expectations.borrow_mut().judge_sums(&each, &all, elapsed_ms());
         true
     }
 }

@@ -26,9 +26,9 @@ const ID_AHEAD_MS_MAX: i64 = 1_000;
 /// Maximum recorded faults. The first ones show the cause.
 const FAULTS_MAX: usize = 20;
 
-/// The receiver's answer.
+/// The outcome of a request by its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Outcome {
     /// A whole 2xx within the timeout.
     Success,
     Failure,
@@ -45,7 +45,7 @@ pub struct Seen {
     pub event: u128,
     pub delivery: u128,
     pub number: u32,
-    pub told: Told,
+    pub outcome: Outcome,
     /// The time at which the answer was sent. For `Nothing`, the time at which the connection was given up.
     pub until_ms: i64,
 }
@@ -77,6 +77,7 @@ pub enum Kind {
     Clock,
 }
 
+/// The time of a disturbance.
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble {
     pub kind: Kind,
@@ -102,7 +103,8 @@ impl Row {
     }
 }
 
-pub struct Book {
+/// The events of the outside world, and the faults of the daemon.
+pub struct Expectations {
     pub hooks: Vec<Hook>,
     /// Ids of the webhooks, in the order of `hooks`.
     pub hook_ids: Vec<String>,
@@ -146,16 +148,16 @@ pub struct Book {
     pub trace_lines: u64,
 }
 
-impl Book {
+impl Expectations {
     /// Requests of a delivery that its receiver saw.
     pub fn requests_of(&self, delivery: u128) -> usize {
         self.of_delivery.get(&delivery).map_or(0, Vec::len)
     }
 
-    pub fn new() -> Book {
+    pub fn new() -> Expectations {
         let hooks = hooks();
         let count = hooks.len();
-        Book {
+        Expectations {
             hooks,
             hook_ids: Vec::new(),
             accepted: Vec::new(),
@@ -285,9 +287,9 @@ impl Book {
         self.seen.len() - 1
     }
 
-    pub fn answered(&mut self, number: usize, told: Told, at_ms: i64) {
+    pub fn answered(&mut self, number: usize, outcome: Outcome, at_ms: i64) {
         let seen = &mut self.seen[number];
-        (seen.told, seen.until_ms) = (told, at_ms);
+        (seen.outcome, seen.until_ms) = (outcome, at_ms);
     }
 
     /// Checks the webhook's bounds on requests in flight and on their rate, and the end of the event.
@@ -297,7 +299,7 @@ impl Book {
         let latest = self.of_hook[seen.hook].iter().rev().map(|number| self.seen[*number]);
         let surely_ms = hook.timeout_ms as i64 - IN_FLIGHT_MARGIN_MS;
         let recent = latest.clone().take_while(|other| other.at_ms + surely_ms > at);
-        let open = 1 + recent.filter(|other| other.told == Told::Nothing && other.until_ms > at).count();
+        let open = 1 + recent.filter(|other| other.outcome == Outcome::Nothing && other.until_ms > at).count();
         let mut faults = Vec::new();
         if open > hook.max_in_flight as usize && !has_trouble(at - hook.timeout_ms as i64) {
             faults.push(format!("{} got {key} as one of {open} requests in flight", hook.name));
@@ -329,10 +331,10 @@ impl Book {
         let words = |what: &str| {
             format!(
                 "{name} got {key} {what}: #{} at {} ms ({:?}), #{}",
-                last.number, last.at_ms, last.told, seen.number
+                last.number, last.at_ms, last.outcome, seen.number
             )
         };
-        if last.told == Told::Success && !self.has_trouble(&[Kind::Crash, Kind::Disk, Kind::Network], from, to) {
+        if last.outcome == Outcome::Success && !self.has_trouble(&[Kind::Crash, Kind::Disk, Kind::Network], from, to) {
             self.fault(seen.at_ms, words("again after a success"));
         }
         if seen.number < last.number {
@@ -378,7 +380,7 @@ impl Book {
         }
         let requests: Vec<Seen> =
             self.of_delivery.get(&delivery).into_iter().flatten().map(|number| self.seen[*number]).collect();
-        let had = |number: u32| requests.iter().any(|seen| seen.number == number && seen.told == Told::Success);
+        let had = |number: u32| requests.iter().any(|seen| seen.number == number && seen.outcome == Outcome::Success);
         if row.status == "delivered" && !had(row.attempts) {
             let words = format!("{name}: {delivery:032x} is delivered by #{}: {requests:?}", row.attempts);
             self.fault(at_ms, words);

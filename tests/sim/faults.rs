@@ -1,7 +1,7 @@
-//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a
-//! network that loses or delays messages, a failing resolver, and a wall clock that jumps and comes back. They come one
-//! at a time, except while the daemon starts again, and except for a power cut that waits for the next partition to
-//! begin. In some runs nothing fails: the daemon is only stopped and started, and its clock jumps.
+//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, and a full disk. The
+//! network loses or delays messages, the resolver fails, and the wall clock jumps and comes back. They come one at a
+//! time. The exceptions are accidents while the daemon starts again, and a power cut that waits for the next partition
+//! to begin. In some runs nothing fails: the daemon is only stopped and started, and its clock jumps.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use postrider::model::time::{DAY_MS, HOUR_MS};
 use turmoil::Sim;
 
-use super::expectations::{Book, Kind};
+use super::expectations::{Expectations, Kind};
 use super::machine::{Ended, Machine};
 use super::rng::Rng;
 use super::run::Disturbance;
@@ -82,7 +82,7 @@ enum State {
 
 pub struct Faults {
     machine: Rc<Machine>,
-    book: Rc<RefCell<Book>>,
+    expectations: Rc<RefCell<Expectations>>,
     rng: Rng,
     state: State,
     /// Whether the daemon is stopped and started only, and nothing fails.
@@ -108,34 +108,34 @@ impl Disturbance for Faults {
                 self.rest(now);
             }
             State::Stopping { since } if now - since > STOP_MS_MAX => {
-                self.book.borrow_mut().fault(now, "a stop does not end".to_owned());
+                self.expectations.borrow_mut().fault(now, "a stop does not end".to_owned());
                 self.go_down(sim, now, Kind::Crash, false);
             }
             State::Down { until } if now >= until => self.start(sim, now),
             State::Starting { since } => self.look_whether_it_is_up(now, since),
             State::Full { until } if now >= until => {
                 self.machine.disk.borrow().set_full(false);
-                self.book.borrow_mut().end(Kind::Disk, now + 15_000);
+                self.expectations.borrow_mut().end(Kind::Disk, now + 15_000);
                 self.rest(now);
             }
             State::Unread { until } if now >= until => {
                 self.machine.disk.borrow().fail_a_read(None);
-                self.book.borrow_mut().end(Kind::Disk, now + 15_000);
+                self.expectations.borrow_mut().end(Kind::Disk, now + 15_000);
                 self.rest(now);
             }
             State::Split { until } if now >= until => {
                 sim.repair(DAEMON, OUTSIDE);
-                self.book.borrow_mut().end(Kind::Network, now);
+                self.expectations.borrow_mut().end(Kind::Network, now);
                 self.rest(now);
             }
             State::Held { until } if now >= until => {
                 sim.release(DAEMON, OUTSIDE);
-                self.book.borrow_mut().end(Kind::Network, now + 1_000);
+                self.expectations.borrow_mut().end(Kind::Network, now + 1_000);
                 self.rest(now);
             }
             State::Unresolved { until } if now >= until => {
                 self.machine.network.resolver_is_down.store(false, Ordering::Relaxed);
-                self.book.borrow_mut().end(Kind::Network, now);
+                self.expectations.borrow_mut().end(Kind::Network, now);
                 self.rest(now);
             }
             State::WrongClock { until } if now >= until => {
@@ -158,24 +158,24 @@ impl Disturbance for Faults {
 }
 
 impl Faults {
-    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, mut rng: Rng) -> Faults {
+    pub fn new(machine: Rc<Machine>, expectations: Rc<RefCell<Expectations>>, mut rng: Rng) -> Faults {
         let is_plain = rng.chance(20);
-        Faults { machine, book, rng, state: State::Starting { since: 0 }, is_plain, count: 0 }
+        Faults { machine, expectations, rng, state: State::Starting { since: 0 }, is_plain, count: 0 }
     }
 
     /// Sets the wall clock ahead. A start with a wrong clock is a disturbance, until the clock is believed again.
     fn set_clock(&mut self, now: i64, off_ms: i64) {
         let was = self.machine.clock.off_ms.swap(off_ms, Ordering::Relaxed);
-        let mut book = self.book.borrow_mut();
+        let mut expectations = self.expectations.borrow_mut();
         if was != 0 || off_ms != 0 {
-            book.trace(now, &format!("the clock is {off_ms} ms ahead"));
+            expectations.trace(now, &format!("the clock is {off_ms} ms ahead"));
         }
         // Another step before the clock is believed again prolongs the doubt.
-        if was == 0 && off_ms != 0 && book.has_trouble(&[Kind::Clock], now, now) {
-            book.begin(Kind::Clock, now);
+        if was == 0 && off_ms != 0 && expectations.has_trouble(&[Kind::Clock], now, now) {
+            expectations.begin(Kind::Clock, now);
         }
         if was != 0 && off_ms == 0 {
-            book.end(Kind::Clock, now + BELIEVED_AFTER_MS);
+            expectations.end(Kind::Clock, now + BELIEVED_AFTER_MS);
         }
     }
 
@@ -188,7 +188,7 @@ impl Faults {
     fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {
         self.count += 1;
         let accident = if self.is_plain { self.rng.choose(&[60, 60, 60, 60, 97]) } else { self.rng.below(100) };
-        self.book.borrow_mut().trace(now, &format!("accident {accident}"));
+        self.expectations.borrow_mut().trace(now, &format!("accident {accident}"));
         let disk = self.machine.disk.borrow().clone();
         let short = |rng: &mut Rng| now + rng.between(2_000, 240_000) as i64;
         self.state = match accident {
@@ -201,7 +201,7 @@ impl Faults {
             45..50 => return self.go_down(sim, now, Kind::Crash, true),
             50..60 => return self.go_down(sim, now, Kind::Crash, false),
             60..69 => {
-                self.book.borrow_mut().begin(Kind::Stop, now);
+                self.expectations.borrow_mut().begin(Kind::Stop, now);
                 self.machine.stop.notify_one();
                 State::Stopping { since: now }
             }
@@ -210,22 +210,22 @@ impl Faults {
                 State::Sync { by: now + FUSE_WAIT_MS }
             }
             76..82 => {
-                self.book.borrow_mut().begin(Kind::Disk, now);
+                self.expectations.borrow_mut().begin(Kind::Disk, now);
                 disk.set_full(true);
                 State::Full { until: short(&mut self.rng) }
             }
             82..87 => {
-                self.book.borrow_mut().begin(Kind::Disk, now);
+                self.expectations.borrow_mut().begin(Kind::Disk, now);
                 disk.fail_a_read(Some(self.rng.below(60)));
                 State::Unread { until: short(&mut self.rng) }
             }
             87..92 => {
-                self.book.borrow_mut().begin(Kind::Network, now);
+                self.expectations.borrow_mut().begin(Kind::Network, now);
                 sim.partition(DAEMON, OUTSIDE);
                 State::Split { until: short(&mut self.rng) }
             }
             92..95 => {
-                self.book.borrow_mut().begin(Kind::Network, now);
+                self.expectations.borrow_mut().begin(Kind::Network, now);
                 sim.hold(DAEMON, OUTSIDE);
                 State::Held { until: now + self.rng.between(500, 20_000) as i64 }
             }
@@ -236,7 +236,7 @@ impl Faults {
                 State::WrongClock { until: now + self.rng.between(2_000, WRONG_MS_MAX) as i64 }
             }
             _ => {
-                self.book.borrow_mut().begin(Kind::Network, now);
+                self.expectations.borrow_mut().begin(Kind::Network, now);
                 self.machine.network.resolver_is_down.store(true, Ordering::Relaxed);
                 State::Unresolved { until: short(&mut self.rng) }
             }
@@ -251,7 +251,7 @@ impl Faults {
                 self.go_down(sim, now, Kind::Crash, loses_power);
             }
             Ended::Unstarted(words) => {
-                self.book.borrow_mut().fault(now, format!("it does not start: {words}"));
+                self.expectations.borrow_mut().fault(now, format!("it does not start: {words}"));
                 self.go_down(sim, now, Kind::Crash, false);
             }
         }
@@ -267,10 +267,11 @@ impl Faults {
         self.machine.ended.borrow_mut().take();
         self.machine.up_since.set(None);
         *self.machine.disk.borrow_mut() = new;
-        let mut book = self.book.borrow_mut();
-        let is_open = book.troubles.last().is_some_and(|trouble| trouble.kind == kind && trouble.to_ms == i64::MAX);
+        let mut expectations = self.expectations.borrow_mut();
+        let is_open =
+            expectations.troubles.last().is_some_and(|trouble| trouble.kind == kind && trouble.to_ms == i64::MAX);
         if !is_open {
-            book.begin(kind, now);
+            expectations.begin(kind, now);
         }
         let wait = match self.rng.below(10) {
             0 => self.rng.between(60_000, 1_200_000),
@@ -282,18 +283,18 @@ impl Faults {
     /// Ends other faults when the daemon goes down, so that accidents come one at a time.
     fn end_with_it(&mut self, sim: &mut Sim<'_>, now: i64) {
         match self.state {
-            State::Full { .. } | State::Unread { .. } => self.book.borrow_mut().end(Kind::Disk, now + 15_000),
+            State::Full { .. } | State::Unread { .. } => self.expectations.borrow_mut().end(Kind::Disk, now + 15_000),
             State::Split { .. } => {
                 sim.repair(DAEMON, OUTSIDE);
-                self.book.borrow_mut().end(Kind::Network, now);
+                self.expectations.borrow_mut().end(Kind::Network, now);
             }
             State::Held { .. } => {
                 sim.release(DAEMON, OUTSIDE);
-                self.book.borrow_mut().end(Kind::Network, now + 1_000);
+                self.expectations.borrow_mut().end(Kind::Network, now + 1_000);
             }
             State::Unresolved { .. } => {
                 self.machine.network.resolver_is_down.store(false, Ordering::Relaxed);
-                self.book.borrow_mut().end(Kind::Network, now);
+                self.expectations.borrow_mut().end(Kind::Network, now);
             }
             _ => {}
         }
@@ -301,7 +302,7 @@ impl Faults {
 
     fn start(&mut self, sim: &mut Sim<'_>, now: i64) {
         if self.rng.chance(8) {
-            self.book.borrow_mut().begin(Kind::Clock, now);
+            self.expectations.borrow_mut().begin(Kind::Clock, now);
             let step_ms = self.rng.choose(&START_STEPS_MS);
             self.set_clock(now, step_ms);
         }
@@ -315,13 +316,13 @@ impl Faults {
 
     fn look_whether_it_is_up(&mut self, now: i64, since: i64) {
         if self.machine.up_since.get().is_some() {
-            let fuse_is_out = self.book.borrow().troubles.is_empty();
-            let mut book = self.book.borrow_mut();
+            let fuse_is_out = self.expectations.borrow().troubles.is_empty();
+            let mut expectations = self.expectations.borrow_mut();
             if !fuse_is_out {
-                book.end(Kind::Crash, now);
-                book.end(Kind::Stop, now);
+                expectations.end(Kind::Crash, now);
+                expectations.end(Kind::Stop, now);
             }
-            drop(book);
+            drop(expectations);
             let disk = self.machine.disk.borrow().clone();
             disk.set_fuse(None);
             // A beginning partition touches three files, one after the other.
@@ -333,7 +334,7 @@ impl Faults {
                 self.state = State::WrongClock { until: now + self.rng.between(2_000, WRONG_MS_MAX) as i64 };
             }
         } else if now - since > START_MS_MAX {
-            self.book.borrow_mut().fault(now, "it does not come up".to_owned());
+            self.expectations.borrow_mut().fault(now, "it does not come up".to_owned());
             self.state = State::Starting { since: now };
         }
     }

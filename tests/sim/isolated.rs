@@ -8,7 +8,7 @@ use super::rng::seed_thread;
 use super::run::{Report, simulate};
 
 /// The test that runs the seed in its environment.
-const RUNS_A_SEED: &str = "sim::nothing_accepted_is_lost_and_nobody_is_starved";
+const RUNS_A_SEED: &str = "sim::nothing_accepted_is_lost_and_no_webhook_is_starved";
 /// The file into which the process writes the report of the simulation.
 const REPORT: &str = "POSTRIDER_SIM_REPORT";
 

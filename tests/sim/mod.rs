@@ -1,6 +1,6 @@
-//! The whole daemon in a simulated world (turmoil): server, API, write queue, scheduler, deliverer and sender with real
-//! hyper on both sides, and the real store, over a simulated network, a simulated clock and a disk that loses unsynced
-//! writes.
+//! The whole daemon in a simulated world (turmoil): server, API, write queue, scheduler, deliverer, sender and store
+//! are real, and so is hyper at the clients and the receivers. The network and the clock are simulated, and the disk
+//! loses unsynced writes.
 //!
 //! A seed is a whole run, in a process of its own. `POSTRIDER_SIM_SEED` runs one seed, `POSTRIDER_SIM_HOURS` as many as
 //! fill that much simulated time, and `POSTRIDER_SIM_TRACE` prints a trace. A run that fails prints its seed.
@@ -105,7 +105,7 @@ fn judge(reports: &[Report]) {
 }
 
 #[test]
-fn nothing_accepted_is_lost_and_nobody_is_starved() {
+fn nothing_accepted_is_lost_and_no_webhook_is_starved() {
     watch_panics();
     show_log();
     if let Some(seed) = setting("POSTRIDER_SIM_SEED") {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::expectations::{Accepted, Book};
+use super::expectations::{Accepted, Expectations};
 use super::plan::{IDEMPOTENCY_MS, TYPES};
 use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};
@@ -26,7 +26,7 @@ const LARGE: &str = "large";
 /// State that all parts of the outside world share.
 #[derive(Clone)]
 pub struct Outside {
-    pub book: Rc<RefCell<Book>>,
+    pub expectations: Rc<RefCell<Expectations>>,
     /// Whether no more activity may begin.
     pub is_over: Rc<Cell<bool>>,
     /// Publishes without an answer so far.
@@ -143,7 +143,7 @@ impl Producer {
                     note(&self.outside, draft, row, now);
                 }
             }
-            Err(words) => self.outside.book.borrow_mut().fault(now, words),
+            Err(words) => self.outside.expectations.borrow_mut().fault(now, words),
         }
         self.outside.open.set(self.outside.open.get() - 1);
     }
@@ -191,7 +191,7 @@ async fn publish(outside: &Outside, draft: &Draft) -> bool {
             true
         }
         Err(words) => {
-            outside.book.borrow_mut().fault(now, words);
+            outside.expectations.borrow_mut().fault(now, words);
             false
         }
     }
@@ -199,7 +199,7 @@ async fn publish(outside: &Outside, draft: &Draft) -> bool {
 
 /// Repeats a publish once, and not shortly before the window ends, because an answer may take long.
 async fn publish_again(outside: &Outside, draft: &Draft) {
-    let first = outside.book.borrow().of_key.get(&draft.key).map_or(0, |event| (event >> 80) as i64);
+    let first = outside.expectations.borrow().of_key.get(&draft.key).map_or(0, |event| (event >> 80) as i64);
     if START.plus_ms(elapsed_ms()).0 - first > IDEMPOTENCY_MS - WINDOW_EDGE_MS {
         return;
     }
@@ -209,7 +209,7 @@ async fn publish_again(outside: &Outside, draft: &Draft) {
     match answer.status {
         202 if answer.json()["duplicate"] == true => note(outside, draft, &answer.json(), now),
         429 | 500.. => {}
-        _ => outside.book.borrow_mut().fault(now, format!("{} again within the window: {answer:?}", draft.key)),
+        _ => outside.expectations.borrow_mut().fault(now, format!("{} again within the window: {answer:?}", draft.key)),
     }
 }
 
@@ -217,5 +217,5 @@ fn note(outside: &Outside, draft: &Draft, row: &Value, at_ms: i64) {
     let event = row["id"].as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128());
     let accepted =
         Accepted { event, event_type: draft.event_type, at_ms, due_ms: draft.due_ms, ends_ms: draft.ends_ms };
-    outside.book.borrow_mut().accept(&draft.key, accepted, row["duplicate"] == true);
+    outside.expectations.borrow_mut().accept(&draft.key, accepted, row["duplicate"] == true);
 }

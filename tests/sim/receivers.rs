@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::expectations::{Book, Seen, Told};
+use super::expectations::{Expectations, Outcome, Seen};
 use super::plan::{Mood, RECEIVER_PORT, next_mood};
 use super::producers::fill_of;
 use super::rng::Rng;
@@ -39,7 +39,7 @@ type Answered = Response<UnsyncBoxBody<Bytes, io::Error>>;
 /// One receiver.
 pub struct Receiver {
     pub number: usize,
-    pub book: Rc<RefCell<Book>>,
+    pub expectations: Rc<RefCell<Expectations>>,
     pub rng: RefCell<Rng>,
     mood: RefCell<Mood>,
     /// Whether every receiver has become healthy for good.
@@ -47,13 +47,18 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn new(number: usize, book: Rc<RefCell<Book>>, rng: Rng, is_healed: Rc<RefCell<bool>>) -> Rc<Receiver> {
-        Rc::new(Receiver { number, book, rng: RefCell::new(rng), mood: RefCell::new(Mood::Healthy), is_healed })
+    pub fn new(
+        number: usize,
+        expectations: Rc<RefCell<Expectations>>,
+        rng: Rng,
+        is_healed: Rc<RefCell<bool>>,
+    ) -> Rc<Receiver> {
+        Rc::new(Receiver { number, expectations, rng: RefCell::new(rng), mood: RefCell::new(Mood::Healthy), is_healed })
     }
 
     /// Serves for ever, in one mood after the other.
     pub async fn run(self: Rc<Receiver>) {
-        let temper = self.book.borrow().hooks[self.number].temper;
+        let temper = self.expectations.borrow().hooks[self.number].temper;
         loop {
             let (mood, lasts_s) = match *self.is_healed.borrow() {
                 true => (Mood::Healthy, 86_400),
@@ -62,9 +67,9 @@ impl Receiver {
             *self.mood.borrow_mut() = mood;
             let now = elapsed_ms();
             {
-                let mut book = self.book.borrow_mut();
-                book.trace(now, &format!("receiver {} is {mood:?} for {lasts_s} s", self.number));
-                book.healthy_since[self.number] = (mood == Mood::Healthy).then_some(now);
+                let mut expectations = self.expectations.borrow_mut();
+                expectations.trace(now, &format!("receiver {} is {mood:?} for {lasts_s} s", self.number));
+                expectations.healthy_since[self.number] = (mood == Mood::Healthy).then_some(now);
             }
             let until = Instant::now() + std::time::Duration::from_secs(lasts_s);
             self.serve_until(until, mood).await;
@@ -135,7 +140,7 @@ impl Receiver {
         let lie = self.rng.borrow_mut().choose(&lies);
         let _ = stream.write_all(lie).await;
         let _ = stream.shutdown().await;
-        self.book.borrow_mut().answered(seen, Told::Nothing, elapsed_ms());
+        self.expectations.borrow_mut().answered(seen, Outcome::Nothing, elapsed_ms());
     }
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, sender: IpAddr) -> Result<Answered, io::Error> {
@@ -152,30 +157,32 @@ impl Receiver {
             ]),
             mood => mood,
         };
-        let (told, answer) = match mood {
+        let (outcome, answer) = match mood {
             Mood::Slow(ms) => {
                 sleep_ms(ms).await;
-                (Told::Success, Ok(plain(200)))
+                (Outcome::Success, Ok(plain(200)))
             }
             Mood::Hanging => {
                 sleep_ms(HANG_MS).await;
-                (Told::Nothing, Err(io::ErrorKind::ConnectionReset.into()))
+                (Outcome::Nothing, Err(io::ErrorKind::ConnectionReset.into()))
             }
             Mood::Failing => {
                 let status = self.rng.borrow_mut().choose(&[500, 502, 404, 302, 429, 400]);
-                (Told::Failure, Ok(plain(status)))
+                (Outcome::Failure, Ok(plain(status)))
             }
             Mood::Busy => {
                 let mut answer = plain(503);
                 let wait_s = self.rng.borrow_mut().between(1, 45);
                 answer.headers_mut().insert("retry-after", wait_s.into());
-                (Told::Failure, Ok(answer))
+                (Outcome::Failure, Ok(answer))
             }
-            Mood::Resetting | Mood::Lying | Mood::Absent => (Told::Nothing, Err(io::ErrorKind::ConnectionReset.into())),
-            Mood::Cutting => (Told::Nothing, Ok(cut())),
-            Mood::Healthy | Mood::Mixed => (Told::Success, Ok(plain(200))),
+            Mood::Resetting | Mood::Lying | Mood::Absent => {
+                (Outcome::Nothing, Err(io::ErrorKind::ConnectionReset.into()))
+            }
+            Mood::Cutting => (Outcome::Nothing, Ok(cut())),
+            Mood::Healthy | Mood::Mixed => (Outcome::Success, Ok(plain(200))),
         };
-        self.book.borrow_mut().answered(seen, told, elapsed_ms());
+        self.expectations.borrow_mut().answered(seen, outcome, elapsed_ms());
         answer
     }
 
@@ -188,13 +195,13 @@ impl Receiver {
         let data = &parsed["data"];
         let key = data["key"].as_str().unwrap_or_default().to_owned();
         let queue = data["queue"].as_u64().unwrap_or(0);
-        let mut book = self.book.borrow_mut();
+        let mut expectations = self.expectations.borrow_mut();
         if key.is_empty() || data["fill"] != fill_of(&key) {
             let beginning = String::from_utf8_lossy(&body[..body.len().min(1_000)]).into_owned();
-            book.fault(now, format!("{} got altered bytes, {} of them: {beginning}", self.number, body.len()));
+            expectations.fault(now, format!("{} got altered bytes, {} of them: {beginning}", self.number, body.len()));
         }
         if !is_signed(&text("webhook-id"), &text("webhook-timestamp"), &text("webhook-signature"), body) {
-            book.fault(now, format!("{} got {key} with a wrong signature", self.number));
+            expectations.fault(now, format!("{} got {key} with a wrong signature", self.number));
         }
         let seen = Seen {
             at_ms: now,
@@ -203,10 +210,10 @@ impl Receiver {
             event: id("webhook-id"),
             delivery: id("postrider-delivery-id"),
             number: text("postrider-attempt").parse().unwrap_or(0),
-            told: Told::Nothing,
+            outcome: Outcome::Nothing,
             until_ms: now + HANG_MS as i64,
         };
-        book.see(seen, &key, queue)
+        expectations.see(seen, &key, queue)
     }
 }
 

@@ -9,7 +9,7 @@ use turmoil::Sim;
 
 use super::api::Api;
 use super::auditor::Auditor;
-use super::expectations::{Book, Kind};
+use super::expectations::{Expectations, Kind};
 use super::faults::Faults;
 use super::machine::Machine;
 use super::producers::{Outside, Producer};
@@ -64,8 +64,8 @@ pub(super) struct Progress {
 pub fn simulate(seed: u64, hours: u64) -> Report {
     let mut rng = Rng::new(seed);
     let machine = Machine::new(rng.fork());
-    let book = Rc::new(RefCell::new(Book::new()));
-    let outside = Outside { book: book.clone(), is_over: Rc::default(), open: Rc::default() };
+    let expectations = Rc::new(RefCell::new(Expectations::new()));
+    let outside = Outside { expectations: expectations.clone(), is_over: Rc::default(), open: Rc::default() };
     let is_healed = Rc::new(RefCell::new(false));
     let progress = Progress::default();
     let mut sim = world(rng.draw());
@@ -78,10 +78,10 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
             Ok(())
         }
     });
-    let mut faults = Faults::new(machine.clone(), book.clone(), rng.fork());
+    let mut faults = Faults::new(machine.clone(), expectations.clone(), rng.fork());
     drive(&mut sim, hours, (&outside, &is_healed, &progress), &mut faults);
     let partitions = machine.disk.borrow().list("partitions").map_or(0, |files| files.len() as u64);
-    let report = report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count);
+    let report = report(seed, sim.elapsed().as_millis() as i64, &expectations.borrow(), faults.count);
     Report { partitions, ..report }
 }
 
@@ -105,23 +105,23 @@ pub(super) fn drive(
     let end_ms = hours as i64 * 3_600_000;
     while !progress.is_concluded.get() {
         if let Err(error) = sim.step() {
-            outside.book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
+            outside.expectations.borrow_mut().fault(0, format!("the simulation broke: {error}"));
             break;
         }
         let now = sim.elapsed().as_millis() as i64;
         let may_begin = progress.is_prepared.get() && now < end_ms;
         accidents.step(sim, now, may_begin);
         if now >= end_ms && !outside.is_over.get() && accidents.is_quiet() {
-            outside.book.borrow_mut().trace(now, "everything becomes well");
+            outside.expectations.borrow_mut().trace(now, "everything becomes well");
             outside.is_over.set(true);
             accidents.calm();
             *is_healed.borrow_mut() = true;
         }
         if now > end_ms + 3 * REST_MS {
-            outside.book.borrow_mut().fault(now, "given up".to_owned());
+            outside.expectations.borrow_mut().fault(now, "given up".to_owned());
         }
         // A fault may show more of itself for a while.
-        if outside.book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
+        if outside.expectations.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
             break;
         }
     }
@@ -152,34 +152,34 @@ pub(super) fn add_outside(sim: &mut Sim<'_>, parts: (Outside, Rc<RefCell<bool>>,
     });
 }
 
-pub(super) fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
-    let (requests, repeated) = book.tally();
-    let mut faults = book.faults.clone();
+pub(super) fn report(seed: u64, simulated_ms: i64, expectations: &Expectations, accidents: u64) -> Report {
+    let (requests, repeated) = expectations.tally();
+    let mut faults = expectations.faults.clone();
     faults.extend(super::panics());
     Report {
         seed,
         simulated_ms,
-        events: book.accepted.len() as u64,
+        events: expectations.accepted.len() as u64,
         requests,
         repeated,
-        crashes: book.crashes,
+        crashes: expectations.crashes,
         accidents,
-        trace: book.trace_hash(),
-        trace_lines: book.trace_lines,
+        trace: expectations.trace_hash(),
+        trace_lines: expectations.trace_lines,
         faults,
         ..Report::default()
     }
 }
 
 async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: Progress, mut rng: Rng) {
-    let count = outside.book.borrow().hooks.len();
+    let count = outside.expectations.borrow().hooks.len();
     for number in 0..count {
-        let receiver = Receiver::new(number, outside.book.clone(), rng.fork(), is_healed.clone());
+        let receiver = Receiver::new(number, outside.expectations.clone(), rng.fork(), is_healed.clone());
         tokio::task::spawn_local(receiver.run());
     }
     let mut auditor = Auditor::new(outside.clone(), rng.fork());
     if let Err(words) = auditor.prepare().await {
-        outside.book.borrow_mut().fault(elapsed_ms(), words);
+        outside.expectations.borrow_mut().fault(elapsed_ms(), words);
     }
     progress.is_prepared.set(true);
     let mut living = tokio::task::JoinSet::new();
@@ -207,18 +207,21 @@ async fn rest(outside: &Outside, auditor: &mut Auditor) {
             break;
         }
         if elapsed_ms() - begin > REST_MS {
-            outside.book.borrow_mut().fault(elapsed_ms(), format!("still to be done after a long rest: {left:?}"));
+            outside
+                .expectations
+                .borrow_mut()
+                .fault(elapsed_ms(), format!("still to be done after a long rest: {left:?}"));
             break;
         }
         sleep_ms(10_000).await;
     }
     auditor.conclude().await;
     let now = elapsed_ms();
-    let mut book = outside.book.borrow_mut();
-    book.judge_promptness(now);
-    book.judge_deliveries(now);
-    book.judge_replays(now);
-    book.judge_requests(now);
-    let crashes = book.troubles.iter().filter(|trouble| trouble.kind == Kind::Crash).count();
-    book.trace(now, &format!("concluded after {crashes} crashes"));
+    let mut expectations = outside.expectations.borrow_mut();
+    expectations.judge_promptness(now);
+    expectations.judge_deliveries(now);
+    expectations.judge_replays(now);
+    expectations.judge_requests(now);
+    let crashes = expectations.troubles.iter().filter(|trouble| trouble.kind == Kind::Crash).count();
+    expectations.trace(now, &format!("concluded after {crashes} crashes"));
 }

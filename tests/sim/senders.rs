@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use postrider::rules::tenure::SERVED;
 
-use super::expectations::{Book, Seen};
+use super::expectations::{Expectations, Seen};
 use super::plan::Order;
 
 /// Time of a request on its way.
@@ -22,7 +22,7 @@ pub struct Senders {
     waking: HashMap<IpAddr, i64>,
 }
 
-impl Book {
+impl Expectations {
     /// A node begins to serve in an epoch.
     pub fn serves(&mut self, node: IpAddr, epoch: u64, at_ms: i64) {
         self.senders.epochs.insert(node, epoch);

@@ -36,8 +36,8 @@ pub struct Handler {
 
 impl Handler {
     pub async fn run(mut self) {
-        let hook = self.outside.book.borrow().hooks.iter().position(|hook| hook.is_handled).unwrap_or(0);
-        let id = self.outside.book.borrow().hook_ids[hook].clone();
+        let hook = self.outside.expectations.borrow().hooks.iter().position(|hook| hook.is_handled).unwrap_or(0);
+        let id = self.outside.expectations.borrow().hook_ids[hook].clone();
         let mut turns = 0;
         while !self.outside.is_over.get() {
             sleep_ms(self.rng.between(600_000, 5_400_000)).await;
@@ -45,19 +45,19 @@ impl Handler {
             let done =
                 if self.rng.chance(60) { self.pause(hook, &id).await } else { self.replay(hook, &id, turns).await };
             if let Err(words) = done {
-                self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+                self.outside.expectations.borrow_mut().fault(elapsed_ms(), words);
             }
         }
     }
 
     async fn pause(&mut self, hook: usize, id: &str) -> Result<(), String> {
-        self.outside.book.borrow_mut().resumed_since[hook] = None;
+        self.outside.expectations.borrow_mut().resumed_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
-        self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
+        self.outside.expectations.borrow_mut().paused_since[hook] = Some(elapsed_ms());
         sleep_ms(self.rng.between(20_000, 900_000)).await;
-        self.outside.book.borrow_mut().paused_since[hook] = None;
+        self.outside.expectations.borrow_mut().paused_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
-        self.outside.book.borrow_mut().resumed_since[hook] = Some(elapsed_ms());
+        self.outside.expectations.borrow_mut().resumed_since[hook] = Some(elapsed_ms());
         Ok(())
     }
 
@@ -78,11 +78,11 @@ impl Handler {
             sleep_ms(30_000).await;
             let Some(job) = self.api.get(&format!("/v1/replays/{job}")).await else { continue };
             if job["status"] == "done" {
-                self.outside.book.borrow_mut().replayed[hook] += job["created"].as_u64().unwrap_or(0);
+                self.outside.expectations.borrow_mut().replayed[hook] += job["created"].as_u64().unwrap_or(0);
                 return Ok(());
             }
             let since = elapsed_ms() - REPLAYED_WITHIN_MS;
-            if since > now && self.outside.book.borrow().is_calm(since, elapsed_ms()) {
+            if since > now && self.outside.expectations.borrow().is_calm(since, elapsed_ms()) {
                 return Err(format!("a replay does not end: {job}"));
             }
         }
@@ -100,14 +100,14 @@ impl Checker {
     pub async fn run(mut self) {
         while !self.outside.is_over.get() {
             let now = elapsed_ms();
-            let fails = self.outside.book.borrow().has_trouble(&[Kind::Disk], now, now);
+            let fails = self.outside.expectations.borrow().has_trouble(&[Kind::Disk], now, now);
             sleep_ms(if fails { CHECK_FAILING_MS } else { CHECK_MS }).await;
             for event in self.chosen() {
                 let path = format!("/v1/events/{}", uuid::Uuid::from_u128(event));
                 let answer = self.api.ask("GET", &path, None, bytes::Bytes::new()).await;
                 if answer.is_some_and(|answer| answer.status == 404) {
                     let words = format!("GET {path}: an acknowledged event is missing");
-                    self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+                    self.outside.expectations.borrow_mut().fault(elapsed_ms(), words);
                 }
             }
         }
@@ -115,10 +115,10 @@ impl Checker {
 
     /// The newest events, and as many of any age within the retention, whose partitions are read from the disk.
     fn chosen(&mut self) -> Vec<u128> {
-        let book = self.outside.book.borrow();
+        let expectations = self.outside.expectations.borrow();
         let oldest = START.plus_ms(elapsed_ms() - RETENTION_MS + CHECK_EDGE_MS);
         let is_kept = |accepted: &&Accepted| (accepted.event >> 80) as i64 > oldest.0;
-        let kept: Vec<u128> = book.accepted.iter().filter(is_kept).map(|accepted| accepted.event).collect();
+        let kept: Vec<u128> = expectations.accepted.iter().filter(is_kept).map(|accepted| accepted.event).collect();
         let newest = kept.iter().rev().take(CHECKED_EVENTS).copied();
         let any =
             (0..CHECKED_EVENTS).filter_map(|_| kept.get(self.rng.below(kept.len().max(1) as u64) as usize).copied());
@@ -135,7 +135,7 @@ pub struct Reader {
 impl Reader {
     /// Reads until the simulation is over. Then every accepted event has come once and in order.
     pub async fn run(mut self) {
-        let id = self.outside.book.borrow().hook_ids[0].clone();
+        let id = self.outside.expectations.borrow().hook_ids[0].clone();
         let (mut cursor, mut last) = (String::new(), 0);
         let mut is_at_end = false;
         while !(is_at_end && self.outside.is_over.get() && self.outside.open.get() == 0) {
@@ -155,10 +155,11 @@ impl Reader {
                 cursor = next.to_owned();
             }
         }
-        let mut book = self.outside.book.borrow_mut();
-        let missing = book.accepted.iter().filter(|accepted| !book.fed.contains(&accepted.event)).count();
+        let mut expectations = self.outside.expectations.borrow_mut();
+        let missing =
+            expectations.accepted.iter().filter(|accepted| !expectations.fed.contains(&accepted.event)).count();
         if missing > 0 {
-            book.fault(elapsed_ms(), format!("the feed left out {missing} events"));
+            expectations.fault(elapsed_ms(), format!("the feed left out {missing} events"));
         }
     }
 
@@ -167,19 +168,20 @@ impl Reader {
         let id =
             |value: &Value| value.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128());
         let (delivery, event) = (id(&row["delivery_id"]), id(&row["event"]["id"]));
-        let mut book = self.outside.book.borrow_mut();
+        let mut expectations = self.outside.expectations.borrow_mut();
         if delivery <= *last {
-            book.fault(now, format!("the feed goes back from {last:032x} to {delivery:032x}"));
+            expectations.fault(now, format!("the feed goes back from {last:032x} to {delivery:032x}"));
         }
         *last = delivery;
-        book.fed.insert(event);
-        let known = book.accepted.iter().rev().take(200).find(|accepted| accepted.event == event).map(|a| a.at_ms);
+        expectations.fed.insert(event);
+        let known =
+            expectations.accepted.iter().rev().take(200).find(|accepted| accepted.event == event).map(|a| a.at_ms);
         // A reader that began after the event was accepted need not have waited for it.
         if let Some(at) = known
             && now > at.max(began) + FED_WITHIN_MS
-            && !book.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], at - FED_WITHIN_MS, now)
+            && !expectations.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], at - FED_WITHIN_MS, now)
         {
-            book.fault(now, format!("the feed gave {event:032x} {} ms after it was accepted", now - at));
+            expectations.fault(now, format!("the feed gave {event:032x} {} ms after it was accepted", now - at));
         }
     }
 }

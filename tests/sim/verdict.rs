@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::expectations::{Book, Kind, Told};
+use super::expectations::{Expectations, Kind, Outcome};
 use super::plan::Temper;
 
 /// Maximum time from acceptance to arrival at a healthy receiver without disturbances.
@@ -14,7 +14,7 @@ const PROMPT_MS: i64 = 25_000;
 /// closed again.
 const CAUGHT_UP_MS: i64 = 150_000;
 
-impl Book {
+impl Expectations {
     /// Judges every accepted event at every webhook that wants it.
     pub fn judge_deliveries(&mut self, now_ms: i64) {
         let mut made: HashMap<(usize, u128), Vec<u128>> = HashMap::new();
@@ -155,7 +155,7 @@ impl Book {
     pub fn tally(&self) -> (u64, u64) {
         let mut repeated = 0;
         for all in self.of_delivery.values() {
-            let successes = all.iter().filter(|number| self.seen[**number].told == Told::Success).count();
+            let successes = all.iter().filter(|number| self.seen[**number].outcome == Outcome::Success).count();
             repeated += successes.saturating_sub(1) as u64;
         }
         (self.seen.len() as u64, repeated)

@@ -281,17 +281,17 @@ fn an_earlier_program_refuses_a_store_from_its_first_blob_file_on() {
     }
 }
 
-/// A receiver of a backup that runs `deed` at the first bytes.
+/// A receiver of a backup that runs `action` at the first bytes.
 struct InterferingReader<'a> {
     stream: Vec<u8>,
-    deed: Option<Box<dyn FnOnce() + 'a>>,
+    action: Option<Box<dyn FnOnce() + 'a>>,
 }
 
 impl io::Write for InterferingReader<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.extend_from_slice(bytes);
-        if let Some(deed) = self.deed.take() {
-            deed();
+        if let Some(action) = self.action.take() {
+            action();
         }
         Ok(bytes.len())
     }
@@ -307,9 +307,9 @@ fn a_payload_that_is_erased_during_a_backup_is_in_the_backup_and_no_longer_in_th
     let (erased, kept) = (publish(&mut bench, 0), publish(&mut bench, 1));
     let file = blobs(bench.folder()).unwrap();
     let snapshot = bench.opened.writer.backup_snapshot().unwrap();
-    let mut reader = InterferingReader { stream: Vec::new(), deed: None };
+    let mut reader = InterferingReader { stream: Vec::new(), action: None };
     let erase = || assert!(bench.apply(PartitionCommand::EraseEvent { id: erased }.into()).0.is_ok());
-    reader.deed = Some(Box::new(erase));
+    reader.action = Some(Box::new(erase));
     snapshot.send(&mut reader).unwrap();
     let stream = std::mem::take(&mut reader.stream);
     drop(reader);

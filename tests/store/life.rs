@@ -130,7 +130,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
 }
 
 #[test]
-fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
+fn a_replay_by_webhook_examines_every_partition_despite_earlier_replays() {
     let mut bench = Bench::new();
     let hook = bench.webhook(|_| {});
     let mut done = Vec::new();

@@ -3,8 +3,8 @@
 mod bench;
 mod blobs;
 mod hooked_disk;
-mod journal;
 mod life;
 mod partitions;
 mod readers;
 mod tenure_walk;
+mod wal;

@@ -26,9 +26,9 @@ fn a_full_partition_waits_for_its_checkpoint_and_then_is_sealed_with_little_left
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
     assert_eq!(bench.opened.store.partition_count(), 1, "a megabyte is not given to redb while publishers wait");
-    let checkpoint = bench.opened.writer.take_checkpoint().expect("it is called for");
+    let checkpoint = bench.opened.writer.take_checkpoint().expect("a checkpoint is pending");
     bench.publish("b", |_| {});
-    assert_eq!(bench.opened.store.partition_count(), 1, "it is still being run");
+    assert_eq!(bench.opened.store.partition_count(), 1, "the checkpoint has not run yet");
     checkpoint.run().unwrap();
     bench.publish("b", |_| {});
     assert_eq!(bench.opened.store.partition_count(), 2);
@@ -37,7 +37,7 @@ fn a_full_partition_waits_for_its_checkpoint_and_then_is_sealed_with_little_left
 }
 
 #[test]
-fn a_full_partition_is_sealed_although_nobody_runs_its_checkpoint() {
+fn a_full_partition_is_sealed_although_its_checkpoint_does_not_run() {
     let mut bench = Bench::new();
     publish_megabyte(&mut bench);
     bench.now = bench.now.plus_ms(2 * DAY_MS);
@@ -47,7 +47,7 @@ fn a_full_partition_is_sealed_although_nobody_runs_its_checkpoint() {
 }
 
 #[test]
-fn what_retention_has_ended_goes_a_few_partitions_at_a_time() {
+fn expired_partitions_are_dropped_a_few_at_a_time() {
     let mut bench = Bench::new();
     for _ in 0..6 {
         bench.publish("a", |_| {});
@@ -91,7 +91,7 @@ fn ids_rise_over_a_start_although_the_newest_were_dropped_and_the_clock_stepped_
 }
 
 #[test]
-fn a_job_over_what_waits_goes_on_behind_a_partition_that_retention_dropped() {
+fn a_job_over_waiting_deliveries_goes_on_behind_a_dropped_partition() {
     let mut bench = Bench::new();
     let hook = bench.webhook(|_| {});
     let later = bench.now.plus_ms(20 * DAY_MS);

@@ -1,7 +1,7 @@
-//! Random walks over the protocol of a cluster: three nodes that crash, stand still and are cut off, and a log that answers
+//! Random walks over the protocol of a cluster. Three nodes crash, stand still and are cut off, and their log answers
 //! late and forgets its end. No acknowledged commit is lost, no two nodes send at once, and no owner acknowledges after
-//! another one has taken over. A trim removes no commit that a node lacks which lives. Each promise that is broken on purpose
-//! is found.
+//! another one has taken over. A trim removes no commit that a living node lacks. Each promise that is broken on
+//! purpose is found.
 //!
 //! `POSTRIDER_SEED=7` walks one seed.
 
@@ -245,8 +245,8 @@ impl Walk {
         }
     }
 
-    /// Whether an owner commits now. From time to time it does so behind its tenure, as a node that stood still in the middle
-    /// of a commit: only the log keeps that safe.
+    /// Whether an owner commits now. From time to time it does so after its tenure, like a node that stood still in the
+    /// middle of a commit. Only the log keeps that safe.
     fn publishes(&mut self, me: usize, is_cut: bool) -> bool {
         let is_serving = self.nodes[me].window.is_open_at(self.now);
         // A quiet owner learns late that another one has taken over.
@@ -301,7 +301,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Removes the records that no node needs which was seen lately.
+    /// Removes the records that no recently seen node needs.
     fn trim(&mut self) -> Check {
         let mut applied_by_all = u64::MAX;
         for node in &mut self.nodes {

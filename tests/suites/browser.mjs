@@ -58,7 +58,7 @@ async function newPage(options = {}) {
   // A machine with other suites on it may hold a tab up for longer than the usual 30 seconds.
   context.setDefaultTimeout(120_000);
   const page = await context.newPage();
-  // Chromium tells what it clears at a logout.
+  // Chromium reports the data that it clears at a logout.
   const allowed = ["Clear-Site-Data", ...(options.allowed ?? [])];
   page.on("console", (message) => {
     if (!allowed.some((text) => message.text().includes(text))) problems.push(`${page.url()}: ${message.text()}`);

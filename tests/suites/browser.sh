@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The pages in a real Chromium: flows from the login to the mended receiver, with and without scripts, and axe-core over
-# every page in both colour schemes and at four widths (browser.mjs).
+# The pages in a real Chromium (browser.mjs). Flows lead from the login to the mended receiver, with and without
+# scripts. axe-core checks every page in both colour schemes and at four widths.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Takes Debian's Chromium, installs
 # it as root if it is missing, and is skipped where there is none. Installs playwright-core, axe-core and html-validate into a
 # temporary directory. A word as argument runs the flows whose names contain it. PICTURES_OF_README=docs
 # tests/suites/browser.sh pictures makes the pictures of the pages in README.md anew.
-# The store and the profile of the browser are in memory where they can be: builds that were written to the disk just before
-# hold up its syncs for seconds, and so every step of a flow.
+# The store and the profile of the browser are in memory if possible. On a disk to which a build was just written, syncs
+# would hold up every step of a flow for seconds.
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
     export TMPDIR=/dev/shm
 fi

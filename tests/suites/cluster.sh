@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Clusters of two real daemons side by side, each with the order of commits in a real PostgreSQL of its own. Under load the
-# owner is killed (kill -9), stopped, or stands still, and PostgreSQL falls without a checkpoint (pg_ctl -m immediate), 200 times
-# in all (cluster.py). A cluster also speaks TLS to PostgreSQL, one promotes a streaming replica that lacks the tail and lets the
-# log go on by hand (postrider cluster rebase), one cuts its owner off in a network namespace, one measures PostgreSQL, and one
-# leaves its cluster. No acknowledged event may be missing, another node must be ready within 15 seconds of a kill and within 3
-# of a stop by the median, and no two nodes may send for longer than a lease. Prints the numbers. Takes six minutes.
+# Clusters of two real daemons side by side, each with the order of commits in a real PostgreSQL of its own
+# (cluster.py). Under load the owner is killed (kill -9), stopped, or stands still, or PostgreSQL falls without a
+# checkpoint (pg_ctl -m immediate). There are 200 faults in all. One cluster speaks TLS to PostgreSQL, one measures
+# PostgreSQL, and the store of one leaves it. One promotes a streaming replica that lacks the tail, and its log goes on
+# by hand (postrider cluster rebase). One cuts its owner off in a network namespace. No acknowledged event may be
+# missing. By the median another node must be ready within 15 seconds of a kill and within 3 of a stop. No two nodes may
+# send for longer than a lease. Prints the numbers. Takes six minutes.
 #
 # POSTRIDER_FAULTS sets another number of faults, POSTRIDER_CLUSTERS another number of clusters. Takes the binary in
-# POSTRIDER_BIN, or the ci build, which it makes if there is none: it needs the feature postgres. Needs openssl and python3, and
-# installs PostgreSQL from Debian's packages if there is none. Without root the owner is not cut off, and without pgbouncer no
-# pooler is told.
+# POSTRIDER_BIN, or the ci build, which it makes if there is none. The binary needs the feature postgres. Needs openssl
+# and python3, and installs PostgreSQL from Debian's packages if there is none. Without root the owner is not cut off,
+# and without pgbouncer no pooler is told.
 source "$(dirname "$0")/support/suite.bash"
 
 find_postgres() {

@@ -1,7 +1,7 @@
-"""The installed completions in the real shells: what Tab makes of a beginning, typed at an interactive bash and zsh, and
-asked of fish.
+"""The installed completions in the real shells: Tab after a beginning at an interactive bash and zsh, and the question
+for completions to fish.
 
-HOME holds the scripts where each shell looks for them; `postrider` is in PATH.
+HOME holds the scripts where each shell looks for them, and `postrider` is in PATH.
 """
 
 import os

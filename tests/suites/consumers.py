@@ -157,7 +157,7 @@ def targets():
 
 
 def rules():
-    """What Prometheus itself says of the rules, once it has evaluated each."""
+    """The rules as Prometheus reports them, once it has evaluated each."""
 
     def evaluated():
         data = prometheus("rules")
@@ -191,7 +191,7 @@ def panels():
 
 
 def queries(expressions, has_series):
-    """Every expression without an error. `has_series`: with a series; else only its selectors must have one."""
+    """Checks that every expression has no error. With `has_series` it has a series, otherwise each of its selectors has one."""
     for expression in expressions:
         answer = prometheus("query", query=expression)
         check(f"query {expression}", isinstance(answer, dict), answer)

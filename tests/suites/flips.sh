@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Flips 3,000 bits one by one: in files of the store that are opened again, in files of one that was cut off, and in
-# files that are open at that moment (tests/oracle/flips.rs). Every later read has the written data or an error, and
-# never panics.
+# Flips 3,000 bits one by one (tests/oracle/flips.rs). They are in files of a store that is opened again, in files of
+# one that was cut off, and in files that are open at that moment. Every later read has the written data or an error,
+# and never panics.
 #
 # POSTRIDER_FLIPS=100000 runs longer, POSTRIDER_SEED=$RANDOM flips bits of another store.
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A follower whose destination is full: it removes the incomplete generation, says how much room it needs, waits without
-# copying again, and follows as soon as there is room. Publishing goes on meanwhile. Needs root, for a small file system
-# of its own in a mount namespace.
+# A follower whose destination is full. It removes the incomplete generation, says how much room it needs, and waits
+# without copying again. It follows as soon as there is room. Publishing goes on meanwhile. Needs root, for a small file
+# system of its own in a mount namespace.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
 if [ "${1:-}" != inside ]; then

@@ -1,8 +1,8 @@
 """Kills a real daemon on a real file, again and again, while several producers publish and receivers record.
 
-Nothing that was answered with 202 may be unreadable or undelivered; a delivery may come more than once only where the
-receiver broke off or a kill found it under way. Then the daemon is told to stop, under the same load: it must exit with 0,
-nothing may come twice, and the next start must find everything closed. Python's standard library only.
+Nothing that was answered with 202 may be unreadable or undelivered. A delivery may come more than once only if the
+receiver broke off or a kill found it in flight. Then the daemon is told to stop under the same load. It must exit with 0,
+no delivery may come twice, and the next start must find everything closed. Python's standard library only.
 
 kill.py BINARY KILLS SEED
 """
@@ -22,9 +22,9 @@ import threading
 import time
 
 PRODUCERS = 8
-# Requests under way, over all webhooks, outcomes that are not durable yet included.
+# Requests in flight, over all webhooks, outcomes that are not durable yet included.
 IN_FLIGHT = 64
-# Of requests to the receiver that breaks off.
+# Percentage of the requests below /breaking whose connection is closed.
 RESETS_PERCENT = 3
 STOPS = 5
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -36,7 +36,7 @@ STOP_S = 20
 
 
 class Connection(asyncio.Protocol):
-    """Answers 200 after `delay_s`; below /breaking it now and then closes the connection instead."""
+    """Answers 200 after `delay_s`. Below /breaking it now and then closes the connection instead."""
 
     def __init__(self, ledger):
         self.ledger, self.read, self.transport = ledger, b"", None
@@ -87,7 +87,7 @@ def header(head, name):
 
 
 class Ledger:
-    """What a receiver process has seen, and how it behaves."""
+    """The requests that a receiver process has seen, and its behaviour."""
 
     def __init__(self, seed):
         self.requests = {}  # delivery -> how often it came
@@ -149,7 +149,7 @@ class Receiver:
 
 class Daemon:
     def __init__(self, binary, folder, address, data=None, settings=(), prepare=None):
-        """`settings`: more variables; `prepare` is called in the process before it becomes the daemon."""
+        """`settings` are further variables. `prepare` is called in the process before it becomes the daemon."""
         self.binary, self.folder, self.address = binary, folder, address
         self.data = data or os.path.join(folder, "data")
         self.settings, self.prepare = dict(settings), prepare
@@ -158,7 +158,7 @@ class Daemon:
         self.log = open(os.path.join(folder, "log"), "a", encoding="utf-8")
 
     def start(self):
-        """Starts it; returns the seconds until it was ready."""
+        """Starts the daemon. Returns the seconds until it was ready."""
         env = {
             "PATH": os.environ.get("PATH", ""),
             "POSTRIDER_DELIVERY__ALLOW": "127.0.0.0/8",
@@ -203,7 +203,7 @@ class Daemon:
 
 
 class Producer(threading.Thread):
-    """Publishes one event after the other; what was not answered is published again under the same `event_id`."""
+    """Publishes one event after the other. An event without an answer is published again under the same `event_id`."""
 
     def __init__(self, number, daemon):
         super().__init__(daemon=True)
@@ -338,7 +338,7 @@ def kill_again_and_again(daemon, receiver, paths, kills, rng):
 
 
 def stop_again_and_again(daemon, receiver, paths, rng):
-    """A stop under load: whoever answers in time gets nothing twice."""
+    """A stop under load. A receiver that answers in time gets no delivery twice."""
     receiver.ask("set", 0, 0.05)
     before, accepted, starts = receiver.ask("count")[1], {}, []
     for turn in range(STOPS):
@@ -363,7 +363,7 @@ def stop_again_and_again(daemon, receiver, paths, rng):
     print("%d stops: %d events accepted, %d came again, exit 0, the last took %.1f s; ready again: most %.0f ms" % (
         STOPS, len(accepted), extras, took, max(starts) * 1000))
     if extras:
-        fail("%d came twice although nobody was killed" % extras, daemon)
+        fail("%d came twice although no daemon was killed" % extras, daemon)
 
 
 def main():

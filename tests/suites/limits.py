@@ -1,7 +1,7 @@
-"""The real binary where something runs out: file descriptors, memory, space on the disk; with thousands of clients that say
-nothing; and on a disk whose syncs fail. Prints what it measured. Python's standard library only.
+"""The real binary where something runs out: file descriptors, memory, space on the disk. Then with thousands of silent
+clients, and on a disk whose syncs fail. Prints its measurements. Python's standard library only.
 
-limits.py BINARY [what ...]     what: descriptors idle memory disk sync
+limits.py BINARY [part ...]     part: descriptors idle memory disk sync
 """
 
 import http.client
@@ -35,7 +35,7 @@ CHECKPOINT_BYTES_MAX = 64 << 20
 
 
 def publish(daemon, count, fill=0, connection=None):
-    """Publishes one by one; the accepted ones, and the first answer that was none."""
+    """Publishes one by one. Returns the accepted events, and the first answer that is not 202."""
     accepted = {}
     for number in range(count):
         key = "%d-%d" % (time.monotonic_ns(), number)
@@ -100,7 +100,7 @@ def descriptors(daemon, receiver):
 
 
 def idle(daemon, receiver):
-    """Thousands of connections that say nothing cost nobody else anything."""
+    """Thousands of silent connections cost no other client anything."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = IDLE_CLIENTS + 1000
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -140,7 +140,7 @@ def batches(daemon, first, count):
 
 
 def cgroup(limit):
-    """A group of processes with so much memory, where this machine lets us make one: what must be called in the process."""
+    """A control group with this memory limit, if the machine permits one. Returns the call that enters it, and its folder."""
     for root, name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
         folder = os.path.join(root, "postrider-limits-%d" % os.getpid())
         try:
@@ -162,7 +162,7 @@ def cgroup(limit):
 
 
 def memory(daemon, receiver):
-    """A million deliveries wait; publishing, starting and delivering need no more than 256 MB."""
+    """A million deliveries wait. Publishing, starting and delivering need no more than 256 MB."""
     enter, folder = cgroup(MEMORY_BYTES)
     daemon.prepare = enter
     try:
@@ -219,7 +219,7 @@ def came_at(receiver, path, accepted, daemon):
         if wanted <= receiver.ask("all")[2]:
             return time.monotonic()
         time.sleep(0.2)
-    return fail("what was published last does not come", daemon)
+    return fail("the last published event does not come", daemon)
 
 
 def disk(daemon, receiver):
@@ -306,8 +306,8 @@ def failing_sync(folder):
 
 
 def sync(daemon, receiver):
-    """A disk whose syncs fail, first of the journal and then of the partitions: the daemon ends with its code, and the next
-    start has what was acknowledged."""
+    """A disk whose syncs fail, first of the write-ahead log and then of the partitions. The daemon ends with its code, and
+    the next start has every acknowledged event."""
     order = os.path.join(daemon.folder, "failing-sync")
     daemon.settings.update(LD_PRELOAD=failing_sync(daemon.folder), FAILING_SYNC_ORDER=order)
     daemon.start()
@@ -334,8 +334,8 @@ def sync(daemon, receiver):
     except (OSError, http.client.HTTPException) as error:
         more, refused = {}, [str(error)]
     if more:
-        fail("what was not synced was accepted", daemon)
-    ends("of the journal")
+        fail("an event was accepted without a sync", daemon)
+    ends("of the write-ahead log")
     daemon.start()
     refuse("partitions/")
     # More than the write-ahead log holds without a checkpoint, which syncs a partition.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The simulation, the oracle of the store, or the walk over the protocol of a cluster finds every mutant of src/mutants.rs by its own verdict, on seeds that the
-# unbroken program passes. The build of all suites (tests/suites/build) contains them; the variable POSTRIDER_MUTANT selects
-# one.
+# The simulation, the oracle of the store, or the walk over the protocol of a cluster finds every mutant of
+# src/mutants.rs. It does so by its own verdict, on seeds that the unbroken program passes. The build of all suites
+# (tests/suites/build) contains the mutants, and the variable POSTRIDER_MUTANT selects one.
 #
 # tests/suites/mutants.sh lost_wake_up runs one. POSTRIDER_MUTANT_HOURS is the simulated time in which a mutant must be found.
 # POSTRIDER_UNBROKEN=passed says that the suite `simulation` has run these seeds with the unbroken program before.

@@ -114,7 +114,7 @@ def main():
     with urllib.request.urlopen(sys.argv[2]) as answer:
         served = json.load(answer)
     if printed != served:
-        wrong.append("what is printed is not what is served")
+        wrong.append("the printed document is not the served one")
     validate(printed, cls=OpenAPIV31SpecValidator)
     document = Document(printed)
     check_examples(document)

@@ -3,8 +3,9 @@ notify socket. It says that it is ready and alive, takes an event, delivers it s
 
     package.py ROOT    where ROOT holds an unpacked package
 
-    package.py --scratch ROOT    where ROOT holds the static binary and nothing else: what it logs to journald has its
-                                 fields, so that `journalctl REQUEST_ID=...` finds a line; and it finds a receiver by name
+    package.py --scratch ROOT    where ROOT holds the static binary and nothing else. Its lines in journald have their
+                                 fields, so that `journalctl REQUEST_ID=...` finds one. It finds a
+                                 receiver by name
 """
 
 import base64
@@ -28,7 +29,7 @@ PATIENCE_S = 60
 
 
 def unit(root, name):
-    """The assignments of a unit file; a key that comes more than once has all of its values."""
+    """The assignments of a unit file. A repeated key has all of its values."""
     found = {}
     with open(os.path.join(root, "usr/lib/systemd/system", name), encoding="utf-8") as lines:
         for line in lines:
@@ -199,7 +200,7 @@ def scratch(root):
         webhook = call(url, key, "POST", "/v1/webhooks", {"url": place})
         while True:
             fields = entries(inbox.recv(65536))
-            # The first one is empty: it asks whether anybody is there.
+            # The first datagram is empty: it only tests whether journald listens.
             if fields.get("TARGET_ID") == webhook["id"]:
                 break
         assert fields["MESSAGE"].startswith("webhook.create request_id="), fields

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The .deb is built, inspected, unpacked, and its content started as systemd would. It is installed, removed and purged
-# below a directory of its own. systemd-analyze checks the units. A release is built, skopeo reads its image, and the image's
-# program runs as its user; the static binary runs in an empty root.
+# below a directory of its own. systemd-analyze checks the units. A release is built, skopeo reads its image, and the
+# image's program runs as its user. The static binary runs in an empty root.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
 source "$(dirname "$0")/support/suite.bash"
@@ -33,7 +33,7 @@ for folder, _, files in os.walk(root):
         assert mode, f"{place} is not among the assets of cargo-deb"
         found = os.stat(os.path.join(root, place)).st_mode & 0o777
         assert int(mode, 8) == found, f"{place} has mode {found:o}, and {mode} with cargo-deb"
-assert not places, f"cargo-deb has what the package has not: {places}"
+assert not places, f"cargo-deb has files that the package lacks: {places}"
 conffiles = open(os.path.join(control, "conffiles")).read().split()
 assert sorted(deb["conf-files"]) == sorted(conffiles), conffiles
 ' "$work/root" "$work/control"
@@ -82,9 +82,9 @@ kept=$(ls "$work/backups" | wc -l)
 touch "$work/broken"
 if backup; then fail "a failing backup was not told"; fi
 # shellcheck disable=SC2012
-[ "$(ls "$work/backups" | grep -vc partial)" = 4 ] || fail "a failed backup changed what is kept"
+[ "$(ls "$work/backups" | grep -vc partial)" = 4 ] || fail "a failed backup changed the kept ones"
 
-echo "--- restored by root for somebody else"
+echo "--- restored by root for another user"
 if [ "$(id -u)" = 0 ]; then
     # As with a service with DynamicUser=: its directory is another user's, or a link whose destination was moved away.
     store=$work/store
@@ -182,7 +182,8 @@ assert config["User"] == "65532:65532" and config["Entrypoint"] == ["/postrider"
 assert config["Healthcheck"]["Test"] == ["CMD", "/postrider", "ready"], config
 PYTHON
 mkdir "$work/image"
-# The layers, as a runtime unpacks them; then the entry point as the image's user, who may write to /data alone.
+# The layers are unpacked as a runtime does it. Then the entry point runs as the image's user, who may write to /data
+# alone.
 python3 -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))[0]["Layers"]))' \
     <(tar -xOf "$image" manifest.json) | while read -r layer; do
     tar -xOf "$image" "$layer" | tar --numeric-owner -xp -C "$work/image"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The picture of the README, docs/demo.svg, shows what `postrider demo` prints. The recorder runs the demo in a terminal,
-# and the recorded lines are compared with those of the picture, figures aside. After a change of the demo:
+# The picture of the README, docs/demo.svg, shows the output of `postrider demo`. The recorder runs the demo in a
+# terminal, and the recorded lines are compared with those of the picture, figures aside. After a change of the demo:
 #
 #   python3 tests/suites/picture.py target/release/postrider docs/demo.svg
 #

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Power loss at least 20,000 times: the real store on a disk in memory that loses, tears and reorders unsynced writes,
-# compared with an exact oracle after every cut (tests/oracle/power_loss.rs). Prints its first seed and its rate. Fails
-# at the first loss, and names the seed that shows it again.
+# Power loss at least 20,000 times: the real store on a disk in memory that loses, tears and reorders unsynced writes.
+# It is compared with an exact oracle after every cut (tests/oracle/power_loss.rs). Prints its first seed and its rate.
+# Fails at the first loss, and names the seed that shows it again.
 #
 # POSTRIDER_CRASHES=1000000 runs longer, POSTRIDER_FIRST_SEED=$RANDOM$RANDOM runs other seeds.
 set -euo pipefail

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Deliveries through real proxies, squid and tinyproxy: http and https receivers, with and without credentials, a proxy that
-# speaks TLS, a wrong password, a refused host, a proxy that is down for a while, and no_proxy. The password appears nowhere.
+# Deliveries through real proxies, squid and tinyproxy: http and https receivers, with and without credentials, and
+# no_proxy. A proxy speaks TLS, gets a wrong password, refuses a host, or is down for a while. The password appears
+# nowhere.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Downloads the packages of both
-# proxies from Debian and unpacks them into a temporary directory, which is removed afterwards; nothing is installed.
+# proxies from Debian and unpacks them into a temporary directory, which is removed afterwards. Nothing is installed.
 source "$(dirname "$0")/support/suite.bash"
 
 fail() {

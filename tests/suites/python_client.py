@@ -1,4 +1,4 @@
-"""What a user of the generated client does: publish, list, read, look at mistakes. Called by python_client.sh with the
+"""The steps of a user of the generated client: publish, list, read, look at mistakes. Called by python_client.sh with the
 daemon's address and a key.
 """
 
@@ -50,7 +50,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def until(look, wanted):
-    """What `look` gives as soon as `wanted` says yes to it."""
+    """The result of `look`, as soon as `wanted` accepts it."""
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         seen = look()

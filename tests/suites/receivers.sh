@@ -49,7 +49,7 @@ check() {
     until_true sh -c "'$bin' delivery list --type $name-other.paid --status failed | grep -q 401"
     [ "$(grep -c '^took ' "$shown")" = 1 ]
     [ "$webhook" != "$other" ]
-    echo "$name: took what was signed, once, and refused what was not"
+    echo "$name: accepted the signed request once, and refused the forged one"
 }
 
 check python "$(free_port)" "$work/python/bin/python" "$work/receiver.py"

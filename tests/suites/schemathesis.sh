@@ -19,8 +19,8 @@ POSTRIDER_DELIVERY__ALLOW= POSTRIDER_LOG__LEVEL=warn POSTRIDER_CONFIG=/dev/null 
 id=$(curl --silent --fail -H "Authorization: Bearer $key" "$url/v1/keys" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')
 
-# Omitted: checks that would report rules beyond a schema as mistakes, such as whether a right value fits the others, or
-# whether an id of one answer is of the same kind in another.
+# Omitted are checks that would report rules beyond a schema as mistakes. Such rules are that a right value fits the
+# others, and that an id of one answer is of the same kind in another.
 left_out=positive_data_acceptance,ensure_resource_availability,use_after_free
 
 # One worker, because Python 3.11 loses count of its own parser's depth with two. The longest poll is 30 s.

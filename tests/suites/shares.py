@@ -1,7 +1,7 @@
 """Healthy webhooks beside a tenant or a host that hangs, and beside names that never resolve.
 
-Each kind of load runs in turn with a quiet daemon on the same machine, so that other programs disturb both alike. Measured is
-the time from a publish to the request at the receiver, of healthy webhooks only; judged is the ratio of the 99th percentiles.
+Each kind of load runs in turn with a quiet daemon on the same machine, so that other programs disturb both alike. The time
+from a publish to the request at the receiver is measured, of healthy webhooks only. The ratio of the 99th percentiles is judged.
 The receiver that hung answers at the end, and its webhooks must be served within one probe interval. Python's standard library only.
 
 shares.py BINARY kind ...     kind: tenant host names

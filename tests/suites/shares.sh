@@ -3,7 +3,8 @@
 # (shares.py). Judges the ratio to a quiet run beside it, and prints both.
 #
 # tests/suites/shares.sh tenant runs one of: tenant host names. A name server that never answers needs the right to mount,
-# and is skipped without it. SHARES_SECONDS and SHARES_ROUNDS measure longer. Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none.
+# and is skipped without it. SHARES_SECONDS and SHARES_ROUNDS measure longer. Takes the binary in POSTRIDER_BIN, or the
+# ci build, which it makes if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

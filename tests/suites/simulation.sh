@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole daemon in a simulated world for 1,000 simulated hours (tests/sim/): power cuts, kills, failing syncs, full
-# disks, lost messages, and receivers that hang, close or send invalid answers. Prints hours, events, crashes and the
-# rate. Fails at the first fault, and names the seed that shows it again.
+# The whole daemon in a simulated world for 1,000 simulated hours (tests/sim/). The faults are power cuts, kills,
+# failing syncs, full disks, lost messages, and receivers that hang, close or send invalid answers. Prints hours,
+# events, crashes and the rate. Fails at the first fault, and names the seed that shows it again.
 #
 # POSTRIDER_SIM_HOURS=100000 runs longer, POSTRIDER_SIM_FIRST=$RANDOM$RANDOM begins with another seed,
 # POSTRIDER_SIM_SEED=7 runs one seed, POSTRIDER_SIM_TRACE=1 and POSTRIDER_SIM_LOG=postrider=debug print its trace and

@@ -11,7 +11,7 @@ const [url, key] = process.argv.slice(2);
 const PATIENCE_MS = 60_000;
 let [passed, failed, made] = [0, 0, 0];
 
-/** What came, by path, and who waits for it; what is answered next. */
+/** The requests by path, the waiting readers, and the next answers. */
 const paths = new Map();
 
 const server = createServer(async (request, response) => {

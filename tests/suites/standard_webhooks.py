@@ -22,7 +22,7 @@ passed, failed = 0, 0
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Puts what comes into the queue of its path, and answers what that path's list of statuses says next."""
+    """Puts each request into the queue of its path, and answers with the next status of that path's list."""
 
     protocol_version = "HTTP/1.1"
     inbox: dict = {}

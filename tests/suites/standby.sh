@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two real daemons over TLS, owner and standby with standby.required: the owner is killed (kill -9) under load again and again,
-# and the standby promoted (standby.py). No acknowledged event may be missing, and each former owner must stop with exit code
-# 76. Prints the numbers. Takes two minutes; POSTRIDER_STANDBY_S sets another time.
+# Two real daemons over TLS, owner and standby with standby.required (standby.py). Under load the owner is killed (kill
+# -9) again and again, and the standby promoted. No acknowledged event may be missing, and each former owner must stop
+# with exit code 76. Prints the numbers. Takes two minutes. POSTRIDER_STANDBY_S sets another time.
 #
 # Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none. Needs openssl and python3.
 source "$(dirname "$0")/support/suite.bash"

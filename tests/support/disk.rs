@@ -1,9 +1,9 @@
 //! A disk in memory with the faults of real disks: it keeps synced writes, and loses the rest at random.
 //!
 //! Invariant: every change that `sync_data` or `rename` acknowledged survives every power cut. Of pages written since,
-//! each sector (512 bytes, or a whole page at a time) has its synced content or that of any later write, independently
-//! of its neighbours. Of changes to the folder, the first ones survive up to a random number. After a cut every handle
-//! is dead.
+//! each sector has its synced content or that of any later write, independently of its neighbours. A sector is 512
+//! bytes, or a whole page at a time. Of changes to the folder, the first ones survive up to a random number. After a
+//! cut every handle is dead.
 
 #![allow(dead_code)] // Three test binaries compile this file. Each uses its own part of it.
 

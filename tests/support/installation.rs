@@ -31,14 +31,14 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
 }
 
 /// A folder with a settings file and a data directory, and the daemon that runs there.
-pub struct House {
+pub struct Installation {
     pub folder: TempDir,
     pub variables: Vec<(String, String)>,
     pub daemon: Option<Child>,
     pub url: String,
 }
 
-impl Drop for House {
+impl Drop for Installation {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             // The process may have ended already.
@@ -48,19 +48,19 @@ impl Drop for House {
     }
 }
 
-impl House {
-    /// A house with this settings file and no daemon yet.
-    pub fn with(settings: &str) -> House {
+impl Installation {
+    /// An installation with this settings file and no daemon yet.
+    pub fn with(settings: &str) -> Installation {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("postrider.toml"), settings).expect("a settings file");
-        House { folder, variables: Vec::new(), daemon: None, url: String::new() }
+        Installation { folder, variables: Vec::new(), daemon: None, url: String::new() }
     }
 
-    /// A house with a running daemon on loopback. Receivers on loopback are allowed, and the log is JSON.
-    pub fn start() -> House {
-        let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
-        house.serve();
-        house
+    /// An installation with a running daemon on loopback. Receivers on loopback are allowed, and the log is JSON.
+    pub fn start() -> Installation {
+        let mut installation = Installation::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
+        installation.serve();
+        installation
     }
 
     pub fn settings_file(&self) -> PathBuf {
@@ -75,7 +75,7 @@ impl House {
         self.folder.path().join("log")
     }
 
-    /// The program with this house's variables only.
+    /// The program with this installation's variables only.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -103,7 +103,7 @@ impl House {
     pub fn run(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut child = children::spawn(command.stdout(Stdio::piped()).stderr(log));
-        let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
         for line in lines.map_while(Result::ok) {
             if let Some(url) = line.strip_prefix("postrider: listening on ") {
                 self.url = url.to_owned();
@@ -111,7 +111,7 @@ impl House {
                 return;
             }
         }
-        panic!("it ended: {:?} {}", child.wait(), self.log());
+        panic!("the daemon ended: {:?} {}", child.wait(), self.log());
     }
 
     pub fn log(&self) -> String {

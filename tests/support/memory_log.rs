@@ -173,7 +173,7 @@ impl CommitLog for MemoryLog {
     fn trim(&self, upto: u64) -> Result<(), LogUnreachable> {
         let mut stored = self.stored();
         let last = stored.last().map_or(0, |last| last.number);
-        // A log that forgets what was before a trim forgets the trim too.
+        // A log that forgets records before a trim forgets the trim too.
         stored.forgets_after = stored.forgets_after.max((upto + 1).min(last));
         stored.entries.retain(|number, _| *number > upto || *number == last);
         Ok(())

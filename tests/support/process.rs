@@ -62,13 +62,13 @@ fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child,
 fn listening_of(command: &mut Command, log: &Path) -> (Child, Vec<String>) {
     let mut child = spawn(command);
     let mut said = Vec::new();
-    for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
+    for line in BufReader::new(child.stdout.take().expect("a piped stdout")).lines() {
         said.push(line.expect("text"));
         if said.last().is_some_and(|line| line.contains("listening on")) {
             return (child, said);
         }
     }
-    panic!("it ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
+    panic!("the daemon ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
 }
 
 /// Starts the program so that it cannot run. Returns its exit code and its stderr.

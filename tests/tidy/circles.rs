@@ -1,11 +1,12 @@
-//! Import circles between rooms: no two folders of one folder may use each other.
+//! Import circles between the units of a folder, which are its files and folders: no two folders of one folder may use
+//! each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{Source, code_of, files, is_word_start};
 
 /// Circles that may stay, by the folder that contains them, and why.
-const CIRCLES: [(&str, &str); 1] = [("store", "the rooms around the writer share its partition set and write path")];
+const CIRCLES: [(&str, &str); 1] = [("store", "the units around the writer share its partition set and write path")];
 
 /// Folders whose files use each other in one direction only.
 const LAYERED: [&str; 1] = ["kv"];
@@ -13,7 +14,7 @@ const LAYERED: [&str; 1] = ["kv"];
 /// A module path below the crate's root.
 type Module = Vec<String>;
 
-/// A folder's rooms, with the rooms that each one uses.
+/// A folder's units, with the units that each one uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// The code of a file without comments, strings and its inline tests.
@@ -70,7 +71,7 @@ fn paths_of(module: &Module, code: &str) -> Vec<Module> {
     found
 }
 
-/// For every folder: which of its rooms use which others.
+/// For every folder: which of its units use which others.
 fn uses_of(sources: &[Source]) -> BTreeMap<String, Uses> {
     let product =
         sources.iter().filter(|source| !source.path.ends_with("tests.rs") && !source.path.contains("/tests/"));
@@ -81,7 +82,7 @@ fn uses_of(sources: &[Source]) -> BTreeMap<String, Uses> {
             let target = (1..=path.len()).rev().map(|length| &path[..length]).find(|part| modules.contains_key(*part));
             let Some(target) = target else { continue };
             let shared = module.iter().zip(target).take_while(|(one, other)| one == other).count();
-            // A module and the folder around it are one room.
+            // A module and the folder around it are one unit.
             if let (Some(from), Some(to)) = (module.get(shared), target.get(shared)) {
                 let uses = folders.entry(module[..shared].join("/")).or_default();
                 uses.entry(from.clone()).or_default().insert(to.clone());
@@ -91,25 +92,25 @@ fn uses_of(sources: &[Source]) -> BTreeMap<String, Uses> {
     folders
 }
 
-/// Everything that a room uses, directly or not.
-fn reach<'a>(room: &'a str, uses: &'a Uses) -> BTreeSet<&'a str> {
-    let (mut seen, mut open) = (BTreeSet::new(), vec![room]);
-    while let Some(room) = open.pop() {
-        let next = uses.get(room).into_iter().flatten().map(String::as_str);
-        open.extend(next.filter(|room| seen.insert(*room)));
+/// Everything that a unit uses, directly or not.
+fn reach<'a>(unit: &'a str, uses: &'a Uses) -> BTreeSet<&'a str> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![unit]);
+    while let Some(unit) = open.pop() {
+        let next = uses.get(unit).into_iter().flatten().map(String::as_str);
+        open.extend(next.filter(|unit| seen.insert(*unit)));
     }
     seen
 }
 
-/// Rooms that use themselves through another room of their folder: folders, and files of a layered folder.
+/// Units that use themselves through another unit of their folder: folders, and files of a layered folder.
 fn against_circles(sources: &[Source]) -> Vec<(String, String)> {
     let is_folder = |path: &str| sources.iter().any(|source| source.path.starts_with(&format!("src/{path}/")));
     let mut wrong = Vec::new();
     for (folder, uses) in uses_of(sources) {
-        for room in uses.keys().filter(|room| reach(room, &uses).contains(room.as_str())) {
-            let path = format!("{folder}/{room}");
+        for unit in uses.keys().filter(|unit| reach(unit, &uses).contains(unit.as_str())) {
+            let path = format!("{folder}/{unit}");
             if LAYERED.contains(&folder.as_str()) || is_folder(path.trim_start_matches('/')) {
-                wrong.push((folder.clone(), room.clone()));
+                wrong.push((folder.clone(), unit.clone()));
             }
         }
     }
@@ -121,7 +122,7 @@ fn no_folder_imports_itself_through_another_module() {
     let found = against_circles(&files("src", &[".rs"]));
     let is_permitted = |folder: &str| CIRCLES.iter().any(|(permitted, _)| *permitted == folder);
     let wrong: Vec<_> = found.iter().filter(|(folder, _)| !is_permitted(folder)).collect();
-    assert!(wrong.is_empty(), "import circles (folder, room): {wrong:?}");
+    assert!(wrong.is_empty(), "import circles (folder, unit): {wrong:?}");
     for (folder, why) in CIRCLES {
         assert!(found.iter().any(|(circle, _)| circle == folder), "{folder} has no circle any more ({why})");
     }

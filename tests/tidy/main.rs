@@ -1,7 +1,7 @@
-//! The building held to its floors (docs/design.md, "The floors"), by reading the source.
+//! The source keeps to its floors (docs/design.md, "The floors").
 //!
 //! Every rule is a function from a file's text to its violations. The tests apply it to the whole tree, and to snippets
-//! that break it, so that no rule is unable to find anything.
+//! that break it, which proves that every rule finds its fault.
 
 mod circles;
 mod functions;
@@ -301,7 +301,7 @@ mod snippets {
     }
 
     #[test]
-    fn what_lacks_form_is_found() {
+    fn files_without_form_are_found() {
         let wrong = |path: &str, text: &str| against_the_form(&source(path, text)).len();
         assert_eq!(wrong("src/a.rs", "use x;\n"), 1);
         assert_eq!(wrong("src/a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_MAX))), 1);

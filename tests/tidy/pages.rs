@@ -15,7 +15,7 @@ fn against_missing_files(page: &Source, exists: impl Fn(&str) -> bool) -> Vec<St
 }
 
 /// Modules and tests (`security::tenants`, `api::kill::a_test`) that a page names in backquotes although no file of `tests`
-/// or `src` has them. `text_of` reads a file; `None` if it does not exist.
+/// or `src` has them. `text_of` reads a file. It is `None` if the file does not exist.
 fn against_missing_modules(page: &Source, text_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let quoted = page.text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let missing = quoted.filter(|path| is_module_path(path)).filter(|path| {

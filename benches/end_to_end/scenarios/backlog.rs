@@ -52,7 +52,7 @@ impl Bench {
         let start = server.kill_and_start().await?;
         tokio::time::sleep(SETTLE).await;
         let rss = mb(server.reading().rss_bytes);
-        // The main issue's figures for 100,000, this one's for a million.
+        // The memory target for 100,000 deliveries is tighter than the one for a million.
         let few = waiting <= FEW;
         let (start_target, rss_target) = if few { ((1.0, 0.2), (100.0, 60.0)) } else { ((1.0, 0.2), (150.0, 60.0)) };
         self.report.judge(

@@ -26,7 +26,7 @@ const FANOUT: usize = 10;
 const PARTITION_BYTES_MIN: u64 = 16 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(7_200);
 /// A round of maintenance has passed after this time.
-pub(super) const UPKEEP: Duration = Duration::from_secs(70);
+pub(super) const MAINTENANCE: Duration = Duration::from_secs(70);
 pub(super) const READS: u64 = 1_000;
 
 impl Bench {
@@ -45,7 +45,7 @@ impl Bench {
             began.elapsed().as_secs_f64()
         ));
         let span = (began_ms, unix_ms());
-        tokio::time::sleep(UPKEEP).await;
+        tokio::time::sleep(MAINTENANCE).await;
         self.reads(&server, span).await?;
         // From here on publishing must have its normal cost. Another scenario measures small partitions.
         server.forget_settings();

@@ -142,7 +142,7 @@ impl Hooks {
         }
     }
 
-    /// One delivery in this many is refused. 0: none is.
+    /// One delivery in this many is refused. With 0 none is.
     fn refused_every(self) -> u64 {
         if matches!(self, Hooks::Groups(..)) { GROUPS_REFUSED_EVERY } else { 0 }
     }

@@ -1,9 +1,9 @@
-//! The reads of an operator at night: the failed deliveries of a day, the attempts, the figures, the events by name, in a
-//! large store with 1,000 webhooks of which one delivery in a thousand has failed.
+//! The reads of an operator at night: the failed deliveries of a day, attempts, figures, and events by name. The store
+//! is large and has 1,000 webhooks, and one delivery in a thousand has failed.
 
 use std::io;
 
-use super::large::{READS, Reader, STORED, STORED_FULL, UPKEEP, moment, unix_ms};
+use super::large::{MAINTENANCE, READS, Reader, STORED, STORED_FULL, moment, unix_ms};
 use super::{Bench, Hooks};
 use crate::report::{Target, short};
 use crate::server::Server;
@@ -52,7 +52,7 @@ impl Bench {
         let partitions = server.partitions().len();
         self.report.note(format!("{} deliveries of 1,000 webhooks in {partitions} partitions", short(stored as f64)));
         let span = (began_ms, unix_ms());
-        tokio::time::sleep(UPKEEP).await;
+        tokio::time::sleep(MAINTENANCE).await;
         self.night_reads(&server, span).await?;
         self.night_pages(&server).await?;
         server.forget_settings();

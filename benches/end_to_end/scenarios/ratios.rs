@@ -78,8 +78,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Measures deliveries of 64 KiB. A relay stores nothing, so the one that signs is the fairer ceiling: the hash over
-    /// the body is a large part of its cost.
+    /// Measures deliveries of 64 KiB. A relay stores nothing, so the one that signs is the fairer ceiling. The hash
+    /// over the body is a large part of its cost.
     pub(super) async fn large(&mut self) -> io::Result<()> {
         let load = Load { payload_bytes: LARGE_BYTES, ..Load::new(LARGE_CONNECTIONS) };
         let (mut to_relay, mut to_signing) = (Vec::new(), Vec::new());

@@ -17,15 +17,15 @@ pub fn is_unknown(result: &Answered) -> bool {
 /// The requests of one batch, by the file that they change.
 pub struct Batch<'a> {
     pub parts: Vec<(Place, Vec<usize>)>,
-    pub orders: &'a [WriteRequest],
+    pub requests: &'a [WriteRequest],
     pub results: &'a [Answered],
     pub now: Time,
 }
 
 impl Batch<'_> {
-    /// The oracle after the batch, with what of `found` it does not explain. `unknown` files are those whose requests were
-    /// not answered: all requests of such a file are there, or none is. The files are decided together, because each shows
-    /// the hold of a webhook that a record in another one has set.
+    /// The oracle after the batch, and the part of `found` that it does not explain. `unknown` files are those whose
+    /// requests were not answered: all requests of such a file are there, or none is. The files are decided together,
+    /// because each shows the hold of a webhook that a record in another one has set.
     pub fn decide(&self, oracle: &Oracle, found: &Found, unknown: &[Place], store: &Store) -> Check<(Oracle, Found)> {
         let mut sets: Vec<Vec<Place>> = vec![Vec::new()];
         for place in unknown {
@@ -85,20 +85,20 @@ impl Batch<'_> {
     pub fn play(&self, oracle: &mut Oracle, found: &mut Found, there: &[Place]) -> Check {
         for (place, slot) in self.parts.iter().flat_map(|(place, slots)| slots.iter().map(move |slot| (*place, *slot)))
         {
-            let (order, result) = (&self.orders[slot], &self.results[slot]);
+            let (request, result) = (&self.requests[slot], &self.results[slot]);
             let is_unknown = is_unknown(result);
             if is_unknown && !there.contains(&place) {
                 continue;
             }
-            let deeds = oracle.deeds.clone();
-            let verdict = oracle.apply(place, &Asked { order, now: self.now }, found);
+            let pending_audit = oracle.pending_audit.clone();
+            let verdict = oracle.apply(place, &Asked { request, now: self.now }, found);
             let verdict =
-                verdict.map_err(|error| format!("{:?} was answered {result:?}, but {error}", order.command))?;
+                verdict.map_err(|error| format!("{:?} was answered {result:?}, but {error}", request.command))?;
             if is_unknown {
                 // A rejected request has no audit line.
-                oracle.deeds = deeds;
+                oracle.pending_audit = pending_audit;
             } else {
-                agree(order, &verdict, result)?;
+                agree(request, &verdict, result)?;
             }
         }
         Ok(())
@@ -106,12 +106,12 @@ impl Batch<'_> {
 }
 
 /// Whether a request has the expected answer.
-fn agree(order: &WriteRequest, wanted: &Verdict, found: &Answered) -> Check {
+fn agree(request: &WriteRequest, wanted: &Verdict, found: &Answered) -> Check {
     let same = match (wanted, found) {
         (Ok(wanted), Ok(found)) => wanted == found,
         (Err(wanted), Err(found)) => *wanted == word(found),
         _ => false,
     };
-    ensure!(same, "{:?} was answered {found:?}:\n  {}", order.command, check::difference(found, wanted));
+    ensure!(same, "{:?} was answered {found:?}:\n  {}", request.command, check::difference(found, wanted));
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! The accidents of a cluster: kills and power cuts of nodes, stops, broken links to the engine and to the world, nodes that
-//! stand still, and an engine that restarts, forgets the end of its log, or has a clock that jumps. They come one at a time.
+//! The accidents of a cluster: kills, power cuts and stops of nodes, nodes that stand still, and broken links to the
+//! engine and to the world. The engine restarts, forgets the end of its log, or has a clock that jumps. They come one
+//! at a time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use turmoil::Sim;
 
 use super::engine::SimEngine;
 use super::node::{NodeEnded, SimNode};
-use crate::sim::expectations::{Book, Kind};
+use crate::sim::expectations::{Expectations, Kind};
 use crate::sim::rng::Rng;
 use crate::sim::run::Disturbance;
 use crate::sim::world::{NODES, OUTSIDE};
@@ -20,7 +21,7 @@ const STOP_MS_MAX: i64 = 30_000;
 const OWNER_MS_MAX: i64 = 60_000;
 /// Time after waking in which the requests arrive that a node had sent before it stood still.
 const WAKING_MS: i64 = 4_000;
-/// Maximum time until the owner has appended again what the engine forgot. It needs a commit for that.
+/// Maximum time until the owner has appended the records again that the engine forgot. It needs a commit for that.
 const HEALED_MS_MAX: i64 = 3_600_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ enum AccidentStage {
 pub struct Accidents {
     nodes: Vec<Rc<SimNode>>,
     engine: SimEngine,
-    book: Rc<RefCell<Book>>,
+    expectations: Rc<RefCell<Expectations>>,
     rng: Rng,
     stage: AccidentStage,
     /// When a node that is down starts.
@@ -87,11 +88,11 @@ pub struct Accidents {
 impl Disturbance for Accidents {
     fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
         for words in self.engine.problems() {
-            self.book.borrow_mut().fault(now, words);
+            self.expectations.borrow_mut().fault(now, words);
         }
         let newest = self.owner().and_then(|owner| self.nodes[owner].epoch.get()).unwrap_or(0);
         if newest > self.last_epoch {
-            self.book.borrow_mut().trace(now, &format!("epoch {newest} serves"));
+            self.expectations.borrow_mut().trace(now, &format!("epoch {newest} serves"));
             (self.last_epoch, self.takeovers) = (newest, self.takeovers + 1);
         }
         for number in 0..self.nodes.len() {
@@ -106,12 +107,12 @@ impl Disturbance for Accidents {
             AccidentStage::Under { kind, node, until } if now >= until => self.end(sim, now, kind, node),
             AccidentStage::Forgotten { last, .. } if self.engine.last() >= last => self.rest(now),
             AccidentStage::Forgotten { since, .. } if now > since + HEALED_MS_MAX => {
-                self.book.borrow_mut().fault(now, "the log is not healed".to_owned());
+                self.expectations.borrow_mut().fault(now, "the log is not healed".to_owned());
                 self.rest(now);
             }
             AccidentStage::Ownerless { .. } if self.owner().is_some() => {
                 for kind in [Kind::Crash, Kind::Stop, Kind::Network] {
-                    self.book.borrow_mut().end(kind, now + 1_000);
+                    self.expectations.borrow_mut().end(kind, now + 1_000);
                 }
                 self.rest(now);
             }
@@ -119,7 +120,7 @@ impl Disturbance for Accidents {
                 self.stage = AccidentStage::Ownerless { since: now };
             }
             AccidentStage::Ownerless { since } if now > since + OWNER_MS_MAX => {
-                self.book.borrow_mut().fault(now, "no node serves".to_owned());
+                self.expectations.borrow_mut().fault(now, "no node serves".to_owned());
                 self.stage = AccidentStage::Ownerless { since: now };
             }
             _ => {}
@@ -136,11 +137,16 @@ impl Disturbance for Accidents {
 }
 
 impl Accidents {
-    pub fn new(nodes: &[Rc<SimNode>], engine: &SimEngine, book: &Rc<RefCell<Book>>, rng: Rng) -> Accidents {
+    pub fn new(
+        nodes: &[Rc<SimNode>],
+        engine: &SimEngine,
+        expectations: &Rc<RefCell<Expectations>>,
+        rng: Rng,
+    ) -> Accidents {
         Accidents {
             nodes: nodes.to_vec(),
             engine: engine.clone(),
-            book: book.clone(),
+            expectations: expectations.clone(),
             rng,
             stage: AccidentStage::Ownerless { since: 0 },
             starts: vec![None; nodes.len()],
@@ -169,20 +175,20 @@ impl Accidents {
         let ended = node.ended.borrow_mut().take();
         if let Some(ended) = ended {
             if let NodeEnded::Failed(words) = &ended {
-                self.book.borrow_mut().fault(now, format!("node {number}: {words}"));
+                self.expectations.borrow_mut().fault(now, format!("node {number}: {words}"));
             }
             return self.go_down(sim, now, number, false, &format!("{ended:?}"));
         }
         if self.starts[number].is_some_and(|at| now >= at) {
             self.starts[number] = None;
-            self.book.borrow_mut().trace(now, &format!("node {number} starts"));
+            self.expectations.borrow_mut().trace(now, &format!("node {number} starts"));
             sim.bounce(NODES[number]);
         }
     }
 
     fn go_down(&mut self, sim: &mut Sim<'_>, now: i64, number: usize, is_cut: bool, why: &str) {
         let node = &self.nodes[number];
-        self.book.borrow_mut().trace(now, &format!("node {number} ends: {why}"));
+        self.expectations.borrow_mut().trace(now, &format!("node {number} ends: {why}"));
         let left = node.disks.borrow().after_end(is_cut);
         sim.crash(NODES[number]);
         node.ended.borrow_mut().take();
@@ -195,10 +201,10 @@ impl Accidents {
     }
 
     fn trouble(&self, now: i64, kinds: &[Kind]) {
-        let mut book = self.book.borrow_mut();
+        let mut expectations = self.expectations.borrow_mut();
         for kind in kinds {
-            if !book.troubles.iter().any(|trouble| trouble.kind == *kind && trouble.to_ms == i64::MAX) {
-                book.begin(*kind, now);
+            if !expectations.troubles.iter().any(|trouble| trouble.kind == *kind && trouble.to_ms == i64::MAX) {
+                expectations.begin(*kind, now);
             }
         }
     }
@@ -217,7 +223,7 @@ impl Accidents {
         };
         self.count += 1;
         let kind = self.rng.choose(&ACCIDENTS);
-        self.book.borrow_mut().trace(now, &format!("{kind:?} of node {node}"));
+        self.expectations.borrow_mut().trace(now, &format!("{kind:?} of node {node}"));
         let lasts = match self.rng.chance(50) {
             true => self.rng.between(500, 12_000),
             false => self.rng.between(12_000, 60_000),
@@ -286,12 +292,12 @@ impl Accidents {
                 if self.starts[node].is_none()
                     && self.nodes[node].up_since.get().is_some_and(|at| at < now - STOP_MS_MAX) =>
             {
-                self.book.borrow_mut().fault(now, "a stop does not end".to_owned());
+                self.expectations.borrow_mut().fault(now, "a stop does not end".to_owned());
             }
             AccidentKind::WorldCut => sim.repair(NODES[node], OUTSIDE),
             AccidentKind::Still => {
                 if let Some(address) = self.nodes[node].address() {
-                    self.book.borrow_mut().wakes(address, now + WAKING_MS);
+                    self.expectations.borrow_mut().wakes(address, now + WAKING_MS);
                 }
                 sim.release(NODES[node], OUTSIDE);
             }

@@ -17,7 +17,7 @@ use postrider::store::admin::{self, LogMark, Role, Tenure};
 use tokio::sync::Notify;
 
 use super::engine::{NodeLease, NodeLog, SimEngine};
-use crate::sim::expectations::Book;
+use crate::sim::expectations::Expectations;
 use crate::sim::machine::{MASTER_KEY, STOP, settings};
 use crate::sim::rng::{Rng, SimRandom};
 use crate::sim::world::{SimClock, SimNetwork, elapsed_ms, sleep_ms};
@@ -70,13 +70,13 @@ pub struct SimNode {
     pub stop: Notify,
     /// The nodes that get a copy of the first store.
     others: RefCell<Vec<Rc<SimNode>>>,
-    book: Rc<RefCell<Book>>,
+    expectations: Rc<RefCell<Expectations>>,
     address: Cell<Option<std::net::IpAddr>>,
     rng: RefCell<Rng>,
 }
 
 impl SimNode {
-    pub fn new(number: usize, engine: SimEngine, book: Rc<RefCell<Book>>, mut rng: Rng) -> Rc<SimNode> {
+    pub fn new(number: usize, engine: SimEngine, expectations: Rc<RefCell<Expectations>>, mut rng: Rng) -> Rc<SimNode> {
         let disks = NodeDisks { store: FaultyDisk::new(rng.draw()), log: FaultyDisk::new(rng.draw()) };
         Rc::new(SimNode {
             number,
@@ -87,7 +87,7 @@ impl SimNode {
             up_since: Cell::new(None),
             stop: Notify::new(),
             others: RefCell::default(),
-            book,
+            expectations,
             address: Cell::new(None),
             rng: RefCell::new(rng),
         })
@@ -184,7 +184,7 @@ impl SimNode {
         let is_over = |node: &RunningNode| node.state.tenure.is_over();
         self.engine.serves(epoch);
         if let Some(address) = self.address.get() {
-            self.book.borrow_mut().serves(address, epoch, elapsed_ms());
+            self.expectations.borrow_mut().serves(address, epoch, elapsed_ms());
         }
         let daemon = match Daemon::start_as(settings, self.world(), Some(ownership)).await {
             Ok(daemon) => daemon,

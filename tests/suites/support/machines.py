@@ -99,7 +99,7 @@ def until(what, look, explain=lambda: ""):
 
 
 class Producers:
-    """Threads that publish to the machine that takes events, and keep the names of what was acknowledged.
+    """Threads that publish to the machine that takes events, and keep the names of the acknowledged events.
 
     `machines` gives the machines to try. `pause_s` is the time of a thread between two events.
     """

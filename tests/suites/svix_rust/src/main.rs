@@ -82,7 +82,7 @@ macro_rules! eventually {
                 break found;
             }
             rounds += 1;
-            assert!(rounds < 300, "it never came true");
+            assert!(rounds < 300, "the condition never became true");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }};

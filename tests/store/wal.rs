@@ -97,7 +97,7 @@ impl Killed {
         if let Some(name) = &loss.kept_as {
             assert_eq!(fs::read(folder.path().join(name)).ok().as_ref(), before.get("journal"), "{what}");
         }
-        assert_eq!(accept_loss(&*disk()).unwrap(), None, "{what}: it is given up once");
+        assert_eq!(accept_loss(&*disk()).unwrap(), None, "{what}: the loss is accepted once");
         assert_eq!(self.found(&open_on(disk(), START).unwrap()), kept, "{what}");
         assert!(verify(disk(), &MASTER_KEY, &mut |_| {}).unwrap().is_sound(), "{what}");
     }
