@@ -110,7 +110,7 @@ pub enum Scenario {
     Night,
     /// Half the top rate for long: growth of memory and lag
     Soak,
-    /// Half the top rate while partitions are sealed, compacted and dropped
+    /// Half the top rate while partitions are sealed, counted and dropped
     Partitions,
     /// All combinations of fan-out, payload, connections and batch
     Matrix,

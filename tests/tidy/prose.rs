@@ -1,7 +1,7 @@
-//! Words of comments: the subject of a comment is a component, a client or a person with a role.
+//! Words of comments and function names: their subject is a component, a client or a person with a role.
 
 use super::expect_none;
-use super::source::{Source, comments_of, files};
+use super::source::{Source, all_rust, code_of, comments_of, line_of};
 
 /// Words that stand for a thing or a person without naming it.
 const UNNAMED: [&str; 4] = ["what", "whoever", "somebody", "nobody"];
@@ -19,9 +19,32 @@ fn against_unnamed_subjects(source: &Source) -> Vec<String> {
     wrong
 }
 
+/// Functions with one of `UNNAMED` in their names.
+fn against_unnamed_functions(source: &Source) -> Vec<String> {
+    let code = code_of(&source.text);
+    let names = code.match_indices("fn ").filter_map(|(at, _)| {
+        let name = code[at + 3..].split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+        name.split('_').any(|word| UNNAMED.contains(&word)).then_some((at, name))
+    });
+    let wrong = |(at, name)| format!("{}:{}: `fn {name}`: name the subject", source.path, line_of(&code, at));
+    names.map(wrong).collect()
+}
+
 #[test]
-fn comments_name_their_subject() {
-    expect_none(files("src", &[".rs"]).iter().flat_map(against_unnamed_subjects).collect());
+fn comments_and_function_names_name_their_subject() {
+    let sources = all_rust();
+    expect_none(sources.iter().flat_map(against_unnamed_subjects).collect());
+    expect_none(sources.iter().flat_map(against_unnamed_functions).collect());
+}
+
+#[test]
+fn function_names_without_a_subject_are_found() {
+    let wrong = |text: &str| {
+        let source = Source { path: "src/a.rs".to_owned(), text: text.to_owned() };
+        against_unnamed_functions(&source).len()
+    };
+    assert_eq!(wrong("fn what_comes_late() {}\nfn a_key_for_nobody() {}"), 2);
+    assert_eq!(wrong("fn somewhat() {}\n// fn nobody()\nconst A: &str = \"fn nobody()\";"), 0);
 }
 
 #[test]
