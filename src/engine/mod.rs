@@ -314,7 +314,7 @@ impl Engine {
             proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
             proxy_failures: self.deliverer.proxy_health.failures(),
             clients: self.client_connections.stats(),
-            cluster_log_up: i64::from(order.is_none_or(|order| !order.is_unanswered.load(Ordering::Relaxed))),
+            cluster_log_up: i64::from(order.is_none_or(|order| !order.is_unanswered())),
             cluster_healed: order.map_or(0, |order| order.healed.load(Ordering::Relaxed) as i64),
         };
         self.metrics.text(format, &levels, self.store.written_bytes())

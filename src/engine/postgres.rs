@@ -11,12 +11,14 @@ mod lease;
 mod schema;
 mod tls;
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Config, Statement};
 
+use crate::engine::log_backoff::LogBackoff;
 use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, append_outcome};
 
 pub use lease::PostgresLease;
@@ -124,6 +126,7 @@ pub struct PostgresLog {
     connect: Connect,
     runtime: Handle,
     session: Mutex<Option<LogSession>>,
+    failures: std::sync::Mutex<LogBackoff>,
 }
 
 impl std::fmt::Debug for PostgresLog {
@@ -142,7 +145,12 @@ fn mark_of(row: &tokio_postgres::Row) -> Row {
 impl PostgresLog {
     /// The log in an engine. Must be called within the runtime.
     pub fn new(connect: Connect) -> PostgresLog {
-        PostgresLog { connect, runtime: Handle::current(), session: Mutex::new(None) }
+        PostgresLog {
+            connect,
+            runtime: Handle::current(),
+            session: Mutex::new(None),
+            failures: std::sync::Mutex::default(),
+        }
     }
 
     /// Runs a call on the connection. After an error or without an answer the next call connects anew.
@@ -160,6 +168,20 @@ impl PostgresLog {
             }
             answer
         })
+    }
+
+    /// Logs appends that fail, and the first one that succeeds afterwards.
+    fn log_append(&self, appended: &Result<Appended, LogUnreachable>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match appended {
+            Ok(_) if failures.reset() => tracing::info!("PostgreSQL takes commits again"),
+            Ok(_) => {}
+            Err(error) => {
+                if let Some(times) = failures.record() {
+                    tracing::warn!(%error, times, "PostgreSQL took no commit; trying again");
+                }
+            }
+        }
     }
 
     async fn session(&self) -> Result<MutexGuard<'_, Option<LogSession>>, LogUnreachable> {
@@ -228,7 +250,7 @@ impl CommitLog for PostgresLog {
     fn append(&self, before: LogMark, entries: &[LogEntry]) -> Result<Appended, LogUnreachable> {
         let bodies: Result<Vec<Vec<u8>>, String> = entries.iter().map(|entry| body::pack(&entry.body)).collect();
         let bodies = bodies.map_err(LogUnreachable)?;
-        self.call(ANSWER_MAX, async |session| {
+        let appended = self.call(ANSWER_MAX, async |session| {
             if entries.is_empty() || insert_all(session, before, entries, &bodies).await? {
                 return Ok(Appended::Durable);
             }
@@ -237,7 +259,9 @@ impl CommitLog for PostgresLog {
             let found: Vec<Row> = rows.iter().map(mark_of).collect();
             let last = found.last().map(|(mark, _)| *mark).unwrap_or_default();
             Ok(append_outcome(before, entries, &found, last))
-        })
+        });
+        self.log_append(&appended);
+        appended
     }
 
     fn read(&self, from: u64, bytes_max: usize) -> Result<Vec<LogEntry>, LogUnreachable> {

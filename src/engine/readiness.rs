@@ -46,6 +46,11 @@ impl Engine {
                 "the last write to storage failed; the log says why, and it is tried again with the next write";
             reasons.push(ReadinessIssue::new("storage_failing", detail));
         }
+        if self.write_queue.is_log_stuck() {
+            let detail = "the log of the cluster takes no commits, and changes are refused until it does; the log of this \
+                          daemon has PostgreSQL's error";
+            reasons.push(ReadinessIssue::new("log_unanswered", detail));
+        }
         if self.write_queue.waiting_publishes() >= WAITING_PUBLISHES_MAX {
             let detail = "too many publishes wait to be written; further ones are refused until storage keeps up";
             reasons.push(ReadinessIssue::new("queue_full", detail));

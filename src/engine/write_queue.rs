@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Sender};
 
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
 
-use crate::store::admin::BackupSnapshot;
+use crate::store::admin::{BackupSnapshot, OrderStats};
 use crate::store::{Applied, Maintained, Rejection, Retention, WriteRequest};
 
 use crate::engine::admission::PublishAdmission;
@@ -23,11 +23,14 @@ use crate::engine::writer_loop::{WriterLoop, WriterParts};
 pub const WAITING_PUBLISHES_MAX: usize = 8_192;
 /// Maximum payload bytes that wait for the writer.
 const WAITING_BYTES_MAX: usize = 256 << 20;
-/// Why a publish did not reach the writer.
+
+/// Why a request did not reach the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
     /// Too many publishes wait. The client may try again.
     Full,
+    /// The log of the cluster takes no commits. The client may try again.
+    LogUnanswered,
     /// The daemon is stopping.
     Stopping,
 }
@@ -41,6 +44,8 @@ pub struct WriteQueue {
     waiting: Arc<QueueDepth>,
     admission: Arc<PublishAdmission>,
     metrics: Arc<Metrics>,
+    /// `None` without a cluster.
+    order: Option<Arc<OrderStats>>,
 }
 
 /// The thread or task that runs the loop.
@@ -72,6 +77,7 @@ impl WriteQueue {
             waiting: waiting.clone(),
             admission: Arc::default(),
             metrics: parts.metrics.clone(),
+            order: parts.writer.order_stats(),
         };
         let writer_loop = WriterLoop::new(parts, waiting, work)?;
         let driver = match arrived {
@@ -95,6 +101,9 @@ impl WriteQueue {
 
     /// Applies a request and waits for its commit.
     pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
+        if self.is_log_stuck() {
+            return Err(Busy::LogUnanswered);
+        }
         let _permit = self.wait_for_admission(&write_request).await;
         let bytes = self.admit(&write_request)?;
         let (answer, answered) = oneshot::channel();
@@ -155,6 +164,11 @@ impl WriteQueue {
     /// Whether storage failed the last batch.
     pub fn is_failing(&self) -> bool {
         self.waiting.is_failing()
+    }
+
+    /// Whether the log of the cluster takes no commits, so that changes are refused.
+    pub fn is_log_stuck(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.is_stuck())
     }
 
     /// Rejects publishes from now on.

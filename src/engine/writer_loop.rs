@@ -136,8 +136,15 @@ impl WriterLoop {
 
     /// Whether the loop must end. After a failed sync it notifies the process.
     fn is_over(&self) -> bool {
-        if self.parts.writer.health().has_lost_writes {
-            tracing::error!("a sync to disk failed: the last writes may not be durable, so nothing more is accepted");
+        let health = self.parts.writer.health();
+        if health.has_lost_writes {
+            if health.has_lost_order {
+                tracing::error!("another node may own the cluster's store now, so nothing more is accepted");
+            } else {
+                tracing::error!(
+                    "a sync to disk failed: the last writes may not be durable, so nothing more is accepted"
+                );
+            }
             self.parts.broken.notify_one();
             return true;
         }

@@ -510,6 +510,7 @@ fn over_quota(exceeded: &QuotaExceeded, now: Time) -> ApiError {
 fn busy_fault(busy: Busy) -> ApiError {
     let (code, detail) = match busy {
         Busy::Full => ("busy", "too much waits to be written; try again"),
+        Busy::LogUnanswered => ("log_unanswered", "the log of the cluster takes no commits: nothing was kept"),
         Busy::Stopping => ("stopping", "the daemon is stopping"),
     };
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(BUSY_RETRY_S)

@@ -419,6 +419,9 @@ pub enum Rejection {
     /// An answer requires a standby, and none has confirmed the commit. The change may be stored all the same.
     #[error("no standby has it")]
     Unconfirmed,
+    /// This node owns the store of the cluster no more. The change may be stored all the same.
+    #[error("another node may own the store now")]
+    OrderEnded,
     /// Storage failed. Nothing of the command is visible.
     #[error("storage failed: {0}")]
     Failed(String),

@@ -162,7 +162,12 @@ impl Writer {
         }
         self.write_audit(now, &mut batch);
         let unapplied = || Err(Rejection::Failed("not applied".into()));
-        batch.results = results.0.into_iter().map(|result| result.unwrap_or_else(unapplied)).collect();
+        let has_lost_order = self.has_lost_order();
+        let known = |result: WriteResult| match result {
+            Err(Rejection::Failed(_)) if has_lost_order => Err(Rejection::OrderEnded),
+            known => known,
+        };
+        batch.results = results.0.into_iter().map(|result| known(result.unwrap_or_else(unapplied))).collect();
         batch
     }
 
@@ -219,8 +224,8 @@ impl Writer {
         (state, partitions)
     }
 
-    /// After a failed sync or the end of the order, rejects requests: memory may contain rows that are not on disk, and no commit may depend on
-    /// them.
+    /// After a failed sync or the end of the order, rejects requests: memory may contain rows that are not on disk, and no
+    /// commit may depend on them.
     fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
         if self.has_lost_writes() {
             let words =

@@ -313,6 +313,22 @@ class Cluster:
         self.look_for_all()
         self.say("the log went on by hand from the store of a node, and the other node copied that")
 
+    def refuse_records(self):
+        """PostgreSQL renews the lease and takes no record, as with a full disk: changes are refused, and go on afterwards."""
+        owner, _ = self.pair()
+        constraint = "refused"
+        self.database.ask(f"alter table postrider.log add constraint {constraint} check (number < 0) not valid")
+        self.until("the owner is unready", lambda: "log_unanswered" in owner.ask("GET", "/readyz")[1])
+        status, said = owner.ask("POST", "/v1/events", self.key, {"type": "a", "data": {}})
+        assert status == 503 and "log_unanswered" in said, said
+        assert "PostgreSQL took no commit" in owner.said(), owner.said()
+        self.database.ask(f"alter table postrider.log drop constraint {constraint}")
+        self.until("the owner is ready again", owner.is_ready)
+        assert "PostgreSQL takes commits again" in owner.said(), owner.said()
+        self.faults += 1
+        self.look_for_all()
+        self.say("changes were refused while PostgreSQL took no records, and the owner went on")
+
     def measure(self):
         """PostgreSQL's time and bytes for an event's life, at batches."""
         owner, _ = self.pair()
@@ -422,7 +438,7 @@ def work(number, count, faults, arguments, results):
         cluster.begin()
         for fault in range(faults):
             cluster.fail(CYCLE[(number + fault) % len(CYCLE)] if fault != 3 else "still")
-        extra = {0: ["doctor"], 1: ["promote", "rebase"], 3: ["measure"], count - 1: ["leave"]}.get(number, [])
+        extra = {0: ["doctor"], 1: ["promote", "rebase"], 2: ["refuse_records"], 3: ["measure"], count - 1: ["leave"]}.get(number, [])
         if cluster.space:
             cluster.fail("cut")
         for step in extra:

@@ -91,6 +91,9 @@ fn fix_of(code: &str) -> &'static str {
         }
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
         "queue_full" => "the disk does not keep up: look at disk_sync above, and for other programs that write to it",
+        "log_unanswered" => {
+            "look at the PostgreSQL of cluster.log: its log, the space on its disk, its synchronous replica"
+        }
         "stopping" => "wait, or look why it was told to stop",
         _ => "read the log",
     }
@@ -205,6 +208,7 @@ mod tests {
             "sending_held_back",
             "storage_failing",
             "queue_full",
+            "log_unanswered",
             "stopping",
         ];
         let fixes: std::collections::BTreeSet<_> = codes.iter().map(|code| fix_of(code)).collect();

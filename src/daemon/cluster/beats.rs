@@ -101,7 +101,12 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
             None => Some(beating.await),
         };
         let shown = match answer {
-            Some(Ok(beat)) => Some(beat),
+            Some(Ok(beat)) => {
+                if !is_reached {
+                    tracing::info!("the engine of the cluster is reached again");
+                }
+                Some(beat)
+            }
             // A failure that lasts is logged once.
             Some(Err(error)) if is_reached => {
                 tracing::warn!(%error, "the engine of the cluster is not reached; trying again");

@@ -3,7 +3,7 @@
 //! Invariant: an append is tried again with the same bytes until the log answers or the tenure ends. So no commit is
 //! uncertain while the process lives.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const HEALED_TOGETHER_BYTES: usize = 1 << 20;
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Healings for one append. A log that needs more does not retain its records.
 const HEALINGS_MAX: u32 = 100;
+/// Consecutive attempts without an answer after which new changes are refused: two seconds if the log refuses at once, as
+/// with a full disk of its own. If it gives no answer at all, the tenure ends before.
+const STUCK_ATTEMPTS: u32 = 20;
 /// Name of the log in errors.
 const LOG_NAME: &str = "the log of the cluster";
 
@@ -52,8 +55,28 @@ pub struct OrderStats {
     pub appended: AtomicU64,
     /// Commits that were appended again because the log had forgotten them.
     pub healed: AtomicU64,
+    /// Consecutive attempts to append without an answer.
+    failed_attempts: AtomicU32,
+}
+
+impl OrderStats {
     /// Whether the last attempt had no answer.
-    pub is_unanswered: AtomicBool,
+    pub fn is_unanswered(&self) -> bool {
+        self.failed_attempts.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the log takes no commit for so long that a new change would wait without end.
+    pub fn is_stuck(&self) -> bool {
+        self.failed_attempts.load(Ordering::Relaxed) >= STUCK_ATTEMPTS
+    }
+
+    fn record(&self, is_answered: bool) {
+        if is_answered {
+            self.failed_attempts.store(0, Ordering::Relaxed);
+        } else {
+            self.failed_attempts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The owner's end of the log.
@@ -128,7 +151,7 @@ impl CommitOrder {
                 return Err(lost("this node owns it no more"));
             }
             let answer = self.log.append(self.tail.last(), std::slice::from_ref(entry));
-            self.stats.is_unanswered.store(answer.is_err(), Ordering::Relaxed);
+            self.stats.record(answer.is_ok());
             match answer {
                 Ok(Appended::Durable) => return Ok(()),
                 Ok(Appended::Taken(by)) => {
@@ -178,4 +201,62 @@ impl CommitOrder {
 
 fn lost(words: &str) -> Error {
     io(LOG_NAME, std::io::Error::other(words.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::order::LogUnreachable;
+
+    /// A log that refuses some appends, looks at the counts before each, and takes the next one.
+    #[derive(Debug)]
+    struct RefusingLog {
+        refusals: AtomicU32,
+        seen: Mutex<Vec<(bool, bool)>>,
+        stats: Mutex<Option<Arc<OrderStats>>>,
+    }
+
+    impl CommitLog for RefusingLog {
+        fn append(&self, _: LogMark, _: &[LogEntry]) -> std::result::Result<Appended, LogUnreachable> {
+            let stats = self.stats.lock().unwrap().clone().unwrap();
+            self.seen.lock().unwrap().push((stats.is_unanswered(), stats.is_stuck()));
+            match self.refusals.load(Ordering::Relaxed) {
+                0 => Ok(Appended::Durable),
+                left => {
+                    self.refusals.store(left - 1, Ordering::Relaxed);
+                    Err(LogUnreachable("its disk is full".to_owned()))
+                }
+            }
+        }
+
+        fn read(&self, _: u64, _: usize) -> std::result::Result<Vec<LogEntry>, LogUnreachable> {
+            Ok(Vec::new())
+        }
+
+        fn last(&self) -> std::result::Result<LogMark, LogUnreachable> {
+            Ok(LogMark::default())
+        }
+
+        fn trim(&self, _: u64) -> std::result::Result<(), LogUnreachable> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_refuses_for_long_is_stuck_until_it_takes_a_record() {
+        let log = Arc::new(RefusingLog {
+            refusals: (STUCK_ATTEMPTS + 1).into(),
+            seen: Mutex::default(),
+            stats: Mutex::default(),
+        });
+        let tail = LogTail::after_mark(LogMark { number: 7, epoch: 1, writer: 3 });
+        let mut order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
+        *log.stats.lock().unwrap() = Some(order.stats());
+        order.append(8, b"a".as_slice().into()).unwrap();
+        let seen = log.seen.lock().unwrap().clone();
+        let stuck = STUCK_ATTEMPTS as usize;
+        assert_eq!((seen[0], seen[1], seen[stuck - 1]), ((false, false), (true, false), (true, false)));
+        assert_eq!(seen[stuck..], [(true, true), (true, true)]);
+        assert_eq!((order.stats().is_unanswered(), order.stats().is_stuck(), order.is_lost()), (false, false, false));
+    }
 }
