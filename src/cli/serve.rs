@@ -87,10 +87,9 @@ impl Serve {
         let world = Platform::real(&loaded.settings)?;
         let shown = ShownSettings::default();
         shown.set(SettingsInForce::of(&loaded).json().to_string());
-        let tls = world.tls.clone();
-        let (reload_due, stop_requested) = (Cell::new(false), stop_requested(&mut term, &mut interrupt));
+        let (reload_due, tls) = (Cell::new(false), world.tls.clone());
         let owning = tokio::select! {
-            owning = own_store(&loaded.settings, world, &shown, stop_requested) => owning?,
+            owning = own_store(&loaded.settings, world, &shown, stop_requested(&mut term, &mut interrupt)) => owning?,
             never = put_off_reloads(&mut hangup, &reload_due, tls.as_deref()) => match never {},
         };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };

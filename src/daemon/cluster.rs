@@ -194,7 +194,12 @@ impl Node {
             Err(FenceError::Unreachable(_)) => TRY_AGAIN,
             Err(FenceError::Ahead(number)) => {
                 if !open.is_logged {
-                    tracing::error!(number, "the log has forgotten commits that this node has: it takes nothing over");
+                    tracing::error!(
+                        number,
+                        cure = "postrider cluster status has the commits of each node; if no owner comes back, stop the node with \
+                                the most commits and run postrider cluster rebase there",
+                        "the log has forgotten commits that this node has: it takes nothing over"
+                    );
                 }
                 open.is_logged = true;
                 self.state.may_take.store(false, Ordering::Release);

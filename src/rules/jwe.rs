@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_opens(nonce: [u8; 12], body in any::<Vec<u8>>()) {
+        fn a_sealed_text_opens(nonce: [u8; 12], body in any::<Vec<u8>>()) {
             prop_assert_eq!(open(&secret(), &seal(&secret(), nonce, &body)), Some(body));
         }
     }

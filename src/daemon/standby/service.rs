@@ -27,7 +27,7 @@ const RETRY_S: u32 = 5;
 /// The service of a standby.
 pub struct StandbyService {
     pub status: SharedStatus,
-    /// Says the URL of the owner.
+    /// Returns the URL of the owner. Empty if none is known: the engine of the cluster is not reached, or no node is the owner.
     pub owner: Box<dyn Fn() -> String + Send + Sync>,
     pub access: Arc<ArcSwap<MetricsAccess>>,
 }
@@ -36,6 +36,8 @@ impl StandbyService {
     fn ready(&self) -> HttpResponse {
         let (status, owner) = (self.status.get(), (self.owner)());
         let detail = match (status.is_connected, status.is_whole) {
+            (false, _) if owner.is_empty() => "this node stands by, and PostgreSQL is not reached".to_owned(),
+            _ if owner.is_empty() => "this node stands by, and no node owns the store".to_owned(),
             (true, true) => format!("this is the standby of {owner}, {} commits behind", status.lag_commits()),
             (true, false) => format!("this is the standby of {owner}, whose store is being copied"),
             (false, _) => format!("this is the standby of {owner}, which is not reached"),
@@ -48,9 +50,18 @@ impl StandbyService {
         self.naming_owner(HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer))
     }
 
+    /// The refusal of a request that only the owner serves.
+    fn refusal(&self) -> String {
+        match (self.owner)() {
+            owner if owner.is_empty() => "this is a standby, and no owner is known now".to_owned(),
+            owner => format!("this is a standby; the owner is {owner}"),
+        }
+    }
+
     fn naming_owner(&self, mut response: HttpResponse) -> HttpResponse {
         response.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_S));
-        if let Ok(owner) = HeaderValue::from_str(&(self.owner)()) {
+        let owner = (self.owner)();
+        if let (false, Ok(owner)) = (owner.is_empty(), HeaderValue::from_str(&owner)) {
             response.headers.insert(OWNER_HEADER, owner);
         }
         response
@@ -112,7 +123,7 @@ impl Service for StandbyService {
             _ => Err(Box::new(self.naming_owner(HttpResponse::problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "standby",
-                &format!("this is a standby; the owner is {}", (self.owner)()),
+                &self.refusal(),
                 &http_request.request_id,
             )))),
         }

@@ -348,7 +348,7 @@ fn metadata_names_are_closed_whatever_is_allowed_and_however_they_are_written() 
 }
 
 #[test]
-fn what_people_have_is_open() {
+fn addresses_that_people_have_are_open() {
     for url in [
         "https://example.com",
         "https://example.com?x=1",

@@ -31,7 +31,7 @@ pub fn accept_lost_payloads(disk: &dyn Disk) -> Result<Vec<LostPayloads>> {
         while let Err(error) = opens(disk, &format!("{PARTITIONS}/{name}"), first) {
             let Error::BlobsDamaged { file, damage, end } = error else { return Err(error) };
             lengthen(disk, &file, end).map_err(|error| io(&file, error))?;
-            lost.push(LostPayloads { file, damage: damage });
+            lost.push(LostPayloads { file, damage });
         }
     }
     Ok(lost)
