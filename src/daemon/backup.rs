@@ -17,7 +17,7 @@ use crate::store::{self, RealDisk};
 use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
-use super::protocol::{GREETING, greet};
+use super::protocol::{GREETING, greet, without_answer};
 use super::{DaemonError, lock_folder};
 
 /// Suffix of an incomplete backup, and name of an incomplete store.
@@ -51,7 +51,9 @@ pub fn backup(
     let copied = lock_empty(&partial).and_then(|disk| {
         let copied = match RealDisk::lock(from) {
             Ok(_lock) => copy_files(from, &partial, progress),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ask(from, &*disk, progress),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ask(from, &*disk, progress).map_err(|error| without_answer(settings, error))
+            }
             Err(error) => Err(failed(from, error)),
         }?;
         complete(&partial, settings, without_key)?;

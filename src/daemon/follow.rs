@@ -21,7 +21,7 @@ use super::DaemonError;
 use super::backup::{PARTIAL, complete, lock_empty, sync};
 use super::backup_repo::{self, BASE, BackupRepo};
 use super::offline::has_store;
-use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, RESUME_GREETING, greet, mark_bytes};
+use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, RESUME_GREETING, greet, mark_bytes, without_answer};
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
 use crate::store::admin::{self, BackupProgress, CommitMark, CommitPosition, LogWriter, ReceivedBackup};
@@ -188,7 +188,8 @@ fn is_full(error: &DaemonError) -> bool {
 }
 
 fn connect(settings: &Settings) -> Result<FrameReader, DaemonError> {
-    let stream = greet(&settings.data_dir, FOLLOW_GREETING)?;
+    let greeted = greet(&settings.data_dir, FOLLOW_GREETING);
+    let stream = greeted.map_err(|error| without_answer(settings, error))?;
     FrameReader::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
 }
 

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use super::offline::{hand_over, has_store};
-use super::protocol::{PROMOTE_GREETING, PROMOTED, REFUSED, greet};
+use super::protocol::{PROMOTE_GREETING, PROMOTED, REFUSED, greet, without_answer};
 use super::{DaemonError, lock_folder, standby};
 use crate::config::Settings;
 use crate::store;
@@ -42,7 +42,8 @@ pub fn promote(settings: &Settings) -> Result<Promotion, DaemonError> {
 }
 
 fn ask(settings: &Settings) -> Result<Promotion, DaemonError> {
-    let mut stream = greet(&settings.data_dir, PROMOTE_GREETING)?;
+    let greeted = greet(&settings.data_dir, PROMOTE_GREETING);
+    let mut stream = greeted.map_err(|error| without_answer(settings, error))?;
     let mut text = String::new();
     let read = stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| stream.read_to_string(&mut text));
     read.map_err(|error| DaemonError::Unreachable(format!("the daemon did not answer: {error}")))?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::DaemonError;
+use crate::config::Settings;
 use crate::store::admin::CommitMark;
 
 /// Name of the socket in the data directory.
@@ -58,6 +59,17 @@ pub(super) fn mark_bytes(mark: CommitMark) -> [u8; MARK_BYTES] {
 pub(super) fn read_mark(bytes: [u8; MARK_BYTES]) -> CommitMark {
     let half = |from: usize| std::array::from_fn(|n| bytes[from + n]);
     CommitMark { number: u64::from_le_bytes(half(0)), run: i64::from_le_bytes(half(8)) }
+}
+
+/// The error without an answer at the control socket. In a cluster it says that a node that stands by has none.
+pub(super) fn without_answer(settings: &Settings, error: DaemonError) -> DaemonError {
+    match error {
+        DaemonError::Unreachable(words) if settings.cluster.log.is_some() => DaemonError::Unreachable(format!(
+            "{words}; a node of a cluster that stands by is neither backed up nor promoted: the nodes take over by \
+             themselves, and `postrider cluster status` names the owner, where backups are taken"
+        )),
+        error => error,
+    }
 }
 
 /// Connects to the daemon of a data directory and sends a greeting.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Statement};
 
 use crate::engine::log_backoff::LogBackoff;
@@ -30,6 +31,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const LONG_ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Records that are read at once.
 const READ_RECORDS: i64 = 10_000;
+/// The cure of a certificate whose authority this machine does not know.
+const UNKNOWN_AUTHORITY: &str = ": add the certificate's authority to those of this machine, or name its PEM file in SSL_CERT_FILE \
+    in the environment (docs/cluster.md)";
 /// The only shard so far.
 const SHARD: i16 = 0;
 
@@ -73,8 +77,8 @@ impl Connect {
     /// # Errors
     /// A description: the URL cannot be used, or no certificate authority can be loaded.
     pub fn of(url: &str) -> Result<Connect, String> {
-        let mut config: Config =
-            with_known_mode(url).parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
+        let known = with_known_mode(url)?;
+        let mut config: Config = known.parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
         config.connect_timeout(ANSWER_MAX).tcp_user_timeout(ANSWER_MAX).keepalives_idle(ANSWER_MAX);
         Ok(Connect { config, tls: tls::Connector::new()? })
     }
@@ -87,24 +91,48 @@ impl Connect {
             client.batch_execute(SESSION).await.map_err(unreachable)?;
             Ok(client)
         };
-        in_time(ANSWER_MAX, connecting).await
+        let connected = in_time(ANSWER_MAX, connecting).await;
+        connected.map_err(|error| LogUnreachable(format!("cluster.log at {}: {error}", self.place())))
+    }
+
+    /// The hosts of the engine with their ports, for messages.
+    fn place(&self) -> String {
+        let ports = self.config.get_ports();
+        let port = |n: usize| ports.get(n).or(ports.first()).copied().unwrap_or(5432);
+        let name = |(n, host): (usize, &Host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(n)),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        self.config.get_hosts().iter().enumerate().map(name).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// The URL with `sslmode=require` for `verify-full`, which is the same here: every certificate is checked with its name.
-fn with_known_mode(url: &str) -> String {
-    let Some((place, parameters)) = url.split_once('?') else { return url.to_owned() };
-    let known = |parameter| if parameter == "sslmode=verify-full" { "sslmode=require" } else { parameter };
-    let parameters: Vec<&str> = parameters.split('&').map(known).collect();
-    format!("{place}?{}", parameters.join("&"))
+///
+/// # Errors
+/// A description: the mode is not one of these.
+fn with_known_mode(url: &str) -> Result<String, String> {
+    let Some((place, parameters)) = url.split_once('?') else { return Ok(url.to_owned()) };
+    let known = |parameter: &str| match parameter.strip_prefix("sslmode=") {
+        Some("verify-full") => Ok("sslmode=require".to_owned()),
+        None | Some("disable" | "prefer" | "require") => Ok(parameter.to_owned()),
+        Some(_) => {
+            Err("has another sslmode than disable, prefer, require or verify-full; require checks the certificate \
+                        and its name too")
+        }
+    };
+    let parameters: Vec<String> = parameters.split('&').map(known).collect::<Result<_, _>>()?;
+    Ok(format!("{place}?{}", parameters.join("&")))
 }
 
 fn unreachable(error: tokio_postgres::Error) -> LogUnreachable {
+    let cause = std::error::Error::source(&error);
+    let cure = if cause.is_some_and(tls::is_of_unknown_authority) { UNKNOWN_AUTHORITY } else { "" };
     let words = match error.as_db_error() {
         Some(error) => error.to_string(),
-        None => std::error::Error::source(&error).map_or_else(|| error.to_string(), |why| format!("{error}: {why}")),
+        None => cause.map_or_else(|| error.to_string(), |why| format!("{error}: {why}")),
     };
-    LogUnreachable(format!("PostgreSQL: {words}"))
+    LogUnreachable(format!("PostgreSQL: {words}{cure}"))
 }
 
 async fn in_time<T>(
@@ -286,15 +314,52 @@ impl CommitLog for PostgresLog {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
     fn a_url_with_parameters_that_are_not_honoured_is_refused_and_a_password_is_not_shown() {
-        for refused in ["https://db.example.com/", "postgres://db.example.com/postrider?sslmode=verify-ca"] {
-            assert!(Connect::of(refused).is_err(), "{refused}");
-        }
+        assert!(Connect::of("https://db.example.com/").is_err());
+        let refused = Connect::of("postgres://a:secret@db.example.com/postrider?sslmode=verify-ca").unwrap_err();
+        assert!(
+            refused.contains("disable, prefer, require or verify-full") && !refused.contains("secret"),
+            "{refused}"
+        );
         let connect = Connect::of("postgres://postrider:secret@db.example.com/postrider?sslmode=require").unwrap();
         assert!(!format!("{connect:?}").contains("secret"), "{connect:?}");
+    }
+
+    /// Accepts one connection as an engine with TLS whose certificate no authority signed. Returns the address.
+    async fn engine_of_an_unknown_authority() -> std::net::SocketAddr {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = builder.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into());
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config.unwrap()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The request for TLS has eight bytes, and S accepts it.
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            stream.write_all(b"S").await.unwrap();
+            drop(acceptor.accept(stream).await);
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_failed_connection_names_the_setting_and_the_host_and_how_to_trust_an_authority() {
+        let address = engine_of_an_unknown_authority().await;
+        let url = format!("postgres://a:secret@localhost:{}/postrider?sslmode=require", address.port());
+        let LogUnreachable(said) = Connect::of(&url).unwrap().client().await.unwrap_err();
+        assert!(said.starts_with(&format!("cluster.log at localhost:{}: ", address.port())), "{said}");
+        assert!(said.contains("UnknownIssuer") && said.contains("SSL_CERT_FILE"), "{said}");
+        let closed = Connect::of(&url.replace("require", "disable")).unwrap().client().await.unwrap_err().0;
+        assert!(!closed.contains("SSL_CERT_FILE"), "{closed}");
+        assert!(!said.contains("secret") && !closed.contains("secret"), "{said} {closed}");
     }
 
     #[test]

@@ -73,8 +73,12 @@ async fn counters_rise_with_events_and_attempts() {
 }
 
 /// Series of a standby that the packaged alerts ask for.
-const OF_STANDBY: [&str; 3] =
-    ["postrider_standby_behind_commits", "postrider_standby_behind_seconds", "postrider_standby_connected"];
+const OF_STANDBY: [&str; 4] = [
+    "postrider_standby",
+    "postrider_standby_behind_commits",
+    "postrider_standby_behind_seconds",
+    "postrider_standby_connected",
+];
 
 #[tokio::test]
 async fn the_packaged_alerts_and_dashboard_use_the_served_series() {

@@ -8,6 +8,8 @@ use crate::support::process::refused;
 const SERVICE: &str = include_str!("../../packaging/systemd/postrider.service");
 const FOLLOW: &str = include_str!("../../packaging/systemd/postrider-follow.service");
 const BACKUP: &str = include_str!("../../packaging/systemd/postrider-backup.service");
+const OPERATING: &str = include_str!("../../docs/operating.md");
+const EXIT: &str = include_str!("../../src/cli/exit.rs");
 /// Maximum seconds that a start of the service takes until it fails.
 const START_S: u64 = 10;
 
@@ -62,6 +64,20 @@ fn a_start_that_cannot_succeed_is_not_repeated() {
         assert!(prevented(SERVICE).contains(&ended), "{variable}: {said}");
     }
     assert!(prevented(FOLLOW).contains(&78));
+}
+
+#[test]
+fn the_page_for_operators_has_every_exit_code_and_those_that_end_the_restarts() {
+    let codes = EXIT.lines().filter_map(|line| line.strip_prefix("const ")?.split_once(": u8 = "));
+    let codes: Vec<&str> = codes.map(|(_, code)| code.trim_end_matches(';')).collect();
+    assert!(codes.len() > 8, "{codes:?}");
+    for code in codes {
+        assert!(OPERATING.contains(&format!("\n| {code} | ")), "{code} has no row");
+    }
+    let codes: Vec<String> = prevented(SERVICE).iter().map(i32::to_string).collect();
+    let (last, others) = codes.split_last().expect("codes");
+    let words = format!("does not restart the service after {} and {last},", others.join(", "));
+    assert!(OPERATING.contains(&words), "{words}");
 }
 
 #[test]

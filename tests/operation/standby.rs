@@ -82,6 +82,18 @@ impl Pair {
     }
 }
 
+/// The doctor finds no fault of a standby that is well.
+fn the_doctor_is_content_with(standby: &Installation) {
+    let output = standby.output(&["doctor", "-o", "json"]);
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = said["checks"].as_array().expect("checks");
+    let status = |check: &str| checks.iter().find(|row| row["check"] == check).map(|row| row["status"].clone());
+    assert_eq!([status("daemon"), status("standby")], [Some("OK".into()), Some("OK".into())], "{checks:#?}");
+    // The test made the directory, with the mode of any directory.
+    let others = || checks.iter().filter(|row| row["check"] != "data_dir");
+    assert!(others().all(|row| row["status"] != "FAIL"), "{checks:#?}");
+}
+
 fn publish(installation: &Installation, name: &str) -> String {
     let said = installation.json(&["send", "--type", "a", "--data", "{}", "--event-id", name]);
     said["id"].as_str().expect("an id").to_owned()
@@ -107,6 +119,7 @@ async fn a_promoted_standby_has_all_that_was_acknowledged_and_the_former_owner_s
     );
     assert_eq!(get(&standby.url, "/healthz").0, 200);
     assert!(get(&standby.url, "/readyz").1.contains("\"code\":\"standby\""));
+    the_doctor_is_content_with(&standby);
     // A reload comes when the store is its own.
     let file = fs::OpenOptions::new().append(true).open(standby.settings_file());
     file.and_then(|mut file| file.write_all(b"[log]\nlevel = \"debug\"\n")).expect("written");

@@ -31,9 +31,14 @@ pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Findin
         }
     };
     findings.extend(readiness(&ready));
+    let is_node = site.settings.cluster.log.is_some();
     let key = site.settings.metrics.key.as_ref().map(|key| key.expose());
     if let Ok((StatusCode::OK, body)) = client.peek("/metrics", key).await {
-        findings.extend(figures(&String::from_utf8_lossy(&body)));
+        findings.extend(figures(&String::from_utf8_lossy(&body), is_node));
+    }
+    if stands_by(&ready) {
+        // It answers nothing about deliveries and webhooks.
+        return false;
     }
     match client.value(Call::get(&["stats"])).await {
         Ok(stats) => {
@@ -51,13 +56,21 @@ pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Findin
     }
 }
 
+/// The code of `/readyz` on a machine that stands by, which is unready while it is well.
+const STANDBY: &str = "standby";
+
+fn stands_by(ready: &Value) -> bool {
+    ready["reasons"].as_array().is_some_and(|rows| rows.iter().any(|row| row["code"] == STANDBY))
+}
+
 fn readiness(ready: &Value) -> Vec<Finding> {
     let each = |name: &str| ready[name].as_array().cloned().unwrap_or_default();
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let mut findings: Vec<Finding> = each("reasons")
-        .iter()
-        .map(|reason| Finding::fail("daemon", text(reason, "detail"), fix_of(&text(reason, "code"))))
-        .collect();
+    let finding = |reason: &Value| match text(reason, "code").as_str() {
+        STANDBY => Finding::ok("daemon", text(reason, "detail")),
+        code => Finding::fail("daemon", text(reason, "detail"), fix_of(code)),
+    };
+    let mut findings: Vec<Finding> = each("reasons").iter().map(finding).collect();
     if findings.is_empty() {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
@@ -81,7 +94,6 @@ fn fix_of(code: &str) -> &'static str {
     match code {
         "disk_full" => "free space on the disk of data_dir; no restart is needed",
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
-        "standby" => "nothing, unless the owner is gone for good: then `postrider promote` (docs/standby.md)",
         "standby_missing" => "bring the standby back, or set standby.required = false and reload (docs/standby.md)",
         "restored_copy" => "stop the other store for good, then stop this one, `postrider promote`, and start it again",
         "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
@@ -121,8 +133,8 @@ fn backlog(stats: &Value, now_ms: i64) -> Finding {
     }
 }
 
-/// Findings from the metrics.
-fn figures(text: &str) -> Vec<Finding> {
+/// Findings from the metrics of a machine, which may be a node of a cluster.
+fn figures(text: &str, is_node: bool) -> Vec<Finding> {
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse::<f64>().ok())
@@ -153,7 +165,7 @@ fn figures(text: &str) -> Vec<Finding> {
             false => Finding::ok("followers", detail),
         });
     }
-    findings.extend(standby(value));
+    findings.extend(standby(value, is_node));
     if let Some((used, most)) = share("postrider_client_connections", "postrider_client_connections_max") {
         let detail = format!("clients have {used} connections open of {most}");
         findings.push(match used >= most * NEARLY {
@@ -174,8 +186,8 @@ fn figures(text: &str) -> Vec<Finding> {
     findings
 }
 
-/// The finding about a standby. `None` for an owner.
-fn standby(value: impl Fn(&str) -> Option<f64>) -> Option<Finding> {
+/// The finding about a standby, or a node of a cluster that stands by. `None` for an owner.
+fn standby(value: impl Fn(&str) -> Option<f64>, is_node: bool) -> Option<Finding> {
     let behind = value("postrider_standby_behind_seconds")?;
     let commits = value("postrider_standby_behind_commits").unwrap_or(0.0);
     let is_well = value("postrider_standby_connected") == Some(1.0) && value("postrider_standby_whole") == Some(1.0);
@@ -186,7 +198,16 @@ fn standby(value: impl Fn(&str) -> Option<f64>) -> Option<Finding> {
     Some(match is_well && behind < STANDBY_BEHIND_S {
         true => Finding::ok("standby", detail),
         false => {
-            Finding::warn("standby", detail, "look at the owner and the network between; the log says what failed")
+            let fix = match is_node {
+                true => {
+                    "look at PostgreSQL, the owner and the network between; the log says what failed (docs/cluster.md)"
+                }
+                false => {
+                    "look at the owner and the network between; the log says what failed. If the owner is gone for good: \
+                     `postrider promote` (docs/standby.md)"
+                }
+            };
+            Finding::warn("standby", detail, fix)
         }
     })
 }
@@ -228,6 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_stands_by_is_well_and_only_a_standby_is_promoted() {
+        let reason = |code: &str| json!({ "reasons": [{ "code": code, "detail": "d" }], "warnings": [] });
+        assert!(stands_by(&reason("standby")) && !stands_by(&reason("disk_full")));
+        assert_eq!(readiness(&reason("standby")), [Finding::ok("daemon", "d")]);
+        let told = |connected: u8, is_node: bool| {
+            let text = format!(
+                "postrider_standby_behind_seconds 0\npostrider_standby_whole 1\npostrider_standby_connected {connected}\n"
+            );
+            figures(&text, is_node).pop().expect("a finding")
+        };
+        assert_eq!([told(1, false).grade, told(1, true).grade], [Grade::Ok, Grade::Ok]);
+        for is_node in [false, true] {
+            let lost = told(0, is_node);
+            assert_eq!(lost.grade, Grade::Warn);
+            assert_eq!(lost.fix.expect("a cure").contains("postrider promote"), !is_node);
+        }
+    }
+
+    #[test]
     fn lateness_is_that_of_the_oldest() {
         let now = 1_772_704_800_000;
         let stats = |due: Value| json!({ "backlog": 7, "oldest_due": due });
@@ -242,12 +282,12 @@ mod tests {
         let quiet = "postrider_rows_damaged_total 0\npostrider_in_flight 1\npostrider_in_flight_max 10\n\
             process_open_fds 10\nprocess_max_fds 1024\n\
             postrider_backup_followers 1\npostrider_backup_follower_queue_bytes 1000\n";
-        assert!(figures(quiet).iter().all(|finding| finding.grade == Grade::Ok));
+        assert!(figures(quiet, false).iter().all(|finding| finding.grade == Grade::Ok));
         let loud = "postrider_rows_damaged_total 1\npostrider_in_flight 10\npostrider_in_flight_max 10\n\
             postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n\
             postrider_backup_followers 1\n";
         for behind in ["postrider_backup_follower_queue_bytes 60000000\n", "postrider_backup_followers_cut_total 1\n"] {
-            let found = figures(&format!("{loud}{behind}"));
+            let found = figures(&format!("{loud}{behind}"), false);
             let grades: Vec<_> = found.iter().map(|finding| finding.grade).collect();
             assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn, Grade::Warn], "{behind}");
         }

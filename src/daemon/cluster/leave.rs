@@ -34,7 +34,10 @@ pub fn leave(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u6
     let members = runtime.block_on(engine.leases.members()).map_err(unreachable)?;
     let other = members.iter().find(|row| row.member.node != me && row.seen_s < LEASE.as_secs_f64());
     if let Some(other) = other {
-        return Err(refusal(&format!("the node {} lives: stop all other nodes first", other.member.node)));
+        let (node, lease_s) = (&other.member.node, LEASE.as_secs());
+        return Err(refusal(&format!(
+            "the node {node} lives: stop all other nodes first; {lease_s} s after its stop a node counts as stopped"
+        )));
     }
     let mut replica = open_replica(settings, &disk)?;
     let mut last = log_mark(replica.last());

@@ -30,6 +30,10 @@ const TAKE_SHARD: &str = "insert into postrider.shard as s (shard, store, epoch,
         where s.store = $2 and (s.node is null or s.node = $3 or s.node <> '' and s.until < now()) returning epoch";
 const EMPTY_LOG: &str = "delete from postrider.log where shard = $1";
 
+/// Why no cluster begins in a database, and the cure.
+const HAS_CLUSTER: &str = "the database of cluster.log has a cluster already: name another database, or end that cluster by \
+    `postrider cluster leave` on one of its nodes, and then remove it by `drop schema postrider cascade` in psql";
+
 /// Makes the tables that are missing.
 ///
 /// # Errors
@@ -84,6 +88,6 @@ pub async fn begin(connect: &Connect, store: &str, last: LogMark) -> Result<(), 
     });
     match begun.await? {
         true => Ok(()),
-        false => Err(LogUnreachable("this database has a cluster already".to_owned())),
+        false => Err(LogUnreachable(HAS_CLUSTER.to_owned())),
     }
 }

@@ -32,6 +32,16 @@ impl Connector {
     }
 }
 
+/// Whether TLS failed because the certificate's authority is not known.
+pub fn is_of_unknown_authority(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::{CertificateError, Error};
+    let cause = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    matches!(
+        cause.and_then(|cause| cause.downcast_ref::<Error>()),
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    )
+}
+
 /// The connector of one host.
 pub struct HostConnector {
     connector: TlsConnector,
