@@ -7,6 +7,10 @@ pub const STORE_HEADER: &str = "postrider-store";
 /// Response header with the term of the store.
 pub const TERM_HEADER: &str = "postrider-term";
 
+/// Header with a random number of the running owner, in its requests and in its answers. A standby, a restored copy and a node
+/// of a cluster have none. Versions without the header ignore it.
+pub const OWNER_RUN_HEADER: &str = "postrider-owner-run";
+
 /// The stream that the connection becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkStream {
@@ -18,7 +22,7 @@ pub enum LinkStream {
     Commits(Option<(u64, i64)>),
 }
 
-/// The request of a standby.
+/// The request of a standby, or of an owner to the other machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRequest {
     pub stream: LinkStream,
@@ -26,4 +30,6 @@ pub struct LinkRequest {
     pub store: Option<String>,
     /// The term of that store. 0 if there is none.
     pub term: u64,
+    /// The random number of the running owner that asks. `None` if no owner asks.
+    pub owner_run: Option<u64>,
 }

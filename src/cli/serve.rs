@@ -427,6 +427,14 @@ impl From<daemon::DaemonError> for Exit {
             daemon::DaemonError::Overtaken { .. } => Exit::overtaken(text).hint(
                 "move the data directory away, set standby.of to the owner, and start again: it copies the owner's store",
             ),
+            daemon::DaemonError::TwoOwners { .. } => Exit::overtaken(text).hint(
+                "keep one of the two: postrider promote there gives it a higher term; move the other's data directory \
+                 away, and start that machine as the standby (docs/standby.md)",
+            ),
+            daemon::DaemonError::StandbyDiskFull(_) => Exit::storage(text).hint(
+                "free space, then start again: it follows the owner again; with standby.required the owner acknowledges \
+                 nothing until a standby is back",
+            ),
             daemon::DaemonError::Store(store::Error::InUse(_)) => {
                 Exit::failed(text).hint("stop the other one, or choose another --data-dir")
             }

@@ -179,9 +179,7 @@ fn store_bytes(dir: &Path) -> Result<u64, DaemonError> {
 /// Whether a write failed because the disk, or the quota, is full.
 fn is_full(error: &DaemonError) -> bool {
     match error {
-        DaemonError::Io { source, .. } => {
-            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        }
+        DaemonError::Io { source, .. } => store::lacks_space(source),
         DaemonError::Store(error) => error.is_disk_full(),
         _ => false,
     }

@@ -75,6 +75,26 @@ pub(super) fn stored_master_key(settings: &Settings, disk: &dyn Disk) -> Result<
     read_key(&file)
 }
 
+/// Refuses the store on a disk if the key in force does not open it.
+///
+/// # Errors
+/// The key is missing or another one, or the store cannot be read. The error names the place of the key.
+pub(super) fn check_master_key(settings: &Settings, disk: &dyn Disk) -> Result<(), DaemonError> {
+    let key = stored_master_key(settings, disk)?;
+    if admin::opens(disk, &key)? {
+        return Ok(());
+    }
+    let place = match (&settings.master_key_file, &settings.master_key) {
+        (Some(file), _) => file.display().to_string(),
+        (None, Some(_)) => "the settings".to_owned(),
+        (None, None) => settings.data_dir.join(MASTER_KEY_FILE).display().to_string(),
+    };
+    let dir = settings.data_dir.display();
+    let words =
+        format!("{place}: this master key does not open the store in {dir}; give the one that it was made with");
+    Err(store::Error::MasterKey(words).into())
+}
+
 fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
     match read_own(file, WRITABLE_BY_OTHERS)? {
         Some(text) => Ok(key_hash(text.trim())),

@@ -3,11 +3,13 @@
 //! The owner answers `GET /v1/replication` and streams a copy of the store, or every commit after one. The frames are those
 //! of a follower (`follow/stream.rs`).
 //!
-//! Invariant: an owner that meets a higher term of its store stops. It serves no link after that.
+//! Invariant: an owner that meets a higher term of its store stops. It serves no link after that. An owner that meets another
+//! owner of its term stops too, and so does the other.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, HeaderName, UPGRADE};
@@ -19,16 +21,17 @@ use tokio::sync::Notify;
 use super::DaemonError;
 use super::control::{backup, stream_commits};
 use crate::api::ApiError;
-use crate::api::link::{LinkRequest, LinkStream, PROTOCOL, STORE_HEADER, TERM_HEADER};
+use crate::api::link::{LinkRequest, LinkStream, OWNER_RUN_HEADER, PROTOCOL, STORE_HEADER, TERM_HEADER};
 use crate::api::native::replication::ReplicationView;
 use crate::api::response::HttpResponse;
 use crate::config::StandbySettings;
 use crate::engine::Engine;
+use crate::engine::clock::{SystemRandomness, numbers};
 use crate::engine::network::Conn;
 use crate::http_client::HttpEndpoint;
 use crate::server::links::LinkHandler;
 use crate::store::Store;
-use crate::store::admin::{CommitMark, ReplicationMode};
+use crate::store::admin::{CommitMark, ReplicationMode, Role, Tenure};
 
 /// Purpose of the derived key that names a store.
 const NAME_PURPOSE: &str = "postrider store name";
@@ -40,7 +43,10 @@ pub(super) fn store_name(store: &Store) -> String {
     store.derived_key(NAME_PURPOSE)[..NAME_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The higher term that an owner has met.
+/// Time in which an owner answers another owner of its term, before it stops itself. So the other hears of it.
+const TWIN_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// The term that overtakes an owner: a higher one, or its own if another owner has it too.
 #[derive(Debug, Default)]
 pub struct OvertakenSignal {
     term: AtomicU64,
@@ -48,13 +54,13 @@ pub struct OvertakenSignal {
 }
 
 impl OvertakenSignal {
-    /// Notes a higher term.
+    /// Notes the term.
     pub fn set(&self, term: u64) {
         self.term.fetch_max(term, Ordering::AcqRel);
         self.met.notify_one();
     }
 
-    /// Waits for a higher term, and returns it.
+    /// Waits for the term, and returns it.
     pub async fn wait(&self) -> u64 {
         loop {
             if let Some(term) = self.met_term() {
@@ -69,41 +75,77 @@ impl OvertakenSignal {
     }
 }
 
+/// The name, the term and the run of an owner.
+#[derive(Debug, Clone)]
+pub struct OwnerIdentity {
+    pub name: String,
+    pub term: u64,
+    /// A random number of this run. `None` for a restored copy, which may serve beside its store, and for a node of a cluster.
+    pub run: Option<u64>,
+}
+
+impl OwnerIdentity {
+    /// Whether another owner of this term has answered or asked. An owner may meet itself behind an address of both machines.
+    fn is_twin(&self, term: u64, run: Option<u64>) -> bool {
+        term == self.term && matches!((self.run, run), (Some(own), Some(other)) if own != other)
+    }
+
+    /// The term of an answer that overtakes this owner.
+    pub fn overtaking(&self, answer: &LinkAnswer) -> Option<u64> {
+        let is_over = answer.term > self.term || self.is_twin(answer.term, answer.owner_run);
+        (answer.store == self.name && is_over).then_some(answer.term)
+    }
+}
+
 /// The owner's end of links.
 pub struct OwnerLinks {
     engine: Arc<Engine>,
-    pub name: String,
-    pub term: u64,
+    pub identity: OwnerIdentity,
     pub overtaken: Arc<OvertakenSignal>,
 }
 
 impl OwnerLinks {
-    pub fn new(engine: Arc<Engine>, term: u64, overtaken: Arc<OvertakenSignal>) -> OwnerLinks {
-        let name = store_name(&engine.store);
-        OwnerLinks { engine, name, term, overtaken }
+    pub fn new(engine: Arc<Engine>, tenure: Tenure, overtaken: Arc<OvertakenSignal>) -> OwnerLinks {
+        let run = (tenure.role == Role::Owner).then(|| numbers(Arc::new(SystemRandomness::default()))());
+        let identity = OwnerIdentity { name: store_name(&engine.store), term: tenure.term, run };
+        OwnerLinks { engine, identity, overtaken }
+    }
+
+    /// Stops this owner after `TWIN_ANSWER_TIME` if another owner of its term has asked.
+    fn look_for_twin(&self, link_request: &LinkRequest) {
+        let LinkRequest { store, term, owner_run, .. } = link_request;
+        if store.is_some() && self.identity.is_twin(*term, *owner_run) {
+            let (overtaken, term) = (self.overtaken.clone(), *term);
+            tokio::spawn(async move {
+                tokio::time::sleep(TWIN_ANSWER_TIME).await;
+                overtaken.set(term);
+            });
+        }
     }
 }
 
 impl LinkHandler for OwnerLinks {
     fn answer(&self, link_request: LinkRequest) -> Result<HttpResponse, ApiError> {
-        if link_request.store.as_ref().is_some_and(|store| *store != self.name) {
+        let OwnerIdentity { name, term, run } = &self.identity;
+        if link_request.store.as_ref().is_some_and(|store| store != name) {
             return Err(ApiError::conflict("other_store", "this daemon has another store"));
         }
-        if link_request.store.is_some() && link_request.term > self.term {
+        if link_request.store.is_some() && link_request.term > *term {
             self.overtaken.set(link_request.term);
         }
         if self.overtaken.met_term().is_some() {
-            let detail = format!("the store has an owner of a higher term than {}: this daemon stops", self.term);
+            let detail = format!("the store has an owner of a higher term than {term}: this daemon stops");
             return Err(ApiError::conflict("overtaken", detail));
         }
+        self.look_for_twin(&link_request);
         let response = match link_request.stream {
             LinkStream::Status => {
                 let stats = self.engine.replication.stats();
                 HttpResponse::json(
                     StatusCode::OK,
                     &ReplicationView {
-                        store: self.name.clone(),
-                        term: self.term,
+                        store: name.clone(),
+                        term: *term,
                         commit: self.engine.replication.begun(),
                         standbys: stats.standbys,
                         required: self.engine.replication.is_standby_required(),
@@ -117,10 +159,14 @@ impl LinkHandler for OwnerLinks {
                     .with(CONNECTION, HeaderValue::from_static("upgrade"))
             },
         };
-        let name = HeaderValue::from_str(&self.name).map_err(|_| ApiError::internal("the name is no header"))?;
-        Ok(response
+        let name = HeaderValue::from_str(name).map_err(|_| ApiError::internal("the name is no header"))?;
+        let response = response
             .with(HeaderName::from_static(STORE_HEADER), name)
-            .with(HeaderName::from_static(TERM_HEADER), HeaderValue::from(self.term)))
+            .with(HeaderName::from_static(TERM_HEADER), HeaderValue::from(*term));
+        Ok(match run {
+            Some(run) => response.with(HeaderName::from_static(OWNER_RUN_HEADER), HeaderValue::from(*run)),
+            None => response,
+        })
     }
 
     fn take_over(&self, link_request: LinkRequest, mut conn: Box<dyn Conn>) {
@@ -159,6 +205,8 @@ pub struct LinkAnswer {
     pub store: String,
     /// Its term. 0 if it does not say.
     pub term: u64,
+    /// The random number of the running owner. `None` if it is none, or of an earlier version.
+    pub owner_run: Option<u64>,
     /// The reason of a refusal.
     pub detail: String,
     /// The stream. `None` unless the status is 101.
@@ -204,6 +252,9 @@ impl OtherMachine {
             LinkStream::Commits(None) | LinkStream::Status => {}
         }
         let mut request = Request::get(query).header(AUTHORIZATION, format!("Bearer {}", key.trim()));
+        if let Some(run) = link_request.owner_run {
+            request = request.header(OWNER_RUN_HEADER, run);
+        }
         if link_request.stream != LinkStream::Status {
             request = request.header(CONNECTION, "upgrade").header(UPGRADE, PROTOCOL);
         }
@@ -230,7 +281,36 @@ fn answer_of(response: &Response<Bytes>, stream: Option<std::os::unix::net::Unix
         status: response.status(),
         store: header(STORE_HEADER).to_owned(),
         term: header(TERM_HEADER).parse().unwrap_or(0),
+        owner_run: header(OWNER_RUN_HEADER).parse().ok(),
         detail: format!("{} {detail}", response.status().as_u16()),
         stream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_gives_way_to_a_higher_term_and_to_another_owner_of_its_own() {
+        let own = OwnerIdentity { name: "a store".to_owned(), term: 4, run: Some(7) };
+        let answer = |store: &str, term, owner_run| LinkAnswer {
+            status: StatusCode::OK,
+            store: store.to_owned(),
+            term,
+            owner_run,
+            detail: String::new(),
+            stream: None,
+        };
+        let met = |own: &OwnerIdentity, term, run| own.overtaking(&answer("a store", term, run));
+        assert_eq!(met(&own, 5, None), Some(5));
+        assert_eq!(met(&own, 4, Some(8)), Some(4), "two owners of one term");
+        assert_eq!(met(&own, 4, Some(7)), None, "itself, behind an address of both machines");
+        assert_eq!(met(&own, 4, None), None, "a restored copy, or an owner of an earlier version");
+        assert_eq!(met(&own, 3, Some(8)), None, "the other one gives way");
+        assert_eq!(own.overtaking(&answer("another", 4, Some(8))), None);
+        let copy = OwnerIdentity { run: None, ..own };
+        assert_eq!(met(&copy, 4, Some(8)), None, "a restored copy may serve beside its store");
+        assert_eq!(met(&copy, 5, Some(8)), Some(5));
     }
 }

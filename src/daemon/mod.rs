@@ -20,7 +20,7 @@ pub mod promote;
 pub mod protocol;
 pub mod standby;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +88,15 @@ pub enum DaemonError {
         "{dir}: this store is of term {own}, and it has an owner of term {term} elsewhere: this one takes nothing any more"
     )]
     Overtaken { dir: String, own: u64, term: u64 },
+    /// Another owner of the same term has been met.
+    #[error(
+        "{dir}: two stores are the owner's of term {term}, and each may have events that the other lacks: this one takes \
+             nothing any more"
+    )]
+    TwoOwners { dir: String, term: u64 },
+    /// The disk of a standby is full.
+    #[error("{}: no space is left on the disk: this standby ends, and the owner goes on", .0.display())]
+    StandbyDiskFull(PathBuf),
 }
 
 /// The daemon's platform: clock, randomness, network and disk.
@@ -229,7 +238,7 @@ impl Daemon {
         let own_url = url(&address, tls.is_some());
         let pages = page_settings(&engine, url(&pages_address, tls.is_some()));
         let dispatcher = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &own_url, &pages)?));
-        let (overtaken, asking) = serve_links(settings, &dispatcher, &engine, tenure.term)?;
+        let (overtaken, asking) = serve_links(settings, &dispatcher, &engine, tenure)?;
         warn_of_clear_text(settings, &own);
         let serve = |part, listeners| {
             let service = ApiService { dispatcher: dispatcher.clone(), part };
@@ -256,7 +265,7 @@ impl Daemon {
         })
     }
 
-    /// Waits until this owner meets a higher term of its store.
+    /// Waits until this owner meets a higher term of its store, or another owner of its term.
     pub async fn overtaken(&self) -> Tenure {
         let term = self.overtaken.wait().await;
         Tenure { term: self.term, role: Role::Owner, overtaken_by: term }
@@ -353,7 +362,7 @@ fn warm_up(work: BlockingPool) {
     }
 }
 
-/// Stores that a closed store has met a higher term.
+/// Stores that a closed store has met a higher term, or another owner of its term.
 ///
 /// # Errors
 /// The disk fails.
@@ -362,8 +371,7 @@ pub fn set_overtaken(settings: &Settings, tenure: Tenure) -> Result<DaemonError,
     let disk = RealDisk::folder(&settings.data_dir);
     let disk = disk.map_err(|source| DaemonError::Io { context: settings.data_dir.display().to_string(), source })?;
     admin::set_tenure(&disk, tenure)?;
-    let dir = settings.data_dir.display().to_string();
-    Ok(DaemonError::Overtaken { dir, own: tenure.term, term: tenure.overtaken_by })
+    Ok(ownership::overtaken_error(settings, tenure))
 }
 
 /// Serves the links of standbys. Returns the signal of a higher term, and the task that asks the other machine for its own.
@@ -371,11 +379,11 @@ fn serve_links(
     settings: &Settings,
     dispatcher: &Dispatcher,
     engine: &Arc<Engine>,
-    term: u64,
+    tenure: Tenure,
 ) -> Result<(Arc<OvertakenSignal>, Option<tokio::task::JoinHandle<()>>), DaemonError> {
     engine.replication.require_standby(settings.standby.required);
     let overtaken = Arc::<OvertakenSignal>::default();
-    let links = OwnerLinks::new(engine.clone(), term, overtaken.clone());
+    let links = OwnerLinks::new(engine.clone(), tenure, overtaken.clone());
     let asking = ask_other(settings, &links)?;
     dispatcher.serve_links(Arc::new(links));
     Ok((overtaken, asking))
@@ -388,15 +396,15 @@ fn serve_links(
 /// The settings cannot be used.
 fn ask_other(settings: &Settings, links: &OwnerLinks) -> Result<Option<tokio::task::JoinHandle<()>>, DaemonError> {
     let Some(other) = OtherMachine::of(&settings.standby)? else { return Ok(None) };
-    let (name, term, overtaken) = (links.name.clone(), links.term, links.overtaken.clone());
+    let (own, overtaken) = (links.identity.clone(), links.overtaken.clone());
     Ok(Some(tokio::spawn(async move {
         loop {
-            let link_request = LinkRequest { stream: LinkStream::Status, store: Some(name.clone()), term };
+            let (store, term, owner_run) = (Some(own.name.clone()), own.term, own.run);
+            let link_request = LinkRequest { stream: LinkStream::Status, store, term, owner_run };
             if let Ok(answer) = other.ask(&link_request).await
-                && answer.store == name
-                && answer.term > term
+                && let Some(met) = own.overtaking(&answer)
             {
-                overtaken.set(answer.term);
+                overtaken.set(met);
             }
             tokio::time::sleep(ASK_EVERY).await;
         }

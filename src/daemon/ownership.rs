@@ -62,8 +62,15 @@ fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonErro
                 format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
             Err(DaemonError::Settings(words))
         }
-        Tenure { term, overtaken_by, .. } => {
-            Err(DaemonError::Overtaken { dir: dir.to_string(), own: term, term: overtaken_by })
-        }
+        overtaken => Err(overtaken_error(settings, overtaken)),
+    }
+}
+
+/// The error of a store that another owner has overtaken, or that has met another owner of its term.
+pub(super) fn overtaken_error(settings: &Settings, tenure: Tenure) -> DaemonError {
+    let (dir, Tenure { term: own, overtaken_by: term, .. }) = (settings.data_dir.display().to_string(), tenure);
+    match term == own {
+        true => DaemonError::TwoOwners { dir, term },
+        false => DaemonError::Overtaken { dir, own, term },
     }
 }

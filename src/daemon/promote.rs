@@ -32,7 +32,7 @@ pub fn promote(settings: &Settings) -> Result<Promotion, DaemonError> {
     match lock_folder(data_dir) {
         Ok(disk) => {
             has_store(data_dir)?;
-            let promoted = standby::promote(data_dir, disk);
+            let promoted = standby::promote(settings, disk);
             hand_over(data_dir)?;
             promoted.map(|(term, last)| Promotion { term, commit: last.map(|last| last.number), is_running: false })
         }

@@ -26,7 +26,7 @@ use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::Settings;
 use crate::engine::clock::{SystemRandomness, numbers};
 use crate::store::admin::{self, CommitMark, Replica, Role, Tenure};
-use crate::store::{Disk, RealDisk};
+use crate::store::{self, Disk, RealDisk};
 
 /// The folder of the replica's log, below the data directory.
 pub(super) const LOG_FOLDER: &str = "standby";
@@ -151,9 +151,12 @@ impl Standby {
     /// A standby of the settings. Must be called within the runtime.
     ///
     /// # Errors
-    /// The master key is missing, or the log or a file of the copy is damaged.
+    /// The master key is missing or does not open the copy, a disk is full, or the log or a file of the copy is damaged.
     pub fn open(settings: &Settings, owner: OtherMachine, disk: Arc<dyn Disk>) -> Result<Standby, DaemonError> {
-        keys::stored_master_key(settings, &*disk)?;
+        match tenure(&*disk)? {
+            Some(_) => keys::check_master_key(settings, &*disk)?,
+            None => drop(keys::stored_master_key(settings, &*disk)?),
+        }
         let mut standby = Standby {
             settings: settings.clone(),
             owner,
@@ -165,7 +168,7 @@ impl Standby {
             name: None,
             term: 0,
         };
-        standby.open_replica()?;
+        standby.open_replica().map_err(|error| naming_full_disk(&settings.data_dir, error))?;
         Ok(standby)
     }
 
@@ -189,6 +192,10 @@ impl Standby {
     /// # Errors
     /// A disk fails, or the owner has another master key.
     pub fn run(&mut self) -> Result<(), DaemonError> {
+        self.follow().map_err(|error| naming_full_disk(&self.settings.data_dir, error))
+    }
+
+    fn follow(&mut self) -> Result<(), DaemonError> {
         let mut last = String::new();
         while !self.stop.is_set() {
             let ended = self.session();
@@ -213,7 +220,7 @@ impl Standby {
     }
 
     fn ask(&self, stream: LinkStream) -> Result<LinkAnswer, String> {
-        let link_request = LinkRequest { stream, store: self.name.clone(), term: self.term };
+        let link_request = LinkRequest { stream, store: self.name.clone(), term: self.term, owner_run: None };
         self.runtime.block_on(self.owner.ask(&link_request))
     }
 
@@ -341,15 +348,34 @@ pub(super) fn random() -> Box<dyn FnMut() -> u64 + Send> {
     Box::new(numbers(Arc::new(SystemRandomness::default())))
 }
 
-/// Makes the closed standby or restored copy in a data directory the owner, under a higher term. Returns the term, and a
-/// standby's last commit.
+/// The error of a standby, with the whole path of the file if its disk is full.
+fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
+    let file = match &error {
+        DaemonError::Store(error) => error.file_without_space(),
+        DaemonError::Io { context, source } if store::lacks_space(source) => Some(context.as_str()),
+        _ => None,
+    };
+    // A whole path takes the place of the directory.
+    match file.map(|file| data_dir.join(file)) {
+        Some(path) => DaemonError::StandbyDiskFull(path),
+        None => error,
+    }
+}
+
+/// Makes the closed standby or restored copy in the data directory the owner, under a higher term. So it does with an owner
+/// that has met another of its term. Returns the term, and a standby's last commit.
 ///
 /// # Errors
-/// The store is an owner's, or the standby's log or a file is damaged.
-pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
+/// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.
+pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
+    let data_dir = &settings.data_dir;
     let Some(tenure) = tenure(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
     let promoted = tenure.promoted();
+    if tenure.role != Role::Member {
+        keys::check_master_key(settings, &*disk)?;
+    }
     let last = match tenure.role {
+        Role::Owner if tenure.overtaken_by == tenure.term => None,
         Role::Owner => {
             let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), tenure.term);
             return Err(DaemonError::Engine(words));
@@ -360,7 +386,7 @@ pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<Comm
             return Err(DaemonError::Engine(words));
         }
         Role::Standby => {
-            let replica = open_replica(data_dir, disk.clone())?;
+            let replica = open_replica(data_dir, disk.clone()).map_err(|error| naming_full_disk(data_dir, error))?;
             let last = replica.last();
             replica.close()?;
             Some(last)
@@ -376,4 +402,23 @@ pub fn promote(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<(u64, Option<Comm
 
 pub(super) fn failed(path: &Path, source: io::Error) -> DaemonError {
     DaemonError::Io { context: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_by_the_whole_path_of_the_file() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let dir = Path::new("/var/lib/postrider");
+        let told = |error: DaemonError| naming_full_disk(dir, error).to_string();
+        let of = |file: &str, source| store::Error::Io { file: file.to_owned(), source }.into();
+        let log = "/var/lib/postrider/standby/000001.log";
+        assert!(told(of(log, full())).starts_with(&format!("{log}: no space is left on the disk")));
+        assert!(told(of("state.redb", full())).starts_with("/var/lib/postrider/state.redb: no space"));
+        assert!(told(failed(&dir.join("backup"), full())).starts_with("/var/lib/postrider/backup: no space"));
+        let other = of("state.redb", io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(naming_full_disk(dir, other), DaemonError::Store(_)), "another failure stays as it is");
+    }
 }

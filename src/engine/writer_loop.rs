@@ -247,13 +247,13 @@ impl WriterLoop {
         rest
     }
 
-    /// Waits until a standby has the last commit, if answers require one. Returns whether the results may be sent.
+    /// Waits until every connected standby has the last commit, if answers require one. Returns whether the results may be sent.
     fn is_confirmed(&mut self, responders: &[Option<Responder>]) -> bool {
         let replication = self.parts.writer.replication();
         if !replication.is_standby_required() || responders.iter().all(Option::is_none) {
             return true;
         }
-        let is_confirmed = replication.wait_for_standby();
+        let is_confirmed = replication.wait_for_standbys();
         if !is_confirmed && !self.is_standby_lost {
             tracing::error!("no standby confirms commits, and standby.required is set: changes are refused");
         }

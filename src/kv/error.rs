@@ -51,13 +51,23 @@ impl Error {
 
     /// Whether the disk had no space left.
     pub fn is_disk_full(&self) -> bool {
-        let io = match self {
-            Error::Io { source, .. } => source,
-            Error::Storage { source: redb::Error::Io(source), .. } => source,
-            _ => return false,
-        };
-        matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        self.file_without_space().is_some()
     }
+
+    /// The file whose disk had no space left.
+    pub fn file_without_space(&self) -> Option<&str> {
+        let (file, io) = match self {
+            Error::Io { file, source } => (file, source),
+            Error::Storage { file, source: redb::Error::Io(source) } => (file, source),
+            _ => return None,
+        };
+        lacks_space(io).then_some(file)
+    }
+}
+
+/// Whether an operation failed because the disk had no space left.
+pub fn lacks_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// The error of an operation on the file or directory `file`.

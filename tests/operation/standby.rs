@@ -189,6 +189,70 @@ fn events_of_promoted(standby: &mut Installation) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_standby_with_a_copy_refuses_another_master_key() {
+    let Pair { mut owner, mut standby, _ports } = Pair::start(false).await;
+    standby.stop();
+    let file = standby.data_dir().join("master.key");
+    let own = fs::read(&file).expect("the key");
+    fs::write(&file, "another key of thirty-two bytes or more").expect("another key");
+    for words in ["serve", "promote"] {
+        let (code, said) = standby.fails(&[words]);
+        let path = file.display().to_string();
+        assert!(code == 78 && said.contains(&path) && said.contains("put the key back"), "{words}: {code} {said}");
+    }
+    fs::write(&file, own).expect("the key");
+    standby.serve();
+    is_in_step(&standby).await;
+    standby.stop();
+    owner.stop();
+}
+
+/// Copies a data directory of a stopped daemon.
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type") {
+            kind if kind.is_dir() => copy_dir(&entry.path(), &target),
+            kind if kind.is_file() => drop(fs::copy(entry.path(), target).expect("copied")),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_owners_of_one_term_stop_until_one_is_chosen() {
+    let Pair { mut owner, mut standby, _ports } = Pair::start(false).await;
+    owner.stop();
+    standby.stop();
+    // Another standby of the same owner, on its machine.
+    fs::rename(owner.data_dir(), owner.data_dir().with_extension("old")).expect("moved");
+    copy_dir(&standby.data_dir(), &owner.data_dir());
+    for machine in [&mut owner, &mut standby] {
+        assert_eq!(machine.json(&["promote"])["term"], 2);
+        machine.serve();
+    }
+    for machine in [&mut owner, &mut standby] {
+        let mut daemon = machine.daemon.take().expect("a daemon");
+        let code = eventually("it stops", || daemon.try_wait().expect("a process")).await;
+        assert_eq!(code.code(), Some(OVERTAKEN), "{}", machine.log());
+        let (code, said) = machine.fails(&["serve"]);
+        assert!(code == OVERTAKEN && said.contains("of term 2") && said.contains("keep one"), "{said}");
+    }
+    // The chosen one has a higher term, and the other copies its store.
+    assert_eq!(owner.json(&["promote"])["term"], 3);
+    owner.serve();
+    let old = standby.data_dir().with_extension("old");
+    fs::rename(standby.data_dir(), &old).expect("moved");
+    fs::create_dir(standby.data_dir()).expect("a directory");
+    fs::copy(old.join("master.key"), standby.data_dir().join("master.key")).expect("the key");
+    standby.serve();
+    is_in_step(&standby).await;
+    standby.stop();
+    owner.stop();
+}
+
+#[tokio::test]
 async fn a_key_without_the_scope_and_another_protocol_are_refused() {
     let installation = Installation::start();
     let (status, _) = get(&installation.url, "/v1/replication");

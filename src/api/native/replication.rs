@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
-use crate::api::link::{LinkRequest, LinkStream, PROTOCOL};
+use crate::api::link::{LinkRequest, LinkStream, OWNER_RUN_HEADER, PROTOCOL};
 use crate::api::params::{Param, ParamValues, wrong};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
@@ -57,7 +57,8 @@ pub fn read(_: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step
     };
     let store = request.query.bounded_text(&STORE)?;
     let term = request.query.number(&TERM)?.unwrap_or(0).into();
-    Ok(Step::Link(LinkRequest { stream, store, term }))
+    let owner_run = request.http.header(OWNER_RUN_HEADER).and_then(|run| run.parse().ok());
+    Ok(Step::Link(LinkRequest { stream, store, term, owner_run }))
 }
 
 /// The number and the run of `after`.

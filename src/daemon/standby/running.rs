@@ -1,7 +1,6 @@
 //! The running standby: its listener, its control socket and the thread that follows the owner.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ pub enum StandbyEnd {
 /// A running standby.
 pub struct RunningStandby {
     pub address: ListenAddr,
-    data_dir: PathBuf,
+    settings: Settings,
     disk: Arc<dyn Disk>,
     server: Server,
     tls: Option<Arc<ServerTls>>,
@@ -78,17 +77,7 @@ impl RunningStandby {
             .map_err(|source| DaemonError::Io { context: "the control socket".to_owned(), source })?;
         let control = tokio::spawn(serve_control(listener, requests, status, shown));
         let ended = tokio::task::spawn_blocking(move || standby.run());
-        Ok(RunningStandby {
-            address,
-            data_dir: settings.data_dir.clone(),
-            disk,
-            server,
-            tls,
-            control,
-            promotions,
-            stop,
-            ended,
-        })
+        Ok(RunningStandby { address, settings: settings.clone(), disk, server, tls, control, promotions, stop, ended })
     }
 
     /// The URL of the standby for clients.
@@ -116,8 +105,8 @@ impl RunningStandby {
         self.control.abort();
         ended.map_err(|_| DaemonError::Engine("the thread that follows the owner has panicked".to_owned()))??;
         let Some(mut promoter) = promoter else { return Ok(StandbyEnd::Stopped) };
-        let (data_dir, disk) = (self.data_dir, self.disk);
-        let promoted = tokio::task::spawn_blocking(move || promote(&data_dir, disk)).await;
+        let (settings, disk) = (self.settings, self.disk);
+        let promoted = tokio::task::spawn_blocking(move || promote(&settings, disk)).await;
         let promoted = promoted.map_err(|_| DaemonError::Engine("the promotion has panicked".to_owned()))?;
         let words = match &promoted {
             Ok((term, last)) => format!("{PROMOTED} {term} {}\n", last.unwrap_or_default().number),

@@ -55,6 +55,11 @@ fn name_of(segment: u32) -> String {
     format!("{segment:06}.log")
 }
 
+/// The whole path of a segment, for errors: the log has a disk of its own beside the store's.
+fn path_of(disk: &dyn Disk, segment: u32) -> String {
+    format!("{}/{}", disk.describe(), name_of(segment))
+}
+
 /// Writes a log.
 pub struct LogWriter {
     backend: Box<dyn StorageBackend>,
@@ -126,8 +131,8 @@ impl LogWriter {
         let sum = crc32fast::hash(&block);
         block.extend_from_slice(&sum.to_le_bytes());
         block.extend_from_slice(&body);
-        let name = name_of(self.segment);
-        self.backend.write(self.end, &block).and_then(|()| self.backend.sync_data()).map_err(|e| io(&name, e))?;
+        let path = path_of(disk, self.segment);
+        self.backend.write(self.end, &block).and_then(|()| self.backend.sync_data()).map_err(|e| io(&path, e))?;
         self.end += block.len() as u64;
         Ok(())
     }
@@ -153,7 +158,7 @@ fn begin(disk: &dyn Disk, salt: u64, segment: u32, before: CommitPosition) -> Re
         disk.rename(&temporary, &name)?;
         disk.open(&name, false)
     };
-    let backend = made().map_err(|error| io(&name, error))?;
+    let backend = made().map_err(|error| io(&path_of(disk, segment), error))?;
     Ok((backend, head.len() as u64))
 }
 

@@ -282,9 +282,23 @@ impl Replication {
         self.shared().queues.iter().any(|queue| queue.is_standby())
     }
 
-    /// Waits until a standby confirmed the last commit that began, at most `CONFIRM_WAIT_MAX`. Returns whether it did.
-    pub fn wait_for_standby(&self) -> bool {
+    /// Waits until every connected standby confirmed the last commit that began, at most `CONFIRM_WAIT_MAX` for each. One that
+    /// does not is disconnected. Returns whether any did.
+    pub fn wait_for_standbys(&self) -> bool {
         let number = self.begun();
+        if !self.is_confirmed_by_one(number) {
+            return false;
+        }
+        // The lock is released before waiting: a disconnecting replica needs it.
+        let queues = self.shared().queues.clone();
+        for queue in queues.iter().filter(|queue| queue.is_standby()) {
+            self.count_disconnect(queue.wait_for(number, CONFIRM_WAIT_MAX));
+        }
+        true
+    }
+
+    /// Waits until a standby confirmed a commit, at most `CONFIRM_WAIT_MAX`. Returns whether it did.
+    fn is_confirmed_by_one(&self, number: u64) -> bool {
         let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         let lacks = |confirmed: &mut u64| *confirmed < number;
         let waited = self.standby_confirmed.wait_timeout_while(confirmed, CONFIRM_WAIT_MAX, lacks);

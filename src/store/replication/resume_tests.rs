@@ -159,16 +159,38 @@ fn an_answer_that_requires_a_standby_waits_for_its_own_commit() {
     publish(&mut opened, "first");
     let last = *received_marks(&follower).last().unwrap();
     follower.confirm(last.number);
-    assert!(replication.has_standby() && replication.wait_for_standby());
+    assert!(replication.has_standby() && replication.wait_for_standbys());
     assert_eq!((replication.stats().standbys, replication.stats().standby_lag), (1, 0));
     publish(&mut opened, "second");
     assert_eq!(replication.stats().standby_lag, 1);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| replication.wait_for_standby());
+        let waiting = scope.spawn(|| replication.wait_for_standbys());
         follower.confirm(last.number + 1);
         assert!(waiting.join().unwrap());
     });
     follower.confirm(last.number + 100);
     publish(&mut opened, "third");
     assert_eq!(replication.stats().standby_lag, 1, "a number from the future confirms nothing");
+}
+
+#[test]
+fn an_answer_that_requires_a_standby_waits_for_every_connected_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let replication = opened.writer.replication();
+    let followers = [(); 2].map(|()| replication.follow(NOW, ReplicationMode::Standby).unwrap());
+    publish(&mut opened, "first");
+    let first = replication.begun();
+    followers.iter().for_each(|follower| follower.confirm(first));
+    assert!(replication.wait_for_standbys());
+    publish(&mut opened, "second");
+    followers[0].confirm(first + 1);
+    // The other one confirms nothing in time.
+    assert!(replication.wait_for_standbys(), "one standby has it");
+    assert_eq!(
+        (replication.stats().standbys, replication.stats().cut),
+        (1, 1),
+        "the one that lacks it is none any more"
+    );
+    assert!(followers[1].is_given_up() && !followers[0].is_given_up());
 }

@@ -405,3 +405,13 @@ fn a_segment_that_is_missing_or_another_logs_is_damage() {
     assert_eq!(outline.damage.unwrap().segment, "000002.log");
     assert!(!numbers.is_empty());
 }
+
+#[test]
+fn an_error_of_the_log_names_the_whole_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = folder.path().join("standby");
+    let disk = RealDisk::folder(&gone).unwrap();
+    std::fs::remove_dir(&gone).unwrap();
+    let error = LogWriter::create(&disk, 1, CommitPosition { number: 0, at: NOW }).unwrap_err();
+    assert!(error.to_string().starts_with(&gone.join("000001.log").display().to_string()), "{error}");
+}
