@@ -228,9 +228,8 @@ impl Writer {
     /// commit may depend on them.
     fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
         if self.has_lost_writes() {
-            let words =
-                if self.has_lost_order() { "this node owns the store no more" } else { "a sync to disk has failed" };
-            results.reject_all(slots, &Rejection::Failed(words.into()));
+            // After the end of the order `apply` says so in its place.
+            results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));
         }
         self.has_lost_writes()
     }

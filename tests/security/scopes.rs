@@ -113,19 +113,19 @@ async fn without_a_live_key_no_route_says_anything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_in_any_other_form_are_none() {
     let instance = Instance::start().await;
-    let nobody = instance.client("");
+    let keyless = instance.client("");
     let key = &instance.first.key;
     let basic = {
         use base64::Engine as _;
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("user:{key}")))
     };
     for value in [basic.as_str(), key, &format!("Bearer  {key} x"), "Bearer", "Bearer ", &format!("Token {key}")] {
-        let answer = nobody.call(Method::GET, "/v1/events", &[("authorization", value)], "").await;
+        let answer = keyless.call(Method::GET, "/v1/events", &[("authorization", value)], "").await;
         assert_eq!(answer.status, 401, "{value:.12}");
     }
-    let in_query = nobody.get(&format!("/v1/events?access_token={key}")).await;
+    let in_query = keyless.get(&format!("/v1/events?access_token={key}")).await;
     assert_eq!(in_query.status, 401);
     assert!(!in_query.body.contains(key.as_str()));
-    let free = nobody.call(Method::GET, "/v1/events", &[("authorization", &format!("bEARER {key}"))], "").await;
+    let free = keyless.call(Method::GET, "/v1/events", &[("authorization", &format!("bEARER {key}"))], "").await;
     assert_eq!(free.status, 200, "the scheme's case is free");
 }

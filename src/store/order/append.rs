@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::kv::error::{Error, Result, io};
 use crate::mutants::mutant;
-use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail};
+use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail, LogUnreachable};
 
 /// Bytes that one healing append has at most, unless a single commit is larger.
 const HEALED_TOGETHER_BYTES: usize = 1 << 20;
@@ -150,9 +150,7 @@ impl CommitOrder {
             if self.is_lost() {
                 return Err(lost("this node owns it no more"));
             }
-            let answer = self.log.append(self.tail.last(), std::slice::from_ref(entry));
-            self.stats.record(answer.is_ok());
-            match answer {
+            match self.try_append(self.tail.last(), std::slice::from_ref(entry)) {
                 Ok(Appended::Durable) => return Ok(()),
                 Ok(Appended::Taken(by)) => {
                     return Err(lost(&format!("commit {} is that of the owner of epoch {}", by.number, by.epoch)));
@@ -165,9 +163,19 @@ impl CommitOrder {
                 Ok(Appended::Behind(at)) => {
                     return Err(lost(&format!("it ends at commit {} again and again", at.number)));
                 }
-                Err(_) => self.tenure.wait(self.try_again),
+                Err(_) => {}
             }
         }
+    }
+
+    /// Appends records once, and counts the attempt. After an error it waits for the next attempt, or until the tenure ends.
+    fn try_append(&self, before: LogMark, entries: &[LogEntry]) -> std::result::Result<Appended, LogUnreachable> {
+        let answer = self.log.append(before, entries);
+        self.stats.record(answer.is_ok());
+        if answer.is_err() {
+            self.tenure.wait(self.try_again);
+        }
+        answer
     }
 
     /// Appends the records after `at` again, which the log has forgotten.
@@ -182,7 +190,7 @@ impl CommitOrder {
                 let words = format!("it ends at commit {}, and memory has the commits after {first} only", at.number);
                 return Err(lost(&words));
             };
-            match self.log.append(before, &entries) {
+            match self.try_append(before, &entries) {
                 Ok(Appended::Durable) => {
                     self.stats.healed.fetch_add(entries.len() as u64, Ordering::Relaxed);
                     before = entries.last().map_or(before, |entry| entry.mark);
@@ -192,7 +200,7 @@ impl CommitOrder {
                 }
                 // The log has forgotten more meanwhile. The caller's next append says where it ends.
                 Ok(Appended::Behind(_)) => return Ok(()),
-                Err(_) => self.tenure.wait(self.try_again),
+                Err(_) => {}
             }
         }
         Ok(())
@@ -205,28 +213,25 @@ fn lost(words: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::order::LogUnreachable;
+    use std::collections::VecDeque;
+    use std::sync::OnceLock;
 
-    /// A log that refuses some appends, looks at the counts before each, and takes the next one.
-    #[derive(Debug)]
-    struct RefusingLog {
-        refusals: AtomicU32,
+    use super::*;
+
+    /// A log that answers appends by a script, and takes all after its end. Before each it looks at the counts.
+    #[derive(Debug, Default)]
+    struct ScriptedLog {
+        script: Mutex<VecDeque<Option<Appended>>>,
         seen: Mutex<Vec<(bool, bool)>>,
-        stats: Mutex<Option<Arc<OrderStats>>>,
+        stats: OnceLock<Arc<OrderStats>>,
     }
 
-    impl CommitLog for RefusingLog {
+    impl CommitLog for ScriptedLog {
         fn append(&self, _: LogMark, _: &[LogEntry]) -> std::result::Result<Appended, LogUnreachable> {
-            let stats = self.stats.lock().unwrap().clone().unwrap();
+            let stats = self.stats.get().unwrap();
             self.seen.lock().unwrap().push((stats.is_unanswered(), stats.is_stuck()));
-            match self.refusals.load(Ordering::Relaxed) {
-                0 => Ok(Appended::Durable),
-                left => {
-                    self.refusals.store(left - 1, Ordering::Relaxed);
-                    Err(LogUnreachable("its disk is full".to_owned()))
-                }
-            }
+            let answer = self.script.lock().unwrap().pop_front().unwrap_or(Some(Appended::Durable));
+            answer.ok_or_else(|| LogUnreachable("its disk is full".to_owned()))
         }
 
         fn read(&self, _: u64, _: usize) -> std::result::Result<Vec<LogEntry>, LogUnreachable> {
@@ -242,21 +247,29 @@ mod tests {
         }
     }
 
+    const BEFORE: LogMark = LogMark { number: 7, epoch: 1, writer: 3 };
+
+    /// The counts before each append of commit 9, behind a tail with commit 8.
+    fn seen_with(script: impl Iterator<Item = Option<Appended>>) -> Vec<(bool, bool)> {
+        let log = Arc::new(ScriptedLog { script: Mutex::new(script.collect()), ..ScriptedLog::default() });
+        let mut tail = LogTail::after_mark(BEFORE);
+        tail.push(LogEntry::new(LogMark { number: 8, ..BEFORE }, b"a".as_slice().into()));
+        let mut order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
+        log.stats.set(order.stats()).unwrap();
+        order.append(9, b"b".as_slice().into()).unwrap();
+        assert_eq!((order.stats().is_unanswered(), order.stats().is_stuck(), order.is_lost()), (false, false, false));
+        log.seen.lock().unwrap().clone()
+    }
+
     #[test]
     fn a_log_that_refuses_for_long_is_stuck_until_it_takes_a_record() {
-        let log = Arc::new(RefusingLog {
-            refusals: (STUCK_ATTEMPTS + 1).into(),
-            seen: Mutex::default(),
-            stats: Mutex::default(),
-        });
-        let tail = LogTail::after_mark(LogMark { number: 7, epoch: 1, writer: 3 });
-        let mut order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
-        *log.stats.lock().unwrap() = Some(order.stats());
-        order.append(8, b"a".as_slice().into()).unwrap();
-        let seen = log.seen.lock().unwrap().clone();
         let stuck = STUCK_ATTEMPTS as usize;
+        let seen = seen_with(std::iter::repeat_n(None, stuck + 1));
         assert_eq!((seen[0], seen[1], seen[stuck - 1]), ((false, false), (true, false), (true, false)));
         assert_eq!(seen[stuck..], [(true, true), (true, true)]);
-        assert_eq!((order.stats().is_unanswered(), order.stats().is_stuck(), order.is_lost()), (false, false, false));
+        // A log that has forgotten its end refuses to be healed.
+        let forgotten = std::iter::once(Some(Appended::Behind(BEFORE)));
+        let seen = seen_with(forgotten.chain(std::iter::repeat_n(None, stuck + 1)));
+        assert_eq!(seen[stuck + 1..], [(true, true), (true, true), (false, false)]);
     }
 }
