@@ -51,6 +51,20 @@ async fn types_are_listed_by_name_with_the_events_of_a_day() {
     assert_eq!(counts(&types(&daemon, "").await), [("b", 0)], "the others are gone with their events");
 }
 
+#[tokio::test]
+async fn each_event_of_a_batch_is_counted_under_its_app_and_its_organization() {
+    let daemon = TestDaemon::start().await;
+    let app = daemon.post("/v1/apps", json!({ "name": "other", "uid": "other" })).await;
+    let (own, other) = (Value::Null, &app["id"]);
+    let kinds = [("a", &own), ("a", &own), ("a", &own), ("a", other), ("b", other), ("b", other), ("a", &own)];
+    let events: Vec<_> = kinds.map(|(kind, app)| json!({ "type": kind, "data": 1, "app_id": app })).into();
+    for _ in 0..2 {
+        daemon.post("/v1/events/batch", json!({ "events": events })).await;
+    }
+    assert_eq!(counts(&types(&daemon, "").await), [("a", 10), ("b", 4)]);
+    assert_eq!(counts(&types(&daemon, "?app_id=other").await), [("a", 2), ("b", 4)]);
+}
+
 /// Types with their definitions' words.
 async fn read_type(daemon: &TestDaemon, name: &str) -> Value {
     daemon.try_get(&format!("/v1/event-types/{name}")).await.expect(200)
