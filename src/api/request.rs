@@ -16,9 +16,6 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same header of Svix's SDKs.
 const SVIX_REQUEST_ID: HeaderName = HeaderName::from_static("svix-req-id");
 
-/// From this length a body has memory of its own. A shorter one may share a connection's buffer.
-pub const OWN_BODY_BYTES_MIN: usize = 8192;
-
 /// An HTTP request.
 #[derive(Clone)]
 pub struct HttpRequest {
@@ -29,8 +26,8 @@ pub struct HttpRequest {
     /// The query as sent, without the `?`.
     pub query: Option<String>,
     pub headers: HeaderMap,
-    /// The whole body. Empty until the request is admitted. It may share a connection's buffer of up to 64 KiB, so a
-    /// part that outlives the request is taken with `kept_part`.
+    /// The whole body. Empty until the request is admitted. It may share a connection's buffer of up to 64 KiB: copy
+    /// the parts that outlive the request.
     pub body: Bytes,
     /// `None` behind a unix socket.
     pub remote: Option<SocketAddr>,
@@ -63,12 +60,6 @@ impl fmt::Debug for HttpRequest {
     }
 }
 
-/// A part of a request's body that outlives the request, without the memory around it. Most of a long body is not copied.
-pub fn kept_part(body: &Bytes, part: &[u8]) -> Bytes {
-    let is_most = body.len() >= OWN_BODY_BYTES_MIN && part.len() >= body.len() / 2;
-    if is_most { body.slice_ref(part) } else { Bytes::copy_from_slice(part) }
-}
-
 /// The client's own request id. `None` unless it is visible ASCII of bounded length, which is safe to show and to log.
 pub fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(X_REQUEST_ID).or_else(|| headers.get(SVIX_REQUEST_ID))?.to_str().ok()?;
@@ -81,20 +72,6 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    #[test]
-    fn a_kept_part_shares_memory_only_with_a_long_body_that_it_fills() {
-        let shares = |body_bytes: usize, part_bytes: usize| {
-            let body = Bytes::from(vec![b'x'; body_bytes]);
-            let part = kept_part(&body, &body[..part_bytes]);
-            assert_eq!(part, body[..part_bytes]);
-            part.as_ptr() == body.as_ptr()
-        };
-        assert!(shares(OWN_BODY_BYTES_MIN, OWN_BODY_BYTES_MIN));
-        assert!(shares(100_000, 50_000));
-        assert!(!shares(100_000, 49_999));
-        assert!(!shares(OWN_BODY_BYTES_MIN - 1, OWN_BODY_BYTES_MIN - 1));
-    }
 
     #[test]
     fn only_a_short_visible_request_id_is_accepted() {

@@ -6,8 +6,6 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 
-use crate::api::request::OWN_BODY_BYTES_MIN;
-
 use super::DISCARDED_BYTES_MAX;
 use super::refusal::RequestRefusal;
 use super::table::BodyMemory;
@@ -31,7 +29,7 @@ impl<'a> BodyPieces<'a> {
         self.is_over
     }
 
-    /// The whole body, of at most `bytes_max`. A short body in one piece is not copied.
+    /// The whole body, of at most `bytes_max`. A body in one piece is not copied.
     pub async fn read(&mut self, bytes_max: usize) -> Result<Bytes, RequestRefusal> {
         if self.is_over {
             return Ok(Bytes::new());
@@ -41,10 +39,7 @@ impl<'a> BodyPieces<'a> {
             return Err(RequestRefusal::BodyTooLarge(bytes_max));
         }
         let Some(first) = self.next_within(0, bytes_max).await? else { return self.ended(Bytes::new()) };
-        let Some(second) = self.next_within(first.len(), bytes_max).await? else {
-            let is_long = first.len() >= OWN_BODY_BYTES_MIN;
-            return self.ended(if is_long { Bytes::copy_from_slice(&first) } else { first });
-        };
+        let Some(second) = self.next_within(first.len(), bytes_max).await? else { return self.ended(first) };
         let mut whole = BytesMut::with_capacity(announced.map_or(2 * first.len(), |length| length as usize));
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);

@@ -253,7 +253,7 @@ pub struct EventInput {
     pub occurred_at: Option<Time>,
     /// The only webhook that it goes to, whatever the webhook selects. `None` for all that want it.
     pub only: Option<WebhookId>,
-    /// The exact bytes of `data`, in memory that the payload may keep while it waits.
+    /// The exact bytes of `data`.
     pub data: Bytes,
     pub attributes: EventAttributes,
 }

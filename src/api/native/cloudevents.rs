@@ -23,7 +23,7 @@ use crate::api::limits::{
 };
 use crate::api::media;
 use crate::api::params::percent;
-use crate::api::request::{HttpRequest, kept_part};
+use crate::api::request::HttpRequest;
 use crate::api::request_context::{strict, strict_object};
 use crate::model::event::EventAttributes;
 use crate::store::EventInput;
@@ -122,7 +122,7 @@ fn read_structured(
         field_errors.push(FieldError::new(object.at("data_base64"), "must be a string of base64"));
     }
     let kept = data.or(base64.map(RawValue::get));
-    let data = kept.map_or(Bytes::from_static(b"null"), |text| kept_part(body, text.as_bytes()));
+    let data = kept.map_or(Bytes::from_static(b"null"), |text| body.slice_ref(text.as_bytes()));
     let at = object.pointer().to_owned();
     let mut attributes = BTreeMap::new();
     for (name, raw) in object.rest() {
@@ -183,7 +183,7 @@ fn binary_data(media_type: &str, body: &Bytes) -> Result<Bytes, ApiError> {
     }
     if media_type == "application/json" || media_type.ends_with("+json") {
         strict(body)?;
-        return Ok(kept_part(body, body));
+        return Ok(body.clone());
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) if media_type.starts_with("text/") => serde_json::to_vec(text),

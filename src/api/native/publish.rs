@@ -21,7 +21,6 @@ use crate::api::limits::{
     BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
     METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
 };
-use crate::api::request::kept_part;
 use crate::api::request_context::{RequestContext, strict_object};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
@@ -130,7 +129,7 @@ fn read_event(
     if data.is_none() {
         field_errors.push(FieldError::new(object.at("data"), "is required"));
     }
-    let data = data.map(|raw| kept_part(body, raw.as_bytes())).unwrap_or_default();
+    let data = data.map(|raw| body.slice_ref(raw.as_bytes())).unwrap_or_default();
     let app = app(&mut object, place, field_errors)?;
     let event_id = object.optional("event_id", field_errors, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX));
     let occurred_at = object.optional("occurred_at", field_errors, fields::time);
@@ -378,8 +377,8 @@ mod tests {
     }
 
     #[test]
-    fn long_data_is_a_slice_of_the_body() {
-        let body = Bytes::from(format!(r#"{{"type":"a.b","data":{{"text":"{}"}}}}"#, "x".repeat(10_000)));
+    fn data_is_a_slice_of_the_body() {
+        let body = Bytes::from_static(br#"{"type":"a.b","data":{"id":42}}"#);
         let registry = registry();
         let place = AppLookup { registry: &registry, tenant: TenantScope { org: ORG, app: None } };
         let event = read_one(&body, &place, None).unwrap();

@@ -8,7 +8,6 @@ use http::StatusCode;
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors};
-use crate::api::request::kept_part;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, TestSend};
@@ -34,7 +33,7 @@ pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let mut field_errors = FieldErrors::new();
     let event_type = object.optional("type", &mut field_errors, read_type).unwrap_or_else(|| TYPE_DEFAULT.to_owned());
     let data = match object.take("data") {
-        Some(raw) => kept_part(&request.http.body, raw.get().as_bytes()),
+        Some(raw) => request.http.body.slice_ref(raw.get().as_bytes()),
         None => Bytes::from_static(DATA_DEFAULT),
     };
     object.finish(&mut field_errors);

@@ -231,11 +231,13 @@ impl PartitionBatch<'_> {
             self.write_batch.put_key(Table::EventsByApp, tables::pair(app, id));
         }
         self.figures.types.count(&self.write_batch, &event)?;
+        // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
+        let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // Due by the clock and not by the id: after the clock stepped back, ids are ahead of it.
         let due = new.attributes.deliver_at.map_or(self.inputs.now, |at| at.max(self.inputs.now));
         for webhook in webhooks {
             let making = NewDelivery { due, trigger: Trigger::Event, replay_of: None, job: None };
-            self.make_delivery(&event, &new.data, webhook, making)?;
+            self.make_delivery(&event, &data, webhook, making)?;
         }
         Ok(event)
     }

@@ -12,7 +12,6 @@ use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::native::publish;
-use crate::api::request::kept_part;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -164,7 +163,7 @@ impl MessageInput {
         fields::into_result(field_errors)?;
         let data = match (raw, payload) {
             (Some(raw), _) => Bytes::from(raw),
-            (None, Some(payload)) => kept_part(&request.http.body, payload.get().as_bytes()),
+            (None, Some(payload)) => request.http.body.slice_ref(payload.get().as_bytes()),
             (None, None) => Bytes::new(),
         };
         Ok(MessageInput { data, attributes, application })
