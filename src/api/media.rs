@@ -111,9 +111,6 @@ pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, ApiError>
     if given.next().is_some() {
         return Err(malformed());
     }
-    if value == "application/json" {
-        return Ok(Some("application/json".into()));
-    }
     let text = value.to_str().map_err(|_| malformed())?;
     let mut parts = text.split(';');
     let essence = parts.next().unwrap_or_default().trim();

@@ -25,26 +25,6 @@ pub struct TypeCounts {
     cached: usize,
     /// The rows that changed since they were written.
     dirty: Vec<(OwnerHour, Box<str>)>,
-    /// The last events, as far as their rows are the same.
-    run: Option<TypeRun>,
-}
-
-/// Events of one app, type and minute in succession. They are found in the maps once.
-#[derive(Debug)]
-struct TypeRun {
-    app: AppId,
-    org: OrganizationId,
-    event_type: Box<str>,
-    at: Time,
-    /// Events after the first, which the rows lack.
-    uncounted: u32,
-}
-
-impl TypeRun {
-    fn has(&self, event: &Event) -> bool {
-        (self.app, self.org, self.at.minute()) == (event.app_id, event.org_id, event.received_at.minute())
-            && *self.event_type == event.attributes.event_type
-    }
 }
 
 #[derive(Debug, Default)]
@@ -53,44 +33,16 @@ struct CountedType {
     is_dirty: bool,
 }
 
-impl CountedType {
-    fn add(&mut self, at: Time, events: u32) {
-        let minute = (at.minute() % 60) as u8;
-        match self.minutes.binary_search_by_key(&minute, |row| row.0) {
-            Ok(found) => self.minutes[found].1 = self.minutes[found].1.saturating_add(events),
-            Err(before) => self.minutes.insert(before, (minute, events)),
-        }
-    }
-}
-
 impl TypeCounts {
     /// Counts an event under its app and its organization.
     ///
     /// # Errors
     /// The partition cannot be read.
     pub fn count(&mut self, write_batch: &WriteBatch, event: &Event) -> Result<()> {
-        let (app, org, at) = (event.app_id, event.org_id, event.received_at);
-        if let Some(run) = self.run.as_mut().filter(|run| run.has(event)) {
-            run.uncounted += 1;
-            return Ok(());
+        for owner in owners(event.app_id, event.org_id) {
+            self.count_for(write_batch, owner, &event.attributes.event_type, event.received_at)?;
         }
-        self.end_run();
-        for owner in owners(app, org) {
-            self.count_for(write_batch, owner, &event.attributes.event_type, at)?;
-        }
-        self.run = Some(TypeRun { app, org, event_type: (*event.attributes.event_type).into(), at, uncounted: 0 });
         Ok(())
-    }
-
-    /// Counts the run in its rows.
-    fn end_run(&mut self) {
-        let Some(TypeRun { app, org, event_type, at, uncounted }) = self.run.take() else { return };
-        for owner in owners(app, org) {
-            let types = self.rows.get_mut(&(owner, at.hour()));
-            if let Some(counted) = types.and_then(|types| types.get_mut(&event_type)) {
-                counted.add(at, uncounted);
-            }
-        }
     }
 
     fn count_for(&mut self, write_batch: &WriteBatch, owner: [u8; 16], event_type: &str, at: Time) -> Result<()> {
@@ -103,7 +55,11 @@ impl TypeCounts {
             self.cached += 1;
         }
         let Some(counted) = types.get_mut(event_type) else { return Ok(()) };
-        counted.add(at, 1);
+        let minute = (at.minute() % 60) as u8;
+        match counted.minutes.binary_search_by_key(&minute, |row| row.0) {
+            Ok(found) => counted.minutes[found].1 = counted.minutes[found].1.saturating_add(1),
+            Err(before) => counted.minutes.insert(before, (minute, 1)),
+        }
         if !counted.is_dirty {
             counted.is_dirty = true;
             self.dirty.push((place, event_type.into()));
@@ -113,7 +69,6 @@ impl TypeCounts {
 
     /// Puts the changed rows into the write batch.
     pub fn flush(&mut self, write_batch: &mut WriteBatch) {
-        self.end_run();
         for (place, event_type) in std::mem::take(&mut self.dirty) {
             let counted = self.rows.get_mut(&place).and_then(|types| types.get_mut(&event_type));
             if let Some(counted) = counted {
