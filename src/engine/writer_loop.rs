@@ -266,8 +266,8 @@ impl WriterLoop {
         if requests.is_empty() {
             return;
         }
-        let started = Instant::now();
         while !requests.is_empty() {
+            let started = Instant::now();
             // Read for each round: the round before may have accepted another time.
             let now = self.parts.clock.now();
             let done = self.parts.writer.apply(&requests, now);
