@@ -22,7 +22,9 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+pub mod tls_words;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time of an exchange: more than the longest wait of the API, the 30 s of a long poll.
@@ -149,11 +151,7 @@ impl HttpEndpoint {
         match &self.transport {
             Transport::Unix(path) => in_time(UnixStream::connect(path)).await.map(drop),
             Transport::Tcp { host, port } => tcp(host, *port).await.map(drop),
-            Transport::Tls { host, port, name, connector } => {
-                let stream = tcp(host, *port).await?;
-                let secured = in_time(connector.connect(name.clone(), stream)).await;
-                secured.map(drop).map_err(|error| format!("TLS: {error}"))
-            }
+            Transport::Tls { host, port, name, connector } => tls((host, *port), name, connector).await.map(drop),
         }
     }
 
@@ -185,9 +183,7 @@ impl HttpEndpoint {
                 Transport::Unix(path) => upgraded(in_time(UnixStream::connect(path)).await?, request).await,
                 Transport::Tcp { host, port } => upgraded(tcp(host, *port).await?, request).await,
                 Transport::Tls { host, port, name, connector } => {
-                    let stream = tcp(host, *port).await?;
-                    let stream = in_time(connector.connect(name.clone(), stream)).await;
-                    upgraded(stream.map_err(|error| format!("TLS: {error}"))?, request).await
+                    upgraded(tls((host, *port), name, connector).await?, request).await
                 }
             }
         };
@@ -203,9 +199,7 @@ impl HttpEndpoint {
             }
             Transport::Tcp { host, port } => over(tcp(host, *port).await?, request).await,
             Transport::Tls { host, port, name, connector } => {
-                let stream = tcp(host, *port).await?;
-                let stream = in_time(connector.connect(name.clone(), stream)).await;
-                over(stream.map_err(|error| format!("TLS: {error}"))?, request).await
+                over(tls((host, *port), name, connector).await?, request).await
             }
         }
     }
@@ -254,6 +248,24 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     // A request is written in two pieces. With Nagle's algorithm the second would wait for the acknowledgement of the first.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     Ok(stream)
+}
+
+/// Connects with a TLS handshake. A failure of the handshake has the words of `tls_words`.
+async fn tls(
+    (host, port): (&str, u16),
+    name: &ServerName<'static>,
+    connector: &TlsConnector,
+) -> Result<TlsStream<TcpStream>, String> {
+    let stream = tcp(host, port).await?;
+    let handshake = async {
+        connector.connect(name.clone(), stream).await.map_err(|error| {
+            match error.get_ref().and_then(|why| why.downcast_ref::<rustls::Error>()) {
+                Some(why) => io::Error::other(tls_words::words(why)),
+                None => error,
+            }
+        })
+    };
+    in_time(handshake).await.map_err(|error| format!("TLS: {error}"))
 }
 
 async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> Result<T, String> {

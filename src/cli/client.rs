@@ -179,6 +179,16 @@ pub struct Client {
     meant: OnceLock<(Noun, String)>,
 }
 
+/// The cure of a daemon whose certificate is not trusted.
+pub const UNTRUSTED_HINT: &str = "something answers there; name the PEM file of its certificate's authority in \
+     SSL_CERT_FILE; a certificate that is its own authority cannot be a server's: have an authority issue one \
+     (server.tls_cert)";
+
+/// Whether the sentence of a failed request tells of a TLS handshake.
+pub fn has_failed_in_tls(error: &str) -> bool {
+    error.starts_with("TLS: ") || error.contains(": TLS: ")
+}
+
 impl Client {
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, Exit> {
         let place =
@@ -214,9 +224,13 @@ impl Client {
 
     async fn exchange(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
-            Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(
-                "is the daemon running? `postrider serve --dev` starts one to try; --url or POSTRIDER_URL name another",
-            )
+            let hint = match has_failed_in_tls(&error) {
+                true => UNTRUSTED_HINT,
+                false => {
+                    "is the daemon running? `postrider serve --dev` starts one to try; --url or POSTRIDER_URL name another"
+                }
+            };
+            Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(hint)
         })?;
         let (parts, body) = answer.into_parts();
         match parts.status.is_success() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Site;
 use super::finding::Finding;
 use super::machine::bytes;
-use crate::cli::client::{Call, Client};
+use crate::cli::client::{Call, Client, UNTRUSTED_HINT, has_failed_in_tls};
 use crate::cli::moment::now_ms;
 use crate::model::Time;
 use crate::rules::durations;
@@ -23,6 +23,10 @@ const STANDBY_BEHIND_S: f64 = 60.0;
 pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
     let ready = match client.peek("/readyz", None).await {
         Ok((_, body)) => serde_json::from_slice::<Value>(&body).unwrap_or_default(),
+        Err(error) if has_failed_in_tls(&error) => {
+            findings.push(Finding::fail("daemon", error, UNTRUSTED_HINT));
+            return false;
+        }
         Err(error) => {
             let fix = "start it (systemctl start postrider, or `postrider serve`) and look at its log (journalctl -u \
                        postrider); if it runs elsewhere, give --url. --offline leaves this out";

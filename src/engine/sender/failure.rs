@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::engine::resolver::ResolverBusy;
 use crate::engine::sender::http1::ExchangeError;
-use crate::engine::sender::tls_words;
+use crate::http_client::tls_words;
 use crate::model::AttemptOutcome;
 
 /// The failure of a request that got no whole response.

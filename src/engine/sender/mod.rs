@@ -17,7 +17,6 @@ mod pool;
 mod proxy;
 mod target;
 mod tls;
-mod tls_words;
 mod way;
 
 #[cfg(test)]

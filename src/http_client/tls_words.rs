@@ -1,4 +1,5 @@
-//! Words for TLS errors, with a stable code in brackets at the end, for the webhook's owner and for the doctor.
+//! Words for TLS errors, with a stable code in brackets at the end, for the webhook's owner, the doctor and the command
+//! line.
 
 use rustls::{CertificateError, Error};
 use rustls_pki_types::UnixTime;
@@ -11,7 +12,7 @@ const DATE_CHARS: usize = 10;
 const NAMES_MAX: usize = 5;
 
 /// The error in a sentence. Errors without a code of their own have rustls' words and the code `tls`.
-pub(in crate::engine) fn words(error: &Error) -> String {
+pub fn words(error: &Error) -> String {
     let (sentence, code) = match error {
         Error::InvalidCertificate(why) => certificate(why),
         Error::AlertReceived(alert) => (format!("the peer refused the handshake: {alert:?}"), "refused"),
