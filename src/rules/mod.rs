@@ -32,5 +32,6 @@ pub mod shares;
 pub mod signing;
 pub mod target;
 pub mod tenure;
+pub mod tls_parts;
 pub mod transition;
 pub mod waiting;

@@ -21,7 +21,7 @@ use crate::model::webhook::{
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
 use crate::rules::target::{self, TargetPolicy};
-use crate::rules::{patterns, signing};
+use crate::rules::{patterns, signing, tls_parts};
 
 use super::publish::read_channel;
 use super::webhook_text::MASK;
@@ -129,7 +129,7 @@ pub fn read_secret_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>)
     webhook.secret_headers = names.unwrap_or_default();
 }
 
-/// Only the form of the PEM text is checked here. The first use finds out whether certificates and key fit.
+/// Refuses certificates and a key that no request could be made with.
 pub fn read_tls(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     let tls = field.object.object(field.name, field.errors);
     webhook.tls = tls.and_then(|tls| tls_of(tls, field.errors));
@@ -218,20 +218,15 @@ pub fn read_header_value(raw: &RawValue) -> FieldResult<String> {
 }
 
 fn tls_of(mut tls: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookTls> {
+    let before = field_errors.len();
     let read = WebhookTls {
         ca_pem: tls.optional("ca_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
         client_cert_pem: tls.optional("client_cert_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
         client_key_pem: tls.optional("client_key_pem", field_errors, |raw| read_pem(raw, "PRIVATE KEY-----")),
     };
-    match (&read.client_cert_pem, &read.client_key_pem) {
-        (Some(_), None) => {
-            field_errors.push(FieldError::new(tls.at("client_key_pem"), "must be given with client_cert_pem"))
-        }
-        (None, Some(_)) => {
-            field_errors.push(FieldError::new(tls.at("client_cert_pem"), "must be given with client_key_pem"))
-        }
-        _ => {}
-    }
+    let parts = [&read.ca_pem, &read.client_cert_pem, &read.client_key_pem].map(Option::as_deref);
+    let refused = tls_parts::read(parts[0], parts[1], parts[2]).err().filter(|_| field_errors.len() == before);
+    field_errors.extend(refused.map(|refused| FieldError::new(tls.at(refused.field), refused.detail)));
     tls.finish(field_errors);
     (read != WebhookTls::default()).then_some(read)
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use ring::digest::{Context, SHA256};
 use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 
 use crate::engine::sender::pinned::PinnedVerifier;
+use crate::rules::tls_parts;
 
 /// The only protocol that the sender offers, because it speaks no other.
 const ALPN: &[u8] = b"http/1.1";
@@ -25,27 +25,19 @@ pub struct TlsIdentity {
 impl TlsIdentity {
     /// Reads the PEM texts of a webhook's `tls`. A pinned CA replaces all other roots.
     ///
-    /// Errors, worded for the webhook's owner: an unreadable PEM text or one without a certificate. Also a certificate
-    /// without its key, a key without its certificate, and a key of another certificate.
+    /// Errors, worded for the webhook's owner: those of `tls_parts::read`.
     pub fn parse(ca_pem: Option<&str>, cert_pem: Option<&str>, key_pem: Option<&str>) -> Result<Self, String> {
-        let builder = match ca_pem {
-            Some(pem) => {
-                let pinned = certificates("ca_pem", pem)?;
-                verifying(Arc::new(roots_of(&pinned)?), Some(pinned))?
-            }
+        let parts = tls_parts::read(ca_pem, cert_pem, key_pem)
+            .map_err(|refused| format!("{} {}", refused.field, refused.detail))?;
+        let builder = match parts.pinned {
+            Some((roots, pinned)) => verifying(Arc::new(roots), Some(pinned))?,
             None => verifying(public_roots(), None)?,
         };
-        let mut config = match (cert_pem, key_pem) {
-            (None, None) => builder.with_no_client_auth(),
-            (Some(cert), Some(key)) => {
-                let chain = certificates("client_cert_pem", cert)?;
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-                    .map_err(|_| "client_key_pem holds no readable private key".to_owned())?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|why| format!("client certificate and key do not fit: {why}"))?
-            }
-            _ => return Err("client_cert_pem and client_key_pem go together".to_owned()),
+        let mut config = match parts.client {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|why| format!("client certificate and key do not fit: {why}"))?,
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self { config: Arc::new(config), digest: digest([ca_pem, cert_pem, key_pem]) })
@@ -97,21 +89,6 @@ fn verifying(
     })
 }
 
-fn roots_of(pinned: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for cert in pinned {
-        roots.add(cert.clone()).map_err(|why| format!("ca_pem holds an unusable certificate: {why}"))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(field: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|why| format!("{field} is not readable PEM: {why}"))?;
-    if found.is_empty() { Err(format!("{field} holds no certificate")) } else { Ok(found) }
-}
-
 /// Reads the machine's trust store, some hundred files, on a thread of its own, so that the start does not wait for it.
 /// A later use waits until it is read.
 pub fn read_roots_ahead() {
@@ -150,25 +127,6 @@ fn digest(parts: [Option<&str>; 3]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_invalid_identity_is_rejected_with_its_reason() {
-        let other = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
-        let own = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
-        let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
-        let foreign_key = other.signing_key.serialize_pem();
-        for (ca, cert, key, why) in [
-            (Some("text"), None, None, "ca_pem holds no certificate"),
-            (None, Some(cert.as_str()), None, "go together"),
-            (None, None, Some(key.as_str()), "go together"),
-            (None, Some("text"), Some(key.as_str()), "client_cert_pem holds no certificate"),
-            (None, Some(cert.as_str()), Some("text"), "no readable private key"),
-            (None, Some(cert.as_str()), Some(foreign_key.as_str()), "do not fit"),
-        ] {
-            let refused = TlsIdentity::parse(ca, cert, key).expect_err(why);
-            assert!(refused.contains(why), "{refused}");
-        }
-    }
 
     #[test]
     fn identities_differ_when_any_part_does() {

@@ -4,9 +4,6 @@ use super::*;
 use crate::model::Id;
 use crate::model::webhook::{DisabledReason, SignatureScheme, WebhookAuth, WebhookStatus, WebhookTls};
 
-const PEM: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-
 fn webhook() -> Webhook {
     let mut webhook = Webhook::new(Id::from_u128(1), Id::from_u128(2));
     webhook.name = "first".to_owned();
@@ -53,11 +50,12 @@ fn a_mask_sent_back_leaves_the_credential() {
     assert_eq!(after.auth, Some(WebhookAuth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
     let after = patch(&webhook(), r#"{"auth":{"username":"new"}}"#).unwrap();
     assert_eq!(after.auth, Some(WebhookAuth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
+    let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
     let mut mtls = webhook();
     mtls.tls = Some(WebhookTls {
         ca_pem: None,
-        client_cert_pem: Some(CERTIFICATE.to_owned()),
-        client_key_pem: Some(PEM.to_owned()),
+        client_cert_pem: Some(made.cert.pem()),
+        client_key_pem: Some(made.signing_key.serialize_pem()),
     });
     assert_eq!(patch(&mtls, r#"{"tls":{"client_key_pem":"********"}}"#), Ok(mtls));
 }
