@@ -80,6 +80,9 @@ pub enum DaemonError {
     Engine(String),
     #[error("{0}: there is no store here")]
     NoStore(String),
+    /// Files of a store are there, and the file that lists them is missing.
+    #[error("{0}: missing, and yet there are files of a store beside it")]
+    StateMissing(String),
     /// A daemon has the store open and does not answer.
     #[error("{0}")]
     Unreachable(String),

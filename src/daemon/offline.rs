@@ -146,12 +146,15 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
 }
 
 /// # Errors
-/// There is no store, or the directory cannot be read.
+/// There is no store, `state.redb` is missing beside partitions, or the directory cannot be read.
 pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
-    match admin::has_store(&RealDisk::unlocked(data_dir)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(DaemonError::NoStore(data_dir.display().to_string())),
-        Err(source) => Err(DaemonError::Io { context: data_dir.display().to_string(), source }),
+    let disk = RealDisk::unlocked(data_dir);
+    let shown = || data_dir.display().to_string();
+    let found = admin::has_store(&disk).and_then(|has_store| Ok((has_store, admin::has_partitions(&disk)?)));
+    match found.map_err(|source| DaemonError::Io { context: shown(), source })? {
+        (true, _) => Ok(()),
+        (false, false) => Err(DaemonError::NoStore(shown())),
+        (false, true) => Err(DaemonError::StateMissing(data_dir.join(admin::STATE_FILE).display().to_string())),
     }
 }
 

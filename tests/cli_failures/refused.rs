@@ -37,6 +37,10 @@ fn a_file_that_is_missing_is_refused_by_name() {
         assert_eq!(code, FAILED, "{words}");
         assert!(words.contains(name(&path)), "{path:?}: {words}");
         assert!(!path.exists(), "nothing is made in its place");
+        for verb in [&["doctor", "--offline"][..], &["verify"]] {
+            let (code, words) = said_by(&data, verb, &[]);
+            assert!(code != 0 && words.contains(name(&path)) && words.contains("backup"), "{verb:?}: {words}");
+        }
         fs::rename(&aside, &path).expect("moved");
     }
     start(&data, &folder.path().join("log"), &[]).stop();

@@ -6,11 +6,14 @@ use std::path::Path;
 
 use super::Site;
 use super::finding::Finding;
-use crate::daemon;
+use crate::config::Settings;
+use crate::daemon::{self, DaemonError};
 use crate::server::{ServerTls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
 const OTHER_USERS_BITS: u32 = 0o077;
+/// Length of an administrator's key from which it is taken for random.
+const ADMIN_KEY_CHARS_SAFE: usize = 32;
 
 pub(super) fn look(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
@@ -22,6 +25,7 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
     for (name, file) in key_files.into_iter().chain(tls).filter_map(|(name, file)| Some((name, file.as_ref()?))) {
         findings.extend(secret_file(name, file));
     }
+    findings.extend(admin_key(settings));
     let server = &settings.server;
     if let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) {
         let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: server.tls_client_ca.clone() };
@@ -65,10 +69,25 @@ fn data_dir(dir: &Path) -> Vec<Finding> {
     findings
 }
 
+/// `None` without an administrator's key in the settings, and for one that is long enough.
+fn admin_key(settings: &Settings) -> Option<Finding> {
+    let chars = settings.admin_key.as_ref()?.expose().len();
+    let detail = format!("the administrator's key has {chars} characters, and may be guessed");
+    let fix = "give one with every right that is random: `printf 'pr_%s' \"$(openssl rand -hex 32)\"` makes one";
+    (chars < ADMIN_KEY_CHARS_SAFE).then(|| Finding::warn("admin_key", detail, fix))
+}
+
 /// Nothing if the daemon has the store, or there is none to be looked into: other checks say so.
 fn store_files(dir: &Path) -> Vec<Finding> {
     const CHECK: &str = "store";
-    let Ok(Some(check)) = daemon::check_files(dir) else { return Vec::new() };
+    let check = match daemon::check_files(dir) {
+        Ok(Some(check)) => check,
+        Err(missing @ DaemonError::StateMissing(_)) => {
+            let fix = "put the file back, or restore a backup into an empty data directory";
+            return vec![Finding::fail(CHECK, missing.to_string(), fix)];
+        }
+        Ok(None) | Err(_) => return Vec::new(),
+    };
     let damaged = check.damaged.iter().map(|defect| {
         let fix = match defect.file.ends_with(".blobs") {
             true => "restore a backup; or `postrider serve --accept-loss` once, which gives up the lost payloads",
@@ -93,7 +112,9 @@ fn write_ahead_log(dir: &Path) -> Option<Finding> {
     let fix = "restore a backup; or `postrider serve --accept-loss` once, which says how much is lost";
     match daemon::wal_damage(dir) {
         Ok(Some(damage)) => Some(Finding::fail(CHECK, format!("it is damaged: {damage}"), fix)),
-        Ok(None) if dir.join("journal").exists() => Some(Finding::ok(CHECK, "it is whole, or not needed")),
+        Ok(None) if dir.join("journal").exists() && dir.join("state.redb").exists() => {
+            Some(Finding::ok(CHECK, "it is whole, or not needed"))
+        }
         Ok(None) | Err(_) => None,
     }
 }
