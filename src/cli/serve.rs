@@ -382,12 +382,11 @@ fn greet(daemon: &Daemon, has_pages: bool, next: &str) -> Result<(), Exit> {
     screen::write(format!("{first}postrider: listening on {}\n{pages}{next}", daemon.url()))
 }
 
-/// The address of the pages, with a link that logs in once from this machine. The journal gets no link, because other users
-/// may read it.
+/// The address of the pages. On a terminal a link follows that logs in once from this machine. A stream that is no
+/// terminal may be a log, which other users may read.
 fn pages(daemon: &Daemon) -> String {
     let Some(url) = daemon.pages_url() else { return String::new() };
-    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let link = if is_journal { None } else { daemon.login_link() };
+    let link = if std::io::stdout().is_terminal() { daemon.login_link() } else { None };
     let link = link.map(|link| format!("postrider: log in once, within 15 minutes, on this machine: {link}\n"));
     format!("postrider: pages at {url}\n{}", link.unwrap_or_default())
 }
@@ -449,6 +448,9 @@ impl From<daemon::DaemonError> for Exit {
             }
             daemon::DaemonError::NoStore(_) => Exit::failed(text)
                 .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
+            daemon::DaemonError::StateMissing(_) => {
+                Exit::failed(text).hint("put the file back, or restore a backup into an empty data directory")
+            }
             daemon::DaemonError::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }
