@@ -9,6 +9,9 @@ use super::row::flat_row;
 use super::time::Time;
 use super::webhook::{ContentType, FieldSet, WebhookMethod};
 
+/// Maximum length of a stored response body in bytes. The rest of an answer is never read.
+pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024;
+
 /// An attempt as it is stored: the request that was made, and its place in the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attempt {
@@ -55,9 +58,21 @@ pub struct AttemptMade {
     /// In the order sent, with credentials masked.
     pub request_headers: Headers,
     pub response_headers: Headers,
-    /// The body as text, cut at 16 KiB.
+    /// The body as text, cut at `RESPONSE_BODY_BYTES_MAX`.
     pub response_body: Option<String>,
     pub timings: Timings,
+}
+
+impl AttemptMade {
+    /// Whether the stored response body may be the beginning of a longer one: it has the maximum length, or less than its
+    /// `content-length`.
+    pub fn may_be_cut(&self) -> bool {
+        let Some(stored) = self.response_body.as_ref().map(String::len) else { return false };
+        let told = self.response_headers.iter().find(|(name, _)| *name == "content-length");
+        let told = told.and_then(|(_, value)| value.parse::<usize>().ok()).unwrap_or(0);
+        // A character that the maximum cut into is replaced by one of three bytes.
+        stored + 3 >= RESPONSE_BODY_BYTES_MAX || told > stored
+    }
 }
 
 flat_row! {

@@ -7,7 +7,8 @@ const BODY_BYTES_MAX: usize = 4_096;
 /// Headers that curl makes itself.
 const OWN_HEADERS: [&str; 3] = ["host", "content-length", "connection"];
 
-/// The command. `None` if the request was not made. Credentials are masked in it, as everywhere.
+/// The command. `None` if the request was not made. Credentials are masked in it, as everywhere. A body that was sent
+/// encrypted is left to a file, because its signature does not fit the text before encryption.
 pub fn command(sent: &AttemptRequestView) -> Option<String> {
     if sent.headers.is_empty() {
         return None;
@@ -19,7 +20,9 @@ pub fn command(sent: &AttemptRequestView) -> Option<String> {
         text.push_str(&format!(" \\\n  -H {}", quoted(&line)));
     }
     match &sent.body {
-        Some(body) if body.len() <= BODY_BYTES_MAX => text.push_str(&format!(" \\\n  --data-binary {}", quoted(body))),
+        Some(body) if body.len() <= BODY_BYTES_MAX && !sent.was_encrypted() => {
+            text.push_str(&format!(" \\\n  --data-binary {}", quoted(body)))
+        }
         Some(_) => text.push_str(" \\\n  --data-binary @body"),
         None => {}
     }

@@ -2,6 +2,7 @@
 
 use crate::api::HttpRequest;
 use crate::model::{AttemptOutcome, DeliveryStatus, EventId, StatusCodes, Time, WebhookId};
+use crate::rules::patterns;
 
 use super::ask::{Ask, LASTS};
 use super::frame::Section;
@@ -65,6 +66,7 @@ fn cure(section: Section, name: &str, value: &str) -> Option<&'static str> {
             (matches!(value, "worst" | "busiest" | "name" | "newest"), "choose worst, busiest, name or newest")
         }
         (Section::Live, "only") => (value == "failed", "only failed can be chosen"),
+        (Section::Deliveries | Section::Events, "type") => (patterns::is_type(value), "write a whole event type"),
         (Section::Audit, "key") => (value.parse::<crate::model::KeyId>().is_ok(), "write the id of a key"),
         _ => (true, ""),
     };

@@ -233,6 +233,13 @@ impl Frame {
         }
     }
 
+    /// A link to a page below `/ui/`, or its words alone if the key lacks the scope of that page.
+    pub fn link_if_may(&self, scope: Scope, path: &str, words: &str) -> Markup {
+        html! {
+            @if self.may(scope) { a href=(self.link(path)) { (words) } } @else { (words) }
+        }
+    }
+
     /// A form that posts to a path below `/ui/`, with its token.
     pub fn form(&self, class: &str, path: &str, fields: &Markup) -> Markup {
         let action = if self.portal.is_some() { format!("portal/{path}") } else { path.to_owned() };

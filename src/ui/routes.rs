@@ -85,6 +85,7 @@ static ROUTES: &[Route] = &[
     post("/ui/events/new", Scope::EventsWrite, events::create),
     get("/ui/events/{id}", Scope::EventsRead, event::show),
     post("/ui/events/{id}/cancel", Scope::EventsWrite, event::cancel),
+    post("/ui/events/{id}/resend", Scope::DeliveriesRetry, event::resend),
     get("/ui/events/{id}/erase", Scope::EventsWrite, event::ask_erase),
     post("/ui/events/{id}/erase", Scope::EventsWrite, event::erase),
     get("/ui/live", Scope::EventsRead, live::show),

@@ -88,11 +88,12 @@ pub fn percent(ok: u64, all: u64) -> Option<String> {
     Some(if tenths == 1_000 { "100 %".to_owned() } else { format!("{}.{} %", tenths / 10, tenths % 10) })
 }
 
-/// A text of others: control and direction characters as escapes, all others as they are.
+/// A text of others: control and direction characters as escapes, all others as they are. The joiners U+200C and U+200D
+/// stay: emoji and scripts such as Persian and Hindi are written with them, and they change no direction.
 pub fn foreign(text: &str) -> String {
     let is_odd = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
             || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}')
     };
     if !text.chars().any(is_odd) {
@@ -190,6 +191,7 @@ mod tests {
     fn control_and_direction_characters_are_escaped() {
         assert_eq!(foreign("a\u{202e}b\u{0}c\u{1b}[1m"), "a\\u{202e}b\\u{0}c\\u{1b}[1m");
         assert_eq!(foreign("Grüße\n\t😀"), "Grüße\n\t😀");
+        assert_eq!(foreign("👨\u{200d}👩\u{200d}👧 می\u{200c}خواهم"), "👨\u{200d}👩\u{200d}👧 می\u{200c}خواهم");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod hostile_urls;
 mod master_key;
 mod mutual_tls;
 mod page_forms;
+mod page_scopes;
 mod pages;
 mod portal;
 mod quotas;

@@ -145,7 +145,7 @@ pub const DELETE_EVENT_TYPE: Route = delete(
 .with_query(&[EXPUNGE]);
 
 /// `POST /v1/events/{id}/resend`.
-fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let event = events::in_path(context, request)?;
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();

@@ -43,7 +43,14 @@ pub struct AttemptRequestView {
     body_bytes: usize,
     /// Whether every byte of body and URL is as sent. False if the webhook changed since, if the body was sent encrypted, and
     /// if the event was erased.
-    exact: bool,
+    pub exact: bool,
+}
+
+impl AttemptRequestView {
+    /// Whether the body was sent encrypted (JWE, RFC 7516).
+    pub fn was_encrypted(&self) -> bool {
+        self.headers.get("content-type").and_then(Value::as_str).is_some_and(|value| value.starts_with(ENCRYPTED))
+    }
 }
 
 /// `GET /v1/attempts/{id}/request`.

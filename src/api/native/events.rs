@@ -229,8 +229,8 @@ fn hold_reason(
     }
 }
 
-/// Why there is no delivery, by the webhook's current configuration.
-fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static str {
+/// Why there is no delivery, by the webhook's current configuration: a reason of `DecisionView`.
+pub fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static str {
     if !patterns::wants(&webhook.event_types, &event.attributes.event_type) {
         return "type";
     }

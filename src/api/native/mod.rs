@@ -1,6 +1,6 @@
 //! The native API (api.md): its routes, in the order of section 3, and its error envelope.
 
-mod acting;
+pub mod acting;
 pub mod apps;
 pub mod attempt_request;
 pub mod attempt_stream;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Maximum length of a stored response body. The rest is never read.
-pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024;
+pub use crate::model::attempt::RESPONSE_BODY_BYTES_MAX;
+
 /// Maximum number of stored response headers.
 pub const RESPONSE_HEADERS_STORED_MAX: usize = 100;
 /// Maximum length of the stored response headers together.

@@ -67,7 +67,9 @@ pub fn page(rows: &[(Arc<App>, usize)], form: &PostedForm, errors: &[FieldError]
                                 span.sub.mono { (app.id) }
                             }
                             td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
-                            td.num { a href=(frame.link(&format!("webhooks?app={}", app.id))) { (webhooks) } }
+                            td.num {
+                                (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks?app={}", app.id), &webhooks.to_string()))
+                            }
                             td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
                             @if frame.may(Scope::AppsWrite) && has_portal {
                                 td.num { (frame.button(&format!("apps/{}/portal-link", app.id), "btn small", "Portal link")) }

@@ -75,14 +75,14 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
                     }
                 }
             } @else {
-                table {
+                table.fixed {
                     caption.vh { "Audit" }
                     thead {
                         tr {
-                            th scope="col" { "When" }
-                            th scope="col" { "Action" }
-                            th scope="col" { "By" }
-                            th.big scope="col" { "From" }
+                            th.w-when scope="col" { "When" }
+                            th.w-type scope="col" { "Action" }
+                            th.w-hook scope="col" { "By" }
+                            th.w-hook.big scope="col" { "From" }
                             th.big scope="col" { "Changes" }
                         }
                     }

@@ -1,7 +1,5 @@
 //! The list of deliveries: status tabs, filters in the address, and sending many again.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
@@ -9,9 +7,7 @@ use serde_json::json;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::bulk_retry;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{
-    AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, Scope, StatusCodes, Time, Webhook, WebhookId,
-};
+use crate::model::{AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, Scope, StatusCodes, Time, WebhookId};
 use crate::store::{AnyOf, DeliveryQuery, FailedPosition, ListWindow, Search, TenantScope, TimeSpan};
 use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::chips;
@@ -47,7 +43,8 @@ const TABS: [(&str, &str); 7] = [
 pub struct DeliveriesView {
     pub rows: Vec<DeliveryRow>,
     pub ask: Ask,
-    pub webhooks: Vec<Arc<Webhook>>,
+    /// The webhooks to choose from: id and name.
+    pub webhooks: Vec<(String, String)>,
     /// The cursor of the next page.
     pub next: Option<String>,
     /// How far back the page looked, if it ended before it was full.
@@ -124,13 +121,11 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delive
     let span = Span::of(&ask, context.now);
     let query = query(&ask, &span, tenant);
     let found = page_of(context, &ask, &query)?;
-    let mut webhooks: Vec<_> = context.registry.webhooks_within(tenant).take(WEBHOOKS_SHOWN).cloned().collect();
-    let chosen = ask.get("webhook").and_then(|id| id.parse().ok()).and_then(|id| context.registry.webhook(tenant, id));
-    webhooks.extend(chosen.filter(|chosen| !webhooks.iter().any(|one| one.id == chosen.id)).cloned());
+    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, ask.get("webhook"));
     let is_short = found.next.is_some() && found.rows.len() < ROWS_MAX;
     let (waiting, failed) = tab_counts(context, &ask, &span, (tenant, query.webhook))?;
     Ok(DeliveriesView {
-        rows: delivery_rows::read(context, tenant, found.rows)?,
+        rows: delivery_rows::read(context, request, found.rows)?,
         ask,
         webhooks,
         next: found.next,
@@ -263,16 +258,7 @@ fn filters(view: &DeliveriesView) -> Markup {
                 input type="search" name="search" placeholder="An id, type, error or code"
                     value=(view.ask.get("search").unwrap_or_default());
             }
-            label {
-                span.vh { "Webhook" }
-                select name="webhook" {
-                    option value="" { "All webhooks" }
-                    @for webhook in &view.webhooks {
-                        @let id = webhook.id.to_string();
-                        option value=(id) selected[chosen("webhook", &id)] { (foreign(&webhook.name)) }
-                    }
-                }
-            }
+            (delivery_rows::webhook_field(&view.webhooks, view.ask.get("webhook")))
             label {
                 span.vh { "Outcome" }
                 select name="outcome" {
@@ -310,8 +296,7 @@ const CHIPS: [&str; 8] = ["search", "webhook", "event", "type", "outcome", "last
 /// The filters in force, each with a link that removes it.
 fn chips(view: &DeliveriesView) -> Markup {
     chips::chips(&view.ask, &CHIPS, |name, value| {
-        let named = view.webhooks.iter().find(|webhook| name == "webhook" && webhook.id.to_string() == value);
-        named.map_or_else(|| value.to_owned(), |webhook| webhook.name.clone())
+        if name == "webhook" { delivery_rows::chosen_name(&view.webhooks, value) } else { value.to_owned() }
     })
 }
 

@@ -3,9 +3,10 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
-use crate::api::native::{attempt_request, deliveries};
+use crate::api::native::attempt_request::{self, AttemptRequestView};
+use crate::api::native::deliveries;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{Attempt, Delivery, Event, Scope, Time, Trigger};
+use crate::model::{Attempt, Delivery, DeliveryId, Event, Scope, Time, Trigger};
 use crate::rules::waiting::{self, DeliveryWait};
 use crate::store::TenantScope;
 use crate::ui::ask::Ask;
@@ -40,8 +41,10 @@ pub struct DeliveryPageView {
     /// Attempts that the schedule allows in all.
     pub attempts_max: usize,
     pub wait: Option<DeliveryWait>,
-    /// The request of the chosen attempt as a command. `None` if it was not made.
-    pub curl: Option<String>,
+    /// The request of the chosen attempt, made again.
+    pub sent: Option<AttemptRequestView>,
+    /// The delivery that repeats this one and was made last.
+    pub repeated_by: Option<DeliveryId>,
 }
 
 /// `GET /ui/deliveries/{id}`.
@@ -73,17 +76,20 @@ fn view(
         }
     }
     let chosen = chosen.unwrap_or(attempts.len().saturating_sub(1));
-    let curl = match attempts.get(chosen) {
-        Some(attempt) => curl_of(context, tenant, attempt)?,
+    let sent = match attempts.get(chosen) {
+        Some(attempt) => sent(context, tenant, attempt)?,
         None => None,
     };
+    let others = context.store.deliveries_of(delivery.event_id, now)?;
+    let repeated_by = others.iter().rfind(|other| other.replay_of == Some(delivery.id)).map(|other| other.id);
     let behind = context.store.standing_before(&delivery)?;
     Ok(DeliveryPageView {
         chosen,
-        curl,
+        sent,
+        repeated_by,
         event: context.store.event(tenant, delivery.event_id, now)?,
         data: data.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-        webhook: webhook_name(context, tenant, &delivery),
+        webhook: webhook_name(context, request, delivery.webhook_id),
         attempts,
         planned,
         attempts_max: webhook.map_or(0, |webhook| webhook.retry_schedule_s.len() + 1),
@@ -95,10 +101,14 @@ fn view(
     })
 }
 
-fn curl_of(context: &ApiContext<'_>, tenant: TenantScope, attempt: &Attempt) -> Result<Option<String>, ApiError> {
+fn sent(
+    context: &ApiContext<'_>,
+    tenant: TenantScope,
+    attempt: &Attempt,
+) -> Result<Option<AttemptRequestView>, ApiError> {
     let Some(details) = context.store.attempt_details(tenant, attempt.id, context.now)? else { return Ok(None) };
     let webhook = context.registry.webhook(tenant, attempt.webhook_id);
-    Ok(curl::command(&attempt_request::view(&details, webhook.map(|webhook| &**webhook))?))
+    attempt_request::view(&details, webhook.map(|webhook| &**webhook)).map(Some)
 }
 
 /// The page.
@@ -111,7 +121,8 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
             div {
                 p.crumb {
                     a href=(frame.link("deliveries")) { "Deliveries" } " / "
-                    a href=(frame.link(&format!("webhooks/{}", delivery.webhook_id))) { (foreign(&view.webhook)) } " / "
+                    @let webhook = format!("webhooks/{}", delivery.webhook_id);
+                    (frame.link_if_may(Scope::WebhooksRead, &webhook, &foreign(&view.webhook))) " / "
                     @if frame.portal.is_none() {
                         a href=(frame.link(&format!("events/{}", delivery.event_id))) { "event " (foreign(&event_name)) }
                     } @else {
@@ -119,7 +130,7 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
                     }
                 }
                 h1 { (foreign(&delivery.event_type)) }
-                p.lead { (mood::delivery_tag(delivery.status)) (sentence(view, frame)) }
+                p.lead { (mood::delivery_tag(delivery.status)) (sentence(view, frame)) (repeats(view, frame)) }
             }
             (actions(view, frame))
         }
@@ -149,6 +160,22 @@ fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
     }
 }
 
+/// The delivery that this one repeats, the one that repeats it, and the replay that made it.
+fn repeats(view: &DeliveryPageView, frame: &Frame) -> Markup {
+    let delivery = &view.delivery;
+    html! {
+        @if let Some(earlier) = delivery.replay_of {
+            " It repeats " a href=(frame.link(&format!("deliveries/{earlier}"))) { "an earlier delivery" } "."
+        }
+        @if let Some(later) = view.repeated_by {
+            " It was sent again as " a href=(frame.link(&format!("deliveries/{later}"))) { "another delivery" } "."
+        }
+        @if let Some(job) = delivery.job_id {
+            " " (frame.link_if_may(Scope::DeliveriesRetry, &format!("replays/{job}"), "A replay")) " made it."
+        }
+    }
+}
+
 fn wait_words(reason: &str) -> &'static str {
     match reason {
         "paused" => "Its webhook is paused",
@@ -162,15 +189,17 @@ fn wait_words(reason: &str) -> &'static str {
     }
 }
 
-/// The actions. A delivery of a removed webhook has none.
+/// The actions. A delivery of a removed webhook has none, and without its data nothing can be sent.
 fn actions(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
     let path = format!("deliveries/{}", delivery.id);
     html! {
         @if frame.may(Scope::DeliveriesRetry) && view.attempts_max > 0 {
             .acts {
-                @let words = if delivery.status.is_final() { "Send again" } else { "Send now" };
-                (frame.button(&format!("{path}/retry"), "btn main", words))
+                @if view.data.is_some() {
+                    @let words = if delivery.status.is_final() { "Send again" } else { "Send now" };
+                    (frame.button(&format!("{path}/retry"), "btn main", words))
+                }
                 @if frame.may(Scope::EventsWrite) && !delivery.status.is_final() {
                     (frame.button(&format!("{path}/cancel"), "btn", "Cancel"))
                 }
@@ -289,18 +318,36 @@ fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
     html! {
         section aria-labelledby="rq" {
             h3 #rq { "Request of attempt " (made.number) }
-            p.start { (method) " " (foreign(&made.url)) }
+            p.start { (method) " " (foreign(view.sent.as_ref().map_or(&made.url, |sent| &sent.url))) }
             h4 { "Headers" }
             (bodies::headers(&made.request_headers))
-            h4 { "Data of the event" }
-            (data(view))
-            @if let Some(curl) = &view.curl {
+            (body(view))
+            @if let Some(curl) = view.sent.as_ref().and_then(curl::command) {
                 details {
                     summary { "The request as a curl command" }
-                    pre { code data-copy="" { (foreign(curl)) } }
+                    pre { code data-copy="" { (foreign(&curl)) } }
                 }
             }
         }
+    }
+}
+
+/// The body as it was sent, or as far as it is known. A request without a body shows the data of its event.
+fn body(view: &DeliveryPageView) -> Markup {
+    let Some((sent, body)) = view.sent.as_ref().and_then(|sent| Some((sent, sent.body.as_ref()?))) else {
+        return html! { h4 { "Data of the event" } (data(view)) };
+    };
+    html! {
+        @if sent.was_encrypted() {
+            h4 { "Body before it was encrypted" }
+            p.muted { "It was sent encrypted, and the encrypted text is not kept." }
+        } @else if sent.exact {
+            h4 { "Body as sent" }
+        } @else {
+            h4 { "Body, made again" }
+            p.muted { "The webhook was changed or removed since, so the body may have differed." }
+        }
+        (bodies::block(body))
     }
 }
 

@@ -2,9 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::api::{ApiContext, ApiError};
-use crate::model::{Delivery, Time};
-use crate::store::TenantScope;
+use crate::api::{ApiContext, ApiError, RequestContext};
+use crate::model::{Delivery, Scope, Time, WebhookId};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader};
 use crate::ui::write::{self, foreign};
@@ -33,9 +32,10 @@ pub struct RowColumns {
 /// Reads the facts that rows show beside their deliveries.
 pub fn read(
     context: &ApiContext<'_>,
-    tenant: TenantScope,
+    request: &RequestContext<'_>,
     deliveries: Vec<Delivery>,
 ) -> Result<Vec<DeliveryRow>, ApiError> {
+    let tenant = request.tenant();
     let mut rows = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
         let event = context.store.event(tenant, delivery.event_id, context.now)?;
@@ -46,7 +46,7 @@ pub fn read(
         let body = last.and_then(|attempt| attempt.made.response_body).unwrap_or_default();
         rows.push(DeliveryRow {
             event_id: event.and_then(|event| event.attributes.event_id),
-            webhook: webhook_name(context, tenant, &delivery),
+            webhook: webhook_name(context, request, delivery.webhook_id),
             first_line: first_line(&body),
             delivery,
         });
@@ -54,10 +54,53 @@ pub fn read(
     Ok(rows)
 }
 
-/// The name of a delivery's webhook, or its id once it is removed.
-pub fn webhook_name(context: &ApiContext<'_>, tenant: TenantScope, delivery: &Delivery) -> String {
-    let webhook = context.registry.webhook(tenant, delivery.webhook_id);
-    webhook.map_or_else(|| delivery.webhook_id.to_string(), |webhook| webhook.name.clone())
+/// The name of a webhook, or its id if it is removed or the key may not read webhooks.
+pub fn webhook_name(context: &ApiContext<'_>, request: &RequestContext<'_>, id: WebhookId) -> String {
+    let webhook = context.registry.webhook(request.tenant(), id).filter(|_| request.may(Scope::WebhooksRead));
+    webhook.map_or_else(|| id.to_string(), |webhook| webhook.name.clone())
+}
+
+/// The newest webhooks to choose from, at most `number`, with their names, and the chosen one. None if the key may not read
+/// webhooks.
+pub fn webhook_choices(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    number: usize,
+    chosen: Option<&str>,
+) -> Vec<(String, String)> {
+    if !request.may(Scope::WebhooksRead) {
+        return Vec::new();
+    }
+    let webhooks = context.registry.webhooks_within(request.tenant()).take(number);
+    let mut choices: Vec<_> = webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
+    // The chosen one is in the list, also if it is older or removed.
+    if let Some(chosen) = chosen.filter(|chosen| !choices.iter().any(|(id, _)| id == chosen)) {
+        let name = chosen.parse().map_or_else(|_| chosen.to_owned(), |id| webhook_name(context, request, id));
+        choices.push((chosen.to_owned(), name));
+    }
+    choices
+}
+
+/// The field of a list's filters that chooses a webhook. Nothing without choices.
+pub fn webhook_field(choices: &[(String, String)], chosen: Option<&str>) -> Markup {
+    html! {
+        @if !choices.is_empty() {
+            label {
+                span.vh { "Webhook" }
+                select name="webhook" {
+                    option value="" { "All webhooks" }
+                    @for (id, name) in choices {
+                        option value=(id) selected[chosen == Some(id)] { (foreign(name)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A webhook's name among the choices, or its id.
+pub fn chosen_name(choices: &[(String, String)], id: &str) -> String {
+    choices.iter().find(|(one, _)| one == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone())
 }
 
 /// The first line of a text that is not empty, cut.
@@ -115,7 +158,9 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
                 }
             }
             @if columns.webhook {
-                td.big { a href=(frame.link(&format!("webhooks/{}", delivery.webhook_id))) { (foreign(&row.webhook)) } }
+                td.big {
+                    (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks/{}", delivery.webhook_id), &foreign(&row.webhook)))
+                }
             }
             td.big {
                 @if delivery.attempts == 0 && delivery.last_outcome.is_none() {

@@ -1,26 +1,42 @@
-//! One event: its payload, and which webhook got it.
+//! One event: its payload, which webhook got it, and why another did not.
 
+use std::collections::HashSet;
+
+use bytes::Bytes;
 use http::StatusCode;
 use maud::{Markup, html};
+use serde_json::json;
 
-use crate::api::native::events;
+use crate::api::native::{acting, events};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{Event, EventId, Scope};
+use crate::model::{Delivery, Event, EventId, Scope, WebhookId};
 use crate::ui::bodies;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, relay};
+use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
 use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
 const COLUMNS: RowColumns = RowColumns { check: false, webhook: true, ended: false };
+/// Webhooks without a delivery that a page names.
+const NOT_SENT_SHOWN: usize = 20;
 
 pub struct EventPageView {
     pub event: Event,
     pub data: Option<String>,
     pub deliveries: Vec<DeliveryRow>,
+    /// The webhooks of the app without a delivery. Those that want the type come first.
+    pub not_sent: Vec<NotSent>,
+}
+
+/// A webhook that has no delivery of the event.
+pub struct NotSent {
+    pub webhook_id: WebhookId,
+    pub name: String,
+    /// A reason of the API's decisions.
+    pub reason: &'static str,
 }
 
 fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Event, ApiError> {
@@ -35,11 +51,36 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let data = context.store.data(event.id, context.now)?;
     let deliveries = context.store.deliveries_of(event.id, context.now)?;
     let view = EventPageView {
+        not_sent: not_sent(context, request, &event, data.as_ref(), &deliveries),
         data: data.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-        deliveries: delivery_rows::read(context, request.tenant(), deliveries)?,
+        deliveries: delivery_rows::read(context, request, deliveries)?,
         event,
     };
     Ok(Step::Reply(frame.reply(StatusCode::OK, &view.event.attributes.event_type, &page(&view, &frame))))
+}
+
+/// The webhooks of the event's app without a delivery of it. None if the key may not read webhooks.
+fn not_sent(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    event: &Event,
+    data: Option<&Bytes>,
+    deliveries: &[Delivery],
+) -> Vec<NotSent> {
+    if !request.may(Scope::WebhooksRead) {
+        return Vec::new();
+    }
+    let sent: HashSet<_> = deliveries.iter().map(|delivery| delivery.webhook_id).collect();
+    let others = context.registry.webhooks_of(event.app_id).filter(|webhook| !sent.contains(&webhook.id));
+    let mut not_sent: Vec<_> = others
+        .map(|webhook| NotSent {
+            webhook_id: webhook.id,
+            name: webhook.name.clone(),
+            reason: events::filtered(webhook, event, data),
+        })
+        .collect();
+    not_sent.sort_by_key(|other| other.reason == "type");
+    not_sent
 }
 
 /// The page.
@@ -72,6 +113,7 @@ pub fn page(view: &EventPageView, frame: &Frame) -> Markup {
                         (delivery_rows::table(&view.deliveries, COLUMNS, "Deliveries of this event", frame))
                     }
                 }
+                @if !view.not_sent.is_empty() { (others(view, frame)) }
                 section.panel aria-labelledby="pl" {
                     header { h2 #pl { "Data" } }
                     .pad {
@@ -85,6 +127,58 @@ pub fn page(view: &EventPageView, frame: &Frame) -> Markup {
             }
             (facts(event, frame))
         }
+    }
+}
+
+/// The webhooks without a delivery, each with its reason and a way to send the event to it.
+fn others(view: &EventPageView, frame: &Frame) -> Markup {
+    let path = format!("events/{}/resend", view.event.id);
+    let may_send = frame.may(Scope::DeliveriesRetry) && view.data.is_some();
+    let more = view.not_sent.len().saturating_sub(NOT_SENT_SHOWN);
+    html! {
+        section.panel aria-labelledby="ns" {
+            header { h2 #ns { "Not sent to" } span.muted { "by the webhooks as they are now" } }
+            table {
+                caption.vh { "Webhooks without a delivery of this event" }
+                thead {
+                    tr {
+                        th scope="col" { "Webhook" }
+                        th scope="col" { "Why not" }
+                        @if may_send { th.w-act scope="col" { span.vh { "Send" } } }
+                    }
+                }
+                tbody {
+                    @for other in view.not_sent.iter().take(NOT_SENT_SHOWN) {
+                        tr {
+                            td { a.key href=(frame.link(&format!("webhooks/{}", other.webhook_id))) { (foreign(&other.name)) } }
+                            td { (reason_words(other.reason)) }
+                            @if may_send {
+                                @let chosen = html! {
+                                    input type="hidden" name="webhook_id" value=(other.webhook_id);
+                                    button.btn.small type="submit" { "Send it" }
+                                };
+                                td { (frame.form("one", &path, &chosen)) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if more > 0 { footer { span { "And " (write::counted(more as u64, "other webhook", "other webhooks")) } } }
+        }
+    }
+}
+
+/// A reason of the API's decisions in words.
+fn reason_words(reason: &str) -> &'static str {
+    match reason {
+        "type" => "It does not want this type.",
+        "channel" => "It wants other channels.",
+        "filter" => "Its filter does not match the data.",
+        "created_later" => "It was made after the event.",
+        "disabled" => "It is disabled.",
+        "about_itself" => "It wants no events of the daemon about the webhook itself.",
+        "changed_since" => "It was changed after the event, and did not want it then.",
+        _ => "It did not want the event.",
     }
 }
 
@@ -131,6 +225,17 @@ pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let to = format!("../{}?done=cancelled", request.path.get("id"));
     let call = ApiCall { handler: events::cancel, body: String::new(), form: Some(&form) };
     relay(context, request, &call, move |_| see_other(&to))
+}
+
+/// `POST /ui/events/{id}/resend`: sends the event to one webhook.
+pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let form = PostedForm::read(context, request)?;
+    let body = json!({ "webhook_id": form.get("webhook_id") }).to_string();
+    let call = ApiCall { handler: acting::resend, body, form: Some(&form) };
+    relay(context, request, &call, move |response| {
+        let sent = member(&response, "id").as_str().map(str::to_owned).unwrap_or_default();
+        see_other(&format!("../../deliveries/{sent}?done=retried"))
+    })
 }
 
 /// `GET /ui/events/{id}/erase`.

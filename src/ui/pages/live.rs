@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
-use crate::model::{Attempt, AttemptId, Time};
+use crate::model::{Attempt, AttemptId, Scope, Time};
 use crate::store::{AttemptPage, AttemptQuery, Search, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::chips;
@@ -19,6 +19,8 @@ use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
 use crate::ui::respond::html as html_response;
 use crate::ui::write::{self, foreign};
+
+use super::delivery_rows;
 
 /// Rows of the page.
 const ROWS_MAX: usize = 50;
@@ -38,6 +40,7 @@ pub struct LiveView {
     /// The position behind which newer attempts are.
     pub reached: AttemptId,
     pub ask: Ask,
+    /// The webhooks to choose from: id and name.
     pub webhooks: Vec<(String, String)>,
     /// How far back the page looked, if it ended before it was full.
     pub looked_back_to: Option<Time>,
@@ -69,11 +72,8 @@ fn attempts(context: &ApiContext<'_>, query: &AttemptQuery, after: Option<Attemp
 }
 
 /// The rows of a page, newest first, each with the name of its webhook.
-fn named(context: &ApiContext<'_>, tenant: TenantScope, attempts: Vec<Attempt>) -> Vec<(Attempt, String)> {
-    let name = |attempt: &Attempt| {
-        let webhook = context.registry.webhook(tenant, attempt.webhook_id);
-        webhook.map_or_else(|| attempt.webhook_id.to_string(), |webhook| webhook.name.clone())
-    };
+fn named(context: &ApiContext<'_>, request: &RequestContext<'_>, attempts: Vec<Attempt>) -> Vec<(Attempt, String)> {
+    let name = |attempt: &Attempt| delivery_rows::webhook_name(context, request, attempt.webhook_id);
     attempts.into_iter().rev().map(|attempt| (attempt.clone(), name(&attempt))).collect()
 }
 
@@ -81,16 +81,9 @@ fn named(context: &ApiContext<'_>, tenant: TenantScope, attempts: Vec<Attempt>) 
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (ask, tenant) = (filter::of(request.http, Section::Live), request.tenant());
     let page_of = attempts(context, &query_of(&ask, tenant), None)?;
-    let webhooks = context.registry.webhooks_within(tenant);
-    let mut webhooks: Vec<_> =
-        webhooks.take(WEBHOOKS_SHOWN).map(|webhook| (webhook.id.to_string(), webhook.name.clone())).collect();
-    // The chosen one is in the list, also if it is older or removed.
-    if let Some(chosen) = ask.get("webhook").filter(|id| !webhooks.iter().any(|(one, _)| one == id)) {
-        let webhook = chosen.parse().ok().and_then(|id| context.registry.webhook(tenant, id));
-        webhooks.push((chosen.to_owned(), webhook.map_or_else(|| chosen.to_owned(), |webhook| webhook.name.clone())));
-    }
+    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, ask.get("webhook"));
     let (reached, looked_back_to) = (page_of.reached, page_of.looked_back_to);
-    let view = LiveView { rows: named(context, tenant, page_of.rows), reached, ask, webhooks, looked_back_to };
+    let view = LiveView { rows: named(context, request, page_of.rows), reached, ask, webhooks, looked_back_to };
     let frame = Frame::new(context, request, Section::Live);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Live", &page(&view, &frame))))
 }
@@ -113,7 +106,7 @@ pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         found.rows.retain(|attempt| after.is_none_or(|after| attempt.id > after));
     }
     let frame = Frame::new(context, request, Section::Live);
-    let rows = named(context, tenant, found.rows);
+    let rows = named(context, request, found.rows);
     // A page that is only looked at goes on with its session.
     let mut response = frame.renewing(html_response(StatusCode::OK, table_rows(&rows, &frame)));
     if let Ok(reached) = HeaderValue::from_str(&found.reached.to_string()) {
@@ -171,8 +164,7 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
                         p.muted { "No attempts yet." }
                     } @else {
                         (chips::none_passes("No attempt passes these filters yet:", &view.ask, &CHIPS, |name, value| {
-                            let named = view.webhooks.iter().find(|(id, _)| name == "webhook" && id == value);
-                            named.map_or_else(|| value.to_owned(), |(_, name)| name.clone())
+                            if name == "webhook" { delivery_rows::chosen_name(&view.webhooks, value) } else { value.to_owned() }
                         }))
                     }
                 }
@@ -193,15 +185,7 @@ fn filters(view: &LiveView, only: &str) -> Markup {
                 input type="search" name="search" placeholder="Type, error, URL or subject"
                     value=(view.ask.get("search").unwrap_or_default());
             }
-            label {
-                span.vh { "Webhook" }
-                select name="webhook" {
-                    option value="" { "All webhooks" }
-                    @for (id, name) in &view.webhooks {
-                        option value=(id) selected[view.ask.get("webhook") == Some(id)] { (foreign(name)) }
-                    }
-                }
-            }
+            (delivery_rows::webhook_field(&view.webhooks, view.ask.get("webhook")))
             nav.seg aria-label="Outcome" {
                 @for (value, words) in [("", "All"), ("failed", "Failed only")] {
                     a href=(view.ask.with("only", value).link()) aria-current=[(only == value).then_some("true")] {
@@ -231,7 +215,9 @@ pub fn table_rows(rows: &[(Attempt, String)], frame: &Frame) -> Markup {
                     }
                     span.sub.only-small { (foreign(webhook)) " · " (foreign(&answer)) }
                 }
-                td.big { a href=(frame.link(&format!("webhooks/{}", attempt.webhook_id))) { (foreign(webhook)) } }
+                td.big {
+                    (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks/{}", attempt.webhook_id), &foreign(webhook)))
+                }
                 td.num.big { (write::millis(made.timings.total)) }
             }
         }

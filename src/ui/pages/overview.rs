@@ -197,9 +197,9 @@ fn need(row: &WebhookRow, frame: &Frame) -> Markup {
                     @if row.waiting == 0 {
                         "Nothing waits."
                     } @else {
-                        a href=(frame.link(&format!("deliveries?status=waiting&webhook={}", row.webhook.id))) {
-                            (write::counted(row.waiting, "delivery waits", "deliveries wait"))
-                        }
+                        @let waiting = write::counted(row.waiting, "delivery waits", "deliveries wait");
+                        @let list = format!("deliveries?status=waiting&webhook={}", row.webhook.id);
+                        (frame.link_if_may(Scope::EventsRead, &list, &waiting))
                         @if let Some(since) = row.oldest_waiting {
                             ", the oldest for " (write::age(frame.now.since(since)))
                         }
@@ -240,7 +240,9 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
             }
             div {
                 dt { "Waiting" }
-                dd { a href=(frame.link("deliveries?status=waiting")) { (write::count(figures.waiting)) } }
+                dd {
+                    (frame.link_if_may(Scope::EventsRead, "deliveries?status=waiting", &write::count(figures.waiting)))
+                }
                 dd {
                     @match figures.oldest_waiting {
                         Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
@@ -254,9 +256,8 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
                 dd { (write::count(u64::from(figures.in_flight))) }
                 dd {
                     (write::count(figures.attempts_day - figures.ok_day)) " failed, "
-                    a href=(frame.link("deliveries?status=failed&last=24h")) {
-                        @if let Some(failed) = &frame.failed { (failed) " " } "for good"
-                    }
+                    @let failed = frame.failed.as_ref().map_or("for good".to_owned(), |failed| format!("{failed} for good"));
+                    (frame.link_if_may(Scope::EventsRead, "deliveries?status=failed&last=24h", &failed))
                     " in 24 hours"
                 }
             }

@@ -6,15 +6,19 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::ui::frame::{Frame, Section};
 
-/// The keys with their meanings. Each meaning is reachable without its key.
-const KEYS: [(&[&str], &str); 13] = [
-    (&["/"], "Find"),
-    (&["g", "o"], "Overview, or the first page"),
-    (&["g", "w"], "Webhooks"),
-    (&["g", "d"], "Deliveries"),
-    (&["g", "e"], "Events"),
-    (&["g", "l"], "Live"),
-    (&["g", "r"], "Replays"),
+/// The keys that lead to a page, with its name, and whether the portal has the page.
+const PAGE_KEYS: [(&[&str], &str, bool); 7] = [
+    (&["/"], "Find", false),
+    (&["g", "o"], "Overview, or the first page", true),
+    (&["g", "w"], "Webhooks", false),
+    (&["g", "d"], "Deliveries", true),
+    (&["g", "e"], "Events", false),
+    (&["g", "l"], "Live", false),
+    (&["g", "r"], "Replays", true),
+];
+
+/// The keys within a page, with their meanings. Each meaning is reachable without its key.
+const KEYS: [(&[&str], &str); 6] = [
     (&["j", "k"], "The next row, the row before"),
     (&["Enter"], "Opens the row"),
     (&["x"], "Chooses the row, or leaves it"),
@@ -26,11 +30,14 @@ const KEYS: [(&[&str], &str); 13] = [
 /// `GET /ui/shortcuts`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Aside);
-    Ok(Step::Reply(frame.reply(StatusCode::OK, "Keys", &page())))
+    Ok(Step::Reply(frame.reply(StatusCode::OK, "Keys", &page(&frame))))
 }
 
 /// The page.
-pub fn page() -> Markup {
+pub fn page(frame: &Frame) -> Markup {
+    let is_there = |in_portal: bool| in_portal || frame.portal.is_none();
+    let pages = PAGE_KEYS.into_iter().filter(|(.., in_portal)| is_there(*in_portal));
+    let keys = pages.map(|(keys, meaning, _)| (keys, meaning)).chain(KEYS);
     html! {
         .head {
             div {
@@ -44,7 +51,7 @@ pub fn page() -> Markup {
                 caption.vh { "Keys" }
                 thead { tr { th scope="col" { "Key" } th scope="col" { "What it does" } } }
                 tbody {
-                    @for (keys, meaning) in KEYS {
+                    @for (keys, meaning) in keys {
                         tr {
                             td.nowrap { @for key in keys { kbd { (key) } " " } }
                             td { (meaning) }

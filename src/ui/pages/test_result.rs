@@ -97,6 +97,7 @@ pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
                 (bodies::headers(&made.response_headers))
                 h4 { "Body" }
                 (bodies::block(body))
+                @if made.may_be_cut() { p.muted { "Cut here: no more of an answer is kept." } }
             } @else if let Some(error) = error {
                 p { code { (foreign(error)) } }
             }

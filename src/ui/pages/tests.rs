@@ -10,9 +10,10 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    apps, deliveries, delivery, delivery_rows, overview, replays, shortcuts, system, test_result, webhook,
+    apps, deliveries, delivery, delivery_rows, event, overview, replays, shortcuts, system, test_result, webhook,
     webhook_actions, webhook_form, webhooks,
 };
+use crate::api::native::attempt_request::{self, AttemptRequestView};
 use crate::api::{FieldError, HealthIssue};
 use crate::model::figures::Sums;
 use crate::model::job::{Job, JobSpec, JobStatus};
@@ -20,9 +21,11 @@ use crate::model::machine::{MachineState, StoreBytes};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
 use crate::model::{
-    ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Id, Scope, Time, Timings, Trigger,
+    ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Event, Id, Scope, Time, Timings,
+    Trigger,
 };
 use crate::rules::health::{Health, HealthWord};
+use crate::store::AttemptDetails;
 use crate::ui::ask::Ask;
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
@@ -246,7 +249,7 @@ pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
 
 fn deliveries_view(rows: Vec<DeliveryRow>, query: &str) -> deliveries::DeliveriesView {
     let ask = Ask::parse(query);
-    let webhooks = vec![hook(11, "erp-invoices", WebhookStatus::Enabled)];
+    let webhooks = vec![(Id::<Webhook>::from_u128(11).to_string(), "erp-invoices".to_owned())];
     deliveries::DeliveriesView {
         looked_back_to: (rows.len() < 2).then(|| NOW.minus_ms(HOUR_MS)),
         rows,
@@ -331,9 +334,21 @@ fn a_full_page_of_rows_is_small() {
     let frame = frame(Section::Deliveries);
     let rows = (0..40).map(|number| delivery_row(number, DeliveryStatus::Failed)).collect();
     let mut view = deliveries_view(rows, "status=failed");
-    view.webhooks = (0..25).map(|number| hook(number, "erp-invoices", WebhookStatus::Enabled)).collect();
+    view.webhooks =
+        (0..25).map(|number| (Id::<Webhook>::from_u128(number).to_string(), "erp-invoices".to_owned())).collect();
     let page = frame.page("Deliveries", &deliveries::page(&view, &frame)).into_string();
     assert!(page.len() <= PAGE_BYTES_MAX, "{}", page.len());
+}
+
+/// The request of an attempt, made again.
+fn sent(attempt: &Attempt) -> AttemptRequestView {
+    let details = AttemptDetails {
+        attempt: attempt.clone(),
+        delivery: Delivery::default(),
+        event: Event::default(),
+        data: Some("{\"<b>\":1}".into()),
+    };
+    attempt_request::view(&details, None).unwrap()
 }
 
 #[test]
@@ -355,14 +370,41 @@ fn one_delivery_in_its_states() {
         planned: vec![(7_200, NOW.plus_ms(7_200_000)), (18_000, NOW.plus_ms(25_200_000))],
         attempts_max: 10,
         wait: None,
-        curl: Some("curl -X POST 'https://erp.example/in' \\\n  --data-binary '<b>'".to_owned()),
+        sent: Some(sent(&attempt(3, made(Some(429), AttemptOutcome::HttpStatus, "Too Many Requests")))),
+        repeated_by: Some(Id::from_u128(13)),
     };
     same("delivery", &frame, &delivery::page(&view, &frame));
     view.attempts.clear();
-    view.curl = None;
+    view.sent = None;
     view.data = None;
     view.delivery = delivery_row(1, DeliveryStatus::Pending).delivery;
     same("delivery-untried", &frame, &delivery::page(&view, &frame));
+}
+
+#[test]
+fn an_event_names_the_webhooks_that_did_not_get_it() {
+    let frame = frame(Section::Events);
+    let other = |number, name: &str, reason| event::NotSent {
+        webhook_id: Id::from_u128(number),
+        name: name.to_owned(),
+        reason,
+    };
+    let view = event::EventPageView {
+        event: Event { received_at: NOW, occurred_at: NOW, ..Event::default() },
+        data: Some("{}".to_owned()),
+        deliveries: vec![delivery_row(1, DeliveryStatus::Delivered)],
+        not_sent: (0..23)
+            .map(|number| match number {
+                0 => other(1, "<crm>", "filter"),
+                _ => other(number, "erp-invoices", "type"),
+            })
+            .collect(),
+    };
+    same("event", &frame, &event::page(&view, &frame));
+    let reader = reader(Section::Events);
+    assert!(!event::page(&view, &reader).into_string().contains("Send it"), "a key that may not send");
+    let page = event::page(&event::EventPageView { data: None, ..view }, &frame);
+    assert!(!page.into_string().contains("Send it"), "without its data");
 }
 
 #[test]
@@ -453,7 +495,7 @@ fn replays_and_the_installation() {
         public_url: "https://ops.example/<postrider>".to_owned(),
     };
     same("system", &frame, &system::page(&view, &frame));
-    same("shortcuts", &frame, &shortcuts::page());
+    same("shortcuts", &frame, &shortcuts::page(&frame));
 }
 
 #[test]

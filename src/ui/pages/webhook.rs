@@ -65,7 +65,7 @@ fn view(
     let mut row = webhook_rows::read(context, std::iter::once(webhook))?.swap_remove(0);
     webhook_rows::explain(context, request, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
-        true => delivery_rows::read(context, tenant, newest(context, tenant, webhook, tab)?)?,
+        true => delivery_rows::read(context, request, newest(context, tenant, webhook, tab)?)?,
         false => Vec::new(),
     };
     let changes = match request.may(Scope::Admin) {
@@ -211,7 +211,8 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                             "."
                         }
                         @if let Some(head) = row.blocking {
-                            " " a href=(frame.link(&format!("deliveries/{}", head.id))) { "The delivery before them" }
+                            " "
+                            (frame.link_if_may(Scope::EventsRead, &format!("deliveries/{}", head.id), "The delivery before them"))
                             @if let Some(at) = head.until { " goes again at " (write::moment(at, frame.now)) "." }
                         }
                         @if let Some(at) = view.disable_at {
@@ -243,7 +244,10 @@ fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.sums;
     let [p50, p95] = view.row.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
-    let of_webhook = |status: &str| frame.link(&format!("deliveries?status={status}&webhook={}", view.row.webhook.id));
+    let counted = |status: &str, number: u64| {
+        let list = format!("deliveries?status={status}&webhook={}", view.row.webhook.id);
+        frame.link_if_may(Scope::EventsRead, &list, &write::count(number))
+    };
     html! {
         dl.panel.figs.four {
             div {
@@ -253,7 +257,7 @@ fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
             }
             div {
                 dt { "Waiting" }
-                dd { a href=(of_webhook("waiting")) { (write::count(view.row.waiting)) } }
+                dd { (counted("waiting", view.row.waiting)) }
                 dd {
                     @match view.row.oldest_waiting {
                         Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
@@ -264,7 +268,7 @@ fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
             div { dt { "Response, p95" } dd { (p95) } dd { "p50 " (p50) } }
             div {
                 dt { "Failed for good" }
-                dd { a href=(of_webhook("failed")) { (write::count(sums.failed)) } }
+                dd { (counted("failed", sums.failed)) }
                 dd { "of " (write::count(sums.deliveries)) " deliveries" }
             }
         }

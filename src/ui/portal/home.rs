@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{DeliveryStatus, Scope};
-use crate::store::{AnyOf, DeliveryQuery, ListWindow, TenantScope};
+use crate::store::{AnyOf, DeliveryQuery, ListWindow};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::pages::delivery_rows::{self, DeliveryRow, RowColumns};
@@ -47,22 +47,22 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Portal
         webhook_rows::explain(context, request, row)?;
     }
     let deliveries = match request.may(Scope::EventsRead) {
-        true => newest(context, tenant, tab)?,
+        true => newest(context, request, tab)?,
         false => Vec::new(),
     };
     Ok(PortalHomeView { webhooks, deliveries, tab })
 }
 
-fn newest(context: &ApiContext<'_>, tenant: TenantScope, tab: &str) -> Result<Vec<DeliveryRow>, ApiError> {
+fn newest(context: &ApiContext<'_>, request: &RequestContext<'_>, tab: &str) -> Result<Vec<DeliveryRow>, ApiError> {
     let query = DeliveryQuery {
         status: (tab == "failed").then(|| AnyOf::new(vec![DeliveryStatus::Failed])),
-        ..DeliveryQuery::all(tenant, ListWindow::newest(DELIVERIES_SHOWN))
+        ..DeliveryQuery::all(request.tenant(), ListWindow::newest(DELIVERIES_SHOWN))
     };
     let rows = match tab {
         "failed" => context.store.failed_deliveries(&query, None, context.now)?.rows,
         _ => context.store.deliveries(&query, context.now)?.rows,
     };
-    delivery_rows::read(context, tenant, rows)
+    delivery_rows::read(context, request, rows)
 }
 
 /// The page.
