@@ -18,11 +18,11 @@ use crate::kv::error::{Error, Result, io};
 
 /// End of the name of a blob file.
 const SUFFIX: &str = ".blobs";
-/// Bytes that are preallocated behind the payloads: as many as there are payload bytes, between these bounds. A smaller
-/// limit of the partition bounds it further.
+/// Bounds of the room: bytes that are preallocated behind the payloads, as many as there are payload bytes. `ROOM_PARTS`
+/// bounds the room of a small partition further.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
 const ROOM_BYTES_MAX: u64 = 64 << 20;
-/// The room is at most this part of the partition's limit.
+/// The room is at most the partition's limit divided by this.
 const ROOM_PARTS: u64 = 16;
 /// Zeros that are written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

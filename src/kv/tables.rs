@@ -1,4 +1,6 @@
-//! All tables and all keys on one screen. Keys are big-endian byte strings, so that they sort by their meaning.
+//! The tables of both kinds of files, and the functions that build and read their keys.
+//!
+//! Keys are big-endian byte strings, so that they sort by their meaning.
 //!
 //! ```text
 //! state.redb        small rows that live long
@@ -200,7 +202,7 @@ impl Table {
         )
     }
 
-    /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
+    /// Whether files of earlier versions lack the table. A file gets the table with its first row, and until then the table reads as empty.
     pub const fn is_later_addition(self) -> bool {
         matches!(
             self,
