@@ -98,7 +98,7 @@ impl CommitOrder {
         CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN }
     }
 
-    /// Waits so long between two attempts to append.
+    /// Sets the delay between two attempts to append.
     pub fn trying_again(self, try_again: Duration) -> CommitOrder {
         CommitOrder { try_again, ..self }
     }
@@ -178,7 +178,7 @@ impl CommitOrder {
         answer
     }
 
-    /// Appends the records after `at` again, which the log has forgotten.
+    /// Appends again the records after `at`, because the log has forgotten them.
     ///
     /// # Errors
     /// Memory does not hold all of them, or `at` is of another history.
