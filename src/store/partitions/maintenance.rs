@@ -491,7 +491,7 @@ impl PartitionSet {
         Ok(self.lifetimes(&[owner])?.pop().unwrap_or_default())
     }
 
-    /// The same of several owners, in their order. Each partition is read once for all of them.
+    /// `lifetime` of several owners, in their order. Each partition is read once for all of them.
     pub(in crate::store) fn lifetimes(&self, owners: &[Id<Webhook>]) -> Result<Vec<Sums>> {
         loop {
             if let Some(sums) = self.lifetimes_at_one_snapshot(owners)? {

@@ -111,7 +111,7 @@ impl<'a> NewestFirst<'a> {
         NewestFirst::by_all(partition_set, |first| vec![source(first)], before)
     }
 
-    /// The same, of several tables and prefixes for each partition, which have no id in common.
+    /// Like `by`, with several tables and prefixes for each partition. No two of them may have an id in common.
     pub fn by_all<'s>(
         partition_set: &'a PartitionSet,
         sources: impl Fn(u128) -> Vec<(Table, &'s [u8])>,

@@ -165,7 +165,7 @@ impl Store {
                 last = Some(id);
                 continue;
             };
-            // One more row than the page shows that the list goes on.
+            // A row beyond the limit of the page proves that the list goes on.
             if rows.len() == window.limit {
                 return Ok(TwoWayPage { rows, examined: None, is_end: false });
             }
