@@ -18,8 +18,8 @@ use crate::kv::error::{Error, Result, io};
 
 /// End of the name of a blob file.
 const SUFFIX: &str = ".blobs";
-/// Bounds of the room: bytes that are preallocated behind the payloads, as many as there are payload bytes. `ROOM_PARTS`
-/// bounds the room of a small partition further.
+/// Bounds of the room: bytes that are preallocated behind the payloads, as many as there are payload bytes.
+/// `ROOM_PARTS` bounds the room of a small partition further.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
 const ROOM_BYTES_MAX: u64 = 64 << 20;
 /// The room is at most the partition's limit divided by this.

@@ -27,8 +27,8 @@ use crate::kv::write_batch::WriteBatch;
 pub const SCHEMA: u32 = 2;
 /// The schema of a new file.
 pub const FIRST_SCHEMA: u32 = 1;
-/// The schema of `state.redb` once a blob file has a payload. A program of an earlier version would remove blob files as
-/// unlisted files, so it must refuse such a store.
+/// The schema of `state.redb` once a blob file has a payload. A program of an earlier version would remove blob files
+/// as unlisted files, so it must refuse such a store.
 pub const BLOBS_SCHEMA: u32 = 2;
 /// Maximum rows that one redb cursor writes. The cursor holds copies of its rows until it is closed.
 const RUN_ROWS_MAX: usize = 256;

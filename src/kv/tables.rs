@@ -202,7 +202,8 @@ impl Table {
         )
     }
 
-    /// Whether files of earlier versions lack the table. A file gets the table with its first row, and until then the table reads as empty.
+    /// Whether files of earlier versions lack the table. A file gets the table with its first row, and until then the
+    /// table reads as empty.
     pub const fn is_later_addition(self) -> bool {
         matches!(
             self,

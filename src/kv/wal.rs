@@ -6,11 +6,13 @@
 //! The file has two halves. The records between two checkpoints are an epoch, and epochs alternate between the halves:
 //! one fills while a checkpoint flushes the other.
 //!
-//! A head behind the halves (`wal_head`) names the partition and the epoch that the log belongs to. The row `NEEDED_KEY`
-//! of a partition's file says that the partition needs its log. Without the log such a partition does not open.
+//! A head behind the halves (`wal_head`) names the partition and the epoch that the log belongs to. The row
+//! `NEEDED_KEY` of a partition's file says that the partition needs its log. Without the log such a partition does not
+//! open.
 //!
-//! After the sync of each record the writer writes a head that counts the record. The next sync makes that head durable.
-//! So recovery after a kill notices every missing record. After a power cut it may miss the loss of the last record only.
+//! After the sync of each record the writer writes a head that counts the record. The next sync makes that head
+//! durable. So recovery after a kill notices every missing record. After a power cut it may miss the loss of the last
+//! record only.
 //!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
@@ -227,8 +229,8 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it, then writes a head that counts it. `false` if the record does not fit into this epoch.
-    /// Nothing was written then.
+    /// Appends a record and syncs it, then writes a head that counts it. `false` if the record does not fit into this
+    /// epoch. Nothing was written then.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
@@ -348,9 +350,9 @@ impl Wal {
 
     /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset.
     ///
-    /// Each record is synced before the next is written, so such a record proves that the one at `at` was whole. Records
-    /// of other epochs, which may lie behind the last one, do not count. The payload of a torn record cannot pass for a
-    /// record: it would have to name the partition, whose id has 34 random bits that no producer knows.
+    /// Each record is synced before the next is written, so such a record proves that the one at `at` was whole.
+    /// Records of other epochs, which may lie behind the last one, do not count. The payload of a torn record cannot
+    /// pass for a record: it would have to name the partition, whose id has 34 random bits that no producer knows.
     fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
         let name: [u8; NAME_BYTES] =
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();

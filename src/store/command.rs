@@ -135,11 +135,11 @@ pub enum StateCommand {
     RevokeKey { id: KeyId },
     /// Ends a portal link of `app`, which expires at `until` at the latest. Receipt: `Done`.
     RevokePortalLink { id: PortalLinkId, app: AppId, until: Time },
-    /// Creates a webhook. `id`, `org_id`, times and version are set while applying. `Conflict` if another webhook of the
-    /// app has the `uid`, or if the app has `of_app_max` webhooks. Receipt: `Webhook`.
+    /// Creates a webhook. `id`, `org_id`, times and version are set while applying. `Conflict` if another webhook of
+    /// the app has the `uid`, or if the app has `of_app_max` webhooks. Receipt: `Webhook`.
     CreateWebhook { webhook: Box<Webhook>, of_app_max: Option<usize> },
-    /// Replaces a webhook. `webhook.version` is the version that the change was derived from. `Stale` if the webhook has
-    /// another version now. Receipt: `Webhook`.
+    /// Replaces a webhook. `webhook.version` is the version that the change was derived from. `Stale` if the webhook
+    /// has another version now. Receipt: `Webhook`.
     UpdateWebhook { webhook: Box<Webhook> },
     /// Removes a webhook. Receipt: `Done`.
     RemoveWebhook { id: WebhookId },
@@ -147,8 +147,8 @@ pub enum StateCommand {
     SetStatus { id: WebhookId, status: WebhookStatus },
     /// Makes `secret` the current one. The old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
-    /// Sets the position of a consumer of the feed. If `seeks` is above the stored number, this is a seek. If it is below,
-    /// nothing changes. `Conflict` for a new consumer if the webhook has 100. Receipt: `Done`.
+    /// Sets the position of a consumer of the feed. If `seeks` is above the stored number, this is a seek. If it is
+    /// below, nothing changes. `Conflict` for a new consumer if the webhook has 100. Receipt: `Done`.
     PutConsumer { webhook: WebhookId, name: String, consumer: FeedConsumer },
     /// Records in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
@@ -171,8 +171,8 @@ pub enum StateCommand {
     StoreAnswer { body: Bytes },
     /// Notes that the stored answer `receipt` was repeated, which is a read of its secret. Receipt: `Done`.
     NoteShownAgain { receipt: Receipt },
-    /// Registers an event type. An archived one of the name is replaced and no longer archived. `Conflict` if one of the
-    /// name is not archived. Receipt: `EventType`.
+    /// Registers an event type. An archived one of the name is replaced and no longer archived. `Conflict` if one of
+    /// the name is not archived. Receipt: `EventType`.
     CreateEventType { definition: EventTypeDefinition },
     /// Replaces or registers an event type. Receipt: `EventType`.
     PutEventType { definition: EventTypeDefinition },

@@ -59,8 +59,8 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// Confirms the clock, and requests that the waits in open partitions are shortened. The next start does not judge the
-    /// clock by earlier ids or by the stored time.
+    /// Confirms the clock, and requests that the waits in open partitions are shortened. The next start does not judge
+    /// the clock by earlier ids or by the stored time.
     ///
     /// The clock is the daemon's and not an organization's, so the audit line goes to the caller's organization.
     pub(in crate::store) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
@@ -75,8 +75,8 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// Writes the audit line of a stored answer with a secret that was sent again, which is a read of that secret. A receipt
-    /// without a secret gets no line.
+    /// Writes the audit line of a stored answer with a secret that was sent again, which is a read of that secret. A
+    /// receipt without a secret gets no line.
     pub(in crate::store) fn audit_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
             Receipt::Webhook(webhook) => {

@@ -25,7 +25,8 @@ use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, repla
 /// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
 const REPLAYS_EXAMINED_MAX: usize = 1_000;
 
-/// Maximum number of events that a job erases in one commit. Erasing an event also rewrites its open deliveries and its attempts.
+/// Maximum number of events that a job erases in one commit. Erasing an event also rewrites its open deliveries and its
+/// attempts.
 const ERASED_MAX: u64 = 100;
 
 /// Events that a job examines in one commit.

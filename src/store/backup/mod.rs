@@ -141,8 +141,8 @@ impl Writer {
 }
 
 impl BackupSnapshot {
-    /// The same snapshot for a standby: the stream also has the mark of the last commit in each file, by which the standby
-    /// resumes.
+    /// The same snapshot for a standby: the stream also has the mark of the last commit in each file, by which the
+    /// standby resumes.
     #[must_use]
     pub fn for_standby(self) -> BackupSnapshot {
         BackupSnapshot { is_for_standby: true, ..self }

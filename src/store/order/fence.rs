@@ -1,7 +1,7 @@
 //! The fence: the record with which a node that has read the whole log becomes its owner.
 //!
-//! Invariant: once the fence is durable, no earlier owner can append. The fence has the number of that owner's next record.
-//! A record behind the fence would need a record of the same owner before it, and the fence is another owner's.
+//! Invariant: once the fence is durable, no earlier owner can append. The fence has the number of that owner's next
+//! record. A record behind the fence would need a record of the same owner before it, and the fence is another owner's.
 
 use crate::kv::tables::{Key, Table};
 use crate::kv::wal;

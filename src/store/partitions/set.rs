@@ -252,8 +252,8 @@ impl PartitionSet {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
     }
 
-    /// Makes the file of a new partition. The file says from its beginning that it needs the write-ahead log, because no
-    /// later commit would say so before the first record.
+    /// Makes the file of a new partition. The file says from its beginning that it needs the write-ahead log, because
+    /// no later commit would say so before the first record.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
         let needed = (Table::Meta, NEEDED_KEY, codec::encode(&true));
         Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[needed])

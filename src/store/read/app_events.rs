@@ -1,7 +1,7 @@
 //! Finds the events of one app: by the index of apps, or among all events where a partition has no index.
 //!
-//! The index leaves out the events of default apps. Most events of an organization belong to its default app, so a list of
-//! them reads the table of all events.
+//! The index leaves out the events of default apps. Most events of an organization belong to its default app, so a list
+//! of them reads the table of all events.
 
 use crate::kv::error::Result;
 use crate::kv::tables::Table;

@@ -38,8 +38,8 @@ pub(in crate::store) struct AppWebhooks {
 }
 
 impl AppWebhooks {
-    /// The rows of `webhook`, or else of the webhooks of `app`. All rows if there is no app, or if the app has more than
-    /// `MERGED_WEBHOOKS_MAX` webhooks.
+    /// The rows of `webhook`, or else of the webhooks of `app`. All rows if there is no app, or if the app has more
+    /// than `MERGED_WEBHOOKS_MAX` webhooks.
     pub fn of(partition_set: &PartitionSet, webhook: Option<WebhookId>, app: Option<AppId>) -> Result<AppWebhooks> {
         if let Some(webhook) = webhook {
             let complete = IndexStart { at: Time::ZERO, partition: 0 };

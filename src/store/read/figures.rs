@@ -142,8 +142,8 @@ impl Store {
         Ok(sums)
     }
 
-    /// The figures of the webhooks within `tenant`, added up. They replace figures of apps and organizations from before the
-    /// upgrade of a store that an earlier version began.
+    /// The figures of the webhooks within `tenant`, added up. They replace figures of apps and organizations from
+    /// before the upgrade of a store that an earlier version began.
     fn added_figures(&self, tenant: TenantScope, now: Time) -> Result<WebhookFigures> {
         let mut all = WebhookFigures::default();
         let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();
@@ -227,7 +227,8 @@ impl Store {
         Ok(self.recent(now)?.hours_of(webhook, now).into_iter())
     }
 
-    /// Response times of a webhook over the last 24 clock hours, from memory. Only the histogram of the result is filled.
+    /// Response times of a webhook over the last 24 clock hours, from memory. Only the histogram of the result is
+    /// filled.
     ///
     /// # Errors
     /// As `recent_attempts`.

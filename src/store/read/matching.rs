@@ -178,8 +178,8 @@ impl Store {
         Ok(count)
     }
 
-    /// Counts for a job over waiting deliveries. The figures do not give this count, because the job leaves out the events
-    /// that a resend delivered.
+    /// Counts for a job over waiting deliveries. The figures do not give this count, because the job leaves out the
+    /// events that a resend delivered.
     fn matching_waiting(&self, spec: &JobSpec, now: Time) -> Result<MatchCount> {
         let webhooks = waiting_webhooks(&self.registry(), spec);
         let mut count = MatchCount::default();
