@@ -30,7 +30,7 @@ const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Maximum characters of an attempt's `error`: names in a receiver's certificate may be long.
 const ERROR_CHARS_MAX: usize = 300;
 
-/// Delay of a delivery behind the end of the tenure, at which the process ends too.
+/// Delay of a delivery that comes after the end of the tenure. The process is about to end then.
 const OUTSIDE_WINDOW_MS: i64 = 1_000;
 
 /// The error of an attempt that panicked.
@@ -101,7 +101,7 @@ impl Deliverer {
         }
     }
 
-    /// `attempt`, with a panic turned into a failure of this attempt, so that this and all other deliveries go on.
+    /// Makes one attempt like `attempt`. A panic becomes a failure of this attempt, so that all deliveries go on.
     pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,

@@ -65,7 +65,7 @@ pub struct EndedRequest {
 
 /// Longest time after which a lane that lacks a share is looked at again.
 const PARKED_MS: i64 = 20;
-/// The parked lanes are looked at once this part of their number of requests has ended.
+/// The parked lanes are checked once more requests have ended than their number divided by this.
 const PARKED_PARTS: usize = 8;
 /// Shares of the slots. Below the first, a webhook may use its own limit. Above it, a webhook may have that many
 /// unanswered requests, and above the second share one. So hundreds of webhooks can hang while the others still find
@@ -371,7 +371,7 @@ impl Lanes {
         held.into_iter().for_each(|id| self.change(id, now, Lane::release));
     }
 
-    /// Whether enough waits in memory to count as a backlog.
+    /// Whether the waiting deliveries have enough bytes in memory to count as a backlog.
     pub fn are_many(&self) -> bool {
         self.queued_bytes >= BACKLOG_BYTES_MIN
     }
