@@ -96,7 +96,7 @@ pub struct Pass {
     rules: Arc<ApiRules>,
 }
 
-/// How far a request has come that may wait.
+/// The progress of a request that may wait.
 #[derive(Debug, Clone, Copy)]
 struct WaitProgress {
     /// The time of the first run of the handler.
@@ -273,7 +273,7 @@ impl Dispatcher {
         let registry = self.engine.store.registry();
         let mut share = match self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request) {
             Ok(share) => share,
-            // Its first answer is repeated, and nothing is made.
+            // The first answer is repeated, and nothing is stored, so no quota is used.
             Err(_) if self.is_answered(&write_request) => QuotaShare::default(),
             Err(exceeded) => {
                 self.engine.metrics.quota_refused(exceeded.quota);

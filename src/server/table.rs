@@ -21,13 +21,13 @@ use crate::engine::network::Peer;
 const SELECTED_MAX: usize = 64;
 /// Interval at which idle connections are ended while more than half of all are open, in microseconds.
 const CROWDED_EVERY_US: u64 = 1_000_000;
-/// Maximum received bytes that are charged to a connection: a head as long as it may be, twice in part.
+/// Maximum received bytes that are charged to a connection: the longest head, and a second copy of its first bytes.
 const RECEIVED_CHARGED_MAX: usize = HEAD_BYTES_MAX + 16 * 1024;
 /// Maximum bytes of an answer that are charged to a connection. Longer public answers are shared by all.
 const ANSWER_CHARGED_MAX: usize = 64 * 1024;
 /// The time of a connection that does not wait for its peer.
 const BUSY: u64 = u64::MAX;
-/// Least value of `ConnectionState::turn` while requests are being answered. Less is a time, of 292,000 years at most.
+/// Least value of `ConnectionState::turn` while requests are being answered. A smaller value is the start of a wait.
 const ANSWERING: u64 = 1 << 63;
 
 /// The peers that share one limit: an IPv4 address, a /64 network of IPv6, or all peers of unix sockets.
@@ -181,7 +181,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Above half of the connections, ends those that have been idle for `idle_crowded`.
+    /// While more than half of the connections are open, ends those that have been idle for `idle_crowded`.
     fn end_idle_of_crowd(&self, open: &mut OpenConnections, now: u64) {
         let is_crowded = open.all.members.len() * 2 > self.limits.connections_max;
         if !is_crowded || now < open.crowded_at_us + CROWDED_EVERY_US {
