@@ -233,7 +233,8 @@ fn put_in_place(
     hand_over(to).and(restored)
 }
 
-/// The target of a link whose destination was moved away. systemd leaves one at a service's StateDirectory.
+/// The directory to restore into. If `to` is a symbolic link whose destination was moved away, it is that destination:
+/// systemd leaves such a link at a service's StateDirectory.
 fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     match fs::read_link(to) {
         Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),

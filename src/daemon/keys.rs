@@ -261,7 +261,7 @@ fn done(result: Result<Result<Applied, Rejection>, crate::engine::write_queue::B
 fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
     let failed = |source| DaemonError::Io { context: file.display().to_string(), source };
     let distrusted = |why: &str| {
-        let words = format!("{} is not to be trusted: {why}; look who put it there", file.display());
+        let words = format!("{} is not to be trusted: {why}; check who put it there", file.display());
         DaemonError::Settings(words)
     };
     let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();

@@ -23,7 +23,7 @@ pub const RESUME_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"
 pub const CONFIG_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " config\n");
 /// First bytes of a client that makes a standby the owner. It has the length of `GREETING`.
 pub const PROMOTE_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " assume\n");
-/// First word of the answer to it, before term and commit.
+/// First word of the answer to `PROMOTE_GREETING`, before term and commit.
 pub(super) const PROMOTED: &str = "promoted";
 /// First word of a refusal, before the reason.
 pub(super) const REFUSED: &str = "refused";

@@ -362,8 +362,8 @@ fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
     }
 }
 
-/// Makes the closed standby or restored copy in the data directory the owner, under a higher term. So it does with an owner
-/// that has met another of its term. Returns the term, and a standby's last commit.
+/// Makes the closed standby or restored copy in the data directory the owner, under a higher term. An owner that has
+/// met another owner of its term gets a higher term too. Returns the term, and a standby's last commit.
 ///
 /// # Errors
 /// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.
