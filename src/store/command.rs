@@ -315,7 +315,7 @@ pub struct AttemptReport {
     pub made: AttemptMade,
     /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
-    /// It is not stored.
+    /// The party that a failure is booked on. It is not stored.
     pub cause: FailureCause,
 }
 
@@ -417,10 +417,10 @@ pub enum Rejection {
     /// The free space is below `min_free_bytes`.
     #[error("the disk is full")]
     DiskFull,
-    /// An answer requires a standby, and none has confirmed the commit. The change may be stored all the same.
+    /// An answer requires a standby, and none has confirmed the commit. The change may be stored nevertheless.
     #[error("no standby has it")]
     Unconfirmed,
-    /// This node owns the store of the cluster no more. The change may be stored all the same.
+    /// This node no longer owns the store of the cluster. The change may be stored nevertheless.
     #[error("another node may own the store now")]
     OrderEnded,
     /// Storage failed. Nothing of the command is visible.

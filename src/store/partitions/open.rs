@@ -68,7 +68,7 @@ pub fn open(
 /// has every commit up to the fence.
 ///
 /// # Errors
-/// As `open`. `order` is dropped then.
+/// Those of `open`. `order` is dropped then.
 pub fn open_in_order(
     disk: Arc<dyn Disk>,
     options: StoreOptions,

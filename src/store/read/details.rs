@@ -121,7 +121,8 @@ impl Store {
         Ok(DeliverySlice { rows, total })
     }
 
-    /// `limit` of the deliveries that `query` finds after the newest `skip` of them. A search looks at their own rows only.
+    /// `limit` of the deliveries that `query` finds after the newest `skip` of them. A search examines only their own
+    /// rows.
     pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
         let mut ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, u128::MAX)?;
         let oldest = self.oldest(now);

@@ -277,8 +277,8 @@ impl Store {
         delivery
     }
 
-    /// Whether a delivery passes the filters of `query`. A search looks at the URL of its webhook too, and at its event, which
-    /// `event` reads.
+    /// Whether a delivery passes the filters of `query`. A search also examines the URL of its webhook, and its event,
+    /// which `event` reads.
     pub(in crate::store) fn wanted_delivery(
         &self,
         query: &DeliveryQuery,

@@ -150,7 +150,7 @@ impl<'a> NewestFirst<'a> {
         NewestFirst { partition_set, sources, next }
     }
 
-    /// The same list without the partitions whose first id `wanted` refuses.
+    /// Leaves out the partitions whose first id `wanted` refuses.
     #[must_use]
     pub fn only(self, wanted: impl Fn(u128) -> bool) -> NewestFirst<'a> {
         let sources = self.sources.into_iter().filter(|source| wanted(source.partition.first));

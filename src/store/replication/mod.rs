@@ -106,15 +106,15 @@ pub enum ReplicationMode {
     Async,
     /// Each commit waits until the replica confirmed the previous one.
     Sync,
-    /// As `Async` until the replica confirms its first commit, and as `Sync` from then on. A confirmed commit counts for
-    /// answers that require a standby.
+    /// Like `Async` until the replica confirms its first commit, and like `Sync` from then on. A confirmed commit
+    /// counts for answers that require a standby.
     Standby,
 }
 
 /// Reason why a replica was disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisconnectReason {
-    /// Its queue exceeded `QUEUE_BYTES_MAX`, or a commit waited longer than `CONFIRM_WAIT_MAX`.
+    /// The replica's queue exceeded `QUEUE_BYTES_MAX`, or a commit waited longer than `CONFIRM_WAIT_MAX` for it.
     Slow,
     /// A commit failed, and its changes may be on disk nevertheless.
     Uncertain,
