@@ -262,7 +262,7 @@ impl Deliverer {
     /// Compiles a webhook as this installation signs.
     ///
     /// # Errors
-    /// As of `CompiledWebhook::new`.
+    /// Those of `CompiledWebhook::new`.
     pub fn compile(&self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {
         CompiledWebhook::new(webhook, now, self.svix_whitelabel).map(Arc::new)
     }

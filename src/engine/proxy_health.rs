@@ -35,7 +35,7 @@ pub struct ProxyFailures {
 pub enum ProxyState {
     Well,
     Unreachable,
-    /// It asks for other credentials than those of the settings.
+    /// The proxy asks for other credentials than those of the settings.
     CredentialsRefused,
 }
 

@@ -47,7 +47,7 @@ pub struct Lane {
     /// Deliveries in the queue, in flight, or sent with an outcome that is not durable.
     held: IdSet<Delivery>,
     in_flight: usize,
-    /// The same number for readers outside the scheduler.
+    /// Publishes the number of requests in flight for readers outside the scheduler.
     pub in_flight_count: InFlightCount,
     /// Mean duration of the latest requests, in microseconds.
     takes_us: Option<f32>,
