@@ -125,7 +125,7 @@ impl Dispatcher {
     }
 
     fn links(&self) -> Result<&Arc<dyn LinkHandler>, ApiError> {
-        self.links.get().ok_or_else(|| busy_fault(Busy::Stopping))
+        self.links.get().ok_or_else(|| busy_error(Busy::Stopping))
     }
 
     /// Sets the rules for later requests.
@@ -224,7 +224,7 @@ impl Dispatcher {
                         self.handle(&http_request, pass, wait).await?
                     }
                     Ok(result) => then(result)?,
-                    Err(busy) => return Err(busy_fault(busy)),
+                    Err(busy) => return Err(busy_error(busy)),
                 },
                 Step::Test { test_send, then } => {
                     let place = self.running_tests.begin(test_send.webhook.id);
@@ -507,7 +507,7 @@ fn over_quota(exceeded: &QuotaExceeded, now: Time) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).retry_after(wait_s)
 }
 
-fn busy_fault(busy: Busy) -> ApiError {
+fn busy_error(busy: Busy) -> ApiError {
     let (code, detail) = match busy {
         Busy::Full => ("busy", "too much waits to be written; try again"),
         Busy::LogUnanswered => ("log_unanswered", "the log of the cluster takes no commits: nothing was kept"),

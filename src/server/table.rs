@@ -66,8 +66,8 @@ pub(super) struct ConnectionTable {
 #[derive(Default)]
 struct OpenConnections {
     next_id: u64,
-    all: Crowd,
-    groups: HashMap<PeerGroup, Crowd>,
+    all: LimitGroup,
+    groups: HashMap<PeerGroup, LimitGroup>,
     /// Candidates for ending when strangers hold too much.
     strangers: VecDeque<Candidate>,
     crowded_at_us: u64,
@@ -75,9 +75,9 @@ struct OpenConnections {
 
 /// Connections that share a limit.
 #[derive(Default)]
-struct Crowd {
+struct LimitGroup {
     members: HashMap<u64, Arc<ConnectionState>>,
-    /// Those that have waited longest, as of the last scan.
+    /// Members that have waited longest, as of the last scan.
     longest: VecDeque<Candidate>,
 }
 
@@ -133,11 +133,11 @@ impl ConnectionTable {
         let reserved = if is_local { 0 } else { self.limits.reserved_for_local };
         let now = self.now_us();
         let mut open = self.lock();
-        self.end_idle_of_crowd(&mut open, now);
-        let of_group = open.groups.get(&group).map_or(0, |crowd| crowd.members.len());
+        self.end_long_idle(&mut open, now);
+        let of_group = open.groups.get(&group).map_or(0, |limited| limited.members.len());
         let of_address_max = if group == PeerGroup::Unix { usize::MAX } else { self.limits.per_address_max };
         if of_group >= of_address_max {
-            let ended = open.groups.get_mut(&group).and_then(Crowd::longest_waiting);
+            let ended = open.groups.get_mut(&group).and_then(LimitGroup::longest_waiting);
             self.end_for_new(&mut open, ended, ConnectionBound::Address)?;
         }
         if open.all.members.len() + reserved >= self.limits.connections_max {
@@ -182,7 +182,7 @@ impl ConnectionTable {
     }
 
     /// While more than half of the connections are open, ends those that have been idle for `idle_crowded`.
-    fn end_idle_of_crowd(&self, open: &mut OpenConnections, now: u64) {
+    fn end_long_idle(&self, open: &mut OpenConnections, now: u64) {
         let is_crowded = open.all.members.len() * 2 > self.limits.connections_max;
         if !is_crowded || now < open.crowded_at_us + CROWDED_EVERY_US {
             return;
@@ -239,7 +239,7 @@ impl ConnectionTable {
     }
 }
 
-impl Crowd {
+impl LimitGroup {
     fn longest_waiting(&mut self) -> Option<Arc<ConnectionState>> {
         longest_waiting(&self.members, &mut self.longest, |_| true)
     }
