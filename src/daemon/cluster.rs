@@ -46,7 +46,7 @@ pub enum NodeEnd {
     Stopped,
     /// The node owns the store, whose files are closed.
     Owns(Box<CommitOrder>),
-    /// Its tenure ended before it served.
+    /// The tenure of the node ended before the node served.
     SteppedDown,
 }
 

@@ -252,7 +252,7 @@ impl Standby {
             if let Some(words) = self.apply_frames(frames, &mut base, &answer.store, answer.term)? {
                 return Ok(SessionEnd::Cut(words));
             }
-            if let Some(words) = self.look_at_base(&mut base)? {
+            if let Some(words) = self.check_base(&mut base)? {
                 return Ok(SessionEnd::Cut(words));
             }
             if let (Some(replica), None) = (&mut self.replica, &base) {
@@ -317,7 +317,7 @@ impl Standby {
     }
 
     /// Puts a whole base in place of the copy so far. Returns the reason if the base has failed.
-    fn look_at_base(&mut self, base: &mut Option<BaseCopy>) -> Result<Option<String>, DaemonError> {
+    fn check_base(&mut self, base: &mut Option<BaseCopy>) -> Result<Option<String>, DaemonError> {
         if !base.as_mut().is_some_and(BaseCopy::has_ended) {
             return Ok(None);
         }
