@@ -180,6 +180,7 @@ impl RealDisk {
         if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
+    /// The counts of writes and syncs, which go on rising.
     pub fn traffic(&self) -> Arc<DiskTraffic> {
         self.traffic.clone()
     }

@@ -34,10 +34,13 @@ pub const BLOBS_SCHEMA: u32 = 2;
 const RUN_ROWS_MAX: usize = 256;
 /// Length of the webhook id that a key begins with.
 const ID_BYTES: usize = 16;
-/// Page caches in bytes: the active segment, other segments open for writing, and segments open for reading only.
+/// Bytes of redb's page cache for the active segment.
 pub const ACTIVE_CACHE_BYTES: usize = 8 << 20;
+/// Bytes of redb's page cache for another segment that is open for writing.
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
+/// Bytes of redb's page cache for a segment that is open for reading only.
 pub const READ_CACHE_BYTES: usize = 1 << 20;
+/// Key in `meta` of the file's schema.
 pub const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One open redb file.
@@ -172,6 +175,7 @@ impl Segment {
         }
     }
 
+    /// The path of the file, below the directory of its disk.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -51,6 +51,7 @@ use smallvec::SmallVec;
 use crate::model::Time;
 use crate::model::id::{DeliveryId, EventId, Id, OrganizationId, WebhookId};
 
+/// redb's definition of a table: keys and values are byte strings.
 pub type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// A table of either kind of file. `name` gives its stored name.
@@ -109,6 +110,7 @@ pub const ALL_TABLES: [Table; TABLES] = {
     all
 };
 
+/// The tables of `state.redb`.
 pub const STATE_TABLES: [Table; 15] = [
     Table::Meta,
     Table::Organizations,
@@ -127,6 +129,7 @@ pub const STATE_TABLES: [Table; 15] = [
     Table::RemovedOfApp,
 ];
 
+/// The tables of a partition's file.
 pub const PARTITION_TABLES: [Table; 18] = [
     Table::Meta,
     Table::Events,

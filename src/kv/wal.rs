@@ -28,6 +28,7 @@ use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::wal_head::{HEADS_BYTES, SLOTS, WAL_HEAD_BYTES, WalHead};
 use crate::mutants::mutant;
 
+/// Name of the write-ahead log in the data directory.
 pub const WAL_FILE: &str = "journal";
 const WAL_FILE_NEW: &str = "journal.new";
 /// Key in `meta` of the last epoch that the partition's file contains.
@@ -75,6 +76,7 @@ pub struct LostRecords {
     pub events: u64,
 }
 
+/// The write-ahead log, which serves one partition at a time.
 pub struct Wal {
     /// `None` if the file is missing.
     backend: Option<Box<dyn StorageBackend>>,
