@@ -232,14 +232,17 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
+    /// The entry of a change of a delivery.
     pub fn on_delivery(action: &'static str, delivery: &Delivery) -> AuditEntry {
         AuditEntry { org: delivery.org_id, app: Some(delivery.app_id), action, target: delivery.id.to_string() }
     }
 
+    /// The entry of a change of an attempt.
     pub fn on_attempt(action: &'static str, attempt: &Attempt) -> AuditEntry {
         AuditEntry { org: attempt.org_id, app: Some(attempt.app_id), action, target: attempt.id.to_string() }
     }
 
+    /// The entry of a change of an event.
     pub fn on_event(action: &'static str, event: &Event) -> AuditEntry {
         AuditEntry { org: event.org_id, app: Some(event.app_id), action, target: event.id.to_string() }
     }
@@ -366,6 +369,7 @@ pub enum Receipt {
     },
 }
 
+/// The result of publishing one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     pub event: Arc<Event>,

@@ -58,6 +58,7 @@ pub struct DeliverySlice {
 }
 
 impl Store {
+    /// An attempt with its details. `None` if there is none within `tenant`, or its event's retention has ended.
     pub fn attempt_details(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<AttemptDetails>> {
         for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_contain(id.as_u128())) {
             let snapshot = self.partition_set.snapshot(&partition)?;

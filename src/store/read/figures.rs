@@ -97,6 +97,7 @@ impl HiddenOpen {
 }
 
 impl Store {
+    /// The lifetime sums of a webhook, and its minutes of the last 24 hours.
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
         Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
     }

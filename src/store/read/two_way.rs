@@ -50,6 +50,7 @@ pub(in crate::store) struct TwoWayBudget {
 }
 
 impl TwoWayBudget {
+    /// The budget of one page.
     pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: COUNTED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
 
     pub fn examine(&mut self, rows: usize) {
