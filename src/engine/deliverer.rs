@@ -52,6 +52,7 @@ pub enum AttemptEnd {
     Short(Shortage),
 }
 
+/// The services that an attempt uses. All requests share one deliverer.
 pub struct Deliverer {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,

@@ -39,6 +39,7 @@ pub enum ProxyState {
     CredentialsRefused,
 }
 
+/// The health of the proxy of deliveries, shared by all requests.
 #[derive(Default)]
 pub struct ProxyHealth {
     inner: Mutex<ProxyRecord>,

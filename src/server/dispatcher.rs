@@ -57,6 +57,7 @@ const PAGES_BELOW: &str = "/ui/";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
+/// Runs the steps of handlers on the engine, under the rules of the API that are in force.
 pub struct Dispatcher {
     engine: Arc<Engine>,
     rules: ArcSwap<ApiRules>,

@@ -38,6 +38,7 @@ const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
 
+/// One webhook's deliveries in memory, and the state that decides whether it may send.
 pub struct Lane {
     pub app: AppId,
     pub webhook: Arc<Webhook>,

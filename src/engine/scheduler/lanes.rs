@@ -21,6 +21,7 @@ use crate::engine::scheduler::in_flight::InFlightCounts;
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
 use crate::engine::scheduler::throttle::AppThrottles;
 
+/// The lanes of all webhooks with due deliveries, and the ring of those that may send.
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
     /// Approximate memory of all waiting deliveries.

@@ -120,6 +120,7 @@ impl SchedulerHandle {
     }
 }
 
+/// The scheduler task: its lanes, the requests in flight, and the compiled webhooks.
 pub struct Scheduler {
     store: Store,
     write_queue: WriteQueue,
@@ -141,6 +142,7 @@ pub struct Scheduler {
 /// The receiving end of a handle, before the scheduler runs.
 pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
+/// A handle and the mailbox of the scheduler that it reaches.
 pub fn channel() -> (SchedulerHandle, Mailbox) {
     let (messages, mailbox) = unbounded_channel();
     (SchedulerHandle { messages, outstanding: Arc::default(), in_flight: Arc::default() }, Mailbox(mailbox))
