@@ -73,8 +73,8 @@ pub fn backup(
     }
 }
 
-/// Copies the master key and the first key to a copy's files, if they are wanted and are beside the store's files, and
-/// syncs the folders.
+/// Completes a copy: adds the master key and the first key of the data directory, unless `without_key`, and syncs the
+/// folders.
 pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
     for name in [MASTER_KEY_FILE, FIRST_KEY_FILE] {
         let key = settings.data_dir.join(name);

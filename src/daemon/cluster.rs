@@ -183,7 +183,7 @@ impl Node {
         Ok(OpenReplica { replica, tail, written_at: Instant::now(), is_logged: false })
     }
 
-    /// Applies the next commits of the log. A store that does not go on with the log is closed for a new copy.
+    /// Applies the next commits of the log. A store that cannot continue with the log is closed for a new copy.
     fn stand_by(&mut self, mut open: OpenReplica) -> Result<NodeStep, DaemonError> {
         let rest = match admin::read_next(&*self.log, open.tail.last()) {
             Ok(entries) if entries.is_empty() => READ_EVERY,

@@ -1,8 +1,8 @@
 //! The follower: a base copy of the store, and every commit after it, in a directory that `postrider restore` reads.
 //!
 //! Invariant: the log of a generation begins before its base is requested, so no commit falls between them. The log is
-//! synced after each round, so a crash loses only commits in transit. A generation goes on over a break of the connection if
-//! the daemon still has the commits since.
+//! synced after each round, so a crash loses only commits in transit. A generation continues after a break of the
+//! connection if the daemon still has the commits since.
 
 pub mod stream;
 

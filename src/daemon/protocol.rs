@@ -15,8 +15,8 @@ pub const CONTROL_FILE: &str = "control";
 pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
 /// First bytes of a replica. It has the length of `GREETING`.
 pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
-/// First bytes of a replica that goes on after its last commit. It has the length of `GREETING`. Number and run of that commit
-/// follow.
+/// First bytes of a replica that continues after its last commit. It has the length of `GREETING`. Number and run of
+/// that commit follow.
 pub const RESUME_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " resume\n");
 
 /// First bytes of a client that asks for the settings in force. It has the length of `GREETING`.

@@ -306,7 +306,7 @@ impl Standby {
         Ok(over)
     }
 
-    /// Takes over the term of an owner whose commits the copy goes on with.
+    /// Stores the term of an owner whose commits continue those of the copy.
     fn follow_term(&mut self, term: u64) -> Result<(), DaemonError> {
         if term > self.term {
             self.replica.take().map_or(Ok(()), Replica::close)?;

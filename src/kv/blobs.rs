@@ -50,7 +50,7 @@ pub struct BlobFile {
     len: AtomicU64,
     /// Offsets of the last erased places.
     erased: Mutex<VecDeque<u64>>,
-    /// Erased places whose rows in `meta` go with the next commit.
+    /// Erased places whose rows in `meta` the next commit removes.
     overwritten: Mutex<Vec<BlobPlace>>,
 }
 
@@ -165,7 +165,7 @@ impl BlobFile {
         Ok(None)
     }
 
-    /// Overwrites places with zeros and syncs that. Their rows in `meta` go with the next commit.
+    /// Overwrites places with zeros and syncs that. The next commit removes their rows in `meta`.
     pub fn erase(&self, places: Vec<BlobPlace>) -> Result<()> {
         let (Some(storage), false) = (self.storage.get(), places.is_empty()) else { return Ok(()) };
         let mut erased = self.erased();

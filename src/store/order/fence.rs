@@ -38,8 +38,8 @@ pub enum FenceError<E> {
     Apply(E),
 }
 
-/// Reads the log to its end, passes its records to `apply`, and appends a fence as the owner of `epoch` and `writer`, at the
-/// time `at`. `last` is the node's last commit. Returns the fence's mark. `apply` has got the fence too.
+/// Reads the log to its end and appends a fence. Passes all records to `apply`, the fence included. `last` is the
+/// node's last commit. `epoch`, `writer` and `at` are those of the fence. Returns its mark.
 ///
 /// # Errors
 /// The log does not answer or lacks a commit, or `apply` fails.

@@ -224,7 +224,7 @@ impl Store {
         })
     }
 
-    /// The newest attempts of a webhook, as `read` makes them of their fronts.
+    /// The newest attempts of a webhook. `read` makes each row of the list from an attempt's front.
     pub fn attempt_fronts<T>(
         &self,
         webhook: WebhookId,
