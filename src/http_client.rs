@@ -94,7 +94,7 @@ impl HttpEndpoint {
         })
     }
 
-    /// The same endpoint with a client certificate and its key (PEM files) for TLS.
+    /// Adds a client certificate and its key (PEM files) for TLS.
     ///
     /// # Errors
     /// A file cannot be read, or the key does not fit the certificate.
@@ -112,7 +112,7 @@ impl HttpEndpoint {
         Ok(Self { transport, ..self })
     }
 
-    /// The same endpoint, whose TLS trusts the certificates of a PEM file alone.
+    /// Replaces the trusted certificates of TLS by those of a PEM file.
     ///
     /// # Errors
     /// The file cannot be read, or has no usable certificate.

@@ -61,7 +61,7 @@ pub fn read(path: &Path, others: OtherOwners) -> Result<Option<(File, String)>, 
 
 fn distrusted(path: &Path, why: &str) -> Exit {
     Exit::configuration(format!("{} is not to be trusted: {why}", path.display()))
-        .hint("look who put it there; a key is also taken from --token or POSTRIDER_TOKEN")
+        .hint("check who put it there; a key is also taken from --token or POSTRIDER_TOKEN")
 }
 
 /// The owner and the mode of a file.

@@ -73,8 +73,8 @@ pub fn backup(
     }
 }
 
-/// Copies the master key and the first key to a copy's files, if they are wanted and are beside the store's files, and
-/// syncs the folders.
+/// Completes a copy: adds the master key and the first key of the data directory, unless `without_key`, and syncs the
+/// folders.
 pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
     for name in [MASTER_KEY_FILE, FIRST_KEY_FILE] {
         let key = settings.data_dir.join(name);
@@ -233,7 +233,8 @@ fn put_in_place(
     hand_over(to).and(restored)
 }
 
-/// The target of a link whose destination was moved away. systemd leaves one at a service's StateDirectory.
+/// The directory to restore into. If `to` is a symbolic link whose destination was moved away, it is that destination:
+/// systemd leaves such a link at a service's StateDirectory.
 fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     match fs::read_link(to) {
         Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),

@@ -46,7 +46,7 @@ pub enum NodeEnd {
     Stopped,
     /// The node owns the store, whose files are closed.
     Owns(Box<CommitOrder>),
-    /// Its tenure ended before it served.
+    /// The tenure of the node ended before the node served.
     SteppedDown,
 }
 
@@ -183,7 +183,7 @@ impl Node {
         Ok(OpenReplica { replica, tail, written_at: Instant::now(), is_logged: false })
     }
 
-    /// Applies the next commits of the log. A store that does not go on with the log is closed for a new copy.
+    /// Applies the next commits of the log. A store that cannot continue with the log is closed for a new copy.
     fn stand_by(&mut self, mut open: OpenReplica) -> Result<NodeStep, DaemonError> {
         let rest = match admin::read_next(&*self.log, open.tail.last()) {
             Ok(entries) if entries.is_empty() => READ_EVERY,

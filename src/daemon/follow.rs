@@ -1,8 +1,8 @@
 //! The follower: a base copy of the store, and every commit after it, in a directory that `postrider restore` reads.
 //!
 //! Invariant: the log of a generation begins before its base is requested, so no commit falls between them. The log is
-//! synced after each round, so a crash loses only commits in transit. A generation goes on over a break of the connection if
-//! the daemon still has the commits since.
+//! synced after each round, so a crash loses only commits in transit. A generation continues after a break of the
+//! connection if the daemon still has the commits since.
 
 pub mod stream;
 
@@ -32,7 +32,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const BASE_AGAIN: Duration = Duration::from_secs(5);
 /// Delay between two attempts to write another base beside a generation that continues.
 const BASE_FAILED_AGAIN: Duration = Duration::from_secs(600);
-/// Delay between two looks at a full destination.
+/// Delay between two checks of a full destination.
 const ROOM_AGAIN: Duration = Duration::from_secs(10);
 /// A log this many times as large as its base leads to a new base.
 const LOG_TIMES_BASE_MAX: u64 = 4;
@@ -56,7 +56,7 @@ pub struct FollowOptions {
 pub enum FollowProgress {
     /// A generation was begun.
     Begun(u32),
-    /// Its base is whole: every commit from this one on can be restored.
+    /// The base of a generation is whole: every commit from this one on can be restored.
     Whole(u32, CommitPosition, BackupProgress),
     Removed(u32),
     /// The reason of an interruption. The daemon is asked for the commits since as soon as it answers.
@@ -136,7 +136,7 @@ pub fn follow(
         };
         let ended = session.run(connected, stop);
         session.give_up_making()?;
-        session.look_at_pruning(true)?;
+        session.check_pruning(true)?;
         match ended {
             Ok(StreamEnd::Stopped) => return Ok(()),
             Ok(StreamEnd::Cut(words)) => (session.tell)(FollowProgress::Interrupted(words)),
@@ -277,8 +277,8 @@ impl<'a> ReplicaSession<'a> {
             if let Some(last) = self.last {
                 inlet.confirm(last.number.wrapping_sub(self.offset));
             }
-            self.look_at_base()?;
-            self.look_at_pruning(false)?;
+            self.check_base()?;
+            self.check_pruning(false)?;
             if self.wants_base() {
                 self.begin_base()?;
             }
@@ -374,7 +374,7 @@ impl<'a> ReplicaSession<'a> {
     }
 
     /// Handles the end of the base. It counts once the log has every commit that may be in it.
-    fn look_at_base(&mut self) -> Result<(), DaemonError> {
+    fn check_base(&mut self) -> Result<(), DaemonError> {
         let Some(making) = &mut self.making else { return Ok(()) };
         if making.base.as_ref().is_some_and(JoinHandle::is_finished) {
             let ended = making.base.take().map(JoinHandle::join);
@@ -419,7 +419,7 @@ impl<'a> ReplicaSession<'a> {
     }
 
     /// Handles the removal of old generations. With `waits` it waits for the removal.
-    fn look_at_pruning(&mut self, waits: bool) -> Result<(), DaemonError> {
+    fn check_pruning(&mut self, waits: bool) -> Result<(), DaemonError> {
         let Some(pruning) = self.pruning.take_if(|pruning| waits || pruning.is_finished()) else { return Ok(()) };
         let removed =
             pruning.join().map_err(|_| DaemonError::Engine("the thread that removes has panicked".to_owned()))?;

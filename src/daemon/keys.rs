@@ -261,7 +261,7 @@ fn done(result: Result<Result<Applied, Rejection>, crate::engine::write_queue::B
 fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
     let failed = |source| DaemonError::Io { context: file.display().to_string(), source };
     let distrusted = |why: &str| {
-        let words = format!("{} is not to be trusted: {why}; look who put it there", file.display());
+        let words = format!("{} is not to be trusted: {why}; check who put it there", file.display());
         DaemonError::Settings(words)
     };
     let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
@@ -291,8 +291,10 @@ fn read_own(file: &Path, refused: u32) -> Result<Option<String>, DaemonError> {
     Ok(Some(text))
 }
 
-/// The bits of a mode that a group of this process has in a volume that belongs to the group: Kubernetes gives a volume to
-/// `fsGroup` by the group's id and the bit setgid, and opens every file in it to the group. 0 for other directories.
+/// The bits of a mode that a file in the directory may give to its group. 0 unless the directory has the bit setgid and
+/// belongs to a group of this process.
+///
+/// Kubernetes gives a volume to `fsGroup` in this way, and opens every file in it to the group.
 fn group_bits(dir: &fs::Metadata) -> u32 {
     const SETGID: u32 = 0o2000;
     let is_own =

@@ -201,11 +201,11 @@ pub struct OtherMachine {
 /// The answer of the other machine.
 pub struct LinkAnswer {
     pub status: StatusCode,
-    /// The name of its store. Empty if it does not say.
+    /// The name of the other machine's store. Empty if the answer has none.
     pub store: String,
-    /// Its term. 0 if it does not say.
+    /// The other machine's term. 0 if the answer has none.
     pub term: u64,
-    /// The random number of the running owner. `None` if it is none, or of an earlier version.
+    /// The random number of the running owner. `None` if the other machine is no owner, or of an earlier version.
     pub owner_run: Option<u64>,
     /// The reason of a refusal.
     pub detail: String,

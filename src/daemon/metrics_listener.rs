@@ -27,6 +27,7 @@ use super::listeners::listen;
 /// Maximum connections of the listener for metrics.
 const SCRAPERS_MAX: usize = 128;
 
+/// The service of `metrics.listen`.
 pub struct MetricsService {
     pub engine: Arc<Engine>,
     /// A reload exchanges it.

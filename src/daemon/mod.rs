@@ -189,7 +189,7 @@ pub struct Daemon {
     /// The listeners' own addresses, which are never a target of deliveries.
     own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
-    /// The key of the pages' sessions, and the tries to log in.
+    /// The settings of the pages, with the key of their sessions and the tries to log in.
     pages: PageSettings,
     /// Who may read on the listener of `metrics.listen`.
     metrics_access: Arc<ArcSwap<MetricsAccess>>,

@@ -19,7 +19,7 @@ pub struct Promotion {
     pub term: u64,
     /// Number of a standby's last commit.
     pub commit: Option<u64>,
-    /// Whether it runs.
+    /// Whether the new owner runs.
     pub is_running: bool,
 }
 

@@ -15,15 +15,15 @@ pub const CONTROL_FILE: &str = "control";
 pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
 /// First bytes of a replica. It has the length of `GREETING`.
 pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
-/// First bytes of a replica that goes on after its last commit. It has the length of `GREETING`. Number and run of that commit
-/// follow.
+/// First bytes of a replica that continues after its last commit. It has the length of `GREETING`. Number and run of
+/// that commit follow.
 pub const RESUME_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " resume\n");
 
 /// First bytes of a client that asks for the settings in force. It has the length of `GREETING`.
 pub const CONFIG_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " config\n");
 /// First bytes of a client that makes a standby the owner. It has the length of `GREETING`.
 pub const PROMOTE_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " assume\n");
-/// First word of the answer to it, before term and commit.
+/// First word of the answer to `PROMOTE_GREETING`, before term and commit.
 pub(super) const PROMOTED: &str = "promoted";
 /// First word of a refusal, before the reason.
 pub(super) const REFUSED: &str = "refused";

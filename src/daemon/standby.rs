@@ -252,7 +252,7 @@ impl Standby {
             if let Some(words) = self.apply_frames(frames, &mut base, &answer.store, answer.term)? {
                 return Ok(SessionEnd::Cut(words));
             }
-            if let Some(words) = self.look_at_base(&mut base)? {
+            if let Some(words) = self.check_base(&mut base)? {
                 return Ok(SessionEnd::Cut(words));
             }
             if let (Some(replica), None) = (&mut self.replica, &base) {
@@ -306,7 +306,7 @@ impl Standby {
         Ok(over)
     }
 
-    /// Takes over the term of an owner whose commits the copy goes on with.
+    /// Stores the term of an owner whose commits continue those of the copy.
     fn follow_term(&mut self, term: u64) -> Result<(), DaemonError> {
         if term > self.term {
             self.replica.take().map_or(Ok(()), Replica::close)?;
@@ -317,7 +317,7 @@ impl Standby {
     }
 
     /// Puts a whole base in place of the copy so far. Returns the reason if the base has failed.
-    fn look_at_base(&mut self, base: &mut Option<BaseCopy>) -> Result<Option<String>, DaemonError> {
+    fn check_base(&mut self, base: &mut Option<BaseCopy>) -> Result<Option<String>, DaemonError> {
         if !base.as_mut().is_some_and(BaseCopy::has_ended) {
             return Ok(None);
         }
@@ -362,8 +362,8 @@ fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
     }
 }
 
-/// Makes the closed standby or restored copy in the data directory the owner, under a higher term. So it does with an owner
-/// that has met another of its term. Returns the term, and a standby's last commit.
+/// Makes the closed standby or restored copy in the data directory the owner, under a higher term. An owner that has
+/// met another owner of its term gets a higher term too. Returns the term, and a standby's last commit.
 ///
 /// # Errors
 /// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// be worth its sync, and small enough to leave the processor to deliveries.
 const CONCURRENT_MAX: usize = 16;
 
+/// The admission control of publishes.
 pub struct PublishAdmission {
     is_limited: AtomicBool,
     permits: Semaphore,

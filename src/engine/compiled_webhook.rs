@@ -34,6 +34,7 @@ const TRACEPARENT: &str = "traceparent";
 /// Approximate bytes of the header lines besides the webhook's own.
 const OUR_LINES_BYTES: usize = 512;
 
+/// A webhook with everything that its requests have in common, computed once for each version.
 pub struct CompiledWebhook {
     pub webhook: Arc<Webhook>,
     target: SendTarget,

@@ -30,7 +30,7 @@ const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Maximum characters of an attempt's `error`: names in a receiver's certificate may be long.
 const ERROR_CHARS_MAX: usize = 300;
 
-/// Delay of a delivery behind the end of the tenure, at which the process ends too.
+/// Delay of a delivery that comes after the end of the tenure. The process is about to end then.
 const OUTSIDE_WINDOW_MS: i64 = 1_000;
 
 /// The error of an attempt that panicked.
@@ -52,6 +52,7 @@ pub enum AttemptEnd {
     Short(Shortage),
 }
 
+/// The services that an attempt uses. All requests share one deliverer.
 pub struct Deliverer {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
@@ -101,7 +102,7 @@ impl Deliverer {
         }
     }
 
-    /// `attempt`, with a panic turned into a failure of this attempt, so that this and all other deliveries go on.
+    /// Makes one attempt like `attempt`. A panic becomes a failure of this attempt, so that all deliveries go on.
     pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,
@@ -262,7 +263,7 @@ impl Deliverer {
     /// Compiles a webhook as this installation signs.
     ///
     /// # Errors
-    /// As of `CompiledWebhook::new`.
+    /// Those of `CompiledWebhook::new`.
     pub fn compile(&self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {
         CompiledWebhook::new(webhook, now, self.svix_whitelabel).map(Arc::new)
     }

@@ -56,8 +56,8 @@ impl DrawnIds {
         PassingAttempt { drawn_ids: self, delivery }
     }
 
-    /// The last id that a reader may pass: `newest`, which was read before, or the id before the lowest open one. A reader of
-    /// attempts without such ids passes over the open ones.
+    /// Returns the last id that a reader may pass, and records it as passed. It is `newest`, which the caller read
+    /// before, or the id before the lowest open one. Without `has_drawn_ids` the reader does not stop before open ids.
     pub fn pass(&self, newest: AttemptId, has_drawn_ids: bool) -> AttemptId {
         let mut open = self.lock();
         let lowest = open.by_delivery.values().min().filter(|_| has_drawn_ids);

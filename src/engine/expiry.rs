@@ -17,7 +17,7 @@ use crate::engine::scheduler::SchedulerHandle;
 
 /// Maximum number of deliveries of one partition that expire in one step.
 const SLICE_DELIVERIES: usize = 1_000;
-/// Delay before expired deliveries that are in flight or unreadable are looked at again.
+/// Delay before expired deliveries that are in flight or unreadable are read again.
 const AGAIN_MS: i64 = 1_000;
 
 /// The timer of the earliest expiry.

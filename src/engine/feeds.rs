@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::id::WebhookId;
 
+/// The readers that wait for a commit, by topic.
 #[derive(Debug, Default)]
 pub struct Feeds {
     waiting: Mutex<HashMap<FeedTopic, Arc<Notify>>>,

@@ -51,6 +51,7 @@ pub struct HandshakeRefused {
     pub shortage: Option<Shortage>,
 }
 
+/// The grants of receivers, and the questions to them.
 pub struct Handshakes {
     origin: HeaderValue,
     grants: Mutex<HashMap<WebhookId, Grant>>,

@@ -46,8 +46,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LogUnreachable>>
 
 /// The lease, as one node uses it. Each call fails if the engine does not answer.
 pub trait Leases: Send + Sync {
-    /// Says that this node lives and has applied the commits up to `applied`, and renews the lease of epoch `held` if that
-    /// still runs.
+    /// Reports that this node lives and has applied the commits up to `applied`. Renews the lease of epoch `held` if it
+    /// has not run out.
     fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat>;
 
     /// Takes the lease if its epoch is `seen`. Returns the new epoch, `None` if another node was faster. Without an answer the
@@ -64,11 +64,12 @@ pub trait Leases: Send + Sync {
     /// The members, by name.
     fn members(&self) -> Pending<'_, Vec<MemberRow>>;
 
-    /// Number of the last record behind which each member has applied another, and that is older than `keep`. 0 if there is
-    /// none.
+    /// Number of the last record that may be trimmed: it is older than `keep`, and every member that was seen within
+    /// `keep` has applied a later one. 0 if there is none.
     fn trimmable(&self, keep: Duration) -> Pending<'_, u64>;
 
-    /// Whether a pooler stands between that gives a session another connection for each transaction.
+    /// Whether a transaction pooler stands between this node and the engine: one that gives a session another
+    /// connection for each transaction.
     fn is_pooled(&self) -> Pending<'_, bool>;
 
     /// Whether the engine confirms a commit only once a second machine has it.

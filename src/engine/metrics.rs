@@ -53,6 +53,7 @@ struct VersionLabel {
     version: &'static str,
 }
 
+/// The registered metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -202,6 +203,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Observes a commit: its requests, the time since its batch began, and the bytes that were written for it.
     pub fn committed(&self, write_requests: usize, took: Duration, bytes: u64) {
         self.commits.observe(took.as_secs_f64());
         self.recent_commits.record(took);
@@ -232,6 +234,7 @@ impl Metrics {
         self.publishes_in_line.inc();
     }
 
+    /// Counts the results of the requests of a batch.
     pub fn applied(&self, write_requests: &[WriteRequest], results: &[Result<Applied, Rejection>]) {
         for (write_request, result) in write_requests.iter().zip(results) {
             match (result, &write_request.command) {
@@ -277,6 +280,7 @@ impl Metrics {
         self.bounds.quota_refused(quota);
     }
 
+    /// Counts an entry of the due index that could not be read.
     pub fn damaged(&self) {
         self.damaged.inc();
     }

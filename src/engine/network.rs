@@ -26,6 +26,7 @@ const DISCARD_PORT: u16 = 9;
 /// Mode of a new unix socket: only its owner may connect. The caller may widen it.
 pub const UNIX_SOCKET_MODE: u32 = 0o600;
 
+/// A boxed future, for methods of traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A byte stream over any transport.
@@ -57,6 +58,7 @@ impl Peer {
     }
 }
 
+/// A listening socket.
 pub trait Listener: Send {
     /// Accepts the next connection. Dropping the future loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>>;
@@ -65,6 +67,7 @@ pub trait Listener: Send {
     fn local_addr(&self) -> ListenAddr;
 }
 
+/// The network of the process: the machine's own, or a simulated one.
 pub trait Network: Send + Sync {
     /// Connects to `addr`, without delay of small segments. The caller sets the deadline.
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>>;

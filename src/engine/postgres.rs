@@ -107,7 +107,8 @@ impl Connect {
     }
 }
 
-/// The URL with `sslmode=require` for `verify-full`, which is the same here: every certificate is checked with its name.
+/// The URL with `sslmode=require` in place of `verify-full`. Both mean the same here: every certificate is checked with
+/// its name.
 ///
 /// # Errors
 /// A description: the mode is not one of these.

@@ -1,7 +1,7 @@
 //! The health of the proxy: whether it was reached lately, and when deliveries that it could not take are tried again.
 //!
-//! Invariants: no receiver can make a proxy that answers other requests count as unreachable. Only an unreachable proxy holds back deliveries to
-//! other receivers, because a proxy may ask for credentials for some receivers only.
+//! Invariants: no receiver can make a proxy that answers other requests count as unreachable. Only an unreachable proxy
+//! holds back deliveries to other receivers, because a proxy may ask for credentials for some receivers only.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,10 +35,11 @@ pub struct ProxyFailures {
 pub enum ProxyState {
     Well,
     Unreachable,
-    /// It asks for other credentials than those of the settings.
+    /// The proxy asks for other credentials than those of the settings.
     CredentialsRefused,
 }
 
+/// The health of the proxy of deliveries, shared by all requests.
 #[derive(Default)]
 pub struct ProxyHealth {
     inner: Mutex<ProxyRecord>,

@@ -18,7 +18,7 @@ const LOOKUPS_MAX: usize = 128;
 const UNPROVEN_MAX: usize = 64;
 /// Maximum concurrent lookups of names whose last lookup took long.
 const SLOW_MAX: usize = 16;
-/// Duration from which a lookup took long. Name servers answer in milliseconds.
+/// A lookup that takes this time or more is slow. Name servers answer in milliseconds.
 const SLOW: Duration = Duration::from_secs(1);
 /// Time for which the last lookup of a name counts.
 const REMEMBERED: Duration = Duration::from_secs(600);

@@ -20,6 +20,7 @@ const OUTCOME_BYTES: usize = 2 << 10;
 /// Maximum other requests that wait.
 const FOLLOW_UPS_MAX: usize = 10_000;
 
+/// Write requests that failed and are retried: outcomes, and requests that follow from durable changes.
 #[derive(Debug, Default)]
 pub struct RetryBuffer {
     outcomes: Vec<WriteRequest>,

@@ -18,11 +18,11 @@ use crate::kv::error::{Error, Result, io};
 
 /// End of the name of a blob file.
 const SUFFIX: &str = ".blobs";
-/// Bytes that are preallocated behind the payloads: as many as there are payload bytes, between these bounds. A smaller
-/// limit of the partition bounds it further.
+/// Bounds of the room: bytes that are preallocated behind the payloads, as many as there are payload bytes.
+/// `ROOM_PARTS` bounds the room of a small partition further.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
 const ROOM_BYTES_MAX: u64 = 64 << 20;
-/// The room is at most this part of the partition's limit.
+/// The room is at most the partition's limit divided by this.
 const ROOM_PARTS: u64 = 16;
 /// Zeros that are written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -50,7 +50,7 @@ pub struct BlobFile {
     len: AtomicU64,
     /// Offsets of the last erased places.
     erased: Mutex<VecDeque<u64>>,
-    /// Erased places whose rows in `meta` go with the next commit.
+    /// Erased places whose rows in `meta` the next commit removes.
     overwritten: Mutex<Vec<BlobPlace>>,
 }
 
@@ -165,7 +165,7 @@ impl BlobFile {
         Ok(None)
     }
 
-    /// Overwrites places with zeros and syncs that. Their rows in `meta` go with the next commit.
+    /// Overwrites places with zeros and syncs that. The next commit removes their rows in `meta`.
     pub fn erase(&self, places: Vec<BlobPlace>) -> Result<()> {
         let (Some(storage), false) = (self.storage.get(), places.is_empty()) else { return Ok(()) };
         let mut erased = self.erased();

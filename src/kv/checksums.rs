@@ -10,11 +10,12 @@
 //! its slot among the checksums holds a mark.
 //!
 //! Invariant: every page that redb may refer to after a power cut is on disk with its checksum. Checksums are written
-//! before every sync, and redb's header last. A commit of one phase, as compaction makes it, writes its pages and the
-//! header that names them together, and relies on reading altered pages after a cut. This layer would report them as
-//! errors, so it delays that header until the pages are synced. redb never overwrites a page that a durable commit
-//! refers to. So a torn page of checksums loses none of those, because each of its sectors holds the old or the new
-//! ones.
+//! before every sync, and redb's header last.
+//!
+//! Compaction makes commits of one phase. Such a commit writes its pages together with the header that names them, and
+//! redb finds out after a cut which of them are altered. This layer would report those pages as errors, so it delays
+//! the header until the pages are synced. redb never overwrites a page that a durable commit refers to. So a torn page
+//! of checksums loses none of the checksums of such pages: each of its sectors holds the old or the new ones.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

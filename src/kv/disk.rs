@@ -24,7 +24,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Names of the files in a folder, without the folder. Empty if the folder does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Renames `from` over `to` and syncs the folder. Afterwards `to` is the whole file, also after a power cut.
+    /// Renames `from` over `to` and syncs the folder. After `Ok`, `to` is the whole file even after a power cut.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn len(&self, name: &str) -> io::Result<u64>;
     /// Bytes of disk that a file occupies. A file with holes occupies less than its length: redb doubles a file to grow
@@ -180,6 +180,7 @@ impl RealDisk {
         if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
+    /// The counts of writes and syncs, which go on rising.
     pub fn traffic(&self) -> Arc<DiskTraffic> {
         self.traffic.clone()
     }

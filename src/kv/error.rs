@@ -75,4 +75,5 @@ pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
     Error::Io { file: file.to_owned(), source }
 }
 
+/// The result of an operation of storage.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -26,6 +26,7 @@ pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 /// Changes by table.
 pub type Layer = [Changes; TABLES];
 
+/// The changes of a segment that redb does not have yet, in layers.
 #[derive(Debug, Default)]
 pub struct MemTable {
     /// Layers that a flush is writing, oldest first.
@@ -83,6 +84,7 @@ impl MemTable {
         self.generation += 1;
     }
 
+    /// A view of all layers as they are now.
     pub fn view(&self) -> MemTableView {
         MemTableView { layers: self.frozen.iter().chain(&self.layers).cloned().collect() }
     }

@@ -63,7 +63,7 @@ pub(in crate::kv) fn read_payload(
     Ok(payload.into())
 }
 
-/// Places that are to be overwritten with zeros, as far as the snapshot knows.
+/// Places that the rows of `meta` in a snapshot name as places to overwrite with zeros.
 pub fn erased_in(snapshot: &Snapshot) -> Result<Vec<BlobPlace>> {
     let mut places = Vec::new();
     let from = Bound::Included(ERASED_KEY);

@@ -27,17 +27,20 @@ use crate::kv::write_batch::WriteBatch;
 pub const SCHEMA: u32 = 2;
 /// The schema of a new file.
 pub const FIRST_SCHEMA: u32 = 1;
-/// The schema of `state.redb` from the first payload in a blob file on. An earlier program would remove blob files as
-/// unlisted, so it must refuse the store before.
+/// The schema of `state.redb` once a blob file has a payload. A program of an earlier version would remove blob files
+/// as unlisted files, so it must refuse such a store.
 pub const BLOBS_SCHEMA: u32 = 2;
-/// Rows that a redb cursor takes before it is closed: it holds copies of them until then.
+/// Maximum rows that one redb cursor writes. The cursor holds copies of its rows until it is closed.
 const RUN_ROWS_MAX: usize = 256;
 /// Length of the webhook id that a key begins with.
 const ID_BYTES: usize = 16;
-/// Page caches in bytes: the active segment, other segments open for writing, and segments open for reading only.
+/// Bytes of redb's page cache for the active segment.
 pub const ACTIVE_CACHE_BYTES: usize = 8 << 20;
+/// Bytes of redb's page cache for another segment that is open for writing.
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
+/// Bytes of redb's page cache for a segment that is open for reading only.
 pub const READ_CACHE_BYTES: usize = 1 << 20;
+/// Key in `meta` of the file's schema.
 pub const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One open redb file.
@@ -149,8 +152,8 @@ impl Segment {
         Ok(file)
     }
 
-    /// A file that was not closed cleanly is opened for writing, which repairs it, and is read through that handle. To
-    /// close and open it once more would need space that a full disk lacks.
+    /// Opens an existing file for reading. If the file was not closed cleanly, it is opened for writing, which repairs
+    /// it, and is read through that handle. To close and open it once more would need space that a full disk lacks.
     pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
         match Segment::open(disk, name, OpenMode::Read, READ_CACHE_BYTES) {
             Err(error) if error.needs_repair() => Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES),
@@ -172,6 +175,7 @@ impl Segment {
         }
     }
 
+    /// The path of the file, below the directory of its disk.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -272,8 +276,8 @@ impl Segment {
         Ok(self.stored(EPOCH_KEY, codec::decode::<u64>)?.unwrap_or(0))
     }
 
-    /// Whether redb lacks records without the write-ahead log. `false` after a clean stop and for a file of an older
-    /// version.
+    /// Whether the write-ahead log may have records that redb lacks. `false` after a clean stop and for a file of an
+    /// older version.
     pub fn needs_wal(&self) -> Result<bool> {
         Ok(self.stored(NEEDED_KEY, codec::decode::<bool>)?.unwrap_or(false))
     }

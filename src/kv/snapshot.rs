@@ -53,6 +53,7 @@ impl Snapshot {
         Snapshot { name, transaction, memtable, tables: Default::default(), file }
     }
 
+    /// The path of the file that the snapshot reads, for errors.
     pub fn file(&self) -> &str {
         &self.name
     }

@@ -1,4 +1,6 @@
-//! All tables and all keys on one screen. Keys are big-endian byte strings, so that they sort by their meaning.
+//! The tables of both kinds of files, and the functions that build and read their keys.
+//!
+//! Keys are big-endian byte strings, so that they sort by their meaning.
 //!
 //! ```text
 //! state.redb        small rows that live long
@@ -49,6 +51,7 @@ use smallvec::SmallVec;
 use crate::model::Time;
 use crate::model::id::{DeliveryId, EventId, Id, OrganizationId, WebhookId};
 
+/// redb's definition of a table: keys and values are byte strings.
 pub type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// A table of either kind of file. `name` gives its stored name.
@@ -107,6 +110,7 @@ pub const ALL_TABLES: [Table; TABLES] = {
     all
 };
 
+/// The tables of `state.redb`.
 pub const STATE_TABLES: [Table; 15] = [
     Table::Meta,
     Table::Organizations,
@@ -125,6 +129,7 @@ pub const STATE_TABLES: [Table; 15] = [
     Table::RemovedOfApp,
 ];
 
+/// The tables of a partition's file.
 pub const PARTITION_TABLES: [Table; 18] = [
     Table::Meta,
     Table::Events,
@@ -200,7 +205,8 @@ impl Table {
         )
     }
 
-    /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
+    /// Whether files of earlier versions lack the table. A file gets the table with its first row, and until then the
+    /// table reads as empty.
     pub const fn is_later_addition(self) -> bool {
         matches!(
             self,

@@ -6,10 +6,13 @@
 //! The file has two halves. The records between two checkpoints are an epoch, and epochs alternate between the halves:
 //! one fills while a checkpoint flushes the other.
 //!
-//! A head behind the halves (`wal_head`) says for which partition and epoch the log is. A partition that needs its log
-//! says so, and is refused without it. After the sync of each record a head is written that counts it, and the next sync
-//! makes that head durable. So a missing record is noticed after a kill. After a power cut only the last one can be missing
-//! unnoticed.
+//! A head behind the halves (`wal_head`) names the partition and the epoch that the log belongs to. The row
+//! `NEEDED_KEY` of a partition's file says that the partition needs its log. Without the log such a partition does not
+//! open.
+//!
+//! After the sync of each record the writer writes a head that counts the record. The next sync makes that head
+//! durable. So recovery after a kill notices every missing record. After a power cut it may miss the loss of the last
+//! record only.
 //!
 //! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
 //! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
@@ -25,11 +28,12 @@ use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::wal_head::{HEADS_BYTES, SLOTS, WAL_HEAD_BYTES, WalHead};
 use crate::mutants::mutant;
 
+/// Name of the write-ahead log in the data directory.
 pub const WAL_FILE: &str = "journal";
 const WAL_FILE_NEW: &str = "journal.new";
 /// Key in `meta` of the last epoch that the partition's file contains.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
-/// Key in `meta` of whether the partition's file lacks records without its write-ahead log. Files of older versions
+/// Key in `meta`: whether the write-ahead log may have records that the partition's file lacks. Files of older versions
 /// lack the row, and a clean stop sets it to `false`.
 pub const NEEDED_KEY: &[u8] = b"journal_needed";
 /// Maximum bytes of the records of an epoch.
@@ -72,6 +76,7 @@ pub struct LostRecords {
     pub events: u64,
 }
 
+/// The write-ahead log, which serves one partition at a time.
 pub struct Wal {
     /// `None` if the file is missing.
     backend: Option<Box<dyn StorageBackend>>,
@@ -226,8 +231,8 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it, then writes a head that counts it. `false` if the record does not fit into this epoch;
-    /// then nothing was written.
+    /// Appends a record and syncs it, then writes a head that counts it. `false` if the record does not fit into this
+    /// epoch. Nothing was written then.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
@@ -345,10 +350,11 @@ impl Wal {
         Ok(())
     }
 
-    /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset. Each record is
-    /// synced before the next is written, so such a record proves that the one at `at` was whole. Older records lie
-    /// behind the last one, of other epochs. The payload of a torn record cannot pass for a record: it would have to
-    /// name the partition, whose id has 34 random bits that no producer knows.
+    /// The next whole record of this epoch behind `at`, where no readable record begins, and its offset.
+    ///
+    /// Each record is synced before the next is written, so such a record proves that the one at `at` was whole.
+    /// Records of other epochs, which may lie behind the last one, do not count. The payload of a torn record cannot
+    /// pass for a record: it would have to name the partition, whose id has 34 random bits that no producer knows.
     fn next_record(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(u64, FoundRecord)>> {
         let name: [u8; NAME_BYTES] =
             [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat().try_into().unwrap_or_default();
@@ -360,7 +366,7 @@ impl Wal {
         while base < EPOCH_BYTES_MAX && half(epoch) + base < self.len {
             let bytes = (EPOCH_BYTES_MAX - base).min(seen.len() as u64) as usize;
             self.read_bytes(half(epoch) + base, &mut seen[..bytes])?;
-            // Most of a half was never written to. This look is several times faster than the search.
+            // Most of a half was never written to. This comparison is several times faster than the search.
             let is_blank = seen[..bytes] == blank[..bytes];
             for start in finder.find_iter(if is_blank { &[] } else { &seen[..bytes] }) {
                 let record = base + start as u64 - 8;
@@ -425,7 +431,7 @@ fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)
 }
 
 /// Encodes, for each table, its number and the count of keys, and for each key both lengths and both byte strings. The
-/// length of a value is one more than its bytes; 0 stands for a removed row.
+/// length of a value is one more than its bytes, and 0 stands for a removed row.
 pub(crate) fn encode_changes(changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     for (table, of_table) in changes {
         record.push(*table as u8);

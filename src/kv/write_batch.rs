@@ -22,6 +22,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, TABLES, Table};
 use crate::model::id::EventId;
 
+/// The changes of many commands to one segment, over a snapshot of it.
 #[derive(Debug)]
 pub struct WriteBatch {
     base: Snapshot,
@@ -35,6 +36,7 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
+    /// An empty batch over `base`.
     pub fn on(base: Snapshot) -> WriteBatch {
         WriteBatch {
             base,
@@ -45,6 +47,7 @@ impl WriteBatch {
         }
     }
 
+    /// The snapshot under the batch, without its changes.
     pub fn base(&self) -> &Snapshot {
         &self.base
     }
@@ -81,6 +84,7 @@ impl WriteBatch {
         }
     }
 
+    /// Whether there is a row at `key`, with the changes of this batch applied.
     pub fn has(&self, table: Table, key: &[u8]) -> Result<bool> {
         match self.changes[table as usize].get(key) {
             Some(change) => Ok(change.is_some()),
@@ -88,11 +92,13 @@ impl WriteBatch {
         }
     }
 
+    /// Encodes `value` and puts the row.
     pub fn put<T: Serialize>(&mut self, table: Table, key: Key, value: &T) {
         let row = codec::encode_with(&mut self.scratch, value);
         self.changes[table as usize].insert(key, Some(row));
     }
 
+    /// Puts a row of plain bytes, which `get_bytes` reads.
     pub fn put_bytes(&mut self, table: Table, key: Key, value: &[u8]) {
         self.changes[table as usize].insert(key, Some(codec::encode_bytes(value)));
     }
@@ -200,6 +206,7 @@ impl WriteBatch {
         self.changes[table as usize].insert(key, value);
     }
 
+    /// Removes the row at `key`, if there is one.
     pub fn remove(&mut self, table: Table, key: Key) {
         self.changes[table as usize].insert(key, None);
     }

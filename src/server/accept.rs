@@ -32,7 +32,7 @@ impl Server {
         Self::start_with(service, listeners, limits, None)
     }
 
-    /// The same with TLS on every TCP listener if there is a certificate. A unix socket stays in clear.
+    /// Like `start`, with TLS on every TCP listener if there is a certificate. A unix socket stays in clear.
     pub fn start_with<S: Service>(
         service: Arc<S>,
         listeners: Vec<Box<dyn Listener>>,
@@ -148,7 +148,7 @@ fn kind_of(listen: &ListenAddr) -> ListenerKind {
     }
 }
 
-/// Whether an error concerns only the connection that was to be accepted (accept(2)). The next one is not affected.
+/// Whether an error of accept(2) concerns only the connection that was to be accepted, and not the next one.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted)

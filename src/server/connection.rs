@@ -70,8 +70,11 @@ impl PendingLink {
     }
 }
 
-/// Waits for the first byte of a connection. Nothing is set up before it, so that thousands of silent peers cost little but
-/// their sockets. `None` if the peer or the deadline ends the connection, or the server stops.
+/// Waits for the first byte of a connection. `None` if the peer or the deadline ends the connection, or the server
+/// stops.
+///
+/// The buffers of HTTP are allocated after this byte, so that thousands of silent peers cost little besides their
+/// sockets.
 async fn first_byte(conn: &mut dyn Conn, head_by: Instant, stop: &mut watch::Receiver<bool>) -> Option<u8> {
     let mut first = [0];
     tokio::select! {
@@ -81,7 +84,8 @@ async fn first_byte(conn: &mut dyn Conn, head_by: Instant, stop: &mut watch::Rec
     }
 }
 
-/// The same over TLS. The handshake has the time of a head, and ALPN selects the protocol.
+/// Serves requests over TLS, as `serve` does in clear. The handshake has the time of a head, and ALPN selects the
+/// protocol.
 pub(super) async fn serve_secured<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,

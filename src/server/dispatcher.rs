@@ -57,6 +57,7 @@ const PAGES_BELOW: &str = "/ui/";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
+/// Runs the steps of handlers on the engine, under the rules of the API that are in force.
 pub struct Dispatcher {
     engine: Arc<Engine>,
     rules: ArcSwap<ApiRules>,
@@ -96,7 +97,7 @@ pub struct Pass {
     rules: Arc<ApiRules>,
 }
 
-/// How far a request has come that may wait.
+/// The progress of a request that may wait.
 #[derive(Debug, Clone, Copy)]
 struct WaitProgress {
     /// The time of the first run of the handler.
@@ -125,7 +126,7 @@ impl Dispatcher {
     }
 
     fn links(&self) -> Result<&Arc<dyn LinkHandler>, ApiError> {
-        self.links.get().ok_or_else(|| busy_fault(Busy::Stopping))
+        self.links.get().ok_or_else(|| busy_error(Busy::Stopping))
     }
 
     /// Sets the rules for later requests.
@@ -224,7 +225,7 @@ impl Dispatcher {
                         self.handle(&http_request, pass, wait).await?
                     }
                     Ok(result) => then(result)?,
-                    Err(busy) => return Err(busy_fault(busy)),
+                    Err(busy) => return Err(busy_error(busy)),
                 },
                 Step::Test { test_send, then } => {
                     let place = self.running_tests.begin(test_send.webhook.id);
@@ -273,7 +274,7 @@ impl Dispatcher {
         let registry = self.engine.store.registry();
         let mut share = match self.quotas.admit(&self.quota_context(&pass.rules, &registry), &write_request) {
             Ok(share) => share,
-            // Its first answer is repeated, and nothing is made.
+            // The first answer is repeated, and nothing is stored, so no quota is used.
             Err(_) if self.is_answered(&write_request) => QuotaShare::default(),
             Err(exceeded) => {
                 self.engine.metrics.quota_refused(exceeded.quota);
@@ -507,7 +508,7 @@ fn over_quota(exceeded: &QuotaExceeded, now: Time) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).retry_after(wait_s)
 }
 
-fn busy_fault(busy: Busy) -> ApiError {
+fn busy_error(busy: Busy) -> ApiError {
     let (code, detail) = match busy {
         Busy::Full => ("busy", "too much waits to be written; try again"),
         Busy::LogUnanswered => ("log_unanswered", "the log of the cluster takes no commits: nothing was kept"),

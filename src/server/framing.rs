@@ -1,7 +1,8 @@
 //! The framing of a connection's requests as it was received (RFC 9112 sections 6 and 7.1).
 //!
-//! hyper uses `Transfer-Encoding` alone and drops a `Content-Length` beside it. Both together are the sign of a smuggled
-//! request, so all received bytes are followed from message to message, and each head tells whether it has both.
+//! hyper uses `Transfer-Encoding` alone and drops a `Content-Length` beside it. Both together are the sign of a
+//! smuggled request. So this tracker follows all received bytes from message to message, and records for each head
+//! whether it has both.
 //!
 //! Invariant: once the end of a message is in doubt, every later head counts as having both.
 

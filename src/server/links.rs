@@ -5,7 +5,7 @@ use crate::api::link::LinkRequest;
 use crate::api::response::HttpResponse;
 use crate::engine::network::Conn;
 
-/// The owner's end of links, which the roof hands in.
+/// The owner's end of links. The daemon implements it.
 pub trait LinkHandler: Send + Sync {
     /// The answer to a standby. A `101` has the link that takes the connection over.
     ///

@@ -54,7 +54,7 @@ const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 /// Maximum bytes that a refused peer may still send before its connection is cut.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
-/// One address may have this part of all connections, unless the settings say otherwise.
+/// One address may have the maximum of connections divided by this, unless the settings say otherwise.
 pub const PER_ADDRESS_PART: usize = 4;
 /// Connections that only peers on loopback and unix sockets may take.
 const RESERVED_FOR_LOCAL: usize = 64;

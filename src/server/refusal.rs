@@ -22,7 +22,7 @@ pub(super) enum RequestRefusal {
     TargetTooLong,
     /// 415.
     Encoded,
-    /// 429. Without a valid key few requests of a connection run at once.
+    /// 429. `STRANGER_STREAMS_MAX` requests without a valid key run on this connection.
     TooManyStreams,
     /// 431.
     HeadersTooLarge,
@@ -110,7 +110,7 @@ impl RequestRefusal {
     }
 }
 
-/// The same answer, after which the connection is closed.
+/// The response with `Connection: close`, after which the connection is closed.
 pub(super) fn closing(response: HttpResponse) -> HttpResponse {
     response.with(CONNECTION, HeaderValue::from_static("close"))
 }

@@ -61,7 +61,7 @@ impl Http2Streams {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A place among the streams without a valid key. `None` if all are taken.
+    /// Takes one of the places of streams without a valid key. `None` if none is free.
     pub fn take_place(&self, slot: &Arc<ConnectionSlot>) -> Option<StrangerPlace> {
         if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGER_STREAMS_MAX {
             self.strangers.fetch_sub(1, Ordering::Relaxed);

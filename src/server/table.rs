@@ -21,13 +21,13 @@ use crate::engine::network::Peer;
 const SELECTED_MAX: usize = 64;
 /// Interval at which idle connections are ended while more than half of all are open, in microseconds.
 const CROWDED_EVERY_US: u64 = 1_000_000;
-/// Maximum received bytes that are charged to a connection: a head as long as it may be, twice in part.
+/// Maximum received bytes that are charged to a connection: the longest head, and a second copy of its first bytes.
 const RECEIVED_CHARGED_MAX: usize = HEAD_BYTES_MAX + 16 * 1024;
 /// Maximum bytes of an answer that are charged to a connection. Longer public answers are shared by all.
 const ANSWER_CHARGED_MAX: usize = 64 * 1024;
 /// The time of a connection that does not wait for its peer.
 const BUSY: u64 = u64::MAX;
-/// Least value of `ConnectionState::turn` while requests are being answered. Less is a time, of 292,000 years at most.
+/// Least value of `ConnectionState::turn` while requests are being answered. A smaller value is the start of a wait.
 const ANSWERING: u64 = 1 << 63;
 
 /// The peers that share one limit: an IPv4 address, a /64 network of IPv6, or all peers of unix sockets.
@@ -66,8 +66,8 @@ pub(super) struct ConnectionTable {
 #[derive(Default)]
 struct OpenConnections {
     next_id: u64,
-    all: Crowd,
-    groups: HashMap<PeerGroup, Crowd>,
+    all: LimitGroup,
+    groups: HashMap<PeerGroup, LimitGroup>,
     /// Candidates for ending when strangers hold too much.
     strangers: VecDeque<Candidate>,
     crowded_at_us: u64,
@@ -75,9 +75,9 @@ struct OpenConnections {
 
 /// Connections that share a limit.
 #[derive(Default)]
-struct Crowd {
+struct LimitGroup {
     members: HashMap<u64, Arc<ConnectionState>>,
-    /// Those that have waited longest, as of the last scan.
+    /// Members that have waited longest, as of the last scan.
     longest: VecDeque<Candidate>,
 }
 
@@ -133,11 +133,11 @@ impl ConnectionTable {
         let reserved = if is_local { 0 } else { self.limits.reserved_for_local };
         let now = self.now_us();
         let mut open = self.lock();
-        self.end_idle_of_crowd(&mut open, now);
-        let of_group = open.groups.get(&group).map_or(0, |crowd| crowd.members.len());
+        self.end_long_idle(&mut open, now);
+        let of_group = open.groups.get(&group).map_or(0, |limited| limited.members.len());
         let of_address_max = if group == PeerGroup::Unix { usize::MAX } else { self.limits.per_address_max };
         if of_group >= of_address_max {
-            let ended = open.groups.get_mut(&group).and_then(Crowd::longest_waiting);
+            let ended = open.groups.get_mut(&group).and_then(LimitGroup::longest_waiting);
             self.end_for_new(&mut open, ended, ConnectionBound::Address)?;
         }
         if open.all.members.len() + reserved >= self.limits.connections_max {
@@ -181,8 +181,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Above half of the connections, ends those that have been idle for `idle_crowded`.
-    fn end_idle_of_crowd(&self, open: &mut OpenConnections, now: u64) {
+    /// While more than half of the connections are open, ends those that have been idle for `idle_crowded`.
+    fn end_long_idle(&self, open: &mut OpenConnections, now: u64) {
         let is_crowded = open.all.members.len() * 2 > self.limits.connections_max;
         if !is_crowded || now < open.crowded_at_us + CROWDED_EVERY_US {
             return;
@@ -239,7 +239,7 @@ impl ConnectionTable {
     }
 }
 
-impl Crowd {
+impl LimitGroup {
     fn longest_waiting(&mut self) -> Option<Arc<ConnectionState>> {
         longest_waiting(&self.members, &mut self.longest, |_| true)
     }

@@ -24,7 +24,7 @@ pub(super) const HTTP2: &[u8] = b"h2";
 pub struct TlsFiles {
     /// The certificate chain, the server's own first.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
     /// Authorities of clients. With them, only clients with a certificate of one of them are accepted.
     pub client_ca: Option<PathBuf>,
@@ -56,7 +56,7 @@ impl ServerTls {
     /// Reads all files again. Open connections keep their certificate.
     ///
     /// # Errors
-    /// As in `load`. The certificate in use stays.
+    /// Those of `load`. The certificate in use stays.
     pub fn reload(&self) -> Result<(), String> {
         self.config.store(Arc::new(read(&self.files)?));
         Ok(())

@@ -13,7 +13,7 @@ use crate::model::id::WebhookId;
 
 /// Maximum reads of one caller that wait for their turn.
 const WAITING_READS_MAX: usize = 256;
-/// Reads run on this part of the processors, and two at least.
+/// One read runs at once for this many processors, and at least `READS_MIN`.
 const PROCESSORS_PER_READ: usize = 2;
 const READS_MIN: usize = 2;
 /// Maximum tests of one webhook that run at once.

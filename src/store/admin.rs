@@ -58,8 +58,8 @@ pub fn has_partitions(disk: &dyn Disk) -> std::io::Result<bool> {
     }
 }
 
-/// The files of a store, as paths below its directory. The last one makes the others a store, and is listed even if it
-/// is missing.
+/// The files of a store, as paths below its directory. The last one is `state.redb`, which is listed even if it is
+/// missing. Without it the other files are no store.
 ///
 /// # Errors
 /// A folder or file cannot be read. The error names it.

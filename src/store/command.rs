@@ -114,50 +114,51 @@ impl Command {
 /// A change of `state.redb`.
 #[derive(Debug, Clone)]
 pub enum StateCommand {
-    /// Receipt: `Organization`.
+    /// Creates an organization with its default app and its first key. Receipt: `Organization`.
     CreateOrganization { name: String, key: NewKey },
-    /// Receipt: `App`. A taken `uid`: `Conflict`.
+    /// Creates an app. `Conflict` if another app has its `uid`. Receipt: `App`.
     CreateApp { app: AppSettings },
-    /// The app that has the `uid` already, as it is, or else a new one. Receipt: `App`.
+    /// Returns the app that has the `uid`, unchanged. If there is none, creates it. Receipt: `App`.
     EnsureApp { app: AppSettings },
-    /// The app of the organization's operational webhooks, or a new one. A key of one app is refused. Receipt: `App`.
+    /// Returns the app of the organization's operational webhooks. If there is none, creates it. A key of one app is
+    /// refused. Receipt: `App`.
     EnsureOperationalApp,
-    /// Receipt: `App`. A taken `uid`: `Conflict`.
+    /// Changes an app. `Conflict` if another app has the new `uid`. Receipt: `App`.
     UpdateApp { id: AppId, change: AppChange },
     /// Removes the app, its webhooks and its keys. The default app is refused. Receipt: `Done`.
     RemoveApp { id: AppId },
     /// Ends all portal tokens of the app, and all portal links that exist. Receipt: `Done`.
     EndPortal { id: AppId },
-    /// Receipt: `Key`.
+    /// Creates an API key. Receipt: `Key`.
     CreateKey { key: NewKey },
-    /// Receipt: `Done`.
+    /// Revokes an API key. Receipt: `Done`.
     RevokeKey { id: KeyId },
     /// Ends a portal link of `app`, which expires at `until` at the latest. Receipt: `Done`.
     RevokePortalLink { id: PortalLinkId, app: AppId, until: Time },
-    /// `id`, `org_id`, times and version are set while applying. A taken `uid`, or `of_app_max` webhooks of the app:
-    /// `Conflict`. Receipt: `Webhook`.
+    /// Creates a webhook. `id`, `org_id`, times and version are set while applying. `Conflict` if another webhook of
+    /// the app has the `uid`, or if the app has `of_app_max` webhooks. Receipt: `Webhook`.
     CreateWebhook { webhook: Box<Webhook>, of_app_max: Option<usize> },
-    /// Replaces a webhook that was derived from version `webhook.version`. Another version now: `Stale`. Receipt:
-    /// `Webhook`.
+    /// Replaces a webhook. `webhook.version` is the version that the change was derived from. `Stale` if the webhook
+    /// has another version now. Receipt: `Webhook`.
     UpdateWebhook { webhook: Box<Webhook> },
-    /// Receipt: `Done`.
+    /// Removes a webhook. Receipt: `Done`.
     RemoveWebhook { id: WebhookId },
-    /// Sets `paused` or `enabled`. A disabled webhook is a `Conflict`. Receipt: `Webhook`.
+    /// Sets `paused` or `enabled`. `Conflict` if the webhook is disabled. Receipt: `Webhook`.
     SetStatus { id: WebhookId, status: WebhookStatus },
     /// Makes `secret` the current one. The old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
-    /// Sets the position of a consumer of the feed. `seeks` above the stored number is a seek, and one below it changes
-    /// nothing. A new one beside 100 others: `Conflict`. Receipt: `Done`.
+    /// Sets the position of a consumer of the feed. If `seeks` is above the stored number, this is a seek. If it is
+    /// below, nothing changes. `Conflict` for a new consumer if the webhook has 100. Receipt: `Done`.
     PutConsumer { webhook: WebhookId, name: String, consumer: FeedConsumer },
     /// Records in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
     /// Disables a webhook because of its attempts, unless it was changed after `seen_at`. Receipt: `Done`.
     AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
-    /// Receipt: `Job`.
+    /// Creates a replay job. Receipt: `Job`.
     CreateJob { spec: JobSpec },
-    /// Makes all of the jobs, or none. Receipt: `Done`.
+    /// Creates all of the replay jobs, or none. Receipt: `Done`.
     CreateJobs { specs: Vec<JobSpec> },
-    /// Receipt: `Job`.
+    /// Cancels a replay job. Receipt: `Job`.
     CancelJob { id: JobId },
     /// Saves the progress of a running job. Receipt: `Done`.
     SaveJob(Box<Job>),
@@ -170,12 +171,12 @@ pub enum StateCommand {
     StoreAnswer { body: Bytes },
     /// Notes that the stored answer `receipt` was repeated, which is a read of its secret. Receipt: `Done`.
     NoteShownAgain { receipt: Receipt },
-    /// Registers an event type. An archived one of the name is replaced and live again; a live one: `Conflict`. Receipt:
-    /// `EventType`.
+    /// Registers an event type. An archived one of the name is replaced and no longer archived. `Conflict` if one of
+    /// the name is not archived. Receipt: `EventType`.
     CreateEventType { definition: EventTypeDefinition },
     /// Replaces or registers an event type. Receipt: `EventType`.
     PutEventType { definition: EventTypeDefinition },
-    /// Receipt: `EventType`.
+    /// Changes a registered event type. Receipt: `EventType`.
     UpdateEventType { name: String, change: EventTypeChange },
     /// Archives an event type. With `expunge` its row is removed. Receipt: `Done`.
     RemoveEventType { name: String, expunge: bool },
@@ -184,9 +185,9 @@ pub enum StateCommand {
 /// A change of the partition of an event.
 #[derive(Debug, Clone)]
 pub enum PartitionCommand {
-    /// One event, or a batch of which all or none are stored. Receipt: `Published`, in the same order.
+    /// Stores one event, or all or none of a batch. Receipt: `Published`, in the same order.
     Publish(Vec<EventInput>),
-    /// The outcome of one attempt. Receipt: `Recorded`.
+    /// Records the outcome of one attempt. Receipt: `Recorded`.
     Record(Box<AttemptReport>),
     /// Fails a delivery whose `expires_at` has passed, whatever is left of its schedule. Receipt: `Recorded`.
     Expire { event: EventId, delivery: DeliveryId },
@@ -194,15 +195,15 @@ pub enum PartitionCommand {
     PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
     CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
-    /// Plans the retries of a partition that are later than their rule can plan them now, because the clock was set back.
-    /// It looks at due entries after the key `after`. Receipt: `Done`.
+    /// Plans retries of a partition anew if they are later than their rule can plan them now, because the clock was set
+    /// back. It looks at due entries after the key `after`. Receipt: `Done`.
     ShortenWaits { partition: u128, after: Vec<u8> },
     /// Sends an open delivery at once. A final one is sent again as a new delivery with `replay_of`. Receipt:
     /// `Delivery`.
     Retry { id: DeliveryId },
-    /// The same for several deliveries of one partition. Receipt: `Retried`, in the same order.
+    /// Does the same as `Retry` for several deliveries of one partition. Receipt: `Retried`, in the same order.
     RetryMany { ids: Vec<DeliveryId> },
-    /// Receipt: `Delivery`; an already final one: `Conflict`.
+    /// Cancels an open delivery. `Conflict` if the delivery is final. Receipt: `Delivery`.
     CancelDelivery { id: DeliveryId },
     /// Cancels the open deliveries of an event. Receipt: `Cancelled`.
     CancelEvent { id: EventId },
@@ -231,14 +232,17 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
+    /// The entry of a change of a delivery.
     pub fn on_delivery(action: &'static str, delivery: &Delivery) -> AuditEntry {
         AuditEntry { org: delivery.org_id, app: Some(delivery.app_id), action, target: delivery.id.to_string() }
     }
 
+    /// The entry of a change of an attempt.
     pub fn on_attempt(action: &'static str, attempt: &Attempt) -> AuditEntry {
         AuditEntry { org: attempt.org_id, app: Some(attempt.app_id), action, target: attempt.id.to_string() }
     }
 
+    /// The entry of a change of an event.
     pub fn on_event(action: &'static str, event: &Event) -> AuditEntry {
         AuditEntry { org: event.org_id, app: Some(event.app_id), action, target: event.id.to_string() }
     }
@@ -314,7 +318,7 @@ pub struct AttemptReport {
     pub made: AttemptMade,
     /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
-    /// It is not stored.
+    /// The party that a failure is booked on. It is not stored.
     pub cause: FailureCause,
 }
 
@@ -365,6 +369,7 @@ pub enum Receipt {
     },
 }
 
+/// The result of publishing one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     pub event: Arc<Event>,
@@ -416,10 +421,10 @@ pub enum Rejection {
     /// The free space is below `min_free_bytes`.
     #[error("the disk is full")]
     DiskFull,
-    /// An answer requires a standby, and none has confirmed the commit. The change may be stored all the same.
+    /// An answer requires a standby, and none has confirmed the commit. The change may be stored nevertheless.
     #[error("no standby has it")]
     Unconfirmed,
-    /// This node owns the store of the cluster no more. The change may be stored all the same.
+    /// This node no longer owns the store of the cluster. The change may be stored nevertheless.
     #[error("another node may own the store now")]
     OrderEnded,
     /// Storage failed. Nothing of the command is visible.

@@ -39,7 +39,7 @@ impl CommitTarget<'_> {
     }
 }
 
-/// Whether the active partition's file lacks records without the write-ahead log.
+/// Whether the write-ahead log may have records that the active partition's file lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WalNeed {
     Needed,

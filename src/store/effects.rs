@@ -64,6 +64,7 @@ impl FinalCounts {
     }
 }
 
+/// The effects of a committed batch. Each consumer of the engine takes its own fields.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Deliveries due now, with the data to send.
@@ -99,6 +100,7 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Adds the effects of a later batch.
     pub fn merge(&mut self, other: Effects) {
         self.fresh.extend(other.fresh);
         self.due.extend(other.due);

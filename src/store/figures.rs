@@ -56,6 +56,7 @@ pub struct SumsRow {
 /// Rows held in memory. Above this number they are written and dropped.
 const CACHED_ROWS_MAX: usize = 50_000;
 
+/// The figures of one partition while it is written: stored rows, and the counts of the running batch.
 #[derive(Debug, Default)]
 pub struct FigureCache {
     sums: IdMap<Webhook, SumsRow>,

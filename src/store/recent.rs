@@ -128,7 +128,7 @@ impl RecentFigures {
         hours
     }
 
-    /// Response times of a webhook in the last 24 clock hours: only the histogram of the sums is in use.
+    /// Response times of a webhook in the last 24 clock hours. Only the histogram of the result is filled.
     pub fn responses_of(&self, webhook: WebhookId, now: Time) -> Sums {
         let hours = now.hour().saturating_sub(RECENT_HOURS - 2)..=now.hour();
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);

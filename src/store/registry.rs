@@ -12,6 +12,7 @@ use crate::model::{ApiKey, App, EventType, Organization};
 
 use crate::store::command::TenantScope;
 
+/// Organizations, apps, keys, webhooks and registered event types, with their indexes. A copy shares the rows.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     pub(in crate::store) organizations: BTreeMap<OrganizationId, Arc<Organization>>,
@@ -33,10 +34,12 @@ impl Registry {
         self.keys.get(self.keys_by_hash.get(hash)?)
     }
 
+    /// Whether there is a key whose SHA-256 is `hash`, expired or not.
     pub fn keys_by_hash_has(&self, hash: &[u8; 32]) -> bool {
         self.keys_by_hash.contains_key(hash)
     }
 
+    /// The organization with this id.
     pub fn organization(&self, id: OrganizationId) -> Option<&Arc<Organization>> {
         self.organizations.get(&id)
     }
@@ -56,6 +59,7 @@ impl Registry {
         self.apps.values()
     }
 
+    /// The key of any tenant, expired or not.
     pub fn key(&self, id: KeyId) -> Option<&Arc<ApiKey>> {
         self.keys.get(&id)
     }

@@ -60,8 +60,8 @@ pub struct Tick {
 /// The state of the writer's storage, for the writer's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterHealth {
-    /// Whether a sync has failed, whose writes may be lost, or the order of commits has ended. Nothing more may be applied
-    /// then.
+    /// Whether a sync has failed, so that writes may be lost, or the order of commits has ended. Nothing more may be
+    /// applied then.
     pub has_lost_writes: bool,
     /// Whether the order of commits has ended: the log outside this machine takes no more commits of this store, or this
     /// store lacks one of them.

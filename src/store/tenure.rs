@@ -22,15 +22,16 @@ const TENURE_KEY: &[u8] = b"tenure";
 /// The role of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// It takes events in and delivers them.
+    /// The store takes events in and delivers them.
     #[default]
     Owner,
-    /// It applies the owner's commits.
+    /// The store applies the commits of its owner, and takes nothing else in.
     Standby,
-    /// It was restored from a backup and not promoted yet. It serves like an owner, and the store that it is a copy of may
-    /// serve too.
+    /// The store was restored from a backup and not promoted yet. It serves like an owner. The store that was backed up
+    /// may serve too.
     Copy,
-    /// It is a node of a cluster, whose log says which node is the owner. `term` is the one before the cluster.
+    /// The store is that of a cluster's node. The log of the cluster says which node is the owner. `term` is the term
+    /// from before the cluster.
     Member,
 }
 

@@ -25,7 +25,7 @@ const TRIM_BEATS: u32 = 30;
 pub struct BeatState {
     /// Number of the last commit that this node has.
     pub applied: AtomicU64,
-    /// Whether this node may take the lease: it has a whole store, which goes on with the log.
+    /// Whether this node may take the lease: it has a whole store, which can continue with the log.
     pub may_take: AtomicBool,
     pub window: Arc<ServeWindow>,
     pub tenure: Arc<TenureEnd>,

@@ -1,4 +1,4 @@
-//! Puts the store of a node aside whose commits do not go on with the log, so that no event of it is lost for good.
+//! Puts a node's store aside if it cannot continue with the log, so that none of its events is lost for good.
 //!
 //! Invariant: a store that is put aside is whole, and opens by itself as a restored copy does.
 
@@ -14,8 +14,9 @@ use crate::store::{Disk, RealDisk};
 /// The folder of stores that were put aside, below the data directory.
 const ORPHANS: &str = "orphans";
 
-/// Moves the closed store of the data directory into a folder of its own below `orphans`. `commit` is its last commit. Returns
-/// the folder. The master key stays where it is. If that breaks off, the rest stays in the data directory without being a store.
+/// Moves the closed store of the data directory into a folder of its own below `orphans`, and returns the folder.
+/// `commit` is the store's last commit. The master key stays where it is. If the move breaks off, the files that stay
+/// in the data directory are no store.
 ///
 /// # Errors
 /// The disk fails.

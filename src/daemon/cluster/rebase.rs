@@ -1,4 +1,4 @@
-//! Lets the log go on from the stopped store of one node, because it ends before the commits of all nodes.
+//! Begins the log anew with the last commit of one stopped node, if the log ends before the commits of all nodes.
 //!
 //! Invariant: no former owner can append afterwards, whatever it keeps in memory. A call that broke off can be repeated.
 
@@ -14,8 +14,10 @@ use crate::store::admin::{self, FenceError, LogTail, Role};
 use crate::store::open;
 
 /// Makes the last commit of the stopped store of the data directory the log's first record, and appends a fence. Returns the
-/// number of the fence. Nodes with other commits copy the store anew. With `accepts_loss` commits are given up that the log or
-/// another node has and this store lacks. Must be called on a thread that runs no task.
+/// number of the fence. Nodes with other commits copy this store anew.
+///
+/// With `accepts_loss` the commits that this store lacks and the log or another node has are lost. Must be called on a
+/// thread that runs no task.
 ///
 /// # Errors
 /// The store is in use or no node's, the log goes on behind it, another node has more commits or the lease, or the engine does

@@ -27,7 +27,8 @@ use crate::store::{self, Disk, RealDisk};
 
 /// Bytes of the copy that are read at once.
 const PIECE_BYTES: usize = 4 << 20;
-/// Commits that the replica applies at its opening, while the owner's commits wait in its memory.
+/// Maximum commits that are left for the replica to apply when it opens. Meanwhile new commits wait in the owner's
+/// memory.
 const LEFT_MAX: u64 = 2_000;
 /// Interval at which the copy waits for the commits that are in it.
 const WAIT: Duration = Duration::from_millis(50);
@@ -145,8 +146,8 @@ impl BaseCopy {
     }
 }
 
-/// Applies the log to the copy, until so few commits are left that the replica applies them at its opening. `span` has the
-/// number before the log's first commit, and that of the last commit that may be in the copy.
+/// Applies the log to the copy, until at most `LEFT_MAX` commits are left. `span` has the number before the log's first
+/// commit, and that of the last commit that may be in the copy.
 fn bring_forward(
     log: &Path,
     copy: &dyn Disk,

@@ -31,9 +31,9 @@ const PROMOTIONS_MAX: usize = 1;
 /// The end of a standby.
 #[derive(Debug)]
 pub enum StandbyEnd {
-    /// It was told to stop.
+    /// The standby was told to stop.
     Stopped,
-    /// Its store is an owner's now. The disk is released.
+    /// The store is an owner's now. The disk is released.
     Promoted { term: u64 },
 }
 

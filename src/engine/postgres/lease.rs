@@ -34,18 +34,18 @@ const BEAT: &str = "with me as (
 const TAKE: &str = "update postrider.shard set epoch = epoch + 1, node = $2, until = now() + make_interval(secs => $4)
     where shard = $1 and epoch = $3 returning epoch";
 const RELEASE: &str = "update postrider.shard set node = null, until = now() where shard = $1 and epoch = $2";
-/// The name of no node holds the lease of a cluster that has ended.
+/// Ends a cluster: the empty name, which no node has, gets the lease for ever.
 const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', until = 'infinity'
     where shard = $1 and (node is null or node in ('', $2) or until < now()) returning epoch";
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
-/// The last commit that every member has applied that was seen within the time `$2`, and the last record older than
-/// that.
+/// The last commit that every member has applied, and the last record older than `$2` seconds. A member that was not
+/// seen within `$2` seconds does not count.
 const TRIMMABLE: &str = "select
         (select min(applied) from postrider.member where shard = $1 and seen_at > now() - make_interval(secs => $2)),
         (select max(number) from postrider.log where shard = $1 and at < now() - make_interval(secs => $2))";
-/// Rounds in which a pooler of transactions shows itself.
+/// Rounds of the search for a transaction pooler.
 const POOLER_ROUNDS: u32 = 3;
 const IS_SYNCHRONOUS: &str = "select current_setting('synchronous_standby_names') <> ''";
 
@@ -130,8 +130,9 @@ impl PostgresLease {
         Ok(rows.iter().map(member).collect())
     }
 
-    /// Asks two sessions of their own for the process that serves each. Behind a pooler of transactions both get the same one in
-    /// turn, or one gets another while the other's transaction runs.
+    /// Whether a transaction pooler stands before the engine. Opens two sessions and asks each for the process that
+    /// serves it. Behind such a pooler both get the same process in turn, or one changes its process while the other's
+    /// transaction runs.
     async fn find_pooler(&self) -> Result<bool, LogUnreachable> {
         let (first, second) = (self.connect.client().await?, self.connect.client().await?);
         let asking = async {

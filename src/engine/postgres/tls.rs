@@ -76,7 +76,7 @@ impl TlsConnect<Socket> for HostConnector {
 }
 
 impl TlsStream for SecuredSocket {
-    /// None: SCRAM runs without it, inside a connection whose certificate was checked.
+    /// No channel binding. SCRAM runs without it, inside a connection whose certificate was checked.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

@@ -1,6 +1,6 @@
 //! Publishes the requests in flight and the rates of webhooks for readers outside the scheduler.
 //!
-//! The scheduler writes a counter of its own for each lane. A reader never makes it wait for longer than a look into the map.
+//! The scheduler writes a counter of its own for each lane. A reader makes it wait for one lookup in the map at most.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use crate::rules::waiting::SendingPace;
 /// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
 pub const RATE_CATCH_UP_MS: f64 = 20.0;
 
-/// The counters of all webhooks that have a lane, and the rests of apps that have a rate.
+/// The counters of all webhooks that have a lane, and the times until which apps rest because of their rates.
 #[derive(Debug, Default)]
 pub struct InFlightCounts {
     lanes: RwLock<IdMap<Webhook, InFlightCount>>,

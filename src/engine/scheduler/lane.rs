@@ -38,6 +38,7 @@ const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
 
+/// One webhook's deliveries in memory, and the state that decides whether it may send.
 pub struct Lane {
     pub app: AppId,
     pub webhook: Arc<Webhook>,
@@ -47,7 +48,7 @@ pub struct Lane {
     /// Deliveries in the queue, in flight, or sent with an outcome that is not durable.
     held: IdSet<Delivery>,
     in_flight: usize,
-    /// The same number for readers outside the scheduler.
+    /// Publishes the number of requests in flight for readers outside the scheduler.
     pub in_flight_count: InFlightCount,
     /// Mean duration of the latest requests, in microseconds.
     takes_us: Option<f32>,

@@ -21,6 +21,7 @@ use crate::engine::scheduler::in_flight::InFlightCounts;
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
 use crate::engine::scheduler::throttle::AppThrottles;
 
+/// The lanes of all webhooks with due deliveries, and the ring of those that may send.
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
     /// Approximate memory of all waiting deliveries.
@@ -37,11 +38,11 @@ pub struct Lanes {
     in_flight_counts: Arc<InFlightCounts>,
     groups: GroupTable,
     throttles: AppThrottles,
-    /// Lanes that may send and lack a share of the slots. They are looked at again once requests have ended, and after
+    /// Lanes that may send and lack a share of the slots. They are checked again once requests have ended, and after
     /// `PARKED_MS`.
     parked: Vec<WebhookId>,
     parked_until: Option<Time>,
-    /// Requests that ended since the parked lanes were looked at.
+    /// Requests that ended since the parked lanes were checked.
     ended: usize,
 }
 
@@ -63,9 +64,9 @@ pub struct EndedRequest {
     pub is_answered: bool,
 }
 
-/// Longest time after which a lane that lacks a share is looked at again.
+/// Longest time after which a lane that lacks a share is checked again.
 const PARKED_MS: i64 = 20;
-/// The parked lanes are looked at once this part of their number of requests has ended.
+/// The parked lanes are checked once more requests have ended than their number divided by this.
 const PARKED_PARTS: usize = 8;
 /// Shares of the slots. Below the first, a webhook may use its own limit. Above it, a webhook may have that many
 /// unanswered requests, and above the second share one. So hundreds of webhooks can hang while the others still find
@@ -225,7 +226,7 @@ impl Lanes {
 
     /// The next delivery to be sent, if one may be.
     pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
-        self.look_at_parked(now);
+        self.check_parked(now);
         while let Some(app) = self.throttles.awake(now) {
             self.ring.push_back(app);
         }
@@ -287,7 +288,7 @@ impl Lanes {
     }
 
     /// Returns parked lanes to the ring if slots may be free for them.
-    fn look_at_parked(&mut self, now: Time) {
+    fn check_parked(&mut self, now: Time) {
         let is_due = self.parked_until.is_some_and(|until| until <= now || until.since(now) > PARKED_MS);
         if is_due || self.ended > self.parked.len() / PARKED_PARTS {
             (self.parked_until, self.ended) = (None, 0);
@@ -371,7 +372,7 @@ impl Lanes {
         held.into_iter().for_each(|id| self.change(id, now, Lane::release));
     }
 
-    /// Whether enough waits in memory to count as a backlog.
+    /// Whether the waiting deliveries have enough bytes in memory to count as a backlog.
     pub fn are_many(&self) -> bool {
         self.queued_bytes >= BACKLOG_BYTES_MIN
     }

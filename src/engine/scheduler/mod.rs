@@ -48,7 +48,7 @@ const READ_AGAIN_MS: i64 = 1_000;
 const PANICKED_WAIT_MS: i64 = 30_000;
 /// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
-/// A clock that goes back by more than this was set back.
+/// If the clock goes back by more than this between two rounds, it was set back.
 const SET_BACK_MS: i64 = 1_000;
 /// Interval at which idle lanes and stale compiled webhooks are dropped.
 const TIDY_MS: i64 = 60_000;
@@ -120,6 +120,7 @@ impl SchedulerHandle {
     }
 }
 
+/// The scheduler task: its lanes, the requests in flight, and the compiled webhooks.
 pub struct Scheduler {
     store: Store,
     write_queue: WriteQueue,
@@ -141,6 +142,7 @@ pub struct Scheduler {
 /// The receiving end of a handle, before the scheduler runs.
 pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
+/// A handle and the mailbox of the scheduler that it reaches.
 pub fn channel() -> (SchedulerHandle, Mailbox) {
     let (messages, mailbox) = unbounded_channel();
     (SchedulerHandle { messages, outstanding: Arc::default(), in_flight: Arc::default() }, Mailbox(mailbox))

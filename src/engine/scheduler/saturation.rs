@@ -17,6 +17,7 @@ const CPU_BOUND_PROBES_HIGH: f32 = 32.0;
 /// Weight of a new probe in the mean.
 const PROBE_SHARE: f32 = 0.25;
 
+/// The verdict on the saturation of the processor, and the figures that it is made of.
 #[derive(Debug, Default)]
 pub struct CpuSaturation {
     /// Mean of the latest probes, in microseconds.

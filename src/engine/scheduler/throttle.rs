@@ -1,6 +1,6 @@
 //! The rates of apps: an app with `throttle_rate_per_s` rests between two requests, and its webhooks keep their turns.
 //!
-//! Invariant: an app that rests has turns and is not in the ring.
+//! Invariant: an app that rests is not in the ring, and has webhooks that wait for their turn.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -52,7 +52,7 @@ impl AppThrottles {
         self.paces.contains_key(&app)
     }
 
-    /// Whether the app must rest now. Then it rests.
+    /// Whether the app must rest now. If so, this begins its rest.
     pub fn rests(&mut self, app: AppId, now: Time) -> bool {
         let Some(pace) = self.paces.get_mut(&app) else { return false };
         // At most one interval ahead: the rate may have been raised, or the clock set back.

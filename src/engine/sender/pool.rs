@@ -53,8 +53,8 @@ struct Resolved {
 pub(in crate::engine) enum PoolLookup {
     /// An idle connection if there is one, and the addresses for a new one. The receiver may have closed the connection.
     Routes(Option<HttpConnection>, Arc<[IpAddr]>),
-    /// The same with addresses that have expired (RFC 8767). The caller resolves the name beside the request, unless this
-    /// mutex is locked.
+    /// Like `Routes`, with addresses that have expired (RFC 8767). The caller resolves the name beside the request,
+    /// unless this mutex is locked.
     Stale(Option<HttpConnection>, Arc<[IpAddr]>, Arc<tokio::sync::Mutex<()>>),
     /// The last resolution failed less than `UNRESOLVED_LIFE` ago.
     NoAddress,

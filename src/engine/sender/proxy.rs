@@ -34,7 +34,7 @@ const CREDENTIALS_CURE: &str = "check delivery.proxy's user and password";
 /// The proxy of deliveries, and the hosts that are reached without it.
 pub struct DeliveryProxy {
     forward: ForwardProxy,
-    /// Its URL without credentials.
+    /// The proxy's URL without credentials.
     url: String,
     no_proxy: NoProxy,
     origin: Arc<Origin>,

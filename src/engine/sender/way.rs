@@ -1,4 +1,4 @@
-//! The way of one request: directly, through a tunnel of the proxy, or addressed to the proxy.
+//! The route of one request: directly, through a tunnel of the proxy, or addressed to the proxy.
 //!
 //! Invariant: a connection returns to the pool only if it was opened under the current proxy. The generation is read
 //! before the proxy, and rises after the proxy was set.
@@ -14,7 +14,7 @@ use crate::engine::sender::target::SendTarget;
 use crate::engine::sender::{ExchangeResult, Sender};
 use crate::model::AttemptOutcome;
 
-/// The path of a request to its receiver.
+/// The route of a request to its receiver.
 pub(in crate::engine) struct Way {
     pub proxy: Option<Arc<DeliveryProxy>>,
     /// The generation of the pool to which the connection returns.
@@ -24,7 +24,7 @@ pub(in crate::engine) struct Way {
 }
 
 impl Sender {
-    /// The way to `target` under the current proxy.
+    /// The route to `target` under the current proxy.
     pub(in crate::engine) fn way_to(&self, target: &SendTarget) -> Way {
         let (direct, proxied) = (self.pool.generation(), self.proxied.generation());
         let proxy = self.proxy_of(target);

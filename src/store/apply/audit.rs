@@ -59,8 +59,10 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// The clock belongs to the daemon, so the line is in the audit of the caller's organization. The next start does not
-    /// measure the clock by ids or times from before.
+    /// Confirms the clock, and requests that the waits in open partitions are shortened. The next start does not judge
+    /// the clock by earlier ids or by the stored time.
+    ///
+    /// The clock is the daemon's and not an organization's, so the audit line goes to the caller's organization.
     pub(in crate::store) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
         if let Some(by) = by {
             self.note(Some(by), AuditSubject::organization(by.tenant.org), "clock.accept", "clock", json!({}));
@@ -73,7 +75,8 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// A stored answer with a secret is shown again, which is a read of that secret.
+    /// Writes the audit line of a stored answer with a secret that was sent again, which is a read of that secret. A
+    /// receipt without a secret gets no line.
     pub(in crate::store) fn audit_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
             Receipt::Webhook(webhook) => {

@@ -15,7 +15,7 @@ use crate::store::command::{Caller, Receipt};
 pub const CONSUMERS_MAX: usize = 100;
 
 impl StateBatch<'_> {
-    /// A position from before the last seek changes nothing.
+    /// Stores the position of a consumer. A position from before the last seek changes nothing.
     pub(super) fn put_consumer(
         &mut self,
         by: Option<&Caller>,

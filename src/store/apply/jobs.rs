@@ -25,7 +25,8 @@ use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, repla
 /// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
 const REPLAYS_EXAMINED_MAX: usize = 1_000;
 
-/// Maximum number of events that a job erases in one commit. Each takes its deliveries and attempts along.
+/// Maximum number of events that a job erases in one commit. Erasing an event also rewrites its open deliveries and its
+/// attempts.
 const ERASED_MAX: u64 = 100;
 
 /// Events that a job examines in one commit.
@@ -73,7 +74,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    /// A rejected command must have written nothing, so every job is checked before the first is made.
+    /// Creates all jobs or none: every job is checked before the first is written.
     pub(super) fn create_jobs(&mut self, by: Option<&Caller>, specs: &[JobSpec]) -> ApplyResult<Receipt> {
         for spec in specs {
             self.check_job(by, spec)?;
@@ -84,7 +85,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// The caller of a job whose webhook and app it may see.
+    /// Returns the caller of a job. Refuses a job whose webhook or app is not within the caller's scope.
     fn check_job<'b>(&self, by: Option<&'b Caller>, spec: &JobSpec) -> ApplyResult<&'b Caller> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         if let Some(id) = spec.webhook {
@@ -209,10 +210,11 @@ impl PartitionBatch<'_> {
         self.slice_of(ids, reached, is_last)
     }
 
-    /// The next events of this partition that have a delivery to `webhook`, and perhaps others with a replay.
+    /// The next events of this partition that have a delivery to `webhook`. It includes events with replays to other
+    /// webhooks, because replays are listed by event.
     ///
     /// Published deliveries have the ids right after their event's, so the index of the webhook lists them in the order
-    /// of events. Replays come later and are listed by event: their own ids may lie beyond the partition's last event.
+    /// of events. The ids of replays may lie beyond the partition's last event.
     fn events_delivered_to(&self, webhook: WebhookId, job: &Job, limit: u32) -> ApplyResult<JobSlice> {
         let pair = |id: EventId| tables::pair(webhook, id);
         let end = self.partition_end().map_or(job.end, |end| end.min(job.end));

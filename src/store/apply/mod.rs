@@ -103,6 +103,7 @@ impl From<Rejection> for ApplyError {
     }
 }
 
+/// The result of applying a command.
 pub type ApplyResult<T> = Result<T, ApplyError>;
 
 /// The fan-outs of apps, computed at first use and dropped when a webhook changes.

@@ -28,7 +28,7 @@ impl PartitionBatch<'_> {
             let mark = began_with.filter(|mark| mark.webhook() == webhook);
             let entries = self.waiting_entries(webhook, mark, left)?;
             if entries.is_empty() {
-                // A webhook without entries costs a look at its indexes.
+                // A webhook without entries costs a lookup in its indexes.
                 left -= 1;
             }
             let matched_before = job.matched;

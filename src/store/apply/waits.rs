@@ -12,7 +12,7 @@ use crate::rules::retry;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{PartitionCommand, Receipt, WriteRequest};
 
-/// Due entries that one request looks at.
+/// Maximum due entries that one request examines.
 const SLICE: usize = 2_000;
 
 /// The request that shortens the waits of a partition from its first due entry on.
@@ -21,7 +21,7 @@ pub(in crate::store) fn shorten(partition: u128) -> WriteRequest {
 }
 
 impl PartitionBatch<'_> {
-    /// Looks at the next `SLICE` due entries after the key `after`. A request for the rest follows.
+    /// Examines the next `SLICE` due entries after the key `after`. A request for the rest follows.
     pub(in crate::store) fn shorten_waits(&mut self, after: &[u8]) -> ApplyResult<Receipt> {
         let (now, mut looked_at, mut last) = (self.inputs.now, 0, Key::new());
         let mut late = Vec::new();

@@ -185,7 +185,8 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// One row: the webhook's deliveries read as cancelled from now on and are rewritten in slices.
+    /// Removes a webhook, and leaves a tombstone. From then on its open deliveries read as cancelled. `CancelRemoved`
+    /// rewrites them in slices.
     pub(super) fn drop_webhook(&mut self, id: WebhookId) -> ApplyResult<()> {
         self.forget_consumers(id)?;
         self.write_batch.remove(Table::Webhooks, tables::one(id));

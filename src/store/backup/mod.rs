@@ -141,7 +141,8 @@ impl Writer {
 }
 
 impl BackupSnapshot {
-    /// The same with the mark of the last commit in each file, by which a standby resumes.
+    /// The same snapshot for a standby: the stream also has the mark of the last commit in each file, by which the
+    /// standby resumes.
     #[must_use]
     pub fn for_standby(self) -> BackupSnapshot {
         BackupSnapshot { is_for_standby: true, ..self }
@@ -288,7 +289,7 @@ impl BackupSender<'_> {
         let Some(removed) = self.lease.removed_sums(partition.first) else { return read.flatten().map(|()| None) };
         while !partition_set.is_open_for_writing(partition) {
             self.lease.check_cancelled()?;
-            // The writer is about to open it: a short wait.
+            // The writer is about to open the file, so the wait is short.
             std::thread::yield_now();
         }
         self.head(&name)?;

@@ -116,7 +116,7 @@ impl IdempotencyIndex {
     /// fingerprints at times, and all of them go into one run: a start reads no row of an id that a run's file covers.
     ///
     /// # Errors
-    /// Those of `scan`. The fingerprints that were visited before may be inserted.
+    /// Those of `scan`. Fingerprints that it visited before the error may be inserted.
     pub fn insert_scanned<E>(
         &mut self,
         scan: impl FnOnce(&mut dyn FnMut(Fingerprint, EventId)) -> Result<(), E>,

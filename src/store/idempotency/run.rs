@@ -125,8 +125,8 @@ impl HintRun {
         own.into_iter().chain(self.replaced).for_each(|span| remove_file(disk, span));
     }
 
-    /// Reads the summary of a run that is not in memory. Returns whether the run can be used: otherwise its file is
-    /// damaged or missing, and the run is to be rebuilt from the rows of its span.
+    /// Reads the summary of a run that is not in memory. Returns whether the run can be used. If it cannot, its file is
+    /// damaged or missing, and the caller rebuilds the run from the rows of its span.
     pub fn prepare(&mut self, disk: &dyn Disk) -> bool {
         let RunContent::File(stored) = &mut self.content else { return true };
         let mut is_damaged = stored.is_damaged.load(Ordering::Relaxed);

@@ -17,8 +17,8 @@ const HEALED_TOGETHER_BYTES: usize = 1 << 20;
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Healings for one append. A log that needs more does not retain its records.
 const HEALINGS_MAX: u32 = 100;
-/// Consecutive attempts without an answer after which new changes are refused: two seconds if the log refuses at once, as
-/// with a full disk of its own. If it gives no answer at all, the tenure ends before.
+/// Consecutive attempts without an answer after which new changes are refused. If the log refuses each attempt at once,
+/// as with a full disk of its own, that takes two seconds. If it gives no answer at all, the tenure ends before.
 const STUCK_ATTEMPTS: u32 = 20;
 /// Name of the log in errors.
 const LOG_NAME: &str = "the log of the cluster";
@@ -98,7 +98,7 @@ impl CommitOrder {
         CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN }
     }
 
-    /// Waits so long between two attempts to append.
+    /// Sets the delay between two attempts to append.
     pub fn trying_again(self, try_again: Duration) -> CommitOrder {
         CommitOrder { try_again, ..self }
     }
@@ -178,7 +178,7 @@ impl CommitOrder {
         answer
     }
 
-    /// Appends the records after `at` again, which the log has forgotten.
+    /// Appends again the records after `at`, because the log has forgotten them.
     ///
     /// # Errors
     /// Memory does not hold all of them, or `at` is of another history.

@@ -1,7 +1,7 @@
 //! The fence: the record with which a node that has read the whole log becomes its owner.
 //!
-//! Invariant: once the fence is durable no earlier owner can append. Its next number is taken, and the record before the one
-//! after that is not its own.
+//! Invariant: once the fence is durable, no earlier owner can append. The fence has the number of that owner's next
+//! record. A record behind the fence would need a record of the same owner before it, and the fence is another owner's.
 
 use crate::kv::tables::{Key, Table};
 use crate::kv::wal;
@@ -38,8 +38,8 @@ pub enum FenceError<E> {
     Apply(E),
 }
 
-/// Reads the log to its end, passes its records to `apply`, and appends a fence as the owner of `epoch` and `writer`, at the
-/// time `at`. `last` is the node's last commit. Returns the fence's mark. `apply` has got the fence too.
+/// Reads the log to its end and appends a fence. Passes all records to `apply`, the fence included. `last` is the
+/// node's last commit. `epoch`, `writer` and `at` are those of the fence. Returns its mark.
 ///
 /// # Errors
 /// The log does not answer or lacks a commit, or `apply` fails.

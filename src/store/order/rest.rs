@@ -1,4 +1,4 @@
-//! Brings the files of an owner into the state in which a replica goes on with them.
+//! Turns the closed store of an owner into files that a replica can open: without a write-ahead log.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! From when on an index is complete: a store of an earlier version has rows without index entries.
+//! The start of an index that a later version added: rows that an earlier version wrote have no entries in it.
 //!
-//! Invariant: every row of a partition after the noted one has its entries, and in the noted one and those before it every
-//! row since the noted time. The time of a failed delivery is its end.
+//! Invariant: in partitions after the stored one, every row has its entries. In the stored partition and those before
+//! it, every row since the stored time has them. The time of a failed delivery is its end.
 
 use crate::kv::codec;
 use crate::kv::error::Result;
@@ -13,8 +13,8 @@ use crate::store::commit::CommitTarget;
 use crate::store::partitions::set::PartitionSet;
 use crate::store::writer::Writer;
 
-/// An index that a later version added. Its key is that of its start in `meta` of `state.redb`: a store of an earlier
-/// version lacks the row until its first round of maintenance.
+/// An index that a later version added. `key` is the key of its start in `meta` of `state.redb`. A store of an earlier
+/// version lacks that row until its first round of maintenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum LaterIndex {
     FailedDeliveries,

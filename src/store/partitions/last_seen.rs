@@ -1,4 +1,5 @@
-//! The last time that the store knows of. It keeps a start after a quiet time from being taken for a wrong clock.
+//! The last time that the store knows of. With it, a start after an idle time does not take a right clock for a wrong
+//! one.
 //!
 //! Invariant: the row is written from a trusted clock only, at most once in `WRITE_EVERY_MS`.
 
@@ -43,9 +44,10 @@ pub(in crate::store) fn forget(write_batch: &mut WriteBatch, newest: Time) {
     write_batch.put(Table::Meta, Key::from_slice(IDS_AHEAD_KEY), &newest);
 }
 
-/// The later of the stored time and that of the newest id. `None` if the store has no partition yet. The stored time alone
-/// may be an hour old, and a start that believes it would delay everything by that. Ids that were ahead of a clock when it
-/// was accepted do not count.
+/// The later of the stored time and the time of the newest id. `None` if the store has no partition yet.
+///
+/// The stored time alone may be an hour old. A start that believed it would delay every due delivery by that hour. An
+/// id that was ahead of the clock when an operator accepted the clock does not count.
 pub(in crate::store) fn last_seen(partition_set: &PartitionSet) -> Option<Time> {
     let newest = partition_set.partitions().pop()?;
     let id = EventId::from_u128(partition_set.newest().as_u128().max(newest.first)).time();

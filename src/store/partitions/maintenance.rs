@@ -32,8 +32,9 @@ use crate::store::writer::{AppliedBatch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the active one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
-/// Maximum number of partitions that one round archives, and that it drops. Publishers wait for a round.
+/// Maximum number of partitions that one round archives. Publishers wait for a round.
 const ROUND_PARTITIONS_MAX: usize = 4;
+/// Maximum number of partitions that one round drops.
 pub const ROUND_DROPPED_MAX: usize = 4;
 /// Bytes of the write-ahead log above which a partition is not sealed yet, because every batch waits for the flush.
 const SEALED_BYTES_MAX: u64 = 512 << 10;
@@ -491,7 +492,7 @@ impl PartitionSet {
         Ok(self.lifetimes(&[owner])?.pop().unwrap_or_default())
     }
 
-    /// The same of several owners, in their order. Each partition is read once for all of them.
+    /// `lifetime` of several owners, in their order. Each partition is read once for all of them.
     pub(in crate::store) fn lifetimes(&self, owners: &[Id<Webhook>]) -> Result<Vec<Sums>> {
         loop {
             if let Some(sums) = self.lifetimes_at_one_snapshot(owners)? {

@@ -68,7 +68,7 @@ pub fn open(
 /// has every commit up to the fence.
 ///
 /// # Errors
-/// As `open`. `order` is dropped then.
+/// Those of `open`. `order` is dropped then.
 pub fn open_in_order(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
@@ -337,8 +337,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Requests for ordered queues whose head has no due entry: a crash came between the end of the previous head and
-    /// the promotion of this one.
+    /// Requests that make the heads of ordered queues due. A head lacks its due entry if a crash came between the end
+    /// of the previous head and its own promotion.
     pub(in crate::store) fn broken_queues(&self) -> Result<Vec<WriteRequest>> {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
         for partition in self.partition_set.open_partitions() {

@@ -26,7 +26,9 @@ use crate::store::recent::RecentFigures;
 use crate::store::registry::Registry;
 use crate::store::secrets::vault::Vault;
 
+/// Name of the file of small rows that live long. A directory with this file is a store.
 pub const STATE_FILE: &str = "state.redb";
+/// Name of the folder of partitions, below the data directory.
 pub const PARTITIONS: &str = "partitions";
 
 /// Maximum number of idle partitions that are open at once: those of a month, with a new one each day.
@@ -59,6 +61,7 @@ impl Partition {
         Partition { first, row: Mutex::new(row), file: Mutex::new(None) }
     }
 
+    /// The partition's row of the list.
     pub fn row(&self) -> PartitionRow {
         *self.row.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,6 +81,7 @@ impl Partition {
         self.first <= id && self.row().last.is_none_or(|last| id <= last)
     }
 
+    /// The path of the partition's file, below the data directory.
     pub fn file_name(&self) -> String {
         format!("{PARTITIONS}/{}.redb", uuid::Uuid::from_u128(self.first).hyphenated())
     }
@@ -112,6 +116,7 @@ pub struct StoreOptions {
     pub fingerprints_max: usize,
 }
 
+/// The files of a store, and the state in memory that reads and the writer share.
 #[derive(Debug)]
 pub struct PartitionSet {
     pub disk: Arc<dyn Disk>,
@@ -164,11 +169,16 @@ impl PartitionSet {
         self.space_missing.store(is_missing, Ordering::Relaxed);
     }
 
+    /// The segment of `state.redb`.
+    ///
+    /// # Errors
+    /// The file is being reopened, or reopening it failed.
     pub fn state(&self) -> Result<Arc<Segment>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
         state.ok_or_else(|| crate::kv::error::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
     }
 
+    /// The registry as of the last commit to `state.redb`.
     pub fn registry(&self) -> Arc<Registry> {
         self.registry.load_full()
     }
@@ -186,6 +196,7 @@ impl PartitionSet {
         self.removed.store(Arc::new(removed));
     }
 
+    /// The webhook's newest known state. The default state if none is known.
     pub fn webhook_state(&self, id: WebhookId) -> WebhookState {
         self.states.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
     }
@@ -233,6 +244,7 @@ impl PartitionSet {
         self.partitions().into_iter().filter(|p| !p.row().archived).collect()
     }
 
+    /// The listed partition with this first id.
     pub fn partition(&self, first: u128) -> Option<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&first).cloned()
     }
@@ -252,8 +264,8 @@ impl PartitionSet {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
     }
 
-    /// Makes the file of a new partition. It needs the write-ahead log from the start, because nothing says so later
-    /// than a record.
+    /// Makes the file of a new partition. The file says from its beginning that it needs the write-ahead log, because
+    /// no later commit would say so before the first record.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
         let needed = (Table::Meta, NEEDED_KEY, codec::encode(&true));
         Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[needed])

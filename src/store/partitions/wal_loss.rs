@@ -49,7 +49,7 @@ pub fn wal_damage(disk: Arc<dyn Disk>) -> Result<Option<String>> {
 }
 
 /// Gives up the records that a damaged write-ahead log lacks, so that the store opens without them. The records before
-/// the damage are kept. `None` if the log is whole or not needed; then nothing is changed.
+/// the damage are kept. `None` if the log is whole or not needed. Nothing is changed then.
 ///
 /// # Errors
 /// A file does not open, or the disk fails. The next call goes on.

@@ -1,6 +1,7 @@
 //! Finds the events of one app: by the index of apps, or among all events where a partition has no index.
 //!
-//! The index has no events of default apps. Most events of an organization are theirs, and so they are found among all.
+//! The index leaves out the events of default apps. Most events of an organization belong to its default app, so a list
+//! of them reads the table of all events.
 
 use crate::kv::error::Result;
 use crate::kv::tables::Table;
@@ -11,7 +12,8 @@ use crate::store::partitions::set::PartitionSet;
 #[cfg(test)]
 mod tests;
 
-/// The place of the events of an app or of all apps, for each partition. Among all events those of other apps are found too.
+/// The table in which each partition lists the events of an app, or of all apps. If it is the table of all events, the
+/// caller leaves out those of other apps.
 pub(in crate::store) struct AppEvents {
     /// `None` for a default app and for all apps.
     indexed: Option<(AppId, IndexStart)>,

@@ -15,7 +15,7 @@ use crate::store::read::newest_first::NewestFirst;
 #[cfg(test)]
 mod tests;
 
-/// Maximum number of webhooks whose indexes are merged. Each costs a look into each partition that a page reaches.
+/// Maximum number of webhooks whose indexes are merged. Each costs a lookup in each partition that a page reaches.
 pub const MERGED_WEBHOOKS_MAX: usize = 100;
 
 /// The rows that belong to webhooks: their table, and its index by webhook.
@@ -30,16 +30,16 @@ pub(in crate::store) const DELIVERIES: WebhookRows =
 pub(in crate::store) const ATTEMPTS: WebhookRows =
     WebhookRows { rows: Table::Attempts, by_webhook: Table::AttemptsByWebhook };
 
-/// The places of the rows of one webhook, one app or all, for each partition. Among all rows those of other apps are found
-/// too.
+/// The tables in which each partition lists the rows of one webhook, of one app, or all rows. If it is the table of all
+/// rows, the caller leaves out those of other apps.
 pub(in crate::store) struct AppWebhooks {
     /// `None` for all rows.
     indexed: Option<(Vec<WebhookId>, IndexStart)>,
 }
 
 impl AppWebhooks {
-    /// The rows of `webhook`, or else of the webhooks of `app`. Of an app with too many webhooks, and without an app, all
-    /// rows.
+    /// The rows of `webhook`, or else of the webhooks of `app`. All rows if there is no app, or if the app has more
+    /// than `MERGED_WEBHOOKS_MAX` webhooks.
     pub fn of(partition_set: &PartitionSet, webhook: Option<WebhookId>, app: Option<AppId>) -> Result<AppWebhooks> {
         if let Some(webhook) = webhook {
             let complete = IndexStart { at: Time::ZERO, partition: 0 };

@@ -31,7 +31,7 @@ pub struct AttemptPage {
     pub reached: AttemptId,
     /// Whether every attempt that was committed has been examined.
     pub is_end: bool,
-    /// If a page of the newest attempts ended early: the oldest time that it looked at.
+    /// The oldest time that a page of the newest attempts examined, if it ended early. `None` for every other page.
     pub looked_back_to: Option<Time>,
 }
 

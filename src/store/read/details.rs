@@ -58,6 +58,7 @@ pub struct DeliverySlice {
 }
 
 impl Store {
+    /// An attempt with its details. `None` if there is none within `tenant`, or its event's retention has ended.
     pub fn attempt_details(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<AttemptDetails>> {
         for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_contain(id.as_u128())) {
             let snapshot = self.partition_set.snapshot(&partition)?;
@@ -121,7 +122,8 @@ impl Store {
         Ok(DeliverySlice { rows, total })
     }
 
-    /// `limit` of the deliveries that `query` finds after the newest `skip` of them. A search looks at their own rows only.
+    /// `limit` of the deliveries that `query` finds after the newest `skip` of them. A search examines only their own
+    /// rows.
     pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
         let mut ids = self.ids_of(DELIVERIES, query.webhook, query.tenant, u128::MAX)?;
         let oldest = self.oldest(now);

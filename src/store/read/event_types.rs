@@ -68,7 +68,7 @@ impl Store {
         Ok(EventTypePage { rows, next, indexed_from })
     }
 
-    /// Those of the types with these names that were seen within the retention.
+    /// The types with these names, without those that were not seen within the retention.
     ///
     /// # Errors
     /// A partition cannot be read.

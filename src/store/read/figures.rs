@@ -97,6 +97,7 @@ impl HiddenOpen {
 }
 
 impl Store {
+    /// The lifetime sums of a webhook, and its minutes of the last 24 hours.
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
         Ok(WebhookFigures { sums: self.sums(webhook, now)?, minutes: self.last_day(webhook, now)? })
     }
@@ -105,7 +106,7 @@ impl Store {
     pub fn sums_of(&self, webhooks: &[WebhookId], now: Time) -> Result<Vec<Sums>> {
         let mut all = self.partition_set.lifetimes(webhooks)?;
         for (webhook, sums) in webhooks.iter().zip(&mut all).filter(|(_, sums)| sums.open() > 0) {
-            // As they will be settled when their partition is dropped.
+            // Expired deliveries count as failed, as they will once their partition is dropped.
             sums.failed += self.expired_open(*webhook, now)?.min(sums.open());
         }
         Ok(all)
@@ -142,7 +143,8 @@ impl Store {
         Ok(sums)
     }
 
-    /// The same without figures of apps and organizations, which a store of an earlier version lacks at first.
+    /// The figures of the webhooks within `tenant`, added up. They replace figures of apps and organizations from
+    /// before the upgrade of a store that an earlier version began.
     fn added_figures(&self, tenant: TenantScope, now: Time) -> Result<WebhookFigures> {
         let mut all = WebhookFigures::default();
         let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();
@@ -168,7 +170,7 @@ impl Store {
         Ok(self.hours_of(&[webhook], from)?.pop().unwrap_or_default())
     }
 
-    /// The same of several webhooks, in their order. Each partition is read once for all of them.
+    /// `webhook_hours` of several webhooks, in their order. Each partition is read once for all of them.
     pub fn hours_of(&self, webhooks: &[WebhookId], from: Time) -> Result<Vec<HourSpan>> {
         self.hour_spans(webhooks, from, tenant_figures::stored(&self.partition_set)?)
     }
@@ -226,7 +228,8 @@ impl Store {
         Ok(self.recent(now)?.hours_of(webhook, now).into_iter())
     }
 
-    /// Response times of a webhook over the last 24 clock hours, from memory: only the histogram of the sums is in use.
+    /// Response times of a webhook over the last 24 clock hours, from memory. Only the histogram of the result is
+    /// filled.
     ///
     /// # Errors
     /// As `recent_attempts`.
@@ -420,7 +423,7 @@ impl HourSpan {
         minutes_of(&self.hours)
     }
 
-    /// Those of the last 24 hours: (now - 24 h, now], to the minute.
+    /// The minutes of the last 24 hours: (now - 24 h, now], to the minute.
     pub fn last_day(&self, now: Time) -> Vec<(u32, Minute)> {
         last_day_of(&self.hours, now).collect()
     }

@@ -15,11 +15,13 @@ use crate::store::read::query::{ListWindow, Page};
 use crate::store::read::replay_scope::job_within;
 
 impl Store {
+    /// A replay job with its progress. `None` if there is none within `tenant`.
     pub fn job(&self, tenant: TenantScope, id: JobId) -> Result<Option<Job>> {
         let job = job_anywhere(&self.partition_set, id)?.filter(|job| job_within(&self.registry(), tenant, job));
         job.map(|job| self.with_progress(job)).transpose()
     }
 
+    /// A page of the replay jobs within `tenant`, newest first, each with its progress.
     pub fn jobs(&self, tenant: TenantScope, window: ListWindow) -> Result<Page<Job>> {
         let registry = self.registry();
         let page = self.state_page(Table::Jobs, window, |job: &Job| job_within(&registry, tenant, job))?;

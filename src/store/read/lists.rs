@@ -102,6 +102,7 @@ impl Store {
         self.partition_set.vault.derive(purpose)
     }
 
+    /// The registry as of the last commit to `state.redb`.
     pub fn registry(&self) -> Arc<Registry> {
         self.partition_set.registry()
     }
@@ -111,6 +112,10 @@ impl Store {
         self.partition_set.partitions().iter().map(|partition| (partition.first, partition.row())).collect()
     }
 
+    /// The event. `None` if there is none within `tenant`, or its retention has ended.
+    ///
+    /// # Errors
+    /// Its partition cannot be read, or its row is damaged.
     pub fn event(&self, tenant: TenantScope, id: EventId, now: Time) -> Result<Option<Event>> {
         if !self.is_retained(id, now) {
             return Ok(None);
@@ -135,6 +140,10 @@ impl Store {
         }
     }
 
+    /// A page of the events that `query` finds, newest first.
+    ///
+    /// # Errors
+    /// A partition cannot be read.
     pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
         let events = AppEvents::of(&self.partition_set, query.tenant.app)?;
         let ids = NewestFirst::by(&self.partition_set, |first| events.source(first), before(query.window));
@@ -144,12 +153,20 @@ impl Store {
         })
     }
 
+    /// The delivery. `None` if there is none within `tenant`, or its event's retention has ended.
+    ///
+    /// # Errors
+    /// A partition cannot be read, or its row is damaged.
     pub fn delivery(&self, tenant: TenantScope, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
         let delivery = delivery_anywhere(&self.partition_set, id)?;
         let visible = delivery.filter(|d| tenant.covers(d.org_id, d.app_id) && self.is_retained(d.event_id, now));
         Ok(visible.map(|delivery| self.shown(delivery)))
     }
 
+    /// A page of the deliveries that `query` finds, newest first.
+    ///
+    /// # Errors
+    /// A partition cannot be read.
     pub fn deliveries(&self, query: &DeliveryQuery, now: Time) -> Result<Page<Delivery>> {
         if let Some(event) = query.event {
             let rows = self.deliveries_of(event, now)?;
@@ -180,11 +197,19 @@ impl Store {
         Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
     }
 
+    /// The attempt. `None` if there is none within `tenant`, or its event's retention has ended.
+    ///
+    /// # Errors
+    /// A partition cannot be read, or its row is damaged.
     pub fn attempt(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
         let attempt = anywhere::<Attempt>(&self.partition_set, Table::Attempts, id.as_u128())?;
         Ok(attempt.filter(|a| tenant.covers(a.org_id, a.app_id) && self.is_retained(a.event_id, now)))
     }
 
+    /// A page of the attempts that `query` finds, newest first.
+    ///
+    /// # Errors
+    /// A partition cannot be read.
     pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
         if let Some(page) = self.attempts_of_one(query, now)? {
             return Ok(page);
@@ -199,7 +224,7 @@ impl Store {
         })
     }
 
-    /// The newest attempts of a webhook, as `read` makes them of their fronts.
+    /// The newest attempts of a webhook. `read` makes each row of the list from an attempt's front.
     pub fn attempt_fronts<T>(
         &self,
         webhook: WebhookId,
@@ -236,6 +261,7 @@ impl Store {
         Ok(attempts)
     }
 
+    /// The running state of a webhook, as it is stored. `shown_state` is the form for people.
     pub fn state(&self, webhook: WebhookId) -> WebhookState {
         self.partition_set.webhook_state(webhook)
     }
@@ -277,8 +303,8 @@ impl Store {
         delivery
     }
 
-    /// Whether a delivery passes the filters of `query`. A search looks at the URL of its webhook too, and at its event, which
-    /// `event` reads.
+    /// Whether a delivery passes the filters of `query`. A search also examines the URL of its webhook, and its event,
+    /// which `event` reads.
     pub(in crate::store) fn wanted_delivery(
         &self,
         query: &DeliveryQuery,

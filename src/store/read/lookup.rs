@@ -111,7 +111,7 @@ pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<By
     snapshot.payload(event.id, event.data_bytes as usize)
 }
 
-/// All deliveries of an event. Published ones follow the event's id; `ReplaysByEvent` lists the replayed ones.
+/// All deliveries of an event. Published ones follow the event's id, and `ReplaysByEvent` lists the replays.
 pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     let mut left = event.deliveries;

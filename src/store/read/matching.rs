@@ -81,7 +81,7 @@ impl Store {
         Ok(count)
     }
 
-    /// The same for a job over the deliveries of one webhook, newest first. The newest delivery of an event decides.
+    /// Counts for a job over the deliveries of one webhook, newest first. The newest delivery of an event decides.
     fn matching_deliveries(
         &self,
         tenant: TenantScope,
@@ -138,7 +138,7 @@ impl Store {
         Ok(!self.partition_set.partitions().iter().any(|partition| start.lacks_entries(partition.first)))
     }
 
-    /// The same for a job over failed deliveries, from their index. The newest delivery of an event decides.
+    /// Counts for a job over failed deliveries, from their index. The newest delivery of an event decides.
     fn matching_failures(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<MatchCount> {
         let owner = spec.webhook.map(|id| *id.as_bytes()).or(spec.app.map(|id| *id.as_bytes())).unwrap_or_default();
         let (from, to) = (spec.last.ended_from, spec.last.ended_to);
@@ -178,8 +178,8 @@ impl Store {
         Ok(count)
     }
 
-    /// The same for a job over waiting deliveries. The figures do not have the count, because the job leaves out the events that
-    /// a resend delivered.
+    /// Counts for a job over waiting deliveries. The figures do not give this count, because the job leaves out the
+    /// events that a resend delivered.
     fn matching_waiting(&self, spec: &JobSpec, now: Time) -> Result<MatchCount> {
         let webhooks = waiting_webhooks(&self.registry(), spec);
         let mut count = MatchCount::default();

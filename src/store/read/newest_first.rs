@@ -111,7 +111,7 @@ impl<'a> NewestFirst<'a> {
         NewestFirst::by_all(partition_set, |first| vec![source(first)], before)
     }
 
-    /// The same, of several tables and prefixes for each partition, which have no id in common.
+    /// Like `by`, with several tables and prefixes for each partition. No two of them may have an id in common.
     pub fn by_all<'s>(
         partition_set: &'a PartitionSet,
         sources: impl Fn(u128) -> Vec<(Table, &'s [u8])>,
@@ -150,7 +150,7 @@ impl<'a> NewestFirst<'a> {
         NewestFirst { partition_set, sources, next }
     }
 
-    /// The same list without the partitions whose first id `wanted` refuses.
+    /// Leaves out the partitions whose first id `wanted` refuses.
     #[must_use]
     pub fn only(self, wanted: impl Fn(u128) -> bool) -> NewestFirst<'a> {
         let sources = self.sources.into_iter().filter(|source| wanted(source.partition.first));

@@ -47,11 +47,13 @@ impl TimeSpan {
         self.from.is_some() || self.to.is_some()
     }
 
+    /// Whether a time lies within the span.
     pub fn contains(&self, at: Time) -> bool {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
     }
 }
 
+/// The filters of a list of events. `None` passes every event.
 #[derive(Debug, Clone)]
 pub struct EventQuery {
     pub tenant: TenantScope,
@@ -62,6 +64,7 @@ pub struct EventQuery {
     pub window: ListWindow,
 }
 
+/// The filters of a list of deliveries. `None` passes every delivery.
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
     pub tenant: TenantScope,
@@ -103,6 +106,7 @@ impl DeliveryQuery {
     }
 }
 
+/// The filters of a list of attempts. `None` passes every attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptQuery {
     pub tenant: TenantScope,
@@ -139,6 +143,7 @@ impl<T: PartialEq> AnyOf<T> {
 }
 
 impl AnyOf<StatusCodes> {
+    /// Whether a status code passes. A missing one does not.
     pub fn has_code(&self, code: Option<u16>) -> bool {
         code.is_some_and(|code| self.0.iter().any(|codes| codes.has(code)))
     }

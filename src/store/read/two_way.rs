@@ -50,6 +50,7 @@ pub(in crate::store) struct TwoWayBudget {
 }
 
 impl TwoWayBudget {
+    /// The budget of one page.
     pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: COUNTED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
 
     pub fn examine(&mut self, rows: usize) {
@@ -165,7 +166,7 @@ impl Store {
                 last = Some(id);
                 continue;
             };
-            // One more row than the page shows that the list goes on.
+            // A row beyond the limit of the page proves that the list goes on.
             if rows.len() == window.limit {
                 return Ok(TwoWayPage { rows, examined: None, is_end: false });
             }

@@ -131,8 +131,8 @@ impl Store {
         // Both possible queues, because the setting may have changed since the delivery was made.
         for hash in [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten() {
             let key = tables::queue(delivery.webhook_id, hash, delivery.id);
-            // The snapshot ends here. One that is held while the same partition is asked for again can wait for a writer
-            // that waits for it.
+            // The snapshot is dropped here. A read of the same partition below may wait for the writer, and the writer
+            // may wait for this snapshot.
             if self.partition_set.snapshot(&home)?.get(Table::Queue, &key, |_| ())?.is_none() {
                 continue;
             }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a replica receives every commit that began after it was added, without a gap, or is disconnected with a reason.
 //! In sync mode a commit is acknowledged only after the replica confirmed the previous one or was disconnected. So a sync
-//! replica lacks one commit at most. Without replicas a commit costs its number, once the tail has ended.
+//! replica lacks one commit at most.
+//!
+//! Without a replica and outside a cluster, once the tail has ended, a commit is not encoded and only takes its number.
 
 pub mod log;
 mod mark;
@@ -104,15 +106,15 @@ pub enum ReplicationMode {
     Async,
     /// Each commit waits until the replica confirmed the previous one.
     Sync,
-    /// As `Async` until the replica confirms its first commit, and as `Sync` from then on. A confirmed commit counts for
-    /// answers that require a standby.
+    /// Like `Async` until the replica confirms its first commit, and like `Sync` from then on. A confirmed commit
+    /// counts for answers that require a standby.
     Standby,
 }
 
 /// Reason why a replica was disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisconnectReason {
-    /// Its queue exceeded `QUEUE_BYTES_MAX`, or a commit waited longer than `CONFIRM_WAIT_MAX`.
+    /// The replica's queue exceeded `QUEUE_BYTES_MAX`, or a commit waited longer than `CONFIRM_WAIT_MAX` for it.
     Slow,
     /// A commit failed, and its changes may be on disk nevertheless.
     Uncertain,
@@ -125,7 +127,7 @@ pub enum DisconnectReason {
 impl DisconnectReason {
     pub fn as_str(self) -> &'static str {
         match self {
-            DisconnectReason::Slow => "more waited for it than may, or it confirmed nothing for too long",
+            DisconnectReason::Slow => "its queue was full, or it confirmed nothing for too long",
             DisconnectReason::Uncertain => "a commit failed, and it may be on the disk all the same",
             DisconnectReason::Stopped => "the daemon has stopped",
             DisconnectReason::Cancelled => "it has gone",
@@ -206,8 +208,8 @@ impl Replication {
         self.begun.store(before.number, Ordering::Release);
     }
 
-    /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it. It is encoded if a
-    /// replica wants it, or `is_ordered`: a log outside this machine does.
+    /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it. It is encoded
+    /// for a replica, for the tail, or for the log outside this machine if `is_ordered`.
     pub(in crate::store) fn begin(
         &self,
         file: &str,

@@ -57,7 +57,7 @@ pub(super) struct ReplayedFiles {
     bytes: usize,
     /// Open files. They stay open between two writes.
     open: BTreeMap<String, Arc<Segment>>,
-    /// Number of the last commit that each file contains, for the files that were asked.
+    /// Number of the last commit that each file contains, for the files whose mark was read.
     marks: BTreeMap<String, u64>,
 }
 

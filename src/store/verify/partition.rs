@@ -95,9 +95,9 @@ struct PartitionWalk<'a, 'b> {
     index_start: IndexStart,
     types_start: IndexStart,
     apps_start: IndexStart,
-    /// Events that the counts of types have, under their apps and their organizations.
+    /// Sum of the stored counts of event types. Each event is counted twice: under its app and under its organization.
     typed: u64,
-    /// Whether an earlier version counted a part of the rows, under their webhooks only.
+    /// Whether the partition has rows that an earlier version counted under their webhooks only.
     lacks_counts: bool,
     /// Names of the events.
     names: u64,

@@ -1,4 +1,4 @@
-//! The stream under HTTP: a socket that notices the first byte which leaves, and TLS over it.
+//! The stream under HTTP: a socket that records whether a byte was written to it, and TLS over it.
 
 use std::io;
 use std::pin::Pin;
