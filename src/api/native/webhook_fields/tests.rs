@@ -1,5 +1,7 @@
 //! Each entry of the table is read, shown, patched and described, with a value that its own schema gives.
 
+use std::sync::OnceLock;
+
 use super::super::webhook_patch;
 use super::super::webhook_view::WebhookView;
 use super::*;
@@ -63,10 +65,19 @@ fn sample_object(schema: &Value) -> Value {
 fn sample_text(schema: &Value) -> String {
     let label = schema["pattern"].as_str().and_then(|pattern| pattern.split("-----").nth(1)?.strip_prefix("BEGIN "));
     match label {
-        Some(label) => format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n"),
+        Some(label) => identity()[usize::from(label == "PRIVATE KEY")].clone(),
         None if schema["format"] == "uri" => "https://sample.example/in".to_owned(),
         None => "sample".to_owned(),
     }
+}
+
+/// A certificate and its key, as PEM texts.
+fn identity() -> &'static [String; 2] {
+    static IDENTITY: OnceLock<[String; 2]> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(["sample.example".to_owned()]).unwrap();
+        [made.cert.pem(), made.signing_key.serialize_pem()]
+    })
 }
 
 #[test]
