@@ -69,6 +69,13 @@ impl PostedForm {
         self.0.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value.as_str())
     }
 
+    /// The same form with this value in place of every value of a field. An empty value removes the field.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> PostedForm {
+        let others = self.0.iter().filter(|(given, _)| given != name).cloned();
+        PostedForm(others.chain((!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))).collect())
+    }
+
     /// All fields, in their order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

@@ -170,3 +170,111 @@ async fn a_form_after_the_end_of_its_session_leads_back() {
     assert_eq!(answer.status, 401, "{}", answer.body);
     assert!(answer.body.contains("href=\"../../login?to=webhooks%2Fx%3Flast%3D1h\""), "{}", answer.body);
 }
+
+/// A form's fields as a browser sends them.
+fn encoded(fields: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+}
+
+/// The value of the hidden field of this name.
+fn hidden<'a>(page: &'a str, name: &str) -> &'a str {
+    let (_, value) = page.split_once(&format!("name=\"{name}\" value=\"")).expect("a hidden field");
+    value.split('"').next().expect("its end")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_of_a_webhook_changes_the_touched_fields_only_and_an_emptied_one_to_its_default() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let id = webhook(&instance, "hook").await;
+    let (path, api) = (format!("/ui/webhooks/{id}/edit"), format!("/v1/webhooks/{id}"));
+    let first = json!({ "description": "a\nb", "headers": { "x-key": "1", "x-gone": "2" }, "secret_headers": ["x-key"],
+        "auth": { "type": "bearer", "token": "hidden-token" }, "retry_schedule_s": [5] });
+    instance.first.patch(&api, first).await.expect(200);
+    let save = async |fields: &[(&str, &str)]| {
+        let page = browser.get(&path).await.body;
+        assert!(!page.contains("hidden-token"), "{page}");
+        let loaded = [("loaded", hidden(&page, "loaded")), ("loaded_headers", hidden(&page, "loaded_headers"))];
+        let fields = encoded(&[&loaded, fields].concat());
+        browser.submit(&path, &format!("webhooks/{id}/edit"), &fields).await
+    };
+    let same = [
+        ("description", "a\r\nb"),
+        ("headers", "x-gone: 2\r\nx-key: ********"),
+        ("auth", "bearer"),
+        ("auth_name", ""),
+        ("auth_secret", "********"),
+        ("retry_schedule_s", "5"),
+    ];
+    let saved = save(&[&same[..], &[("timeout_ms", "5000")]].concat()).await;
+    assert_eq!(location(&saved), format!("../{id}?done=saved"), "{}", saved.body);
+    let shown = instance.first.get(&api).await.expect(200);
+    assert_eq!((&shown["description"], &shown["timeout_ms"]), (&json!("a\nb"), &json!(5_000)), "{shown}");
+    let saved = save(&[("headers", "x-key: ********\r\nx-new: 3"), ("retry_schedule_s", "none"), ("name", "")]).await;
+    assert_eq!(saved.status, 303, "{}", saved.body);
+    let shown = instance.first.get(&api).await.expect(200);
+    assert_eq!(shown["headers"], json!({ "x-key": "********", "x-new": "3" }), "{shown}");
+    assert_eq!((&shown["retry_schedule_s"], &shown["name"]), (&json!([]), &json!("127.0.0.1")), "{shown}");
+    let saved = save(&[("retry_schedule_s", ""), ("timeout_ms", ""), ("auth", "")]).await;
+    assert_eq!(saved.status, 303, "{}", saved.body);
+    let shown = instance.first.get(&api).await.expect(200);
+    let standard = json!([5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]);
+    assert_eq!((&shown["retry_schedule_s"], &shown["timeout_ms"]), (&standard, &json!(15_000)), "{shown}");
+    assert!(shown["auth"].is_null(), "{shown}");
+    let wrong = save(&[("url", "")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("id=\"wrong-url\""), "{}", wrong.body);
+    let page = browser.get(&format!("/ui/webhooks/{id}")).await.body;
+    assert!(page.contains("<dt>Headers</dt><dd>x-key (secret), x-new</dd>"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_is_no_header_is_refused_at_its_field_and_its_group_is_open() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let fields =
+        [("url", "http://127.0.0.1:8099/"), ("headers", "Authorization Bearer abc\r\nX-Ok: 1"), ("max_in_flight", "0")];
+    let wrong = browser.submit("/ui/webhooks/new", "webhooks/new", &encoded(&fields)).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.body);
+    let text = "line 1, “Authorization Bearer abc”, has no colon: write NAME: VALUE";
+    assert!(wrong.body.contains(text) && !wrong.body.contains("must be an object"), "{}", wrong.body);
+    assert!(wrong.body.contains("Nothing was saved: 2 values are wrong."), "{}", wrong.body);
+    assert!(
+        wrong.body.contains("href=\"#headers\"") && wrong.body.contains("href=\"#max_in_flight\""),
+        "{}",
+        wrong.body
+    );
+    assert_eq!(wrong.body.matches("<details open").count(), 2, "{}", wrong.body);
+    let list = instance.first.get("/v1/webhooks").await.expect(200);
+    assert_eq!(list["data"], json!([]), "nothing is saved");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_of_a_replay_lists_some_webhooks_and_takes_every_one() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let page = browser.get("/ui/replays/new").await.body;
+    assert!(!page.contains("name=\"other\""), "{page}");
+    let mut oldest = String::new();
+    for number in 0..27 {
+        let (name, uid) = (format!("hook-{number}."), format!("own-{number}"));
+        let body = json!({ "url": "http://127.0.0.1:8099/", "name": name, "uid": uid });
+        let made = instance.first.post("/v1/webhooks", body).await.expect(201);
+        oldest = if number == 0 { text(&made, "id").to_owned() } else { oldest };
+    }
+    let page = browser.get("/ui/replays/new").await.body;
+    assert_eq!(page.matches("hook-").count(), 25, "{page}");
+    assert!(!page.contains("hook-0.") && page.contains("hook-26."), "{page}");
+    assert!(browser.get(&format!("/ui/replays/new?webhook={oldest}")).await.body.contains("selected>hook-0.<"));
+    for other in [oldest.as_str(), "own-0"] {
+        let fields = encoded(&[("webhook", "app:x"), ("status", ""), ("other", other)]);
+        let asked = browser.submit("/ui/replays/new", "replays/count", &fields).await;
+        assert!(
+            asked.body.contains("events to hook-0.") && asked.body.contains(&format!("value=\"{oldest}\"")),
+            "{}",
+            asked.body
+        );
+    }
+    let fields = encoded(&[("webhook", "app:x"), ("other", "own-99")]);
+    let wrong = browser.submit("/ui/replays/new", "replays/count", &fields).await;
+    assert!(wrong.status == 422 && wrong.body.contains("name=\"other\" value=\"own-99\""), "{}", wrong.body);
+}

@@ -13,6 +13,7 @@ pub mod find;
 pub mod keys;
 pub mod live;
 pub mod overview;
+pub mod replay_targets;
 pub mod replays;
 pub mod shortcuts;
 pub mod system;
@@ -22,6 +23,8 @@ pub mod webhook_actions;
 pub mod webhook_form;
 pub mod webhook_health;
 pub mod webhook_rows;
+pub mod webhook_settings;
+pub mod webhook_values;
 pub mod webhooks;
 
 use crate::store::ListWindow;

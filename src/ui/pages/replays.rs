@@ -19,6 +19,8 @@ use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
+use super::replay_targets::{self, APP_TARGET, ReplayTargets, WRITTEN_FIELD};
+
 /// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 /// Deliveries above which the number must be typed.
@@ -224,7 +226,8 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     }
     form.extend(ask.get("rate").map(|rate| ("rate", rate.to_owned())));
     let frame = Frame::new(context, request, Section::Replays);
-    let content = new_page(&targets(context, request), &PostedForm::filled(form), &[], &frame);
+    let form = PostedForm::filled(form);
+    let content = new_page(&ReplayTargets::of(context, request.tenant(), &form), &form, &[], &frame);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New replay", &content)))
 }
 
@@ -242,19 +245,6 @@ fn usual_rate(context: &ApiContext<'_>, request: &RequestContext<'_>, ask: &Ask)
     Ok(own.map(|rate| (rate / SHARE_OF_RATE).max(1.0) as u32))
 }
 
-/// The value of a target that is an app begins with this.
-const APP_TARGET: &str = "app:";
-
-/// The targets that a replay can have, with their names: the webhooks, and all webhooks of an app.
-fn targets(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
-    let tenant = request.tenant();
-    let webhooks = context.registry.webhooks_within(tenant);
-    let webhooks = webhooks.map(|webhook| (webhook.id.to_string(), webhook.name.clone()));
-    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
-    let apps = apps.map(|app| (format!("{APP_TARGET}{}", app.id), format!("all webhooks of {}", app.name)));
-    apps.chain(webhooks).collect()
-}
-
 /// Says that a replay has one target, where its list had several.
 fn one_target() -> Markup {
     html! {
@@ -266,7 +256,7 @@ fn one_target() -> Markup {
 }
 
 /// The form of a new replay.
-pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
+pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
     let statuses = [
         ("failed", "that failed"),
@@ -277,10 +267,16 @@ pub fn new_page(webhooks: &[(String, String)], form: &PostedForm, errors: &[Stri
         ("", "of any kind"),
     ];
     let fields = html! {
-        @if form.get("webhook").is_empty() && webhooks.len() > 1 { (one_target()) }
+        @if form.get("webhook").is_empty() && targets.listed.len() > 1 { (one_target()) }
         label for="webhook" { "To" }
         select #webhook name="webhook" required {
-            @for (id, name) in webhooks { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
+            @for (id, name) in &targets.listed { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
+        }
+        @if let Some(written) = &targets.written {
+            label for=(WRITTEN_FIELD) { "Or to another" }
+            input id=(WRITTEN_FIELD) type="text" name=(WRITTEN_FIELD) value=(written) autocomplete="off"
+                aria-describedby="hint-other";
+            p.muted #hint-other { "The id or the uid of a webhook, or of an app for all of its webhooks." }
         }
         label for="status" { "Events" }
         select #status name="status" {
@@ -386,22 +382,17 @@ fn request_json(form: &PostedForm, is_dry: bool) -> Value {
 
 /// `POST /ui/replays/count`: says how much would be sent, and asks.
 pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let form = PostedForm::read(context, request)?;
-    let names = targets(context, request);
+    let form = replay_targets::resolved(context, request.tenant(), PostedForm::read(context, request)?);
     let call = ApiCall { handler: replays::create, body: request_json(&form, true).to_string(), form: None };
     let frame = Frame::new(context, request, Section::Replays);
-    let (shown, to) = (form.clone(), name_of(&names, &form));
+    let (shown, to) = (form.clone(), replay_targets::name_of(context, request.tenant(), &form));
     let counted = relay(context, request, &call, move |response| {
         let matched = member(&response, "matched").as_u64().unwrap_or(0);
         let at_least = member(&response, "at_least").as_bool().unwrap_or(false);
         let content = confirm_page(&to, Counted { matched, at_least }, &shown, None, &frame);
         Ok(html_response(StatusCode::OK, frame.page("Replay", &content)))
     });
-    corrected(context, request, &form, &names, counted)
-}
-
-fn name_of(names: &[(String, String)], form: &PostedForm) -> String {
-    names.iter().find(|(id, _)| id == form.get("webhook")).map_or_else(String::new, |(_, name)| name.clone())
+    corrected(context, request, &form, counted)
 }
 
 /// The form with its mistakes, if there are any.
@@ -409,7 +400,6 @@ fn corrected(
     context: &mut ApiContext<'_>,
     request: &RequestContext<'_>,
     form: &PostedForm,
-    names: &[(String, String)],
     done: Result<Step, ApiError>,
 ) -> Result<Step, ApiError> {
     match done {
@@ -420,7 +410,7 @@ fn corrected(
                 .map(|one| format!("{} {}", one.pointer.trim_start_matches('/'), one.detail))
                 .collect();
             let frame = Frame::new(context, request, Section::Replays);
-            let content = new_page(names, form, &said, &frame);
+            let content = new_page(&ReplayTargets::of(context, request.tenant(), form), form, &said, &frame);
             Ok(Step::Reply(frame.reply(api_error.status, "New replay", &content)))
         }
         other => other,
@@ -516,17 +506,17 @@ fn said_before(counted: Counted, form: &PostedForm) -> &'static str {
 
 /// `POST /ui/replays/new`: starts it.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let form = PostedForm::read(context, request)?;
-    let names = targets(context, request);
+    let form = replay_targets::resolved(context, request.tenant(), PostedForm::read(context, request)?);
     let matched = form.get("matched").parse::<u64>().unwrap_or(0);
     let counted = Counted { matched, at_least: form.get("at_least") == "true" };
     if counted.must_be_typed() && form.get("typed").replace([',', ' '], "") != matched.to_string() {
         let frame = Frame::new(context, request, Section::Replays);
-        let content = confirm_page(&name_of(&names, &form), counted, &form, Some("This is not the number."), &frame);
+        let to = replay_targets::name_of(context, request.tenant(), &form);
+        let content = confirm_page(&to, counted, &form, Some("This is not the number."), &frame);
         return Ok(Step::Reply(frame.reply(StatusCode::UNPROCESSABLE_ENTITY, "Replay", &content)));
     }
     let call = ApiCall { handler: replays::create, body: request_json(&form, false).to_string(), form: Some(&form) };
     let made =
         relay(context, request, &call, |response| see_other(member(&response, "id").as_str().unwrap_or_default()));
-    corrected(context, request, &form, &names, made)
+    corrected(context, request, &form, made)
 }

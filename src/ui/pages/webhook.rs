@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::api::native::health;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
+use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::health::Health;
 use crate::rules::hold;
@@ -23,6 +23,7 @@ use super::delivery_rows::{self, DeliveryRow, RowColumns};
 use super::replays;
 use super::webhook_health;
 use super::webhook_rows::{self, WebhookRow};
+use super::webhook_settings;
 
 /// Deliveries in the list.
 const DELIVERIES_SHOWN: usize = 10;
@@ -147,7 +148,7 @@ pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
             }
             div {
                 @if let Some(health) = &view.health { (webhook_health::panel(health, &view.state)) }
-                (settings(webhook, frame))
+                (webhook_settings::panel(webhook, frame))
                 (changes(view, frame))
             }
         }
@@ -299,61 +300,6 @@ fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
                     && frame.may(Scope::DeliveriesRetry) && view.row.webhook.status == WebhookStatus::Enabled {
                     (replays::waiting_button(id, "btn small", "Send what waits now…", frame))
                 }
-            }
-        }
-    }
-}
-
-/// A retry schedule in words.
-pub fn schedule(seconds: &[u32]) -> String {
-    let steps: Vec<String> = seconds.iter().map(|s| write::age(i64::from(*s) * 1_000)).collect();
-    if steps.is_empty() { "none".to_owned() } else { steps.join(", ") }
-}
-
-fn settings(webhook: &Webhook, frame: &Frame) -> Markup {
-    let types = if webhook.event_types.is_empty() { "all".to_owned() } else { webhook.event_types.join(", ") };
-    let schemes: Vec<String> = webhook.signature.iter().map(|scheme| format!("{scheme:?}").to_lowercase()).collect();
-    let rate = webhook.rate_limit_per_s.map_or("no rate limit".to_owned(), |rate| format!("{rate} a second"));
-    let order = match webhook.ordered {
-        DeliveryOrder::No => "none",
-        DeliveryOrder::Webhook => "strict",
-        DeliveryOrder::Key => "strict for each ordering key",
-    };
-    let path = format!("webhooks/{}", webhook.id);
-    html! {
-        section.panel aria-labelledby="se" {
-            header {
-                h2 #se { "Settings" }
-                @if frame.may(Scope::WebhooksWrite) { a href=(frame.link(&format!("{path}/edit"))) { "Edit" } }
-            }
-            dl.facts {
-                div { dt { "Events" } dd { code { (foreign(&types)) } } }
-                @if !webhook.channels.is_empty() {
-                    div { dt { "Channels" } dd { code { (foreign(&webhook.channels.join(", "))) } } }
-                }
-                @if let Some(filter) = &webhook.filter { div { dt { "Filter" } dd { code { (foreign(filter)) } } } }
-                div { dt { "Body" } dd { (format!("{:?}", webhook.field_set).to_lowercase()) } }
-                div { dt { "Signature" } dd { @if schemes.is_empty() { "none" } @else { (schemes.join(", ")) } } }
-                @if frame.may(Scope::WebhooksSecret) {
-                    div {
-                        dt { "Secret" }
-                        dd {
-                            (frame.button(&format!("{path}/secret"), "btn small", "Reveal")) " "
-                            @if frame.may(Scope::WebhooksWrite) {
-                                a href=(frame.link(&format!("{path}/rotate"))) { "Rotate…" }
-                            }
-                        }
-                    }
-                }
-                div { dt { "Retries" } dd { (schedule(&webhook.retry_schedule_s)) } }
-                div { dt { "Time limit" } dd { (write::millis(webhook.timeout_ms)) } }
-                div { dt { "At once" } dd { (webhook.max_in_flight) ", " (rate) } }
-                div { dt { "Order" } dd { (order) } }
-                div { dt { "Made" } dd { (write::moment(webhook.created_at, frame.now)) } }
-                div { dt { "Id" } dd { code { (webhook.id) } } }
-            }
-            @if frame.may(Scope::WebhooksWrite) {
-                footer { a href=(frame.link(&format!("{path}/delete"))) { "Delete…" } }
             }
         }
     }

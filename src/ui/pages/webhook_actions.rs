@@ -119,7 +119,12 @@ pub fn rotate_page(webhook: &Webhook, frame: &Frame) -> Markup {
 /// `POST /ui/webhooks/{id}/rotate`.
 pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let overlap_s = form.get("overlap_s").parse::<u64>().map_or(Value::Null, Value::from);
+    // A text that is no number is for the API to refuse.
+    let overlap_s = match (form.get("overlap_s"), form.get("overlap_s").parse::<u64>()) {
+        ("", _) => Value::Null,
+        (_, Ok(seconds)) => seconds.into(),
+        (text, Err(_)) => text.into(),
+    };
     secrets(context, request, webhooks::rotate_secret, json!({ "overlap_s": overlap_s }).to_string(), &form)
 }
 

@@ -2,13 +2,11 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use serde_json::{Map, Value, json};
 
-use crate::api::auth::sha256;
+use crate::api::native::webhook_text::MASK;
 use crate::api::native::webhooks;
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::Webhook;
-use crate::model::webhook::{DeliveryOrder, SignatureScheme};
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::portal_words as words;
@@ -16,14 +14,17 @@ use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{counted, foreign};
 
+use super::webhook_values::{
+    self as values, FormRequest, FormValue, LOADED_FIELD, LOADED_HEADERS_FIELD, VALUES, field_at, part_at,
+};
+
 /// Choices of `field_set`, beside the one that the webhook has.
 const FIELD_SETS: [&str; 4] = ["standard", "raw", "flat", "legacy"];
 const METHODS: [&str; 5] = ["post", "put", "patch", "get", "delete"];
+const MEDIA_TYPES: [&str; 2] = ["application/json", "application/x-www-form-urlencoded"];
 
-/// The name of the field that says which values the form was loaded with.
-const LOADED_FIELD: &str = "loaded";
-/// Letters of a digest in it.
-const DIGEST_CHARS: usize = 16;
+/// Maximum number of apps to choose from. With more of them the app is written.
+const APPS_LISTED: usize = 25;
 /// Mistakes of one field that the form shows.
 const MISTAKES_SHOWN: usize = 5;
 
@@ -34,23 +35,30 @@ pub struct WebhookFormView {
     pub form: PostedForm,
     /// A digest of every value that the form was loaded with, by field. Empty for a new webhook.
     pub loaded: String,
+    /// The names of the headers that the form was loaded with.
+    pub loaded_headers: String,
     pub errors: Vec<FieldError>,
-    /// Ids and names of the apps that a new webhook can belong to.
+    /// Ids and names of the apps that a new webhook can belong to: one more than are listed, if there are more.
     pub apps: Vec<(String, String)>,
 }
 
 fn apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
     let tenant = request.tenant();
     let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
-    apps.map(|app| (app.id.to_string(), app.name.clone())).collect()
+    apps.take(APPS_LISTED + 1).map(|app| (app.id.to_string(), app.name.clone())).collect()
 }
 
 /// `GET /ui/webhooks/new`.
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Webhooks);
-    let apps = apps(context, request);
-    let view =
-        WebhookFormView { webhook: None, form: PostedForm::default(), loaded: String::new(), errors: Vec::new(), apps };
+    let view = WebhookFormView {
+        webhook: None,
+        form: PostedForm::default(),
+        loaded: String::new(),
+        loaded_headers: String::new(),
+        errors: Vec::new(),
+        apps: apps(context, request),
+    };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New webhook", &page(&view, &frame))))
 }
 
@@ -58,141 +66,18 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 pub fn edit(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let frame = Frame::new(context, request, Section::Webhooks);
-    let form = fields_of(&webhook);
-    let loaded = digests(&form);
-    let view = WebhookFormView { webhook: Some(webhook), form, loaded, errors: Vec::new(), apps: Vec::new() };
+    let form = values::fields_of(&webhook);
+    let (loaded, loaded_headers) = (values::digests(&form), values::header_names(&form));
+    let (errors, apps) = (Vec::new(), Vec::new());
+    let view = WebhookFormView { webhook: Some(webhook), form, loaded, loaded_headers, errors, apps };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Edit", &page(&view, &frame))))
-}
-
-/// The fields of a webhook as the form shows them.
-fn fields_of(webhook: &Webhook) -> PostedForm {
-    let steps: Vec<String> = webhook.retry_schedule_s.iter().map(u32::to_string).collect();
-    let order = match webhook.ordered {
-        DeliveryOrder::No => "false",
-        DeliveryOrder::Webhook => "true",
-        DeliveryOrder::Key => "key",
-    };
-    let signature = match webhook.signature.as_slice() {
-        [] => "none",
-        [SignatureScheme::Standard] => "standard",
-        [SignatureScheme::Ed25519] => "ed25519",
-        [SignatureScheme::Standard, SignatureScheme::Ed25519] => "standard,ed25519",
-        _ => "",
-    };
-    PostedForm::filled([
-        ("name", webhook.name.clone()),
-        ("description", webhook.description.clone().unwrap_or_default()),
-        ("url", webhook.url.clone()),
-        ("event_types", webhook.event_types.join("\n")),
-        ("channels", webhook.channels.join("\n")),
-        ("filter", webhook.filter.clone().unwrap_or_default()),
-        ("method", format!("{:?}", webhook.method).to_lowercase()),
-        ("field_set", format!("{:?}", webhook.field_set).to_lowercase()),
-        ("signature", signature.to_owned()),
-        ("retry_schedule_s", steps.join(", ")),
-        ("timeout_ms", webhook.timeout_ms.to_string()),
-        ("max_in_flight", webhook.max_in_flight.to_string()),
-        ("rate_limit_per_s", webhook.rate_limit_per_s.map(|rate| rate.to_string()).unwrap_or_default()),
-        ("ordered", order.to_owned()),
-        ("disable_after_s", webhook.disable_after_s.to_string()),
-    ])
-}
-
-/// `name:digest` of every field, for `is_untouched`.
-fn digests(form: &PostedForm) -> String {
-    let digests: Vec<String> = form.fields().map(|(name, value)| format!("{name}:{}", digest(value))).collect();
-    digests.join(" ")
-}
-
-/// A digest of a field's value as a browser sends it: with lines that end in CR LF.
-fn digest(value: &str) -> String {
-    let mut hex: String =
-        sha256(&[value.replace("\r\n", "\n").trim().as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(DIGEST_CHARS);
-    hex
-}
-
-/// Whether the field has the value that the form was loaded with. It is then not sent, so that the form never rewrites a
-/// value that it cannot show exactly, or that has changed since.
-fn is_untouched(form: &PostedForm, name: &str) -> bool {
-    let pairs = form.get(LOADED_FIELD).split(' ').filter_map(|pair| pair.split_once(':'));
-    pairs.into_iter().any(|(loaded, hash)| loaded == name && hash == digest(form.get(name)))
-}
-
-/// The JSON of the form. A new webhook leaves out empty fields. A changed one leaves out untouched fields, and sets
-/// empty ones to their empty value.
-fn json_of(form: &PostedForm, is_new: bool) -> String {
-    let mut body = Map::new();
-    let mut put = |name: &str, value: Value, empty: Option<Value>| match (form.get(name).trim().is_empty(), empty) {
-        _ if !is_new && is_untouched(form, name) => {}
-        (false, _) => drop(body.insert(name.to_owned(), value)),
-        (true, Some(empty)) if !is_new && form.has(name) => drop(body.insert(name.to_owned(), empty)),
-        _ => {}
-    };
-    let text = |name: &str| Value::from(form.get(name).trim());
-    // A channel may contain spaces and commas, which a type cannot.
-    let list = |name: &str| {
-        let is_end = |c: char| c == '\n' || name == "event_types" && (c == ',' || c.is_whitespace());
-        let items = form.get(name).split(is_end).map(str::trim);
-        json!(items.filter(|item| !item.is_empty()).collect::<Vec<_>>())
-    };
-    // A number that cannot be read goes on as text, so that the API says where it is wrong.
-    let number =
-        |text: &str| serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| text.into(), Value::Number);
-    for name in ["name", "url", "method", "field_set"] {
-        put(name, text(name), None);
-    }
-    put("description", text("description"), Some(Value::Null));
-    for name in ["event_types", "channels"] {
-        put(name, list(name), Some(json!([])));
-    }
-    let filter = serde_json::from_str::<Value>(form.get("filter")).unwrap_or_else(|_| text("filter"));
-    put("filter", filter, Some(Value::Null));
-    let schemes = match form.get("signature") {
-        "none" => json!("none"),
-        schemes => json!(schemes.split(',').collect::<Vec<_>>()),
-    };
-    put("signature", schemes, None);
-    let steps =
-        form.get("retry_schedule_s").split(|c: char| c == ',' || c.is_whitespace()).filter(|step| !step.is_empty());
-    put("retry_schedule_s", steps.map(seconds).collect(), None);
-    for name in ["timeout_ms", "max_in_flight", "disable_after_s"] {
-        put(name, number(form.get(name).trim()), None);
-    }
-    put("rate_limit_per_s", number(form.get("rate_limit_per_s").trim()), Some(Value::Null));
-    let order = match form.get("ordered") {
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
-        other => other.into(),
-    };
-    put("ordered", order, None);
-    if is_new {
-        put("app_id", text("app_id"), None);
-        put("secret", text("secret"), None);
-        let headers = form.get("headers").lines().filter_map(|line| line.split_once(':'));
-        let headers: Map<String, Value> =
-            headers.map(|(name, value)| (name.trim().to_owned(), value.trim().into())).collect();
-        put("headers", Value::Object(headers), None);
-    }
-    Value::Object(body).to_string()
-}
-
-/// A step of a schedule in seconds: `300`, `5m`, `2h`. Another text stays, so that the API says where it is wrong.
-fn seconds(step: &str) -> Value {
-    let (digits, factor) = match step.char_indices().last() {
-        Some((at, 's')) => (&step[..at], 1),
-        Some((at, 'm')) => (&step[..at], 60),
-        Some((at, 'h')) => (&step[..at], 3_600),
-        Some((at, 'd')) => (&step[..at], 86_400),
-        _ => (step, 1),
-    };
-    digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor)).map_or_else(|| step.into(), Value::from)
 }
 
 /// `POST /ui/webhooks/new`: makes it, and shows its secret once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let call = ApiCall { handler: webhooks::create, body: json_of(&form, true), form: Some(&form) };
+    let FormRequest { body, mistakes } = values::request_of(&form, true);
+    let call = ApiCall { handler: webhooks::create, body, form: Some(&form) };
     let frame = Frame::new(context, request, Section::Webhooks);
     let made = relay(context, request, &call, move |response| {
         let id = member(&response, "id").as_str().unwrap_or_default().to_owned();
@@ -201,17 +86,30 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         let content = created_page(&id, &name, secret.as_deref(), &frame);
         Ok(html_response(StatusCode::CREATED, frame.page("New webhook", &content)))
     });
-    corrected(context, request, None, form, made)
+    corrected(context, request, None, form, with_mistakes(made, mistakes))
 }
 
 /// `POST /ui/webhooks/{id}/edit`.
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let webhook = webhooks::in_path(context, request)?;
-    let call = ApiCall { handler: webhooks::update, body: json_of(&form, false), form: Some(&form) };
+    let FormRequest { body, mistakes } = values::request_of(&form, false);
+    let call = ApiCall { handler: webhooks::update, body, form: Some(&form) };
     let to = format!("../{}?done=saved", webhook.id);
     let made = relay(context, request, &call, move |_| see_other(&to));
-    corrected(context, request, Some(webhook), form, made)
+    corrected(context, request, Some(webhook), form, with_mistakes(made, mistakes))
+}
+
+/// The mistakes that the form saw, in place of those that the API sees in the same members.
+fn with_mistakes(done: Result<Step, ApiError>, mistakes: Vec<FieldError>) -> Result<Step, ApiError> {
+    let member = |one: &FieldError| one.pointer.split('/').nth(1).map(str::to_owned);
+    done.map_err(|mut api_error| {
+        if !api_error.errors.is_empty() {
+            api_error.errors.retain(|one| !mistakes.iter().any(|mistake| member(mistake) == member(one)));
+            api_error.errors.extend(mistakes);
+        }
+        api_error
+    })
 }
 
 /// The form with its mistakes, if there are any.
@@ -227,11 +125,12 @@ fn corrected(
             let frame = Frame::new(context, request, Section::Webhooks);
             let apps = apps(context, request);
             let loaded = form.get(LOADED_FIELD).to_owned();
+            let loaded_headers = form.get(LOADED_HEADERS_FIELD).to_owned();
             let errors = match frame.portal {
                 Some(_) => api_error.errors.into_iter().map(words::mistake).collect(),
                 None => api_error.errors,
             };
-            let view = WebhookFormView { webhook, form, loaded, errors, apps };
+            let view = WebhookFormView { webhook, form, loaded, loaded_headers, errors, apps };
             Ok(Step::Reply(frame.reply(api_error.status, "Webhook", &page(&view, &frame))))
         }
         other => other,
@@ -259,7 +158,30 @@ pub fn created_page(id: &str, name: &str, secret: Option<&str>, frame: &Frame) -
 
 impl WebhookFormView {
     fn errors_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a FieldError> {
-        self.errors.iter().filter(move |error| error.pointer.trim_start_matches('/').split('/').next() == Some(name))
+        self.errors.iter().filter(move |error| field_at(&error.pointer) == name)
+    }
+
+    fn is_wrong(&self, name: &str) -> bool {
+        self.errors_of(name).next().is_some()
+    }
+
+    /// Whether the form shows the field.
+    fn has(&self, name: &str) -> bool {
+        match name {
+            "app_id" => self.webhook.is_none() && self.apps.len() > 1,
+            "secret" => self.webhook.is_none(),
+            _ => values::value_of(name).is_some(),
+        }
+    }
+
+    /// A mistake, with the part of the field that it is about.
+    fn mistake(&self, error: &FieldError) -> Markup {
+        html! {
+            p.wrong {
+                @if let Some(part) = part_at(&self.form, &error.pointer) { code { (foreign(&part)) } " " }
+                (foreign(&error.detail))
+            }
+        }
     }
 
     fn wrong(&self, name: &str) -> Markup {
@@ -267,7 +189,7 @@ impl WebhookFormView {
         html! {
             @if mistakes > 0 {
                 div id={ "wrong-" (name) } {
-                    @for error in self.errors_of(name).take(MISTAKES_SHOWN) { p.wrong { (foreign(&error.detail)) } }
+                    @for error in self.errors_of(name).take(MISTAKES_SHOWN) { (self.mistake(error)) }
                     @if mistakes > MISTAKES_SHOWN {
                         p.wrong { (counted((mistakes - MISTAKES_SHOWN) as u64, "further mistake", "further mistakes")) }
                     }
@@ -276,37 +198,99 @@ impl WebhookFormView {
         }
     }
 
-    fn described(&self, name: &str) -> Option<String> {
-        self.errors_of(name).next().map(|_| format!("wrong-{name}"))
+    /// The meaning of an empty field and of a mask, below the field.
+    fn hint(&self, field: &FormValue) -> Markup {
+        let masked = self.form.get(field.name).contains(MASK);
+        html! {
+            @if !field.hint.is_empty() || masked {
+                p.muted id={ "hint-" (field.name) } {
+                    (field.hint)
+                    @if masked { " " code { (MASK) } " stands for a value that stays." }
+                }
+            }
+        }
     }
 
-    fn input(&self, name: &str, words: &str, hint: &str) -> Markup {
+    /// The ids of the elements that describe a field.
+    fn described(&self, field: &FormValue) -> Option<String> {
+        let name = field.name;
+        let has_hint = !field.hint.is_empty() || self.form.get(name).contains(MASK);
+        match (has_hint, self.is_wrong(name)) {
+            (true, true) => Some(format!("wrong-{name} hint-{name}")),
+            (false, true) => Some(format!("wrong-{name}")),
+            (true, false) => Some(format!("hint-{name}")),
+            (false, false) => None,
+        }
+    }
+
+    /// A field to write in: one line, or an area. The placeholder is an example.
+    fn written(&self, name: &str, example: &str) -> Markup {
+        let Some(field) = values::value_of(name) else { return Markup::default() };
+        let (wrong, described) = (self.is_wrong(name).then_some("true"), self.described(field));
+        let example = Some(example).filter(|example| !example.is_empty());
         html! {
-            label for=(name) { (words) }
-            input id=(name) type="text" name=(name) value=(self.form.get(name)) placeholder=(hint) autocomplete="off"
-                aria-invalid=[self.described(name).map(|_| "true")] aria-describedby=[self.described(name)];
+            label for=(name) { (field.label) }
+            @if field.kind.is_area() {
+                // A browser drops the first line break of an area.
+                textarea id=(name) name=(name) rows="3" placeholder=[example] spellcheck="false"
+                    aria-invalid=[wrong] aria-describedby=[described] { "\n" (self.form.get(name)) }
+            } @else {
+                input id=(name) type="text" name=(name) value=(self.form.get(name)) placeholder=[example]
+                    autocomplete="off" aria-invalid=[wrong] aria-describedby=[described];
+            }
+            (self.hint(field))
             (self.wrong(name))
         }
     }
 
-    fn area(&self, name: &str, words: &str, hint: &str) -> Markup {
+    fn choice(&self, name: &str, choices: &[(&str, &str)]) -> Markup {
+        let Some(field) = values::value_of(name) else { return Markup::default() };
+        let (wrong, described) =
+            (self.is_wrong(name).then_some("true"), self.is_wrong(name).then(|| format!("wrong-{name}")));
         html! {
-            label for=(name) { (words) }
-            textarea id=(name) name=(name) rows="3" placeholder=(hint) spellcheck="false"
-                aria-describedby=[self.described(name)] { (self.form.get(name)) }
-            (self.wrong(name))
-        }
-    }
-
-    fn choice(&self, name: &str, words: &str, choices: &[(&str, &str)]) -> Markup {
-        html! {
-            label for=(name) { (words) }
-            select id=(name) name=(name) {
+            label for=(name) { (field.label) }
+            select id=(name) name=(name) aria-invalid=[wrong] aria-describedby=[described] {
                 @for (value, shown) in choices {
                     option value=(value) selected[self.form.get(name) == *value] { (foreign(shown)) }
                 }
             }
             (self.wrong(name))
+        }
+    }
+
+    /// Folded fields, which are open if one of them is wrong.
+    fn folded(&self, summary: &str, names: &[&str], fields: &Markup) -> Markup {
+        html! {
+            details open[names.iter().any(|name| self.is_wrong(name))] { summary { (summary) } (fields) }
+        }
+    }
+
+    /// Says that nothing was saved, with links to the wrong fields. A mistake without a field is shown here.
+    fn summary(&self) -> Markup {
+        let wrong: Vec<_> = VALUES.iter().filter(|field| self.has(field.name) && self.is_wrong(field.name)).collect();
+        let aside = self.errors.iter().filter(|error| !self.has(field_at(&error.pointer)));
+        html! {
+            @if !self.errors.is_empty() {
+                div.note.bad role="alert" {
+                    div {
+                        p { "Nothing was saved: "
+                            (counted(self.errors.len() as u64, "value is wrong.", "values are wrong.")) }
+                        @if !wrong.is_empty() {
+                            p {
+                                "Look at "
+                                @for (at, field) in wrong.iter().enumerate() {
+                                    @if at > 0 { ", " }
+                                    a href={ "#" (field.name) } { (field.short_label()) }
+                                }
+                                "."
+                            }
+                        }
+                        @for error in aside.take(MISTAKES_SHOWN) {
+                            p.wrong { code { (foreign(&error.pointer)) } " " (foreign(&error.detail)) }
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -317,11 +301,11 @@ pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
         view.webhook.as_ref().map_or("webhooks/new".to_owned(), |webhook| format!("webhooks/{}/edit", webhook.id));
     let back = view.webhook.as_ref().map_or("webhooks".to_owned(), |webhook| format!("webhooks/{}", webhook.id));
     let fields = html! {
-        @if !view.errors.is_empty() {
-            div.note.bad role="alert" { p { "Nothing was saved: "
-                (counted(view.errors.len() as u64, "value is wrong.", "values are wrong.")) } }
+        (view.summary())
+        @if !view.loaded.is_empty() {
+            input type="hidden" name=(LOADED_FIELD) value=(view.loaded);
+            input type="hidden" name=(LOADED_HEADERS_FIELD) value=(view.loaded_headers);
         }
-        @if !view.loaded.is_empty() { input type="hidden" name=(LOADED_FIELD) value=(view.loaded); }
         (receiver_fields(view))
         (event_fields(view))
         (request_fields(view))
@@ -347,32 +331,43 @@ fn receiver_fields(view: &WebhookFormView) -> Markup {
     html! {
         fieldset {
             legend { "Receiver" }
-            (view.input("url", "URL", "https://hooks.example.com/in"))
-            (view.input("name", "Name", "from the host of the URL"))
-            (view.input("description", "Description", ""))
-            @if view.webhook.is_none() && view.apps.len() > 1 { (view.choice("app_id", "App", &apps)) }
+            (view.written("url", "https://hooks.example.com/in"))
+            (view.written("name", ""))
+            (view.written("description", ""))
+            @if view.has("app_id") {
+                @if view.apps.len() > APPS_LISTED {
+                    (view.written("app_id", ""))
+                } @else {
+                    (view.choice("app_id", &apps))
+                }
+            }
+            (view.folded("Your own name for it", &["uid"], &view.written("uid", "")))
         }
     }
 }
 
 fn event_fields(view: &WebhookFormView) -> Markup {
+    let folded = html! {
+        (view.written("channels", ""))
+        (view.written("filter", "{\"path\": \"/total\", \"gte\": 100}"))
+    };
     html! {
         fieldset {
             legend { "Events" }
-            (view.area("event_types", "Types, one a line", "all; or order.* and invoice.paid"))
-            details open[view.errors_of("filter").next().is_some()] {
-                summary { "Channels and filter" }
-                (view.area("channels", "Channels, one a line", "all"))
-                (view.area("filter", "Filter, as JSON", "{\"path\": \"/total\", \"gte\": 100}"))
-            }
+            (view.written("event_types", "order.* or invoice.paid"))
+            (view.folded("Channels and filter", &["channels", "filter"], &folded))
         }
     }
 }
 
+/// The choices of a field whose words are the API's.
+fn plain_choices(words: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    words.iter().map(|word| (*word, *word)).collect()
+}
+
 fn request_fields(view: &WebhookFormView) -> Markup {
-    let pairs = |values: &[&'static str]| values.iter().map(|value| (*value, *value)).collect::<Vec<_>>();
     let own = view.form.get("field_set");
-    let mut field_sets: Vec<(&str, &str)> = pairs(&FIELD_SETS);
+    let mut field_sets: Vec<(&str, &str)> = plain_choices(&FIELD_SETS);
     if !own.is_empty() && !FIELD_SETS.contains(&own) {
         field_sets.push((own, own));
     }
@@ -385,19 +380,51 @@ fn request_fields(view: &WebhookFormView) -> Markup {
     if view.webhook.is_some() {
         signatures.insert(0, ("", "as it is"));
     }
+    let request = html! {
+        (view.choice("method", &plain_choices(&METHODS)))
+        (view.choice("field_set", &field_sets))
+        (view.choice("content_type", &plain_choices(&MEDIA_TYPES)))
+        (view.choice("include_html", &[("false", "left out"), ("true", "kept")]))
+        (view.choice("encrypted", &[("false", "none"), ("true", "the body as JWE")]))
+        (view.choice("signature", &signatures))
+        (view.written("headers", "x-tenant: acme"))
+        (view.written("secret_headers", "x-api-key"))
+        @if view.has("secret") { (view.written("secret", "")) }
+    };
+    let kinds = [
+        ("", "none"),
+        ("basic", "Basic: user and password"),
+        ("bearer", "Bearer token"),
+        ("header", "a secret header"),
+    ];
+    let credentials = html! {
+        (view.choice("auth", &kinds))
+        (view.written("auth_name", ""))
+        (view.written("auth_secret", ""))
+        (view.written("tls_ca", "-----BEGIN CERTIFICATE-----"))
+        (view.written("tls_cert", "-----BEGIN CERTIFICATE-----"))
+        (view.written("tls_key", "-----BEGIN PRIVATE KEY-----"))
+    };
+    let of_request = [
+        "method",
+        "field_set",
+        "content_type",
+        "include_html",
+        "encrypted",
+        "signature",
+        "headers",
+        "secret_headers",
+        "secret",
+    ];
     html! {
         fieldset {
             legend { "Request" }
-            details {
-                summary { "Method, body, signature, headers" }
-                (view.choice("method", "Method", &pairs(&METHODS)))
-                (view.choice("field_set", "Body", &field_sets))
-                (view.choice("signature", "Signature", &signatures))
-                @if view.webhook.is_none() {
-                    (view.area("headers", "Headers, one a line", "x-tenant: acme"))
-                    (view.input("secret", "Secret", "a new one is made"))
-                }
-            }
+            (view.folded("Method, body, signature, headers", &of_request, &request))
+            (view.folded(
+                "Authentication and certificates",
+                &["auth", "auth_name", "auth_secret", "tls_ca", "tls_cert", "tls_key"],
+                &credentials
+            ))
         }
     }
 }
@@ -405,91 +432,25 @@ fn request_fields(view: &WebhookFormView) -> Markup {
 fn sending_fields(view: &WebhookFormView) -> Markup {
     let orders =
         [("false", "no order"), ("true", "one after another"), ("key", "one after another for each ordering key")];
+    let folded = html! {
+        (view.written("timeout_ms", ""))
+        (view.choice("success_rule", &[("2xx", "any 2xx"), ("200", "200 only")]))
+        (view.choice("handshake", &[("false", "none"), ("true", "of CloudEvents, before the first request")]))
+        (view.written("max_in_flight", ""))
+        (view.written("rate_limit_per_s", ""))
+        (view.choice("ordered", &orders))
+        (view.written("disable_after_s", ""))
+    };
+    let names =
+        ["timeout_ms", "success_rule", "handshake", "max_in_flight", "rate_limit_per_s", "ordered", "disable_after_s"];
     html! {
         fieldset {
             legend { "Sending" }
-            (view.input("retry_schedule_s", "Retries after", "5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 24h"))
-            details {
-                summary { "Time limit, rate, order, switching off" }
-                (view.input("timeout_ms", "Time limit, ms", "15000"))
-                (view.input("max_in_flight", "Requests at once", "16"))
-                (view.input("rate_limit_per_s", "Requests a second", "no limit"))
-                (view.choice("ordered", "Order", &orders))
-                (view.input("disable_after_s", "Switched off after seconds of failures", "432000"))
-            }
+            (view.written("retry_schedule_s", ""))
+            (view.folded("Time limit, success, rate, order, switching off", &names, &folded))
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_webhook_sends_filled_fields_only_and_a_changed_one_empties() {
-        let form = PostedForm::parse(
-            b"url=https%3A%2F%2Fa.example&event_types=a.*%0D%0Ab%2Cc&description=&timeout_ms=x&\
-              retry_schedule_s=5s+2h%2C7",
-        );
-        let new: Value = serde_json::from_str(&json_of(&form, true)).unwrap();
-        assert_eq!(
-            new,
-            json!({
-                "url": "https://a.example", "event_types": ["a.*", "b", "c"], "timeout_ms": "x",
-                "retry_schedule_s": [5, 7_200, 7],
-            })
-        );
-        let changed: Value = serde_json::from_str(&json_of(&form, false)).unwrap();
-        assert_eq!(changed["description"], Value::Null);
-        assert!(changed.get("filter").is_none(), "a field that the form lacks stays as it is");
-    }
-
-    #[test]
-    fn a_changed_webhook_sends_touched_fields_only() {
-        let mut webhook = Webhook::new(crate::model::Id::MIN, crate::model::Id::MIN);
-        webhook.name = "erp, invoices".to_owned();
-        webhook.url = "https://a.example".to_owned();
-        webhook.channels = vec!["north sea".to_owned(), "a, b".to_owned()];
-        webhook.event_types = vec!["a.*".to_owned(), "b.c".to_owned()];
-        webhook.filter = Some("{ \"path\": \"/total\",  \"gte\": 1e2 }".to_owned());
-        let form = fields_of(&webhook);
-        let loaded = digests(&form);
-        let posted = |name: &str, value: &str| {
-            let mut body = url::form_urlencoded::Serializer::new(String::new());
-            body.append_pair(LOADED_FIELD, &loaded);
-            for (field, old) in form.fields() {
-                body.append_pair(field, &if field == name { value } else { old }.replace('\n', "\r\n"));
-            }
-            serde_json::from_str::<Value>(&json_of(&PostedForm::parse(body.finish().as_bytes()), false)).unwrap()
-        };
-        assert_eq!(posted("none", ""), json!({}));
-        assert_eq!(posted("name", "erp"), json!({ "name": "erp" }));
-        assert_eq!(posted("description", "new"), json!({ "description": "new" }));
-        assert_eq!(posted("channels", "north sea\na, b\nc"), json!({ "channels": ["north sea", "a, b", "c"] }));
-        assert_eq!(posted("channels", ""), json!({ "channels": [] }));
-        assert_eq!(posted("filter", " "), json!({ "filter": null }));
-    }
-
-    #[test]
-    fn mistakes_of_a_field_are_shown_up_to_a_bound() {
-        let mistake = |n: usize| FieldError::new(format!("/event_types/{n}"), "must be a pattern");
-        let view = WebhookFormView {
-            webhook: None,
-            form: PostedForm::default(),
-            loaded: String::new(),
-            errors: (0..1_000).map(mistake).collect(),
-            apps: Vec::new(),
-        };
-        let shown = event_fields(&view).into_string();
-        assert_eq!(shown.matches("must be a pattern").count(), MISTAKES_SHOWN);
-        assert!(shown.contains("995 further mistakes"), "{shown}");
-        assert_eq!(shown.matches("id=\"wrong-event_types\"").count(), 1);
-    }
-
-    #[test]
-    fn an_unsigned_webhook_is_asked_for_in_the_words_of_the_api() {
-        let form = PostedForm::parse(b"signature=none");
-        let asked: Value = serde_json::from_str(&json_of(&form, false)).unwrap();
-        assert_eq!(asked, json!({ "signature": "none" }));
-    }
-}
+mod tests;

@@ -20,6 +20,8 @@ use super::webhook_rows::{self, RankedWebhook, RowOrder, WebhookRow};
 
 /// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
+/// Maximum number of apps to choose from, beside the chosen one. The list of apps leads to the webhooks of every app.
+const APPS_SHOWN: usize = 25;
 
 const STATES: [(&str, &str); 5] =
     [("", "All"), ("trouble", "Trouble"), ("enabled", "Enabled"), ("paused", "Paused"), ("disabled", "Disabled")];
@@ -91,7 +93,10 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     for row in &mut rows {
         webhook_rows::explain(context, request, row)?;
     }
-    let apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id)).cloned().collect();
+    let within = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
+    let mut apps: Vec<_> = within.take(APPS_SHOWN).cloned().collect();
+    let chosen = ask.get("app").and_then(|name| context.registry.app_named(tenant, name));
+    apps.extend(chosen.filter(|chosen| !apps.iter().any(|app| app.id == chosen.id)).cloned());
     Ok(WebhooksView { rows, ask, counts, apps, skipped, total })
 }
 
