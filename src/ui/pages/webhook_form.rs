@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use crate::api::auth::sha256;
-use crate::api::native::webhooks;
+use crate::api::native::{webhook_fields, webhooks};
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::Webhook;
 use crate::model::webhook::{DeliveryOrder, SignatureScheme};
@@ -49,8 +49,8 @@ fn apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, 
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Webhooks);
     let apps = apps(context, request);
-    let view =
-        WebhookFormView { webhook: None, form: PostedForm::default(), loaded: String::new(), errors: Vec::new(), apps };
+    let form = frame.preset().map(|webhook| fields_of(&webhook)).unwrap_or_default();
+    let view = WebhookFormView { webhook: None, form, loaded: String::new(), errors: Vec::new(), apps };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New webhook", &page(&view, &frame))))
 }
 
@@ -72,13 +72,9 @@ fn fields_of(webhook: &Webhook) -> PostedForm {
         DeliveryOrder::Webhook => "true",
         DeliveryOrder::Key => "key",
     };
-    let signature = match webhook.signature.as_slice() {
-        [] => "none",
-        [SignatureScheme::Standard] => "standard",
-        [SignatureScheme::Ed25519] => "ed25519",
-        [SignatureScheme::Standard, SignatureScheme::Ed25519] => "standard,ed25519",
-        _ => "",
-    };
+    let scheme = |scheme: &SignatureScheme| format!("{scheme:?}").to_lowercase();
+    let schemes: Vec<String> = webhook.signature.iter().map(scheme).collect();
+    let signature = if schemes.is_empty() { "none".to_owned() } else { schemes.join(",") };
     PostedForm::filled([
         ("name", webhook.name.clone()),
         ("description", webhook.description.clone().unwrap_or_default()),
@@ -88,7 +84,7 @@ fn fields_of(webhook: &Webhook) -> PostedForm {
         ("filter", webhook.filter.clone().unwrap_or_default()),
         ("method", format!("{:?}", webhook.method).to_lowercase()),
         ("field_set", format!("{:?}", webhook.field_set).to_lowercase()),
-        ("signature", signature.to_owned()),
+        ("signature", signature),
         ("retry_schedule_s", steps.join(", ")),
         ("timeout_ms", webhook.timeout_ms.to_string()),
         ("max_in_flight", webhook.max_in_flight.to_string()),
@@ -177,6 +173,14 @@ fn json_of(form: &PostedForm, is_new: bool) -> String {
     Value::Object(body).to_string()
 }
 
+/// The JSON of a new webhook with the preset's value of each member that it lacks.
+fn with_preset(body: String, preset: Option<&Webhook>) -> String {
+    let (Some(preset), Ok(Value::Object(given))) = (preset, serde_json::from_str(&body)) else { return body };
+    let mut members = webhook_fields::chosen(preset);
+    members.extend(given);
+    Value::Object(members).to_string()
+}
+
 /// A step of a schedule in seconds: `300`, `5m`, `2h`. Another text stays, so that the API says where it is wrong.
 fn seconds(step: &str) -> Value {
     let (digits, factor) = match step.char_indices().last() {
@@ -192,8 +196,9 @@ fn seconds(step: &str) -> Value {
 /// `POST /ui/webhooks/new`: makes it, and shows its secret once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let call = ApiCall { handler: webhooks::create, body: json_of(&form, true), form: Some(&form) };
     let frame = Frame::new(context, request, Section::Webhooks);
+    let body = with_preset(json_of(&form, true), frame.preset().as_ref());
+    let call = ApiCall { handler: webhooks::create, body, form: Some(&form) };
     let made = relay(context, request, &call, move |response| {
         let id = member(&response, "id").as_str().unwrap_or_default().to_owned();
         let secret = member(&response, "secret").as_str().map(str::to_owned);
@@ -382,8 +387,9 @@ fn request_fields(view: &WebhookFormView) -> Markup {
         ("standard,ed25519", "both"),
         ("none", "unsigned"),
     ];
-    if view.webhook.is_some() {
-        signatures.insert(0, ("", "as it is"));
+    let own = view.form.get("signature");
+    if !own.is_empty() && !signatures.iter().any(|(schemes, _)| *schemes == own) {
+        signatures.push((own, own));
     }
     html! {
         fieldset {
