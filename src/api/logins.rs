@@ -57,6 +57,8 @@ pub struct PortalSettings {
     pub name: String,
     /// Maximum number of webhooks of an app that the portal makes.
     pub webhooks_max: usize,
+    /// Whether every signature goes out under the header names of Standard Webhooks.
+    pub has_standard_names: bool,
     pub logo: Option<Arc<PortalLogo>>,
 }
 
@@ -93,6 +95,7 @@ impl PageSettings {
                 enabled: true,
                 name: String::new(),
                 webhooks_max: PORTAL_WEBHOOKS_MAX,
+                has_standard_names: false,
                 logo: None,
             },
         }

@@ -16,6 +16,8 @@ use super::logins::PageSettings;
 const MAC_BYTES: usize = 32;
 /// Number of random bytes in a cookie. Form tokens are derived from them.
 const RANDOM_BYTES: usize = 16;
+/// Ends the return URL if a preset follows. No URL contains it (RFC 3986 section 2).
+const PRESET_MARK: char = '\n';
 /// The bits of an id that are its MAC: all behind the variant of RFC 9562 section 5.7.
 const ID_MAC_BITS: u32 = 62;
 const ENTER_LABEL: &[u8] = b"portal enter";
@@ -97,6 +99,9 @@ fn bytes_of(link: &PortalLink) -> Vec<u8> {
     bytes.extend_from_slice(&link.enter_by.0.to_be_bytes());
     bytes.extend_from_slice(&link.expires_at.0.to_be_bytes());
     bytes.extend_from_slice(link.return_url.as_deref().unwrap_or_default().as_bytes());
+    if let Some(preset) = &link.preset {
+        bytes.extend_from_slice(format!("{PRESET_MARK}{preset}").as_bytes());
+    }
     bytes
 }
 
@@ -110,6 +115,8 @@ fn link_of(bytes: &[u8]) -> Option<PortalLink> {
     let (expires_at, rest) = rest.split_first_chunk::<8>()?;
     let scopes = PortalLink::SCOPES.into_iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0);
     let scopes: Vec<Scope> = scopes.map(|(_, scope)| scope).collect();
+    let texts = std::str::from_utf8(rest).unwrap_or_default();
+    let (return_url, preset) = texts.split_once(PRESET_MARK).map_or((texts, None), |(url, name)| (url, Some(name)));
     Some(PortalLink {
         id: Id::from_bytes(*id),
         key_id: Id::from_bytes(*key_id),
@@ -118,7 +125,8 @@ fn link_of(bytes: &[u8]) -> Option<PortalLink> {
         scopes,
         enter_by: Time(i64::from_be_bytes(*enter_by)),
         expires_at: Time(i64::from_be_bytes(*expires_at)),
-        return_url: String::from_utf8(rest.to_vec()).ok().filter(|url| !url.is_empty()),
+        return_url: Some(return_url).filter(|url| !url.is_empty()).map(str::to_owned),
+        preset: preset.map(str::to_owned),
     })
 }
 
@@ -138,6 +146,16 @@ mod tests {
             enter_by: NOW.plus_ms(5),
             expires_at: NOW.plus_ms(9),
             return_url: Some("https://app.example/settings?a=ä".to_owned()),
+            preset: None,
+        }
+    }
+
+    #[test]
+    fn a_preset_reads_back_beside_a_return_url_and_without_one() {
+        let pages = PageSettings::new([1; 32]);
+        for return_url in [None, Some("https://app.example/".to_owned())] {
+            let link = PortalLink { preset: Some("shape".to_owned()), return_url, ..link(&pages) };
+            assert_eq!(parse(&text(&link, &pages), &pages), Some(link));
         }
     }
 

@@ -163,7 +163,7 @@ struct ListArgs {
     /// Only those with this status
     #[arg(long, value_name = "STATUS", help_heading = "Filters", value_parser = ["enabled", "paused", "disabled"])]
     status: Option<String>,
-    /// Only those in trouble: they fail now, their receiver holds them back, or failures have disabled them
+    /// Only those in trouble: they fail now, their receiver holds them back, or failures or a 410 have disabled them
     #[arg(long, help_heading = "Filters")]
     trouble: bool,
     /// Part of a name or URL

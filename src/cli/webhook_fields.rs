@@ -21,7 +21,7 @@ pub struct Fields {
     app: Option<String>,
     #[command(flatten)]
     flags: FieldFlags,
-    /// whsec_ and base64 of 24 to 64 bytes; made by the daemon if not given
+    /// whsec_ and base64 of 24 to 75 bytes; made by the daemon if not given
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
     /// The fields as a JSON object in a file, or - for stdin; flags win over it

@@ -19,6 +19,7 @@ pub fn settings(settings: &Settings, own: &PortalSettings) -> PortalSettings {
         enabled: settings.portal.enabled && settings.ui.enabled,
         name: settings.portal.name.clone(),
         webhooks_max: settings.portal.webhooks_max,
+        has_standard_names: settings.svix_whitelabel,
         logo: FILES.iter().find_map(|(name, content_type)| read(&settings.data_dir.join(name), content_type)),
     }
 }

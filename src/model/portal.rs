@@ -22,6 +22,8 @@ pub struct PortalLink {
     pub expires_at: Time,
     /// The page of the operator that the portal links back to.
     pub return_url: Option<String>,
+    /// The name of the dialect whose defaults the webhooks have that are made by this link. `None` for the native ones.
+    pub preset: Option<String>,
 }
 
 impl PortalLink {

@@ -10,22 +10,25 @@ use super::hold::{self, HoldReason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Fine,
-    /// Disabled by a call, or because the receiver answered 410.
+    /// Disabled by a call.
     Disabled,
     Paused,
     /// The last attempt failed, and nothing holds the deliveries.
     Failing,
     /// The receiver asked for a pause by `Retry-After`.
     Held,
-    /// The circuit is open or half open, or failures have disabled the webhook.
+    /// The circuit is open or half open, or failures or a 410 have disabled the webhook.
     Broken,
 }
 
 /// The severity of a webhook whose state is `shown`, as `circuit::shown` gives it.
 pub fn severity(webhook: &Webhook, shown: &WebhookState) -> Severity {
     match hold::of(webhook, shown).map(|hold| hold.reason) {
-        Some(HoldReason::Disabled) if webhook.disabled_reason == Some(DisabledReason::Failures) => Severity::Broken,
-        Some(HoldReason::Disabled) => Severity::Disabled,
+        // A webhook without a reason was disabled by a call to an earlier version.
+        Some(HoldReason::Disabled) => match webhook.disabled_reason {
+            Some(DisabledReason::Failures | DisabledReason::Gone) => Severity::Broken,
+            Some(DisabledReason::Manual) | None => Severity::Disabled,
+        },
         Some(HoldReason::Paused) => Severity::Paused,
         Some(HoldReason::Circuit) => Severity::Broken,
         Some(HoldReason::Receiver) if shown.circuit != CircuitState::Closed => Severity::Broken,
@@ -35,7 +38,8 @@ pub fn severity(webhook: &Webhook, shown: &WebhookState) -> Severity {
     }
 }
 
-/// Whether a webhook needs attention: it fails now, is held by its receiver, or was disabled by failures.
+/// Whether a webhook is in trouble: it fails now, is held by its receiver, or was disabled by failures or a 410. A paused
+/// one is not, because a call paused it.
 pub const fn is_in_trouble(severity: Severity) -> bool {
     matches!(severity, Severity::Failing | Severity::Held | Severity::Broken)
 }
@@ -86,8 +90,10 @@ mod tests {
         assert_eq!(checked(&enabled, open), (Severity::Broken, true));
         assert_eq!(checked(&enabled, asked), (Severity::Held, true));
         assert_eq!(checked(&webhook(WebhookStatus::Paused, None), open), (Severity::Paused, false));
-        let disabled = |reason| webhook(WebhookStatus::Disabled, Some(reason));
-        assert_eq!(checked(&disabled(DisabledReason::Gone), failing), (Severity::Disabled, false));
-        assert_eq!(checked(&disabled(DisabledReason::Failures), failing), (Severity::Broken, true));
+        let disabled = |reason| webhook(WebhookStatus::Disabled, reason);
+        assert_eq!(checked(&disabled(None), failing), (Severity::Disabled, false));
+        assert_eq!(checked(&disabled(Some(DisabledReason::Manual)), failing), (Severity::Disabled, false));
+        assert_eq!(checked(&disabled(Some(DisabledReason::Gone)), failing), (Severity::Broken, true));
+        assert_eq!(checked(&disabled(Some(DisabledReason::Failures)), failing), (Severity::Broken, true));
     }
 }

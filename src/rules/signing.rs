@@ -378,6 +378,15 @@ pub enum VerifyError {
     Mismatch,
 }
 
+/// The names of the headers that requests with these schemes carry. With `whitelabel` those of Svix's scheme are the ones
+/// of Standard Webhooks.
+pub fn header_names(schemes: &[SignatureScheme], whitelabel: bool) -> Vec<&'static str> {
+    let secret = make_secret(|| [0; 24]);
+    let signer = Signer::new(schemes, [secret.as_str()]).expect("a secret of its own form").named(whitelabel);
+    let ids = SignedIds { event_id: EventId::MIN, webhook_id: WebhookId::MIN };
+    signer.headers(ids, 0, b"").into_iter().map(|(name, _)| name).collect()
+}
+
 /// Checks a received request as a receiver would. The first header present of `svix-signature`, `webhook-signature`,
 /// `x-webhook-signature` and Dfns's header decides, and one matching signature in it suffices. Returns the scheme that
 /// matched.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
+use crate::api::dialects::{self, WebhookPreset};
 use crate::api::logins::PageSettings;
 use crate::api::{ApiContext, HealthIssue, HttpResponse, RequestContext};
 use crate::model::time::DAY_MS;
-use crate::model::{ApiKey, Scope, Time};
+use crate::model::{ApiKey, AppId, Scope, Time, Webhook};
 use crate::store::TimeSpan;
 
 use super::ask::Ask;
@@ -91,6 +92,8 @@ pub struct PortalFrame {
     pub app: String,
     pub expires_at: Time,
     pub return_url: Option<String>,
+    /// The defaults of a webhook that is made here. `None` for the native ones.
+    pub preset: Option<WebhookPreset>,
 }
 
 impl PortalFrame {
@@ -104,6 +107,7 @@ impl PortalFrame {
             app: context.registry.app_by_id(link.app_id).map(|app| app.name.clone()).unwrap_or_default(),
             expires_at: link.expires_at,
             return_url: link.return_url,
+            preset: link.preset.as_deref().and_then(dialects::preset),
         })
     }
 
@@ -214,6 +218,14 @@ impl Frame {
             is_at_top: true,
             portal: None,
         }
+    }
+
+    /// A new webhook with the defaults of the portal link. `None` for the native ones.
+    pub fn preset(&self) -> Option<Webhook> {
+        let preset = self.portal.as_ref()?.preset?;
+        let mut webhook = Webhook::new(self.key.org_id, AppId::MIN);
+        preset(&mut webhook);
+        Some(webhook)
     }
 
     pub fn reader(&self) -> PageReader {

@@ -9,6 +9,7 @@ use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
 use crate::rules::circuit;
 use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::hold::{self, HoldReason};
+use crate::rules::ranking;
 
 use super::{frame, write};
 
@@ -25,7 +26,7 @@ impl PageReader {
     }
 }
 
-/// Failed attempts in a row from which a webhook counts as failing.
+/// Failed attempts in a row from which a webhook whose queue waits counts as failing, and no more as blocked.
 const FAILURES_IN_A_ROW_MIN: u32 = 2;
 
 /// How a webhook does. The order is that of trouble: the worst is the greatest.
@@ -45,15 +46,15 @@ pub enum WebhookMood {
 impl WebhookMood {
     /// The mood of a webhook whose state is `shown`, as `circuit::shown` gives it, without a look at its queue.
     pub fn of(webhook: &Webhook, shown: &WebhookState) -> WebhookMood {
+        let is_trouble = ranking::is_in_trouble(ranking::severity(webhook, shown));
         match webhook.status {
-            WebhookStatus::Disabled if webhook.disabled_reason == Some(DisabledReason::Manual) => WebhookMood::Disabled,
-            WebhookStatus::Disabled => WebhookMood::SwitchedOff,
+            WebhookStatus::Disabled if is_trouble => WebhookMood::SwitchedOff,
+            WebhookStatus::Disabled => WebhookMood::Disabled,
             WebhookStatus::Paused => WebhookMood::Paused,
             WebhookStatus::Enabled => match hold::of(webhook, shown).map(|hold| hold.reason) {
                 Some(HoldReason::Receiver) => WebhookMood::HeldBack,
-                Some(_) => WebhookMood::Failing,
-                None if shown.consecutive_failures >= FAILURES_IN_A_ROW_MIN => WebhookMood::Failing,
-                None => WebhookMood::Enabled,
+                _ if is_trouble => WebhookMood::Failing,
+                _ => WebhookMood::Enabled,
             },
         }
     }
@@ -61,21 +62,25 @@ impl WebhookMood {
     /// The mood of a webhook now.
     pub fn now(context: &ApiContext<'_>, webhook: &Webhook) -> WebhookMood {
         let shown = circuit::shown(context.store.state(webhook.id), context.now);
-        match WebhookMood::of(webhook, &shown) {
-            WebhookMood::Enabled if shown.consecutive_failures > 0 && blocking(context, webhook).is_some() => {
-                WebhookMood::Blocked
-            }
-            mood => mood,
-        }
+        let mood = WebhookMood::of(webhook, &shown);
+        let is_first_failure = mood == WebhookMood::Failing
+            && hold::of(webhook, &shown).is_none()
+            && shown.consecutive_failures < FAILURES_IN_A_ROW_MIN;
+        if is_first_failure && blocking(context, webhook).is_some() { WebhookMood::Blocked } else { mood }
     }
 
     pub fn is_failing(self) -> bool {
         matches!(self, WebhookMood::Failing | WebhookMood::SwitchedOff)
     }
 
-    /// Whether a person should look at it.
+    /// Whether the webhook is in trouble by `ranking::is_in_trouble`, as in the API.
     pub fn is_trouble(self) -> bool {
-        !matches!(self, WebhookMood::Enabled | WebhookMood::Disabled)
+        !matches!(self, WebhookMood::Enabled | WebhookMood::Disabled | WebhookMood::Paused)
+    }
+
+    /// Whether a person should look at it: it is in trouble, or a pause lets its deliveries wait.
+    pub fn needs_person(self) -> bool {
+        self.is_trouble() || self == WebhookMood::Paused
     }
 
     const fn parts(self) -> (&'static str, &'static str, &'static str) {
@@ -213,5 +218,42 @@ pub fn until(at: Time, now: Time) -> String {
     match at.since(now) {
         ..1_000 => "now".to_owned(),
         left => format!("in {}", write::age(left)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Id;
+    use crate::model::webhook::CircuitState;
+
+    #[test]
+    fn trouble_is_the_same_as_in_the_api() {
+        let fine = WebhookState::default();
+        let failing = WebhookState { failing_since: Some(Time(5)), consecutive_failures: 1, ..fine };
+        let open = WebhookState { circuit: CircuitState::Open, hold_until: Some(Time(9)), ..failing };
+        let asked = WebhookState { retry_after: Some(Time(99)), ..failing };
+        let reasons = [None, Some(DisabledReason::Manual), Some(DisabledReason::Failures), Some(DisabledReason::Gone)];
+        for status in [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled] {
+            for (state, disabled_reason) in
+                [fine, failing, open, asked].into_iter().flat_map(|state| reasons.map(|reason| (state, reason)))
+            {
+                let webhook = Webhook { status, disabled_reason, ..Webhook::new(Id::MIN, Id::MIN) };
+                let mood = WebhookMood::of(&webhook, &state);
+                let in_api = ranking::is_in_trouble(ranking::severity(&webhook, &state));
+                assert_eq!(mood.is_trouble(), in_api, "{status:?} {disabled_reason:?} {state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_an_earlier_version_disabled_without_a_reason_is_not_failing() {
+        let status = WebhookStatus::Disabled;
+        let webhook = Webhook { status, disabled_reason: None, ..Webhook::new(Id::MIN, Id::MIN) };
+        let shown = WebhookState::default();
+        let mood = WebhookMood::of(&webhook, &shown);
+        assert!(!mood.is_failing() && !mood.is_trouble());
+        let words = reason(&webhook, (mood, &shown), None, PageReader::Operator);
+        assert!(words.starts_with("switched off by hand"), "{words}");
     }
 }

@@ -341,3 +341,39 @@ async fn a_repeated_request_for_a_portal_token_gets_the_first_token_and_its_link
         assert_eq!(ask().await, first);
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_made_disabled_was_disabled_by_hand_and_is_not_in_trouble() {
+    let daemon = TestDaemon::start().await;
+    app(&daemon, "acme").await;
+    let body = json!({ "url": "http://127.0.0.1:8099", "disabled": true });
+    post(&daemon, "/app/acme/endpoint", body.clone(), 201).await;
+    call(&daemon, Method::PUT, "/app/acme/endpoint/unknown", body.clone()).await.expect(201);
+    post(&daemon, "/operational-webhook/endpoint", body, 201).await;
+    let made = daemon.get("/v1/webhooks?status=disabled").await;
+    let reasons: Vec<&Value> = made["data"].as_array().unwrap().iter().map(|row| &row["disabled_reason"]).collect();
+    assert_eq!(reasons, ["manual"; 3]);
+    assert_eq!(daemon.get("/v1/webhooks?state=trouble").await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_wrong_channel_and_an_unknown_capability_are_one_mistake_each() {
+    let daemon = TestDaemon::start().await;
+    app(&daemon, "acme").await;
+    let wrong = async |path: &str, body: Value| {
+        let refused = call(&daemon, Method::POST, path, body).await.expect(422);
+        let mistakes = refused["detail"].as_array().unwrap().iter();
+        mistakes.map(|one| (one["loc"].clone(), text(one, "type").to_owned())).collect::<Vec<_>>()
+    };
+    let message = |channels: Value| json!({ "eventType": "a.b", "payload": {}, "channels": channels });
+    let at = |loc: Value, kind: &str| vec![(loc, kind.to_owned())];
+    let no_channel = at(json!(["body", "channels", "[0]"]), "value_error");
+    assert_eq!(wrong("/app/acme/msg", message(json!(["a b"]))).await, no_channel);
+    assert_eq!(wrong("/app/acme/msg", message(json!([]))).await, at(json!(["body", "channels"]), "value_error"));
+    let path = "/auth/app-portal-access/acme";
+    let unknown = at(json!(["body", "capabilities", "[1]"]), "value_error.jsondecode");
+    assert_eq!(wrong(path, json!({ "capabilities": ["ViewBase", "Nope"] })).await, unknown);
+    for known in [json!(["ViewBase", "ManageTransformations"]), json!([]), Value::Null] {
+        post(&daemon, path, json!({ "capabilities": known }), 200).await;
+    }
+}

@@ -147,11 +147,14 @@ fn a_devdraft_secret_may_be_plain_text_and_is_the_key_as_it_stands() {
         ("x".repeat(129), 400),
         (format!("{PLAIN_SECRET} "), 400),
         (PLAIN_SECRET.replace('-', "+"), 400),
-        // The prefix promises base64 of 24 to 64 bytes.
+        // The prefix promises base64 of 24 to 75 bytes.
         (format!("whsec_{}", "-_".repeat(20)), 400),
+        (format!("whsec_{}", "AAAA".repeat(25)), 200),
+        (format!("whsec_{}", "AAAA".repeat(26)), 400),
     ] {
         let (got, answer) = devdraft(&mut bench, Method::PATCH, &path, json!({ "signing_secret": text }));
         assert_eq!(got, status, "{text}: {answer}");
+        assert_eq!(answer.to_string().contains("whsec_ and base64 of 24 to 75 bytes"), status == 400, "{answer}");
     }
     // The native API takes the Standard Webhooks form only.
     let bearer = format!("Bearer {ADMIN}");

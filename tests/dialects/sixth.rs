@@ -18,8 +18,16 @@ use serde_json::{Map, Value, json};
 
 use crate::dialects::bench::{ADMIN, Bench, json as body_of, ok};
 
-static SIXTH: Dialect =
-    Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render, doc: &DOC, lenient: None };
+static SIXTH: Dialect = Dialect {
+    name: "sixth",
+    prefix: "/hooks/2026",
+    routes: ROUTES,
+    identify,
+    render,
+    doc: &DOC,
+    lenient: None,
+    preset: None,
+};
 
 static DOC: DialectDoc = DialectDoc {
     prefix: "Sixth",
@@ -103,7 +111,7 @@ const WHITELABEL: &str = "the setting that gives the headers of the vendor's sch
 const IMPORT: &str = "the import from the vendor's server";
 
 /// Modules that name a vendor, and the reason besides its dialect.
-const EXCEPTIONS: [(&str, &str); 20] = [
+const EXCEPTIONS: [(&str, &str); 21] = [
     ("src/model/webhook.rs", "the vendor's body field set and signature scheme are settings of a native webhook"),
     ("src/rules/body.rs", "the vendor's body field set"),
     ("src/rules/mod.rs", "the module of the ids in the vendor's body field set"),
@@ -121,6 +129,7 @@ const EXCEPTIONS: [(&str, &str); 20] = [
     ("src/engine/mod.rs", WHITELABEL),
     ("src/engine/deliverer.rs", WHITELABEL),
     ("src/daemon/mod.rs", WHITELABEL),
+    ("src/daemon/portal_logo.rs", WHITELABEL),
     ("src/config/keys.rs", WHITELABEL),
     ("src/config/mod.rs", WHITELABEL),
     ("src/config/load.rs", WHITELABEL),

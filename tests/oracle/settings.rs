@@ -264,6 +264,10 @@ impl Oracle {
             created_at: now,
             updated_at: now,
             status_since: Some(now),
+            disabled_reason: match draft.status {
+                WebhookStatus::Disabled => draft.disabled_reason.or(Some(DisabledReason::Manual)),
+                _ => None,
+            },
             version: 1,
             secret_headers: Vec::new(),
             secrets,

@@ -38,6 +38,58 @@ async fn webhook_of(instance: &Instance, app: &str, name: &str) -> Value {
     instance.first.post("/v1/webhooks", json!({ "url": url, "name": name, "app_id": app })).await.expect(201)
 }
 
+/// The members of a webhook that a caller sets.
+fn settings_of(webhook: &Value) -> Value {
+    let mut settings = webhook.clone();
+    for of_its_life in ["id", "created_at", "updated_at", "status_since", "last_attempt_at", "last_success_at"] {
+        settings.as_object_mut().expect("an object").remove(of_its_life);
+    }
+    settings
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_a_tenant_of_the_svix_api_makes_is_as_that_api_makes_it() {
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
+    let access = instance.first.post("/api/v1/auth/app-portal-access/acme", json!({})).await.expect(200);
+    let browser = enter(&instance, &access).await;
+    let help = async || browser.get("/ui/portal/help").await.body;
+    assert!(help().await.contains("<code>svix-id</code>"), "the help of a tenant without a webhook");
+    let url = format!("http://{}/", echo().await);
+    let by_api = instance.first.post("/api/v1/app/acme/endpoint", json!({ "url": url })).await.expect(201);
+    let shown = browser.get("/ui/portal/webhooks/new").await;
+    for preset in [r#"<option value="svix" selected>"#, r#"<option value="raw" selected>"#, r#"value="30000""#] {
+        assert!(shown.body.contains(preset), "{preset}: {}", shown.body);
+    }
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("token", &token_of(&shown.body, "webhooks/new"))
+        .extend_pairs([("url", url.as_str()), ("retry_schedule_s", ""), ("signature", "svix")])
+        .finish();
+    let made = browser.post("/ui/portal/webhooks/new", &form).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let rows = instance.first.get("/v1/webhooks?app_id=acme").await.expect(200);
+    assert_eq!(rows["data"].as_array().expect("rows").len(), 2);
+    assert_eq!(settings_of(&rows["data"][0]), settings_of(&rows["data"][1]), "{by_api}");
+    let message = json!({ "eventType": "a.b", "payload": { "n": 1 } });
+    let sent = instance.first.post("/api/v1/app/acme/msg", message).await.expect(202);
+    for row in rows["data"].as_array().expect("rows") {
+        let attempt = eventually("an attempt", async || {
+            let list = instance.first.get(&format!("/v1/webhooks/{}/attempts", text(row, "id"))).await.expect(200);
+            list["data"][0]["id"].as_str().map(str::to_owned)
+        })
+        .await;
+        let request = instance.first.get(&format!("/v1/attempts/{attempt}/request")).await.expect(200);
+        assert!(request.to_string().contains(text(&sent, "id")), "{request}");
+        assert!(!request.to_string().contains("webhook-id"), "{request}");
+        assert_eq!(request["body"], r#"{"n":1}"#, "{request}");
+    }
+    let help = help().await;
+    assert!(help.contains("<code>svix-signature</code>") && help.contains("the data of the event alone"), "{help}");
+    // A link of the native API makes native webhooks.
+    let browser = enter(&instance, &make_link(&instance, json!({ "app_id": "acme" })).await).await;
+    assert!(!browser.get("/ui/portal/webhooks/new").await.body.contains("svix"));
+}
+
 /// The routes of the portal that need a session.
 fn paths() -> Vec<(RouteMethod, String, Option<Scope>)> {
     let mut paths = Vec::new();

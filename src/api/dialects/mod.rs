@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::model::{ApiKey, Time};
+use crate::model::{ApiKey, Time, Webhook};
 use crate::store::Registry;
 
 pub use doc::DialectDoc;
@@ -31,6 +31,9 @@ use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
 use super::route::{ApiMount, Identify, LenientRules, Render, Route, RouteAccess, RouteMethod};
+
+/// Gives a new webhook the defaults of a dialect's webhooks.
+pub type WebhookPreset = fn(&mut Webhook);
 
 /// One vendor's shape.
 pub struct Dialect {
@@ -45,6 +48,8 @@ pub struct Dialect {
     pub doc: &'static DialectDoc,
     /// `None` if an unknown parameter is a mistake.
     pub lenient: Option<LenientRules>,
+    /// The defaults of the webhooks that a tenant makes in a portal opened by this dialect. `None` for the native ones.
+    pub preset: Option<WebhookPreset>,
 }
 
 /// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
@@ -67,6 +72,11 @@ pub static DIALECT_LISTS: [DialectList; 1] = [dfns::CREDENTIALS];
 /// The mounts of the enabled dialects, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
     DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.mount()).collect()
+}
+
+/// The preset of the dialect with this name. `None` if there is no such dialect, or if it has none.
+pub fn preset(name: &str) -> Option<WebhookPreset> {
+    DIALECTS.iter().find(|dialect| dialect.name == name)?.preset
 }
 
 impl Dialect {

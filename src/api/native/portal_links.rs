@@ -149,6 +149,7 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Po
         enter_by: context.now.plus_ms(within.unwrap_or(ENTER_WITHIN_S) as i64 * 1_000).min(expires_at),
         expires_at,
         return_url,
+        preset: None,
     })
 }
 

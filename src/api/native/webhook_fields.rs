@@ -111,6 +111,14 @@ pub fn read(
     form::finish(webhook, field_errors);
 }
 
+/// The writable members in which `webhook` differs from a new one, as a form gives them. Credentials are among them.
+pub fn chosen(webhook: &Webhook) -> Map<String, Value> {
+    let plain = Webhook::new(webhook.org_id, webhook.app_id);
+    let stored = writable().map(|(field, _)| (field.name, field.stored(webhook), field.stored(&plain)));
+    let chosen = stored.filter(|(_, own, plain)| own != plain);
+    chosen.filter_map(|(name, own, _)| Some((name.to_owned(), serde_json::from_str(&own).ok()?))).collect()
+}
+
 /// The members that callers set.
 pub fn writable() -> impl Iterator<Item = (&'static WebhookField, &'static FieldForm)> {
     FIELDS.iter().filter_map(|field| Some((field, field.form.as_ref()?)))

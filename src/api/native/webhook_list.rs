@@ -47,7 +47,7 @@ pub const ORDER: Param = Param::new(
 pub const STATE: Param = Param::new(
     "state",
     ParamValues::Pattern(state_pattern),
-    "`trouble`: only webhooks that fail now, that their receiver holds back, or that failures have disabled.",
+    "`trouble`: only webhooks that fail now, that their receiver holds back, or that failures or a 410 have disabled.",
 );
 
 pub const QUERY: &[Param] = &[APP_ID, WEBHOOK_STATUS, STATE, SEARCH, ORDER, INCLUDE, LIMIT, WEBHOOKS_CURSOR];

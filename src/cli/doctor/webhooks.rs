@@ -64,10 +64,9 @@ async fn all(client: &Client) -> Result<Vec<Value>, String> {
 }
 
 fn is_unwell(webhook: &Value) -> bool {
-    let by_hand = webhook["disabled_reason"] == "manual";
     match webhook["status"].as_str() {
         Some("paused") => true,
-        Some("disabled") => !by_hand,
+        Some("disabled") => matches!(webhook["disabled_reason"].as_str(), Some("failures" | "gone")),
         _ => {
             let fails = webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0);
             fails || is_held(webhook)
@@ -245,6 +244,7 @@ mod tests {
         assert!(is_unwell(&webhook("paused", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
         assert!(!is_unwell(&webhook("disabled", json!("manual"), "closed", 9)), "somebody wanted that");
+        assert!(!is_unwell(&webhook("disabled", Value::Null, "closed", 0)), "an earlier version stored no reason");
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl StateBatch<'_> {
         webhook.created_at = self.inputs.now;
         webhook.updated_at = self.inputs.now;
         webhook.status_since = Some(self.inputs.now);
+        webhook.disabled_reason = by_hand(webhook.status, webhook.disabled_reason);
         webhook.version = 1;
         for secret in &mut webhook.secrets {
             secret.created_at = self.inputs.now;
@@ -78,13 +79,8 @@ impl StateBatch<'_> {
             return Err(conflict("alias_taken", "the webhook has another alias already"));
         }
         let mut webhook = Webhook { version: old.version + 1, updated_at: self.inputs.now, ..new.clone() };
-        webhook.disabled_reason = match webhook.status {
-            WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
-                old.disabled_reason.or(Some(DisabledReason::Manual))
-            }
-            WebhookStatus::Disabled => Some(DisabledReason::Manual),
-            _ => None,
-        };
+        let reason_before = old.disabled_reason.filter(|_| old.status == WebhookStatus::Disabled);
+        webhook.disabled_reason = by_hand(webhook.status, reason_before);
         webhook.status_since = if webhook.status == old.status { old.status_since } else { Some(self.inputs.now) };
         let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
@@ -288,6 +284,11 @@ impl StateBatch<'_> {
         self.write_batch.put(Table::States, tables::one(id), &state);
         self.states.insert(id, state);
     }
+}
+
+/// The reason of a webhook that a call makes or changes: the one before, or the call. `None` unless it is disabled.
+fn by_hand(status: WebhookStatus, before: Option<DisabledReason>) -> Option<DisabledReason> {
+    (status == WebhookStatus::Disabled).then(|| before.unwrap_or(DisabledReason::Manual))
 }
 
 /// The next version of a webhook, with another status.

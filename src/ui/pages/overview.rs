@@ -170,8 +170,8 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
 }
 
 fn needs(view: &OverviewView, frame: &Frame) -> Markup {
-    let troubled = || view.rows.iter().filter(|row| row.mood.is_trouble());
-    let count = view.moods.iter().filter(|mood| mood.is_trouble()).count();
+    let troubled = || view.rows.iter().filter(|row| row.mood.needs_person());
+    let count = view.moods.iter().filter(|mood| mood.needs_person()).count();
     html! {
         @if count > 0 {
             section.panel aria-labelledby="needs" {

@@ -138,7 +138,8 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
 }
 
 pub fn rows() -> Vec<WebhookRow> {
-    let failing = WebhookState { consecutive_failures: 12, ..WebhookState::default() };
+    let since = Some(NOW.minus_ms(HOUR_MS));
+    let failing = WebhookState { consecutive_failures: 12, failing_since: since, ..WebhookState::default() };
     let well = WebhookState::default();
     vec![
         row(hook(11, "erp-invoices", WebhookStatus::Enabled), &failing, 1_204),

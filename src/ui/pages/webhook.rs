@@ -191,7 +191,7 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (reason, meaning) =
         (mood::sentence(&row.reason), failed.map(|made| mood::meaning(made, frame.reader())).unwrap_or_default());
     html! {
-        @if row.mood.is_trouble() {
+        @if row.mood.needs_person() {
             div class=(class) role="status" {
                 (icon(if row.mood.is_failing() { "bad" } else { "held" }))
                 div {

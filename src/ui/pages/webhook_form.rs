@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
+use serde_json::Value;
 
 use crate::api::native::webhook_text::MASK;
-use crate::api::native::webhooks;
+use crate::api::native::{webhook_fields, webhooks};
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::Webhook;
 use crate::ui::form::PostedForm;
@@ -53,7 +54,7 @@ pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     let frame = Frame::new(context, request, Section::Webhooks);
     let view = WebhookFormView {
         webhook: None,
-        form: PostedForm::default(),
+        form: frame.preset().map(|webhook| values::fields_of(&webhook)).unwrap_or_default(),
         loaded: String::new(),
         loaded_headers: String::new(),
         errors: Vec::new(),
@@ -76,9 +77,10 @@ pub fn edit(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `POST /ui/webhooks/new`: makes it, and shows its secret once.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
-    let FormRequest { body, mistakes } = values::request_of(&form, true);
-    let call = ApiCall { handler: webhooks::create, body, form: Some(&form) };
     let frame = Frame::new(context, request, Section::Webhooks);
+    let FormRequest { body, mistakes } = values::request_of(&form, true);
+    let body = with_preset(body, frame.preset().as_ref());
+    let call = ApiCall { handler: webhooks::create, body, form: Some(&form) };
     let made = relay(context, request, &call, move |response| {
         let id = member(&response, "id").as_str().unwrap_or_default().to_owned();
         let secret = member(&response, "secret").as_str().map(str::to_owned);
@@ -87,6 +89,14 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         Ok(html_response(StatusCode::CREATED, frame.page("New webhook", &content)))
     });
     corrected(context, request, None, form, with_mistakes(made, mistakes))
+}
+
+/// The JSON of a new webhook with the preset's value of each member that it lacks.
+fn with_preset(body: String, preset: Option<&Webhook>) -> String {
+    let (Some(preset), Ok(Value::Object(given))) = (preset, serde_json::from_str(&body)) else { return body };
+    let mut members = webhook_fields::chosen(preset);
+    members.extend(given);
+    Value::Object(members).to_string()
 }
 
 /// `POST /ui/webhooks/{id}/edit`.
@@ -377,8 +387,9 @@ fn request_fields(view: &WebhookFormView) -> Markup {
         ("standard,ed25519", "both"),
         ("none", "unsigned"),
     ];
-    if view.webhook.is_some() {
-        signatures.insert(0, ("", "as it is"));
+    let own = view.form.get("signature");
+    if !own.is_empty() && !signatures.iter().any(|(schemes, _)| *schemes == own) {
+        signatures.push((own, own));
     }
     let request = html! {
         (view.choice("method", &plain_choices(&METHODS)))

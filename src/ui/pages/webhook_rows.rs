@@ -21,7 +21,7 @@ use crate::ui::write::{self, foreign};
 pub struct WebhookRow {
     pub webhook: Arc<Webhook>,
     pub mood: WebhookMood,
-    /// Why it is in trouble. Empty if it is not.
+    /// Why it needs a person. Empty if it does not.
     pub reason: String,
     /// The delivery that blocks the others.
     pub blocking: Option<QueueHead>,
@@ -91,12 +91,12 @@ pub fn read<'w>(
     webhooks.into_iter().zip(sums).map(row).collect()
 }
 
-/// Reads why a webhook is in trouble, and since when its deliveries wait.
+/// Reads why a webhook needs a person, and since when its deliveries wait.
 pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut WebhookRow) -> Result<(), ApiError> {
     if row.waiting > 0 {
         row.oldest_waiting = context.store.waiting_since(&row.webhook, context.now)?;
     }
-    if row.mood.is_trouble() {
+    if row.mood.needs_person() {
         let shown = context.store.shown_state(row.webhook.id, context.store.state(row.webhook.id), context.now);
         let last = newest_attempt(context, request.tenant(), row.webhook.id)?;
         let last = last.as_ref().map(|attempt| &attempt.made);

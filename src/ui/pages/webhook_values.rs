@@ -150,13 +150,9 @@ impl ValueKind {
 pub fn fields_of(webhook: &Webhook) -> PostedForm {
     let steps: Vec<String> = webhook.retry_schedule_s.iter().map(u32::to_string).collect();
     let schedule = if steps.is_empty() { "none".to_owned() } else { steps.join(", ") };
-    let signature = match webhook.signature.as_slice() {
-        [] => "none",
-        [SignatureScheme::Standard] => "standard",
-        [SignatureScheme::Ed25519] => "ed25519",
-        [SignatureScheme::Standard, SignatureScheme::Ed25519] => "standard,ed25519",
-        _ => "",
-    };
+    let scheme = |scheme: &SignatureScheme| format!("{scheme:?}").to_lowercase();
+    let schemes: Vec<String> = webhook.signature.iter().map(scheme).collect();
+    let signature = if schemes.is_empty() { "none".to_owned() } else { schemes.join(",") };
     let headers: Vec<String> =
         shown_headers(webhook).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let (auth, auth_name, auth_secret) = match &webhook.auth {
@@ -178,7 +174,7 @@ pub fn fields_of(webhook: &Webhook) -> PostedForm {
         ("content_type", word(webhook.content_type)),
         ("include_html", webhook.include_html.to_string()),
         ("encrypted", webhook.encrypted.to_string()),
-        ("signature", signature.to_owned()),
+        ("signature", signature),
         ("headers", headers.join("\n")),
         ("secret_headers", webhook.secret_headers.join("\n")),
         ("auth", auth.to_owned()),

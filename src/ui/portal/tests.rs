@@ -3,8 +3,8 @@
 use super::{event_types, help, home};
 use crate::model::portal::PortalLink;
 use crate::model::time::MINUTE_MS;
-use crate::model::webhook::WebhookStatus;
-use crate::model::{AttemptOutcome, DeliveryStatus, Scope};
+use crate::model::webhook::{FieldSet, SignatureScheme, WebhookStatus};
+use crate::model::{AttemptOutcome, DeliveryStatus, Scope, Webhook};
 use crate::store::{EventTypeCount, EventTypePage};
 use crate::ui::frame::{Frame, PortalFrame, Section};
 use crate::ui::pages::tests::{NOW, delivery_row, frame, hook, key, made, rows, same};
@@ -19,6 +19,7 @@ fn tenant(section: Section, scopes: &[Scope]) -> Frame {
         app: "Acme GmbH".to_owned(),
         expires_at: NOW.plus_ms(60 * MINUTE_MS),
         return_url: Some("https://halden.example/settings?a=1&b=2".to_owned()),
+        preset: None,
     });
     frame
 }
@@ -38,7 +39,17 @@ fn the_portal_in_its_states() {
     let page = EventTypePage { rows, next: Some("order.shipped".to_owned()), indexed_from: None };
     same("portal-event-types", &types, &event_types::page(&page, &types));
     let help = tenant(Section::Help, &[Scope::WebhooksRead]);
-    same("portal-help", &help, &help::page());
+    let webhook = hook(11, "erp-invoices", WebhookStatus::Enabled);
+    same("portal-help", &help, &help::page(&help::RequestForm::of(std::iter::once(&*webhook), false)));
+    let mut renamed = Webhook::clone(&webhook);
+    (renamed.signature, renamed.field_set) = (vec![SignatureScheme::Svix], FieldSet::Raw);
+    renamed.name = "erp <orders>".to_owned();
+    let both = [&*webhook, &renamed];
+    same("portal-help-two-forms", &help, &help::page(&help::RequestForm::of(both.into_iter(), false)));
+    assert_eq!(
+        help::RequestForm::of(both.into_iter(), true)[1].headers,
+        ["webhook-id", "webhook-timestamp", "webhook-signature"]
+    );
     let frame = frame(Section::Apps);
     let link = apps::PortalLinkText {
         id: "0195a000-0000-7000-8000-000000000000".to_owned(),

@@ -28,7 +28,7 @@ use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
 use crate::model::{Scope, Time, Webhook, WebhookId};
-use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN};
+use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::store::first_secret;
 use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
@@ -39,8 +39,16 @@ use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
 
-pub static DIALECT: Dialect =
-    Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
+pub static DIALECT: Dialect = Dialect {
+    name: "devdraft",
+    prefix: "/api/v0",
+    routes: ROUTES,
+    identify,
+    render,
+    doc: &docs::DOC,
+    lenient: None,
+    preset: None,
+};
 
 const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";
@@ -263,7 +271,7 @@ fn read_secret(raw: &RawValue) -> FieldResult<String> {
         Ok(_) => Ok(text),
         Err(_) => Err(format!(
             "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 \
-             of 24 to 64 bytes"
+             of {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes"
         )),
     }
 }

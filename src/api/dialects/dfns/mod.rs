@@ -45,6 +45,7 @@ pub static DIALECT: Dialect = Dialect {
     render,
     doc: &docs::DOC,
     lenient: None,
+    preset: None,
 };
 
 static ROUTES: &[Route] = &[

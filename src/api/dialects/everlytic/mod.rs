@@ -44,6 +44,7 @@ pub static DIALECT: Dialect = Dialect {
     render,
     doc: &docs::DOC,
     lenient: None,
+    preset: None,
 };
 
 const LIST: &str = "/transactional/email/v1/webhooks";

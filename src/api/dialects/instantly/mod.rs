@@ -40,6 +40,7 @@ pub static DIALECT: Dialect = Dialect {
     render,
     doc: &docs::DOC,
     lenient: None,
+    preset: None,
 };
 
 static ROUTES: &[Route] = &[

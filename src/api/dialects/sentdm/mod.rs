@@ -34,8 +34,16 @@ use envelope::{SentdmEnvelope, ok_in_envelope, render};
 use views::{SentdmEvent, SentdmOneWebhook, SentdmPagination, SentdmWebhook};
 use writes::{SentdmNewSecret, SentdmTested};
 
-pub static DIALECT: Dialect =
-    Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render, doc: &docs::DOC, lenient: None };
+pub static DIALECT: Dialect = Dialect {
+    name: "sentdm",
+    prefix: "/v3",
+    routes: ROUTES,
+    identify,
+    render,
+    doc: &docs::DOC,
+    lenient: None,
+    preset: None,
+};
 
 const WEBHOOKS: &str = "/v3/webhooks";
 const WEBHOOK: &str = "/v3/webhooks/{id}";

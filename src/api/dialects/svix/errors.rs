@@ -93,9 +93,16 @@ fn wrong(api_error: &ApiError) -> Vec<SvixWrongValue<'_>> {
     api_error.errors.iter().map(|field_error| one(&field_error.pointer, &field_error.detail)).collect()
 }
 
-/// A wrong type or a missing member is named like text that is no JSON: both are found while the text is read.
+/// A wrong type, an unknown word or a missing member is named like text that is no JSON: all are found while the text is read.
 fn kind(about_json: bool, msg: &str) -> &'static str {
-    let types = ["must be a string", "must be an object", "must be an array", "must be true or false", "is required"];
+    let types = [
+        "must be a string",
+        "must be an object",
+        "must be an array",
+        "must be true or false",
+        "must be one of",
+        "is required",
+    ];
     let is_of_type = types.iter().any(|start| msg.starts_with(start));
     if about_json || is_of_type { "value_error.jsondecode" } else { "value_error" }
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::doc::parts::{about, boolean, event_type, items, nullable, text, time, whole};
+use crate::api::doc::parts::{about, boolean, choice, event_type, items, nullable, text, time, whole};
+
+use super::portal::CAPABILITIES;
 
 /// All schemas by name.
 pub fn all() -> Map<String, Value> {
@@ -119,7 +121,7 @@ fn portal(application: &[(&str, Value)]) -> Value {
         &[],
         &[
             ("expiry", nullable(whole(3_600, 604_800))),
-            ("capabilities", nullable(items(text(), 32))),
+            ("capabilities", nullable(items(choice(&CAPABILITIES), 32))),
             ("readOnly", nullable(boolean())),
             ("featureFlags", nullable(items(text(), 100))),
             ("application", nullable(open(&["name"], application))),

@@ -135,8 +135,9 @@ impl MessageInput {
         let mut object = request.object()?;
         let mut field_errors = FieldErrors::new();
         let event_type = object.required("eventType", &mut field_errors, publish::read_type);
+        let before = field_errors.len();
         let channels = object.strings("channels", &mut field_errors, CHANNELS_MAX, read_channel);
-        if channels.as_ref().is_some_and(Vec::is_empty) {
+        if channels.as_ref().is_some_and(Vec::is_empty) && field_errors.len() == before {
             field_errors.push(FieldError::new("/channels", "must have at least one item"));
         }
         let raw = raw_payload(&mut object, &mut field_errors);

@@ -48,6 +48,7 @@ pub static DIALECT: Dialect = Dialect {
     render: errors::render,
     doc: &docs::DOC,
     lenient: Some(LenientRules { absent }),
+    preset: Some(endpoint_form::preset),
 };
 
 /// Paths of Svix that are deliberately not served: a part of the path, and the reason.

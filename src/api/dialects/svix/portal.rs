@@ -3,11 +3,12 @@
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
-use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::limits::PORTAL_LINK_S_MAX;
 use crate::api::logins::PageSettings;
 use crate::api::native::keys;
@@ -29,6 +30,15 @@ const EXPIRY_S: std::ops::RangeInclusive<u64> = 3_600..=604_800;
 /// Maximum number of capabilities in one request.
 const CAPABILITIES_MAX: usize = 32;
 const FLAGS_MAX: usize = 100;
+/// The capabilities of Svix (`AppPortalCapability`).
+pub const CAPABILITIES: [&str; 6] = [
+    "ViewBase",
+    "ViewEndpointSecret",
+    "ManageEndpointSecret",
+    "ManageTransformations",
+    "CreateAttempts",
+    "ManageEndpoint",
+];
 const READ_SCOPES: [Scope; 3] = [Scope::AppsRead, Scope::WebhooksRead, Scope::EventsRead];
 /// The scopes of a token that is not narrowed.
 pub const ALL_SCOPES: [Scope; 6] =
@@ -56,7 +66,7 @@ impl PortalInput {
     fn read(mut object: JsonObject<'_>) -> Result<PortalInput, ApiError> {
         let mut field_errors = FieldErrors::new();
         let expiry_s = object.optional("expiry", &mut field_errors, |raw| fields::whole(raw, EXPIRY_S));
-        let capabilities = object.strings("capabilities", &mut field_errors, CAPABILITIES_MAX, fields::text);
+        let capabilities = object.strings("capabilities", &mut field_errors, CAPABILITIES_MAX, read_capability);
         let is_read_only = object.optional("readOnly", &mut field_errors, fields::boolean).unwrap_or(false);
         let flags = object.strings("featureFlags", &mut field_errors, FLAGS_MAX, fields::text);
         let application = object.object("application", &mut field_errors);
@@ -76,7 +86,15 @@ impl PortalInput {
     }
 }
 
-/// The scopes of the capabilities. Unknown ones give nothing.
+fn read_capability(raw: &RawValue) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match CAPABILITIES.contains(&text.as_str()) {
+        true => Ok(text),
+        false => Err(format!("must be one of {}", CAPABILITIES.join(", "))),
+    }
+}
+
+/// The scopes of the capabilities. There are no transformations, so managing them gives none.
 fn scopes_of(capabilities: &[String]) -> Vec<Scope> {
     let mut scopes: Vec<Scope> = capabilities
         .iter()
@@ -160,6 +178,7 @@ impl PortalDoor {
             enter_by: expires_at,
             expires_at,
             return_url: None,
+            preset: Some(super::DIALECT.name.to_owned()),
         });
         let link = link.filter(|link| !link.scopes.is_empty());
         let (pages, random) = (context.settings.pages.clone(), context.draw());
