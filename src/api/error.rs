@@ -176,7 +176,10 @@ impl From<Rejection> for ApiError {
     fn from(refusal: Rejection) -> ApiError {
         match refusal {
             Rejection::NotFound(noun) => ApiError::not_found(noun),
-            Rejection::Conflict { code, detail } => ApiError::conflict(code, detail),
+            Rejection::Conflict { code, detail, pointer } => {
+                let errors = pointer.map(|pointer| FieldError::new(pointer, detail.clone())).into_iter().collect();
+                ApiError { errors, ..ApiError::conflict(code, detail) }
+            }
             Rejection::Invalid { pointer, detail } => ApiError::invalid(vec![FieldError::new(pointer, detail)]),
             Rejection::Stale => ApiError::conflict("changed_meanwhile", "another request changed it at the same time"),
             Rejection::DiskFull => {

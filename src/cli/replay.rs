@@ -112,7 +112,7 @@ struct Create {
     /// Deliveries made a second
     #[arg(long, value_name = "N")]
     rate: Option<u64>,
-    /// Wait until it is done, and say how far it is. Exit code 1 if a delivery of it fails
+    /// Wait until it is over, and say how far it is. Exit code 1 if a delivery of it fails, or if it ends early
     #[arg(long)]
     wait: bool,
 }
@@ -191,7 +191,17 @@ fn outcome(job: &Value) -> Result<(), Exit> {
         (true, 0) => Ok(()),
         (true, _) => Err(Exit::failed(format!("{failed} of {} deliveries failed", table::plain(&job["created"])))
             .hint("`postrider delivery list --status failed` lists them")),
-        (false, _) => Err(Exit::failed(format!("the replay ended as {}", table::plain(&job["status"])))),
+        (false, _) => {
+            let said = format!(
+                "the replay ended as {} after {} matches",
+                table::plain(&job["status"]),
+                table::plain(&job["matched"])
+            );
+            Err(Exit::failed(said).hint(
+                "it was cancelled, or its webhook was disabled or removed. `postrider webhook get` shows the status; \
+                 begin another replay once the webhook is enabled",
+            ))
+        }
     }
 }
 
@@ -209,5 +219,23 @@ async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
             return Ok(job);
         }
         tokio::time::sleep(WAIT_POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_job_that_is_done_and_delivered_all_succeeds() {
+        let ended =
+            |status: &str, failed: u64| json!({ "status": status, "matched": 3, "created": 3, "failed": failed });
+        assert!(outcome(&ended("done", 0)).is_ok());
+        let words = |job: &Value| outcome(job).expect_err("a failure").text();
+        assert!(words(&ended("done", 1)).contains("1 of 3 deliveries failed"));
+        let early = words(&ended("cancelled", 0));
+        assert!(early.contains("ended as cancelled after 3 matches") && early.contains("disabled"), "{early}");
     }
 }

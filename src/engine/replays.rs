@@ -82,7 +82,8 @@ async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue,
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {
                 allowance.left -= after.moved().saturating_sub(before) as f64;
-                return !after.exhausted && (job.spec.rate_per_s.is_none() || allowance.left >= 1.0);
+                let goes_on = after.status == JobStatus::Running && !after.exhausted;
+                return goes_on && (job.spec.rate_per_s.is_none() || allowance.left >= 1.0);
             }
             false
         }

@@ -193,6 +193,10 @@ pub enum PartitionCommand {
     Expire { event: EventId, delivery: DeliveryId },
     /// Makes the head of an ordered queue due, if it is not due already. Receipt: `Done`.
     PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
+    /// Takes up to `limit` deliveries of one partition out of the queues of a webhook that is not ordered any more, and makes
+    /// them due. A request for the rest follows. If the webhook is ordered again, its queues stay, and the heads that the
+    /// partition has become due. Receipt: `Done`.
+    DissolveQueues { webhook: WebhookId, partition: u128, limit: u32 },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
     CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
     /// Plans retries of a partition anew if they are later than their rule can plan them now, because the clock was set
@@ -409,9 +413,10 @@ impl fmt::Debug for Applied {
 pub enum Rejection {
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// `code` is the stable code of the problem document.
+    /// `code` is the stable code of the problem document. `pointer` is a JSON Pointer (RFC 6901) to the value at fault, if the
+    /// request body has it.
     #[error("{detail}")]
-    Conflict { code: &'static str, detail: String },
+    Conflict { code: &'static str, detail: String, pointer: Option<String> },
     /// A value that only the store can check. `pointer` is a JSON Pointer (RFC 6901) into the request body.
     #[error("{detail}")]
     Invalid { pointer: String, detail: String },

@@ -284,9 +284,9 @@ impl Writer {
                     None => WriteTarget::Nowhere("attempt"),
                 }
             }
-            PartitionCommand::CancelRemoved { partition, .. } | PartitionCommand::ShortenWaits { partition, .. } => {
-                WriteTarget::Partition(*partition)
-            }
+            PartitionCommand::CancelRemoved { partition, .. }
+            | PartitionCommand::DissolveQueues { partition, .. }
+            | PartitionCommand::ShortenWaits { partition, .. } => WriteTarget::Partition(*partition),
             PartitionCommand::Retry { id } | PartitionCommand::CancelDelivery { id } => {
                 match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),

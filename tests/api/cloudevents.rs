@@ -47,5 +47,6 @@ async fn structured_binary_and_batched_events_are_taken() {
     let refused = daemon.call(Method::POST, "/v1/events", &batched, bad).await.expect(422);
     assert_eq!(refused["errors"][0]["pointer"], "/1/id");
     let same = r#"[{"specversion":"1.0","id":"3","source":"/shop","type":"a","data":"other"}]"#;
-    assert_eq!(daemon.call(Method::POST, "/v1/events", &batched, same).await.expect(409)["code"], "event_id_conflict");
+    let refused = daemon.call(Method::POST, "/v1/events", &batched, same).await.expect(409);
+    assert_eq!((&refused["code"], &refused["errors"][0]["pointer"]), (&json!("event_id_conflict"), &json!("/0/id")));
 }

@@ -155,3 +155,30 @@ async fn a_webhook_that_is_no_longer_ordered_sends_its_queue() {
     daemon.delivery_in(&free, "delivered").await;
     eventually("nothing waits", async || (lag(&daemon, &webhook).await.0 == 0).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_webhook_that_is_no_longer_ordered_sends_the_deliveries_behind_a_failed_head() {
+    for ordered in [json!(true), json!("key")] {
+        let daemon = TestDaemon::start().await;
+        let receiver = Receiver::start().await;
+        receiver.next_acts([Act::status(500)]);
+        let fields = json!({ "ordered": ordered, "field_set": "raw", "retry_schedule_s": [3_600] });
+        let webhook = daemon.webhook(&receiver.url(), fields).await;
+        let keyed = |n: i64| json!({ "type": "a", "data": n, "ordering_key": "k" });
+        let mut events = Vec::new();
+        for n in 0..3 {
+            events.push(daemon.publish_with(keyed(n)).await);
+            daemon.delivery_in(&events[0], "retrying").await;
+        }
+        let behind = format!("/v1/deliveries/{}", text(&daemon.deliveries(&events[2]).await[0], "id"));
+        assert_eq!(daemon.get(&behind).await["waiting_for"]["reason"], "order");
+        receiver.always(Act::status(200));
+        daemon.patch(&format!("/v1/webhooks/{}", text(&webhook, "id")), json!({ "ordered": false })).await;
+        for event in &events[1..] {
+            daemon.delivery_in(event, "delivered").await;
+        }
+        assert_eq!(daemon.deliveries(&events[0]).await[0]["status"], "retrying", "its own time has not come");
+        daemon.advance_s(4_000);
+        daemon.delivery_in(&events[0], "delivered").await;
+    }
+}

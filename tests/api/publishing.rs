@@ -123,9 +123,18 @@ async fn the_same_event_id_is_the_same_event() {
     let again = daemon.publish_with(body.clone()).await;
     assert_eq!((&again["id"], again["duplicate"].as_bool()), (&first["id"], Some(true)));
     let other = daemon.try_post("/v1/events", json!({ "type": "a.b", "data": { "n": 2 }, "event_id": "e-1" })).await;
-    assert_eq!(other.expect(409)["code"], "event_id_conflict");
-    let other = daemon.try_post("/v1/events", json!({ "type": "a.c", "data": { "n": 1 }, "event_id": "e-1" })).await;
-    assert_eq!(other.expect(409)["code"], "event_id_conflict");
+    let other = other.expect(409);
+    assert_eq!((&other["code"], &other["errors"][0]["pointer"]), (&json!("event_id_conflict"), &json!("/event_id")));
+    let changed = json!({ "type": "a.c", "data": { "n": 1 }, "event_id": "e-1" });
+    assert_eq!(daemon.try_post("/v1/events", changed.clone()).await.expect(409)["code"], "event_id_conflict");
+    let fresh = |id: &str, n: i64| json!({ "type": "a.b", "data": n, "event_id": id });
+    for (events, pointer) in [
+        (json!([fresh("e-2", 1), changed]), "/events/1/event_id"),
+        (json!([fresh("e-2", 1), fresh("e-3", 1), fresh("e-2", 2)]), "/events/2/event_id"),
+    ] {
+        let refused = daemon.try_post("/v1/events/batch", json!({ "events": events })).await.expect(409);
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+    }
 
     daemon.restart().await;
     let again = daemon.publish_with(body.clone()).await;

@@ -262,3 +262,66 @@ async fn a_job_over_an_app_goes_to_all_its_webhooks_and_to_no_others() {
     assert_eq!(counts(&job_when(&daemon, &job, |job| job["delivered"] == 3).await), [3, 3, 3, 0]);
     assert_eq!(other.count(), 1);
 }
+
+#[tokio::test]
+async fn a_job_of_one_webhook_ends_as_cancelled_once_the_webhook_is_disabled() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    for n in 0..6 {
+        daemon.publish("m", json!(n)).await;
+    }
+    for is_gone in [false, true] {
+        let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["m"] })).await;
+        let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
+        let missing = json!({ "webhook_id": webhook["id"], "missing": true });
+        let seen = receiver.count();
+        let job = start(&daemon, json!({ "webhook_id": webhook["id"], "missing": true, "rate_per_s": 2 })).await;
+        eventually("three of six", async || {
+            daemon.clock.advance_ms(50);
+            let made = daemon.get(&format!("/v1/replays/{}", text(&job, "id"))).await["delivered"].as_u64();
+            (made >= Some(3)).then_some(())
+        })
+        .await;
+        match is_gone {
+            false => drop(daemon.patch(&path, json!({ "status": "disabled" })).await),
+            true => receiver.always(Act::status(410)),
+        }
+        let job = eventually("an ended job", async || {
+            daemon.clock.advance_ms(50);
+            let job = daemon.get(&format!("/v1/replays/{}", text(&job, "id"))).await;
+            (job["status"] != "running").then_some(job)
+        })
+        .await;
+        assert_eq!((&job["status"], job["finished_at"].is_string()), (&json!("cancelled"), true), "{job}");
+        let [matched, created, ..] = counts(&job);
+        assert!((3..6).contains(&matched) && created == matched && job["position_at"].is_string(), "{job}");
+        receiver.always(Act::status(200));
+        daemon.patch(&path, json!({ "status": "enabled" })).await;
+        let left = count_of(&daemon, missing).await;
+        assert!((1..=3).contains(&left), "{left} are left");
+        assert!(receiver.count() >= seen + 3);
+        daemon.delete(&path).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_over_waiting_deliveries_is_cancelled_with_its_webhook() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [36_000] })).await;
+    let mut events = Vec::new();
+    for n in 0..4 {
+        events.push(daemon.publish("a", json!(n)).await);
+        daemon.delivery_in(&events[n], "retrying").await;
+    }
+    let job = start(&daemon, json!({ "webhook_id": webhook["id"], "waiting": true, "rate_per_s": 1 })).await;
+    job_when(&daemon, &job, |job| job["matched"] == 1).await;
+    daemon.delete(&format!("/v1/webhooks/{}", text(&webhook, "id"))).await;
+    let job = eventually("an ended job", async || {
+        daemon.clock.advance_ms(50);
+        let job = daemon.get(&format!("/v1/replays/{}", text(&job, "id"))).await;
+        (job["status"] != "running").then_some(job)
+    })
+    .await;
+    assert_eq!(job["status"], "cancelled");
+}

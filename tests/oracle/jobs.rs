@@ -102,6 +102,13 @@ impl Oracle {
     ) -> Answered {
         let running = self.jobs.get(&id).filter(|job| job.status == JobStatus::Running && !job.exhausted);
         let Some(mut job) = running.cloned() else { return Ok(Err("not_found replay".into())) };
+        let can_send = |id: WebhookId| self.webhooks.get(&id).is_some_and(|w| w.status != WebhookStatus::Disabled);
+        if !job.spec.webhook.is_none_or(can_send) {
+            job.status = JobStatus::Cancelled;
+            job.finished_at = Some(now);
+            self.follow.push(format!("save_job {id}"));
+            return Ok(Ok(Receipt::Job(Box::new(job))));
+        }
         if job.spec.waiting {
             return self.advance_waiting(first, job, (limit, make_max), now);
         }

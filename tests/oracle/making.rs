@@ -1,5 +1,6 @@
 //! The life of a delivery in the oracle: it is made, waits in its queue, becomes due and ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
@@ -7,8 +8,9 @@ use postrider::model::id::{DeliveryId, Id, WebhookId};
 use postrider::model::job::JobId;
 use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
+use postrider::store::{Command, PartitionCommand, WriteRequest};
 
-use super::oracle::{Line, Made, Oracle};
+use super::oracle::{Line, Made, Oracle, label};
 use super::stored::Found;
 use super::{Check, ensure};
 
@@ -135,6 +137,57 @@ impl Oracle {
     pub fn release(&mut self, id: DeliveryId) -> Check<Result<postrider::store::Receipt, String>> {
         self.let_go(id);
         Ok(Ok(postrider::store::Receipt::Done))
+    }
+
+    /// The labels of the requests that empty the queues of a webhook: one for each partition that has a part of them.
+    pub fn dissolutions(&self, webhook: WebhookId) -> BTreeSet<String> {
+        let lines = self.lines.iter().filter(|((of, _), _)| *of == webhook);
+        let queued = lines.flat_map(|(_, waiting)| waiting).map(|id| self.home_of(self.deliveries[id].row.event_id));
+        queued.map(|home| format!("dissolve {webhook} {home:x}")).collect()
+    }
+
+    /// Takes the deliveries of a partition out of the queues of a webhook that is not ordered. If it is ordered again, only the
+    /// heads become due.
+    pub fn dissolve(&mut self, first: u128, webhook: WebhookId) {
+        let Some(order) = self.webhooks.get(&webhook).map(|webhook| webhook.ordered) else { return };
+        let lines: Vec<Line> = self.lines.keys().filter(|(of, _)| *of == webhook).cloned().collect();
+        for line in lines {
+            let waiting = self.lines[&line].clone();
+            let heads_only = if order == DeliveryOrder::No { waiting.len() } else { 1 };
+            let here = |id: &&DeliveryId| self.home_of(self.deliveries[id].row.event_id) == first;
+            for id in waiting.iter().take(heads_only).filter(here).copied().collect::<Vec<_>>() {
+                self.let_go(id);
+                if order == DeliveryOrder::No {
+                    self.leave(&line, id);
+                    self.deliveries.entry(id).and_modify(|made| made.line = None);
+                }
+            }
+        }
+    }
+
+    /// Applies a request that was not answered before a cut, if the start did not repeat it: no row shows whether it is there.
+    pub fn settle_release(&mut self, request: &WriteRequest, repeated: &BTreeSet<String>) {
+        match &request.command {
+            Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => {
+                if self.held_heads().contains(delivery) && !repeated.contains(&label(request)) {
+                    self.let_go(*delivery);
+                }
+            }
+            Command::Partition(PartitionCommand::DissolveQueues { webhook, partition, .. }) => {
+                if self.held_releases().contains(&label(request)) && !repeated.contains(&label(request)) {
+                    self.dissolve(*partition, *webhook);
+                }
+                // The webhook may be ordered again.
+                for id in self.held_heads() {
+                    let row = &self.deliveries[&id].row;
+                    let is_own = row.webhook_id == *webhook && self.home_of(row.event_id) == *partition;
+                    if is_own && !repeated.contains(&format!("release {id}")) {
+                        self.let_go(id);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Moves the next attempt of an open delivery.

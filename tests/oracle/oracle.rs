@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postrider::model::figures::{HourFigures, Minute, Sums};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
 use postrider::model::job::{Job, JobId};
-use postrider::model::webhook::{Webhook, WebhookState};
+use postrider::model::webhook::{DeliveryOrder, Webhook, WebhookState};
 use postrider::model::{ApiKey, App, Attempt, Delivery, DeliveryStatus, Event, Organization, Time};
 use postrider::store::{
     Applied, Command, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
@@ -144,12 +144,12 @@ impl Oracle {
             Command::Partition(PartitionCommand::CancelEvent { id })
             | Command::Partition(PartitionCommand::EraseEvent { id })
             | Command::Partition(PartitionCommand::Resend { event: id, .. }) => home(*id, "event"),
-            Command::Partition(PartitionCommand::CancelRemoved { partition, .. })
-                if self.partitions.contains(partition) =>
-            {
-                Place::Partition(*partition)
-            }
-            Command::Partition(PartitionCommand::CancelRemoved { .. }) => Place::Nowhere("event"),
+            Command::Partition(
+                PartitionCommand::CancelRemoved { partition, .. } | PartitionCommand::DissolveQueues { partition, .. },
+            ) => match self.partitions.contains(partition) {
+                true => Place::Partition(*partition),
+                false => Place::Nowhere("event"),
+            },
             Command::Partition(PartitionCommand::ShortenWaits { partition, .. }) => Place::Partition(*partition),
             Command::Partition(PartitionCommand::Retry { id })
             | Command::Partition(PartitionCommand::CancelDelivery { id }) => match self.deliveries.get(id) {
@@ -206,6 +206,10 @@ impl Oracle {
             Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => self.release(*delivery),
             Command::Partition(PartitionCommand::CancelRemoved { webhook, .. }) => {
                 self.sweep(first, *webhook, asked.now)
+            }
+            Command::Partition(PartitionCommand::DissolveQueues { webhook, .. }) => {
+                self.dissolve(first, *webhook);
+                Ok(Ok(Receipt::Done))
             }
             Command::Partition(PartitionCommand::Retry { id }) => self.retry(*id, asked, found),
             Command::Partition(PartitionCommand::Resend { event, webhook }) => {
@@ -351,6 +355,14 @@ impl Oracle {
         heads.filter(|id| !self.deliveries[id].due).copied().collect()
     }
 
+    /// The labels of requests that release all heads that no request has released, and that empty the queues of webhooks
+    /// that are not ordered.
+    pub fn held_releases(&self) -> Vec<String> {
+        let heads = self.held_heads().into_iter().map(|id| format!("release {id}"));
+        let unordered = self.webhooks.values().filter(|webhook| webhook.ordered == DeliveryOrder::No);
+        heads.chain(unordered.flat_map(|webhook| self.dissolutions(webhook.id))).collect()
+    }
+
     /// Adds the lines of changes in partitions to the audit.
     pub fn write_pending_audit(&mut self) {
         self.audit.append(&mut self.pending_audit);
@@ -444,6 +456,9 @@ pub fn label(request: &WriteRequest) -> String {
         Command::State(StateCommand::SaveJob(job)) => format!("save_job {}", job.id),
         Command::Partition(PartitionCommand::CancelRemoved { webhook, partition, .. }) => {
             format!("sweep {webhook} {partition:x}")
+        }
+        Command::Partition(PartitionCommand::DissolveQueues { webhook, partition, .. }) => {
+            format!("dissolve {webhook} {partition:x}")
         }
         other => format!("{other:?}"),
     }

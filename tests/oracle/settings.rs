@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider::model::id::{AppId, KeyId, OrganizationId, PortalLinkId, WebhookId};
 use postrider::model::portal::RevokedPortalLink;
-use postrider::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
+use postrider::model::webhook::{DeliveryOrder, DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{ApiKey, App, Organization, Time};
 use postrider::rules::{circuit, patterns};
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
@@ -321,6 +321,9 @@ impl Oracle {
         }
         if old.status != WebhookStatus::Disabled && new.status == WebhookStatus::Disabled {
             self.follow.push(format!("publish webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version));
+        }
+        if old.ordered != DeliveryOrder::No && webhook.ordered == DeliveryOrder::No {
+            self.follow.extend(self.dissolutions(webhook.id));
         }
         self.note(asked, webhook.org_id, "webhook.update", webhook.id.to_string());
         self.tell_change(&webhook, "webhook.updated");

@@ -9,8 +9,8 @@ mod checkpoints;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::model::{DeliveryId, Time};
 use postrider::store::{
     AppliedBatch, Command, Disk, FINGERPRINTS_MAX, Opened, PartitionCommand, ROW_PAYLOAD_BYTES_MAX, Rejection,
     StoreOptions, WriteRequest, open,
@@ -62,15 +62,11 @@ enum Pending {
 }
 
 impl Pending {
-    /// The heads of queues that unanswered requests release.
-    fn releases(&self) -> Vec<DeliveryId> {
+    /// The requests without an answer.
+    fn unanswered(&self) -> Vec<&WriteRequest> {
         let Pending::Batch(requests, results, _) = self else { return Vec::new() };
-        let unanswered = requests.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
-        let heads = unanswered.filter_map(|(request, _)| match &request.command {
-            Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => Some(*delivery),
-            _ => None,
-        });
-        heads.collect()
+        let pairs = requests.iter().zip(results).filter(|(_, result)| batch::is_unknown(result));
+        pairs.map(|(request, _)| request).collect()
     }
 }
 
@@ -191,14 +187,9 @@ impl World {
         self.oracle.pending_audit.clear();
         let first = std::mem::take(&mut self.opened().first);
         let released: BTreeSet<String> = first.iter().map(label).collect();
-        // No row shows whether an unanswered release is there, except that the start does not repeat it.
-        for head in pending.releases() {
-            if self.oracle.held_heads().contains(&head) && !released.contains(&format!("release {head}")) {
-                self.oracle.let_go(head);
-            }
-        }
+        pending.unanswered().into_iter().for_each(|request| self.oracle.settle_release(request, &released));
         self.clear_told();
-        let held = self.held_releases().into_iter().collect();
+        let held = self.oracle.held_releases().into_iter().collect();
         ensure!(released == held, "at start {released:?} are let go, {held:?} should be");
         self.next = first;
         Ok(())
@@ -214,11 +205,6 @@ impl World {
                 open(disk, self.options.clone(), &MASTER_KEY, self.now, random).map_err(|error| error.to_string())
             }
         }
-    }
-
-    /// The labels of requests that release all heads that no request has released.
-    fn held_releases(&self) -> Vec<String> {
-        self.oracle.held_heads().iter().map(|id| format!("release {id}")).collect()
     }
 
     fn clear_told(&mut self) {
@@ -374,7 +360,7 @@ impl World {
         if self.fails_reads && self.rng.chance(50) {
             self.disk.fail_a_read(Some(self.rng.below(25)));
         }
-        let held = self.held_releases();
+        let held = self.oracle.held_releases();
         let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&requests, now);
         self.disk.fail_a_read(None);
         if setting("POSTRIDER_TRACE").is_some() {
@@ -500,7 +486,7 @@ impl World {
         ensure!(done.dropped.len() == droppable, "{:?} are dropped, {droppable} should be", done.dropped);
         let mut expected: Vec<String> = Vec::new();
         // A partition that is opened again may release its heads just before it is dropped.
-        let mut held = self.held_releases();
+        let mut held = self.oracle.held_releases();
         for _ in 0..droppable {
             let first = self.oracle.partitions[0];
             let open = self.oracle.open_in(first);
@@ -510,11 +496,11 @@ impl World {
             self.oracle.drop_oldest();
         }
         if droppable > 0 {
-            expected.extend(self.held_releases());
+            expected.extend(self.oracle.held_releases());
         }
         expected.extend(self.sweeps());
         expected.sort();
-        held.extend(self.held_releases());
+        held.extend(self.oracle.held_releases());
         let followed = labels(&done.follow, &held, &expected);
         ensure!(followed == expected, "after maintenance {followed:?} follow, {expected:?} should");
         self.adopt_partitions(false)
@@ -547,7 +533,8 @@ impl World {
             }
         }
         ensure!(self.next.is_empty(), "requests follow without end: {:?}", self.next);
-        ensure!(self.oracle.held_heads().is_empty(), "no request releases {:?}", self.oracle.held_heads());
+        let held = self.oracle.held_releases();
+        ensure!(held.is_empty(), "no request makes {held:?} happen");
         let (store, now) = (self.opened().store.clone(), self.now);
         let mut rng = self.rng.fork();
         check::touched(&self.oracle, &store, now, &mut rng)?;

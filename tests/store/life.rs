@@ -81,6 +81,75 @@ fn ordered_deliveries_go_one_after_another_across_partitions() {
     assert_eq!(slice.ready.iter().map(|d| d.event.attributes.event_type.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
+/// Types of a webhook's events that are due now.
+fn due_types(bench: &Bench, hook: &Webhook) -> Vec<String> {
+    let slice = bench.opened.store.due(hook.id, None, bench.now, 100, 1 << 20).unwrap();
+    slice.ready.iter().map(|one| one.event.attributes.event_type.clone()).collect()
+}
+
+#[test]
+fn the_queues_of_a_webhook_that_is_not_ordered_any_more_are_emptied_in_slices() {
+    let mut bench = Bench::new();
+    let hook = bench.webhook(|w| w.ordered = DeliveryOrder::Key);
+    let publish = |bench: &mut Bench, event_type: &str, key: &str| {
+        bench.publish(event_type, |event| event.attributes.ordering_key = Some(key.into())).1
+    };
+    let head = publish(&mut bench, "a", "x").effects.fresh[0].clone();
+    publish(&mut bench, "b", "x");
+    publish(&mut bench, "c", "y");
+    publish(&mut bench, "d", "y");
+    let now = bench.now;
+    bench.opened.writer.roll(now).unwrap();
+    bench.now = bench.now.plus_ms(10);
+    publish(&mut bench, "e", "x");
+    bench.record(&head, 500);
+    assert_eq!(due_types(&bench, &hook), ["c"]);
+    let update = Webhook { ordered: DeliveryOrder::No, ..Webhook::clone(&hook) };
+    let update = Command::State(StateCommand::UpdateWebhook { webhook: Box::new(update) });
+    let request = WriteRequest { caller: Some(bench.caller.clone()), idempotency: None, command: update };
+    // The daemon ends before the requests that follow. The next start makes them.
+    let follow = bench.opened.writer.apply(&[request], bench.now).follow;
+    bench.reopen();
+    let partitions = |requests: &[WriteRequest]| -> Vec<u128> {
+        let of_one = |request: &WriteRequest| match request.command {
+            Command::Partition(PartitionCommand::DissolveQueues { partition, .. }) => Some(partition),
+            _ => None,
+        };
+        requests.iter().filter_map(of_one).collect()
+    };
+    let listed: Vec<u128> = bench.opened.store.partitions().into_iter().map(|(first, _)| first).collect();
+    assert_eq!((partitions(&follow), partitions(&bench.opened.first)), (listed.clone(), listed.clone()));
+    for (partition, due) in [(listed[0], ["b", "c", "d"].as_slice()), (listed[1], &["b", "c", "d", "e"])] {
+        let dissolve = PartitionCommand::DissolveQueues { webhook: hook.id, partition, limit: 1 };
+        bench.apply(Command::Partition(dissolve)).0.unwrap();
+        let mut types = due_types(&bench, &hook);
+        types.sort_unstable();
+        assert_eq!(types, due);
+    }
+    assert!(bench.opened.store.verify(&mut |_| {}).unwrap().is_sound());
+    bench.reopen();
+    assert!(bench.opened.first.is_empty());
+}
+
+#[test]
+fn a_webhook_that_is_ordered_again_keeps_its_queues() {
+    let mut bench = Bench::new();
+    let hook = bench.webhook(|w| w.ordered = DeliveryOrder::Webhook);
+    for event_type in ["a", "b"] {
+        bench.publish(event_type, |_| {});
+    }
+    let set = |ordered, version| {
+        let webhook = Box::new(Webhook { ordered, version, ..Webhook::clone(&hook) });
+        let command = Command::State(StateCommand::UpdateWebhook { webhook });
+        WriteRequest { caller: Some(bench.caller.clone()), idempotency: None, command }
+    };
+    let changes = [set(DeliveryOrder::No, 1), set(DeliveryOrder::Webhook, 2)];
+    let follow = bench.opened.writer.apply(&changes, bench.now).follow;
+    assert_eq!(follow.len(), 1);
+    bench.opened.writer.apply(&follow, bench.now);
+    assert_eq!(due_types(&bench, &hook), ["a"]);
+}
+
 #[test]
 fn retention_hides_to_the_millisecond_and_keeps_the_lifetime_figures() {
     let mut bench = Bench::new();

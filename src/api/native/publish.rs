@@ -43,25 +43,32 @@ pub struct AppLookup<'a> {
 pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let traceparent = traceparent(&request.http.headers);
-    let event = match cloudevents::mode(&request.http.headers)? {
-        cloudevents::CloudEventsMode::Native => read_one(&request.http.body, &place, traceparent)?,
+    let (event, id_name) = match cloudevents::mode(&request.http.headers)? {
+        cloudevents::CloudEventsMode::Native => (read_one(&request.http.body, &place, traceparent)?, "event_id"),
         cloudevents::CloudEventsMode::Batched => {
             let events = cloudevents::read_batch(&request.http.body, traceparent)?;
-            return Ok(pointing(Step::apply(request.write(PartitionCommand::Publish(events))?, show_many), "/events"));
+            let publish = Step::apply(request.write(PartitionCommand::Publish(events))?, show_many);
+            return Ok(pointing(publish, "/events", "id"));
         }
-        mode => cloudevents::read_one(mode, request.http, traceparent)?,
+        mode => (cloudevents::read_one(mode, request.http, traceparent)?, "id"),
     };
-    Ok(pointing(Step::apply(request.write(PartitionCommand::Publish(vec![event]))?, show_one), "/events/0"))
+    let publish = Step::apply(request.write(PartitionCommand::Publish(vec![event]))?, show_one);
+    Ok(pointing(publish, "/events/0", id_name))
 }
 
-/// The store's pointers lead into a native batch. For any other body, `prefix` is removed from them.
-fn pointing(step: Step, prefix: &'static str) -> Step {
+/// The store's pointers lead into a native batch. For any other body, `prefix` is removed from them, and `id_name` is the
+/// member that has the event's id.
+fn pointing(step: Step, prefix: &'static str, id_name: &'static str) -> Step {
     let Step::Apply { write_request, then } = step else { return step };
+    let within = move |pointer: String| {
+        let inner = pointer.strip_prefix(prefix).unwrap_or(&pointer);
+        inner.strip_suffix("/event_id").map_or(inner.to_owned(), |item| format!("{item}/{id_name}"))
+    };
     let then: Then<_> = Box::new(move |result: Result<Applied, Rejection>| {
         then(result.map_err(|refusal| match refusal {
-            Rejection::Invalid { pointer, detail } => {
-                let pointer = pointer.strip_prefix(prefix).map_or(pointer.clone(), str::to_owned);
-                Rejection::Invalid { pointer, detail }
+            Rejection::Invalid { pointer, detail } => Rejection::Invalid { pointer: within(pointer), detail },
+            Rejection::Conflict { code, detail, pointer } => {
+                Rejection::Conflict { code, detail, pointer: pointer.map(within) }
             }
             other => other,
         }))

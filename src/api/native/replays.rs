@@ -132,7 +132,7 @@ fn check_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &
         return Ok(());
     }
     let detail = "the webhook of this replay is disabled; enable it first".to_owned();
-    Err(Rejection::Conflict { code: "webhook_disabled", detail }.into())
+    Err(Rejection::Conflict { code: "webhook_disabled", detail, pointer: None }.into())
 }
 
 fn read_spec(

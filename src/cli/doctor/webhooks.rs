@@ -113,12 +113,20 @@ async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
             format!("is {state}")
         }
         _ if failures <= ACCIDENTS_MAX => {
-            let detail = format!("{who}: the latest attempt failed, and will be made again. {why}");
+            let detail = format!("{who}: the latest attempt failed, {}. {why}", retry_words(&last));
             return Finding::warn("webhook", detail, fix);
         }
         _ => format!("fails: {failures} attempts in a row"),
     };
     Finding::fail("webhook", format!("{who} {state}. {waiting}{why}"), fix)
+}
+
+/// Whether another attempt follows a failed one, in words.
+fn retry_words(attempt: &Value) -> &'static str {
+    match attempt["next_attempt_at"].is_string() {
+        true => "and will be made again",
+        false => "and no retry of it is planned",
+    }
 }
 
 /// The state of a webhook in a sentence, and the number of its waiting deliveries. Empty
@@ -245,6 +253,13 @@ mod tests {
         assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
         assert!(!is_unwell(&webhook("disabled", json!("manual"), "closed", 9)), "somebody wanted that");
         assert!(!is_unwell(&webhook("disabled", Value::Null, "closed", 0)), "an earlier version stored no reason");
+    }
+
+    #[test]
+    fn a_failed_attempt_without_a_next_one_is_not_made_again() {
+        assert_eq!(retry_words(&json!({ "next_attempt_at": "2026-03-05T10:00:00.000Z" })), "and will be made again");
+        assert_eq!(retry_words(&json!({ "next_attempt_at": null })), "and no retry of it is planned");
+        assert_eq!(retry_words(&Value::Null), "and no retry of it is planned");
     }
 
     #[test]

@@ -228,5 +228,5 @@ fn code_and_detail(rejection: &Rejection) -> (String, String) {
 }
 
 pub(in crate::store) fn conflict(code: &'static str, detail: &str) -> crate::store::apply::ApplyError {
-    Rejection::Conflict { code, detail: detail.to_owned() }.into()
+    Rejection::Conflict { code, detail: detail.to_owned(), pointer: None }.into()
 }

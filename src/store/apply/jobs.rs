@@ -1,7 +1,8 @@
 //! Replay jobs: a job's row, and one slice of its events at a time.
 //!
 //! Invariant: the deliveries of a slice name their job and event, and a job makes at most one for each event and
-//! webhook. So a slice that is applied twice after a crash makes nothing twice.
+//! webhook. So a slice that is applied twice after a crash makes nothing twice. A job of one webhook that is disabled or removed
+//! ends as cancelled, at the event that it has reached.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Caller, Receipt, Rejection, StateCommand, WriteRequest};
-use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, replayed_webhook, targets};
+use crate::store::read::replay_scope::{app_of, chosen, covers, has_target, job_within, replayed_webhook, targets};
 
 /// The newest replays of an event that a resend, or a job over waiting deliveries, examines.
 const REPLAYS_EXAMINED_MAX: usize = 1_000;
@@ -127,6 +128,11 @@ impl PartitionBatch<'_> {
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Rejection::NotFound("replay").into());
         };
+        if !has_target(&self.registry, &job.spec) {
+            job.status = JobStatus::Cancelled;
+            job.finished_at = Some(self.inputs.now);
+            return Ok(self.saved(job));
+        }
         if job.spec.waiting {
             return self.advance_waiting(job, limit, make_max);
         }
@@ -190,7 +196,7 @@ impl PartitionBatch<'_> {
     /// Saves the job's progress after this batch.
     pub(super) fn saved(&mut self, job: Job) -> Receipt {
         self.follow.push(WriteRequest::internal(StateCommand::SaveJob(Box::new(job.clone()))));
-        self.effects.jobs = !job.exhausted;
+        self.effects.jobs = job.status == JobStatus::Running && !job.exhausted;
         Receipt::Job(Box::new(job))
     }
 

@@ -14,7 +14,7 @@ mod operational;
 mod organizations;
 mod portal_links;
 pub(in crate::store) mod publish;
-mod queue;
+pub(in crate::store) mod queue;
 pub(in crate::store) mod record;
 mod resend;
 pub(in crate::store) mod state;
@@ -168,6 +168,7 @@ impl PartitionBatch<'_> {
             PartitionCommand::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
                 self.release(*webhook, *key_hash, *delivery)
             }
+            PartitionCommand::DissolveQueues { webhook, limit, .. } => self.dissolve_queues(*webhook, *limit),
             PartitionCommand::CancelRemoved { webhook, limit, .. } => self.cancel_removed(*webhook, *limit),
             PartitionCommand::ShortenWaits { after, .. } => self.shorten_waits(after),
             PartitionCommand::Retry { id } => self.retry(by, *id),

@@ -95,13 +95,13 @@ impl PartitionBatch<'_> {
                 return if other.attributes.event_type == new.attributes.event_type && other.data == new.data {
                     Ok(PublishPlan::DuplicateInBatch(earlier))
                 } else {
-                    Err(id_conflict(name).into())
+                    Err(id_conflict(number, name).into())
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
                 let same =
                     event.attributes.event_type == new.attributes.event_type && self.has_data(&event, &new.data)?;
-                return if same { Ok(PublishPlan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
+                return if same { Ok(PublishPlan::Duplicate(event)) } else { Err(id_conflict(number, name).into()) };
             }
         }
         if let Some(only) = new.only {
@@ -343,9 +343,11 @@ pub(in crate::store) fn key_hash(key: &str) -> u64 {
     head.max(1)
 }
 
-fn id_conflict(name: &str) -> Rejection {
+/// The rejection of event `number` of a batch.
+fn id_conflict(number: usize, name: &str) -> Rejection {
     Rejection::Conflict {
         code: "event_id_conflict",
         detail: format!("event_id {name:?} was used with another type or other data"),
+        pointer: Some(format!("/events/{number}/event_id")),
     }
 }

@@ -17,7 +17,7 @@ use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
-use crate::store::apply::{ApplyResult, notice};
+use crate::store::apply::{ApplyResult, notice, queue};
 use crate::store::command::{Caller, Receipt, Rejection};
 
 /// Maximum secrets of a webhook that sign at the same time: the current one and ten old ones.
@@ -84,6 +84,9 @@ impl StateBatch<'_> {
         webhook.status_since = if webhook.status == old.status { old.status_since } else { Some(self.inputs.now) };
         let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
+        if old.ordered != DeliveryOrder::No && webhook.ordered == DeliveryOrder::No {
+            self.follow.extend(queue::dissolve_all(self.partition_set, webhook.id)?);
+        }
         if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
             self.effects.due.push((webhook.id, self.inputs.now));
         }

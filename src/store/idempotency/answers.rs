@@ -44,11 +44,11 @@ pub fn check_stored(
     }
     if row.request != idempotency.request {
         let detail = "this Idempotency-Key was used with another request".to_owned();
-        return Err(Rejection::Conflict { code: "idempotency_key_reused", detail });
+        return Err(Rejection::Conflict { code: "idempotency_key_reused", detail, pointer: None });
     }
     if row.private && age_ms >= PRIVATE_ANSWER_MS {
         let detail = "the first answer held a secret and is no longer kept".to_owned();
-        return Err(Rejection::Conflict { code: "answer_expired", detail });
+        return Err(Rejection::Conflict { code: "answer_expired", detail, pointer: None });
     }
     let answer = partition_set.vault.open(&idempotency.key, &row.answer);
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {

@@ -2,12 +2,12 @@
 //!
 //! Invariant: opening costs time for the partitions that may change. Archived partitions are not touched.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 use crate::model::id::{DeliveryId, Id, Stamp, WebhookId};
-use crate::model::webhook::{Webhook, WebhookState};
+use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState};
 use crate::model::{ApiKey, App, Delivery, EventType, Organization, Time};
 
 use crate::kv::codec;
@@ -20,7 +20,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
-use crate::store::apply::{FanoutCache, IdSource, waits};
+use crate::store::apply::{FanoutCache, IdSource, queue, waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
@@ -337,10 +337,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Requests that make the heads of ordered queues due. A head lacks its due entry if a crash came between the end
-    /// of the previous head and its own promotion.
+    /// Requests for ordered queues whose head has no due entry: a crash came between the end of the previous head and
+    /// the promotion of this one. And requests for the queues of webhooks that are not ordered: a crash came before their
+    /// deliveries were taken out, or an earlier version left them.
     pub(in crate::store) fn broken_queues(&self) -> Result<Vec<WriteRequest>> {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
+        let mut unordered: BTreeSet<(WebhookId, u128)> = BTreeSet::new();
+        let registry = self.partition_set.registry();
         for partition in self.partition_set.open_partitions() {
             let snapshot = self.partition_set.snapshot(&partition)?;
             let mut from = Key::new();
@@ -351,6 +354,9 @@ impl Writer {
                     Ok(ScanStep::Stop)
                 })?;
                 let Some((webhook, key_hash, delivery)) = found else { break };
+                if registry.webhooks.get(&webhook).is_some_and(|webhook| webhook.ordered == DeliveryOrder::No) {
+                    unordered.insert((webhook, partition.first));
+                }
                 let head = heads.entry((webhook, key_hash)).or_insert(delivery);
                 *head = (*head).min(delivery);
                 from = match key_hash.checked_add(1) {
@@ -374,6 +380,7 @@ impl Writer {
                 }));
             }
         }
+        orders.extend(unordered.into_iter().map(|(webhook, partition)| queue::dissolve(webhook, partition)));
         Ok(orders)
     }
 }

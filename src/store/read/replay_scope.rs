@@ -32,6 +32,12 @@ pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
             || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.attributes.event_type)))
 }
 
+/// Whether a job can send: its one webhook exists and is enabled or paused. A job over an app always can.
+pub(in crate::store) fn has_target(registry: &Registry, spec: &JobSpec) -> bool {
+    let is_sending = |id| registry.webhooks.get(&id).is_some_and(|webhook| webhook.status != WebhookStatus::Disabled);
+    spec.webhook.is_none_or(is_sending)
+}
+
 /// The job's webhooks that may receive an event: enabled or paused ones of the event's app.
 pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Event) -> Vec<Arc<Webhook>> {
     if spec.app.is_some_and(|app| app != event.app_id) {
