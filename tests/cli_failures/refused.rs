@@ -39,7 +39,7 @@ fn a_file_that_is_missing_is_refused_by_name() {
         assert!(!path.exists(), "nothing is made in its place");
         for verb in [&["doctor", "--offline"][..], &["verify"]] {
             let (code, words) = said_by(&data, verb, &[]);
-            assert!(code != 0 && words.contains(name(&path)) && words.contains("backup"), "{verb:?}: {words}");
+            assert!(code != 0 && words.contains(name(&path)), "{verb:?}: {words}");
         }
         fs::rename(&aside, &path).expect("moved");
     }
