@@ -255,6 +255,16 @@ fn one_target() -> Markup {
     }
 }
 
+/// The field for a target that is not listed.
+fn written_target(written: &str) -> Markup {
+    html! {
+        label for=(WRITTEN_FIELD) { "Or to another" }
+        input id=(WRITTEN_FIELD) type="text" name=(WRITTEN_FIELD) value=(written) autocomplete="off"
+            aria-describedby="hint-other";
+        p.muted #hint-other { "The id or the uid of a webhook, or of an app for all of its webhooks." }
+    }
+}
+
 /// The form of a new replay.
 pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
@@ -272,12 +282,7 @@ pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[String], f
         select #webhook name="webhook" required {
             @for (id, name) in &targets.listed { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
         }
-        @if let Some(written) = &targets.written {
-            label for=(WRITTEN_FIELD) { "Or to another" }
-            input id=(WRITTEN_FIELD) type="text" name=(WRITTEN_FIELD) value=(written) autocomplete="off"
-                aria-describedby="hint-other";
-            p.muted #hint-other { "The id or the uid of a webhook, or of an app for all of its webhooks." }
-        }
+        @if let Some(written) = &targets.written { (written_target(written)) }
         label for="status" { "Events" }
         select #status name="status" {
             @for (value, words) in statuses { option value=(value) selected[chosen("status", value)] { (words) } }

@@ -24,6 +24,19 @@ const FIELD_SETS: [&str; 4] = ["standard", "raw", "flat", "legacy"];
 const METHODS: [&str; 5] = ["post", "put", "patch", "get", "delete"];
 const MEDIA_TYPES: [&str; 2] = ["application/json", "application/x-www-form-urlencoded"];
 
+/// The fields of the folded group of the request.
+const REQUEST_GROUP: [&str; 9] = [
+    "method",
+    "field_set",
+    "content_type",
+    "include_html",
+    "encrypted",
+    "signature",
+    "headers",
+    "secret_headers",
+    "secret",
+];
+
 /// Maximum number of apps to choose from. With more of them the app is written.
 const APPS_LISTED: usize = 25;
 /// Mistakes of one field that the form shows.
@@ -416,21 +429,10 @@ fn request_fields(view: &WebhookFormView) -> Markup {
         (view.written("tls_cert", "-----BEGIN CERTIFICATE-----"))
         (view.written("tls_key", "-----BEGIN PRIVATE KEY-----"))
     };
-    let of_request = [
-        "method",
-        "field_set",
-        "content_type",
-        "include_html",
-        "encrypted",
-        "signature",
-        "headers",
-        "secret_headers",
-        "secret",
-    ];
     html! {
         fieldset {
             legend { "Request" }
-            (view.folded("Method, body, signature, headers", &of_request, &request))
+            (view.folded("Method, body, signature, headers", &REQUEST_GROUP, &request))
             (view.folded(
                 "Authentication and certificates",
                 &["auth", "auth_name", "auth_secret", "tls_ca", "tls_cert", "tls_key"],

@@ -1,3 +1,5 @@
+//! Tests of the form's page: mistakes, folded groups, and lists.
+
 use super::*;
 use crate::model::Scope;
 use crate::ui::pages::tests::{NOW, key};

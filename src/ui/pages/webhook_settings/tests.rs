@@ -1,3 +1,5 @@
+//! Tests of the settings that a page lists.
+
 use super::*;
 use crate::model::Id;
 use crate::model::webhook::{ContentType, WebhookProxy, WebhookTls};

@@ -1,3 +1,5 @@
+//! Tests of the form's fields: a webhook as texts, and texts as a request.
+
 use super::*;
 use crate::api::native::webhook_fields::writable;
 use crate::api::native::webhook_form::SCHEDULES;
