@@ -168,10 +168,10 @@ impl Oracle {
     /// Applies a request that was not answered before a cut, if the start did not repeat it: no row shows whether it is there.
     pub fn settle_release(&mut self, request: &WriteRequest, repeated: &BTreeSet<String>) {
         match &request.command {
-            Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => {
-                if self.held_heads().contains(delivery) && !repeated.contains(&label(request)) {
-                    self.let_go(*delivery);
-                }
+            Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. })
+                if self.held_heads().contains(delivery) && !repeated.contains(&label(request)) =>
+            {
+                self.let_go(*delivery);
             }
             Command::Partition(PartitionCommand::DissolveQueues { webhook, partition, .. }) => {
                 if self.held_releases().contains(&label(request)) && !repeated.contains(&label(request)) {
