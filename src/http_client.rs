@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub mod tls_words;
+use crate::rules::tls_words;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time of an exchange: more than the longest wait of the API, the 30 s of a long poll.

@@ -33,5 +33,6 @@ pub mod signing;
 pub mod target;
 pub mod tenure;
 pub mod tls_parts;
+pub mod tls_words;
 pub mod transition;
 pub mod waiting;

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use crate::engine::resolver::ResolverBusy;
 use crate::engine::sender::http1::ExchangeError;
-use crate::http_client::tls_words;
 use crate::model::AttemptOutcome;
+use crate::rules::tls_words;
 
 /// The failure of a request that got no whole response.
 #[derive(Debug)]
