@@ -21,8 +21,8 @@ use crate::model::machine::{MachineState, StoreBytes};
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::webhook::{CircuitState, Webhook, WebhookState, WebhookStatus};
 use crate::model::{
-    ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Event, Id, Scope, Time, Timings,
-    Trigger,
+    ApiKey, App, Attempt, AttemptMade, AttemptOutcome, Delivery, DeliveryStatus, Event, EventAttributes, Id, Scope,
+    Time, Timings, Trigger,
 };
 use crate::rules::health::{Health, HealthWord};
 use crate::store::AttemptDetails;
@@ -390,8 +390,9 @@ fn an_event_names_the_webhooks_that_did_not_get_it() {
         name: name.to_owned(),
         reason,
     };
+    let attributes = EventAttributes { event_type: "order.shipped".to_owned(), ..EventAttributes::default() };
     let view = event::EventPageView {
-        event: Event { received_at: NOW, occurred_at: NOW, ..Event::default() },
+        event: Event { attributes, received_at: NOW, occurred_at: NOW, ..Event::default() },
         data: Some("{}".to_owned()),
         deliveries: vec![delivery_row(1, DeliveryStatus::Delivered)],
         not_sent: (0..23)
