@@ -97,7 +97,7 @@ mod tests {
         ] {
             assert_eq!(read(ca, cert, key).err(), Some(TlsPartError { field, detail }));
         }
-        let parts = read(Some(cert), Some(cert), Some(key)).ok().expect("usable parts");
+        let Ok(parts) = read(Some(cert), Some(cert), Some(key)) else { panic!("usable parts") };
         assert!(parts.pinned.is_some() && parts.client.is_some());
     }
 }
