@@ -54,8 +54,9 @@ walk() {
     "${build[@]}" --test storage -- --nocapture tenure_walk::nothing_acknowledged > "$log" 2>&1
 }
 
+# 50 lives of a store. The default of the test has fewer than the rarest mutant needs.
 ask_oracle() {
-    "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow oracle::cluster > "$log" 2>&1
+    POSTRIDER_CRASHES=1000 "${build[@]}" --test storage -- --nocapture oracle::power_loss oracle::follow oracle::cluster > "$log" 2>&1
 }
 
 "${build[@]}" --test simulation --test storage --no-run
