@@ -448,9 +448,7 @@ impl From<daemon::DaemonError> for Exit {
             }
             daemon::DaemonError::NoStore(_) => Exit::failed(text)
                 .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
-            daemon::DaemonError::StateMissing(_) => {
-                Exit::failed(text).hint("put the file back, or restore a backup into an empty data directory")
-            }
+            daemon::DaemonError::StateMissing(_) => Exit::failed(text).hint(daemon::STATE_MISSING_CURE),
             daemon::DaemonError::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }

@@ -66,6 +66,9 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Time for which a printed login link can be used.
 const LOGIN_LINK_MS: i64 = 15 * MINUTE_MS;
 
+/// The cure of `DaemonError::StateMissing`.
+pub const STATE_MISSING_CURE: &str = "put the file back, or restore a backup into an empty data directory";
+
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {

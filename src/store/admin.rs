@@ -23,7 +23,7 @@ pub use crate::store::order::{
 };
 pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};
-pub use crate::store::partitions::set::STATE_FILE;
+pub use crate::store::partitions::set::{STATE_FILE, has_partitions};
 pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
@@ -47,15 +47,6 @@ pub type MasterKey = [u8; KEY_BYTES];
 /// Whether the directory contains a store.
 pub fn has_store(disk: &dyn Disk) -> std::io::Result<bool> {
     disk.exists(STATE_FILE)
-}
-
-/// Whether the directory contains partitions. They are no store without `state.redb`, which lists them.
-pub fn has_partitions(disk: &dyn Disk) -> std::io::Result<bool> {
-    match disk.list(PARTITIONS) {
-        Ok(names) => Ok(names.iter().any(|name| owner_of(name).is_some())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The files of a store, as paths below its directory. The last one is `state.redb`, which is listed even if it is

@@ -24,7 +24,7 @@ pub fn patched(webhook: &Webhook, request: &RequestContext<'_>, policy: &TargetP
 /// The webhook after `patch`, whose names may have been translated from another mount's.
 pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
     let mut field_errors = FieldErrors::new();
-    let checked = patch.has("url").then_some(policy);
+    let (checked, has_tls) = (patch.has("url").then_some(policy), patch.has("tls"));
     let mut form = Vec::new();
     for (field, _) in writable() {
         let (name, before) = (field.name, field.stored(webhook));
@@ -45,6 +45,10 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
     let mut object =
         JsonObject::read(&text, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
     webhook_fields::read(&mut merged, &mut object, checked, &mut field_errors);
+    if !has_tls {
+        // Like a stored URL, stored certificates are not judged again: earlier versions took some that cannot be used.
+        field_errors.retain(|field_error| !field_error.pointer.starts_with("/tls"));
+    }
     stay_secret(webhook, &merged, &mut field_errors);
     fields::into_result(field_errors)?;
     Ok(merged)

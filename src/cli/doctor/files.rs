@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Site;
 use super::finding::Finding;
 use crate::config::Settings;
-use crate::daemon::{self, DaemonError};
+use crate::daemon::{self, DaemonError, STATE_MISSING_CURE};
 use crate::server::{ServerTls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
@@ -83,8 +83,7 @@ fn store_files(dir: &Path) -> Vec<Finding> {
     let check = match daemon::check_files(dir) {
         Ok(Some(check)) => check,
         Err(missing @ DaemonError::StateMissing(_)) => {
-            let fix = "put the file back, or restore a backup into an empty data directory";
-            return vec![Finding::fail(CHECK, missing.to_string(), fix)];
+            return vec![Finding::fail(CHECK, missing.to_string(), STATE_MISSING_CURE)];
         }
         Ok(None) | Err(_) => return Vec::new(),
     };

@@ -27,7 +27,7 @@ use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRI
 use crate::store::idempotency::run_file::is_run_file;
 use crate::store::order::CommitOrder;
 use crate::store::partitions::set::{
-    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of, owner_of,
+    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of, has_partitions, owner_of,
 };
 use crate::store::partitions::tenant_figures;
 use crate::store::partitions::{last_dropped, last_seen};
@@ -163,8 +163,7 @@ fn waits_to_shorten(partition_set: &PartitionSet, now: Time) -> Result<Vec<Write
 
 /// Refuses partitions without `state.redb`: a new store would remove them as unlisted.
 fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
-    let files = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
-    if files.iter().any(|name| first_of(name).is_some()) {
+    if has_partitions(disk).map_err(|e| crate::kv::error::io(PARTITIONS, e))? {
         let error = std::io::Error::new(std::io::ErrorKind::NotFound, "missing, and yet there are partitions");
         return Err(crate::kv::error::io(STATE_FILE, error));
     }

@@ -103,6 +103,18 @@ pub fn owner_of(file_name: &str) -> Option<u128> {
     first_of(file_name).or_else(|| first_of(&segment_of(file_name)?))
 }
 
+/// Whether the directory contains partitions. They are no store without `state.redb`, which lists them.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn has_partitions(disk: &dyn Disk) -> std::io::Result<bool> {
+    match disk.list(PARTITIONS) {
+        Ok(names) => Ok(names.iter().any(|name| first_of(name).is_some())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Settings of the store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {

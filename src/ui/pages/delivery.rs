@@ -80,7 +80,11 @@ fn view(
         Some(attempt) => sent(context, tenant, attempt)?,
         None => None,
     };
-    let others = context.store.deliveries_of(delivery.event_id, now)?;
+    // Only a final delivery is repeated.
+    let others = match delivery.status.is_final() {
+        true => context.store.deliveries_of(delivery.event_id, now)?,
+        false => Vec::new(),
+    };
     let repeated_by = others.iter().rfind(|other| other.replay_of == Some(delivery.id)).map(|other| other.id);
     let behind = context.store.standing_before(&delivery)?;
     Ok(DeliveryPageView {

@@ -61,6 +61,18 @@ fn a_mask_sent_back_leaves_the_credential() {
 }
 
 #[test]
+fn stored_certificates_that_cannot_be_used_hinder_no_other_change() {
+    let unusable = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    let mut before = webhook();
+    before.tls = Some(WebhookTls { ca_pem: Some(unusable.to_owned()), client_cert_pem: None, client_key_pem: None });
+    let after = patch(&before, r#"{"status":"disabled"}"#).unwrap();
+    assert_eq!((after.status, after.tls), (WebhookStatus::Disabled, before.tls.clone()));
+    let text = serde_json::json!({ "tls": { "ca_pem": unusable } }).to_string();
+    assert!(patch(&before, &text).is_err(), "the same text given anew");
+    assert_eq!(patch(&before, r#"{"tls":null}"#).unwrap().tls, None);
+}
+
+#[test]
 fn a_secret_header_keeps_its_value_and_stays_secret() {
     let mut before = webhook();
     before.headers.insert("X-Token".to_owned(), "opens".to_owned());
