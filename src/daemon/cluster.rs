@@ -157,6 +157,7 @@ impl Node {
         };
         self.lacks_store = Some(lacks_store);
         if lacks_store {
+            self.state.set_applied(0);
             return self.copy_base();
         }
         let open = match self.open.take() {
@@ -186,11 +187,14 @@ impl Node {
     /// Applies the next commits of the log. A store that cannot continue with the log is closed for a new copy.
     fn stand_by(&mut self, mut open: OpenReplica) -> Result<NodeStep, DaemonError> {
         let rest = match admin::read_next(&*self.log, open.tail.last()) {
-            Ok(entries) if entries.is_empty() => READ_EVERY,
             Ok(entries) => {
-                open.apply(&entries)?;
-                Duration::ZERO
+                if !entries.is_empty() {
+                    open.apply(&entries)?;
+                }
+                self.state.may_take.store(true, Ordering::Release);
+                if entries.is_empty() { READ_EVERY } else { Duration::ZERO }
             }
+            // `may_take` stays as it is: a log that does not answer may still lack commits of this node.
             Err(FenceError::Unreachable(_)) => TRY_AGAIN,
             Err(FenceError::Ahead(number)) => {
                 if !open.is_logged {
@@ -214,7 +218,6 @@ impl Node {
             }
         };
         self.has_applied(open.tail.last().number);
-        self.state.may_take.store(true, Ordering::Release);
         if open.written_at.elapsed() >= WRITE_EVERY {
             open.replica.write()?;
             open.written_at = Instant::now();
@@ -224,7 +227,7 @@ impl Node {
     }
 
     fn has_applied(&self, number: u64) {
-        self.state.applied.store(number, Ordering::Relaxed);
+        self.state.set_applied(number);
         let beat = self.state.last();
         self.status.set(|status| {
             status.applied = number;
@@ -414,10 +417,85 @@ fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::path::Path;
+    use std::sync::Mutex;
+
     use super::*;
     use crate::config::SecretSetting;
-    use crate::store::admin::Tenure;
+    use crate::engine::clock::SystemRandomness;
+    use crate::store::admin::{Appended, LogUnreachable, Tenure};
     use crate::store::open;
+
+    const MEMBER: Tenure = Tenure { term: 1, role: Role::Member, overtaken_by: 0 };
+
+    /// A log that is read only, by a script. `None` gives no answer.
+    #[derive(Debug)]
+    struct ReadLog(Mutex<VecDeque<Option<Vec<LogEntry>>>>);
+
+    impl CommitLog for ReadLog {
+        fn append(&self, _: LogMark, _: &[LogEntry]) -> Result<Appended, LogUnreachable> {
+            panic!("a node that stands by appends nothing")
+        }
+
+        fn read(&self, _: u64, _: usize) -> Result<Vec<LogEntry>, LogUnreachable> {
+            let answer = self.0.lock().unwrap().pop_front().flatten();
+            answer.ok_or_else(|| LogUnreachable("it does not answer".to_owned()))
+        }
+
+        fn last(&self) -> Result<LogMark, LogUnreachable> {
+            Ok(LogMark::default())
+        }
+
+        fn trim(&self, _: u64) -> Result<(), LogUnreachable> {
+            Ok(())
+        }
+    }
+
+    /// A node with the store of a data directory.
+    fn node(data_dir: &Path, disk: &Arc<dyn Disk>, log: Vec<Option<Vec<LogEntry>>>) -> Node {
+        Node {
+            settings: Settings { data_dir: data_dir.to_owned(), ..Settings::default() },
+            disk: disk.clone(),
+            replica_log: None,
+            log: Arc::new(ReadLog(Mutex::new(log.into()))),
+            state: Arc::default(),
+            status: SharedStatus::default(),
+            stop: Arc::default(),
+            runtime: tokio::runtime::Handle::current(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandomness::default()),
+            work: BlockingPool::Threads,
+            lacks_store: None,
+            open: None,
+            copy_problem: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_the_log_lacks_commits_of_takes_nothing_until_the_log_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&data_dir).unwrap());
+        let settings = Settings { data_dir: data_dir.clone(), ..Settings::default() };
+        let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
+        drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
+        admin::set_tenure(&*disk, MEMBER).unwrap();
+
+        let mark = log_mark(admin::last_mark(&*disk).unwrap());
+        let own = LogEntry::new(mark, b"".as_slice().into());
+        // A log that ends before the node's last commit has none of the records that the node asks for.
+        let mut node = node(&data_dir, &disk, vec![None, Some(vec![]), None, Some(vec![own]), None]);
+        let mut may_take = || {
+            assert!(matches!(node.step().unwrap(), NodeStep::Rest(_)));
+            node.state.may_take.load(Ordering::Acquire)
+        };
+        assert!(!may_take(), "the log was not read yet");
+        assert!(!may_take(), "the log lacks a commit");
+        assert!(!may_take(), "the log may still lack it");
+        assert!(may_take(), "the log has it");
+        assert!(may_take(), "the log has had it");
+    }
 
     #[test]
     fn a_node_is_a_member_or_a_machine_without_a_store() {
@@ -436,7 +514,7 @@ mod tests {
         let refused = is_node(&node, &*disk).unwrap_err().to_string();
         assert!(refused.contains("postrider cluster init"), "{refused}");
 
-        admin::set_tenure(&*disk, Tenure { term: 1, role: Role::Member, overtaken_by: 0 }).unwrap();
+        admin::set_tenure(&*disk, MEMBER).unwrap();
         assert!(is_node(&node, &*disk).unwrap());
         assert!(is_node(&alone, &*disk).is_err(), "a member does not serve by itself");
     }

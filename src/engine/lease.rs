@@ -46,9 +46,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LogUnreachable>>
 
 /// The lease, as one node uses it. Each call fails if the engine does not answer.
 pub trait Leases: Send + Sync {
-    /// Reports that this node lives and has applied the commits up to `applied`. Renews the lease of epoch `held` if it
-    /// has not run out.
-    fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat>;
+    /// Reports that this node lives and has applied the commits up to `applied`. `None` leaves the number of the beat before:
+    /// the store is not open yet. Renews the lease of epoch `held` if it has not run out.
+    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat>;
 
     /// Takes the lease if its epoch is `seen`. Returns the new epoch, `None` if another node was faster. Without an answer the
     /// lease may be taken all the same.

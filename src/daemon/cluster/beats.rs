@@ -23,8 +23,8 @@ const TRIM_BEATS: u32 = 30;
 /// The state that the beats share with the rest of the node.
 #[derive(Debug, Default)]
 pub struct BeatState {
-    /// Number of the last commit that this node has.
-    pub applied: AtomicU64,
+    /// Number of the last commit that this node has. `None` until the store was opened.
+    applied: Mutex<Option<u64>>,
     /// Whether this node may take the lease: it has a whole store, which can continue with the log.
     pub may_take: AtomicBool,
     pub window: Arc<ServeWindow>,
@@ -63,9 +63,13 @@ impl BeatState {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = beat;
     }
 
-    fn applied(&self) -> u64 {
+    pub(super) fn set_applied(&self, number: u64) {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+    }
+
+    fn applied(&self) -> Option<u64> {
         let appended = self.owner_stats.get().map(|stats| stats.appended.load(Ordering::Relaxed));
-        appended.unwrap_or_else(|| self.applied.load(Ordering::Relaxed))
+        appended.or_else(|| *self.applied.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn end(&self) {
@@ -169,7 +173,7 @@ mod tests {
     #[derive(Default)]
     struct ScriptedLeases {
         shown: Mutex<VecDeque<ShownLease>>,
-        beats: Mutex<Vec<(u64, Option<u64>)>>,
+        beats: Mutex<Vec<(Option<u64>, Option<u64>)>>,
         taken: AtomicU64,
     }
 
@@ -178,7 +182,7 @@ mod tests {
     }
 
     impl Leases for ScriptedLeases {
-        fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat> {
+        fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
             self.beats.lock().unwrap().push((applied, held));
             let shown = self.shown.lock().unwrap().pop_front();
             Box::pin(async move {
@@ -251,7 +255,7 @@ mod tests {
 
     fn scripted(shown: Vec<ShownLease>, may_take: bool) -> (Arc<ScriptedLeases>, Arc<TrimmedLog>, Arc<BeatState>) {
         let leases = ScriptedLeases { shown: Mutex::new(shown.into()), ..ScriptedLeases::default() };
-        let state = BeatState { applied: 5.into(), may_take: may_take.into(), ..BeatState::default() };
+        let state = BeatState { may_take: may_take.into(), ..BeatState::default() };
         (Arc::new(leases), Arc::default(), Arc::new(state))
     }
 
@@ -259,8 +263,9 @@ mod tests {
     async fn a_free_lease_is_taken_held_and_lost_to_another() {
         let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
         let (leases, log, state) = scripted(script, true);
+        state.set_applied(5);
         run(parts(&leases, &log), state.clone()).await;
-        assert_eq!(*leases.beats.lock().unwrap(), [(5, None), (5, Some(4)), (5, Some(4))]);
+        assert_eq!(*leases.beats.lock().unwrap(), [(Some(5), None), (Some(5), Some(4)), (Some(5), Some(4))]);
         assert_eq!(state.epoch(), Some(4));
         assert!(state.tenure.is_over() && !state.window.is_open_at(Duration::ZERO));
         state.stepped_down().await;
@@ -272,6 +277,8 @@ mod tests {
         let beating = run(parts(&leases, &log), state.clone());
         assert!(tokio::time::timeout(Duration::from_secs(60), beating).await.is_err(), "it goes on beating");
         assert_eq!((leases.taken.load(Ordering::Relaxed), state.epoch()), (0, None));
+        // Its last commit is not known before the store is open, so no beat reports one.
+        assert_eq!(leases.beats.lock().unwrap()[0], (None, None));
         assert_eq!(state.last(), None, "the engine answers no more");
     }
 

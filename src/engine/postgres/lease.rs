@@ -16,12 +16,13 @@ use crate::store::admin::LogUnreachable;
 /// A member counts as alive for so long after its last beat.
 const ALIVE: Duration = LEASE;
 
-/// Renews the lease that runs, says that the member lives, and shows both. `$7` is the epoch that the member holds, or -1.
+/// Renews the lease that runs, says that the member lives, and shows both. `$6` is null if the member does not know its last
+/// commit, and `$7` is the epoch that the member holds, or -1.
 const BEAT: &str = "with me as (
-        insert into postrider.member (shard, node, url, version, options, seen_at, applied)
-            values ($1, $2, $3, $4, $5, now(), $6)
+        insert into postrider.member as m (shard, node, url, version, options, seen_at, applied)
+            values ($1, $2, $3, $4, $5, now(), coalesce($6::int8, 0))
         on conflict (shard, node) do update set url = excluded.url, version = excluded.version,
-            options = excluded.options, seen_at = excluded.seen_at, applied = excluded.applied),
+            options = excluded.options, seen_at = excluded.seen_at, applied = coalesce($6, m.applied)),
     renewed as (
         update postrider.shard set until = now() + make_interval(secs => $8)
             where shard = $1 and node = $2 and epoch = $7 and until > now() returning epoch)
@@ -78,9 +79,9 @@ impl PostgresLease {
         Ok(answer)
     }
 
-    async fn send_beat(&self, applied: u64, held: Option<u64>) -> Result<Beat, LogUnreachable> {
+    async fn send_beat(&self, applied: Option<u64>, held: Option<u64>) -> Result<Beat, LogUnreachable> {
         let me = &self.me;
-        let (applied_i, held_i) = (applied as i64, held.map_or(-1, |held| held as i64));
+        let (applied_i, held_i) = (applied.map(|number| number as i64), held.map_or(-1, |held| held as i64));
         let (lease_s, alive_s) = (LEASE.as_secs_f64(), ALIVE.as_secs_f64());
         let row = self.call(ANSWER_MAX, async |client| {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
@@ -96,7 +97,7 @@ impl PostgresLease {
         let last = row.get::<_, Option<i64>>(3).unwrap_or(0) as u64;
         // Another node may have commits that the log has forgotten. Those in the log are read before the fence.
         let ahead = row.get::<_, Option<i64>>(4).unwrap_or(0) as u64;
-        let is_outrun = ahead > last && ahead > applied;
+        let is_outrun = Some(ahead) > applied && ahead > last;
         let epoch = row.get::<_, i64>(0) as u64;
         let lease = ShownLease { epoch, holder, is_running: row.get(2), is_outrun };
         Ok(Beat { lease, last, owner: row.get(5) })
@@ -171,7 +172,7 @@ async fn backend(client: &Client) -> Result<String, LogUnreachable> {
 }
 
 impl Leases for PostgresLease {
-    fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat> {
+    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
         Box::pin(self.send_beat(applied, held))
     }
 

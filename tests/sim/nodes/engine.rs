@@ -262,9 +262,10 @@ impl NodeLease {
         })
     }
 
-    fn shown(&self, applied: u64, held: Option<u64>) -> Beat {
+    fn shown(&self, applied: Option<u64>, held: Option<u64>) -> Beat {
         let (me, now, last) = (self.node, self.engine.now_ms(), self.engine.last());
         let mut state = self.engine.state();
+        let applied = applied.unwrap_or(state.members[me].applied);
         state.members[me] = Heard { at_ms: now, applied };
         let is_renewed = state.holder == Some(me) && held == Some(state.epoch) && state.until_ms > now;
         if is_renewed {
@@ -311,7 +312,7 @@ impl NodeLease {
 }
 
 impl Leases for NodeLease {
-    fn beat(&self, applied: u64, held: Option<u64>) -> Pending<'_, Beat> {
+    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
         self.call(move |lease| lease.shown(applied, held))
     }
 
