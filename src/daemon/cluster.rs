@@ -117,7 +117,7 @@ pub struct Node {
 
 /// The mark of a commit in the log.
 fn log_mark(mark: CommitMark) -> LogMark {
-    LogMark { number: mark.number, epoch: 0, writer: mark.run as u64 }
+    LogMark { number: mark.number, term: 0, writer: mark.run as u64 }
 }
 
 impl Node {
@@ -164,8 +164,8 @@ impl Node {
             Some(open) => open,
             None => self.open_replica()?,
         };
-        match self.state.epoch() {
-            Some(epoch) => self.take_over(open, epoch),
+        match self.state.term() {
+            Some(term) => self.take_over(open, term),
             None => self.stand_by(open),
         }
     }
@@ -233,7 +233,7 @@ impl Node {
             status.applied = number;
             status.is_connected = beat.is_some();
             if let Some(beat) = beat {
-                (status.owner, status.term) = (beat.last.max(number), beat.lease.epoch);
+                (status.owner, status.term) = (beat.last.max(number), beat.lease.term);
             }
         });
     }
@@ -248,17 +248,17 @@ impl Node {
     }
 
     /// Reads the log to its end and appends the fence.
-    fn take_over(&mut self, mut open: OpenReplica, epoch: u64) -> Result<NodeStep, DaemonError> {
+    fn take_over(&mut self, mut open: OpenReplica, term: u64) -> Result<NodeStep, DaemonError> {
         if self.state.tenure.is_over() {
             open.replica.close()?;
             return Ok(NodeStep::Ended(NodeEnd::SteppedDown));
         }
         let (writer, now) = (numbers(self.random.clone())(), self.clock.now());
         let mut last = open.tail.last();
-        match admin::fence(&*self.log, &mut last, (epoch, writer), now, |entries| open.apply(entries)) {
+        match admin::fence(&*self.log, &mut last, (term, writer), now, |entries| open.apply(entries)) {
             Ok(fence) => {
                 open.replica.close()?;
-                tracing::info!(epoch, commit = fence.number, "this node owns the store");
+                tracing::info!(epoch = term, commit = fence.number, "this node owns the store");
                 let order = CommitOrder::new(self.log.clone(), open.tail, self.state.tenure.clone());
                 self.state.count_by(order.stats());
                 let order = match self.work {
@@ -303,15 +303,15 @@ impl Node {
     fn copy_once(&self) -> Result<(), DaemonError> {
         let unreachable = |words: &str| DaemonError::Unreachable(words.to_owned());
         let Some(beat) = self.state.last() else { return Err(unreachable("the engine is not reached")) };
-        let epoch = beat.lease.epoch;
+        let term = beat.lease.term;
         let Some(url) = beat.owner else { return Err(unreachable("the cluster has no owner")) };
         let other = self.other(url)?;
         // The snapshot for the copy is taken between two commits, so it has every record that the log has now.
         let from = self.log.last().map_err(|error| DaemonError::Unreachable(error.to_string()))?;
         let status = LinkRequest { stream: LinkStream::Status, store: None, term: 0, owner_run: None };
         let answer = self.runtime.block_on(other.ask(&status)).map_err(DaemonError::Unreachable)?;
-        if answer.term != epoch || from.epoch > epoch {
-            return Err(unreachable(&format!("the owner of epoch {epoch} does not answer: {}", answer.detail)));
+        if answer.term != term || from.term > term {
+            return Err(unreachable(&format!("the owner of term {term} does not answer: {}", answer.detail)));
         }
         tracing::info!(owner = other.url(), "copying the owner's store");
         let position = CommitPosition { number: from.number, at: self.clock.now() };
@@ -331,7 +331,7 @@ impl Node {
             entries.into_iter().for_each(|entry| tail.push(entry));
         }
         let made = base.finish()?.map_err(DaemonError::Unreachable)?;
-        if self.state.last().is_none_or(|beat| beat.lease.epoch != epoch) {
+        if self.state.last().is_none_or(|beat| beat.lease.term != term) {
             return Err(unreachable("the owner has changed while its store was copied"));
         }
         self.put_aside()?;

@@ -13,7 +13,7 @@ use crate::store::{self, Disk, Store};
 pub struct Ownership {
     pub order: Box<CommitOrder>,
     /// Number of the owner among all owners.
-    pub epoch: u64,
+    pub term: u64,
     /// The time in which deliveries may begin.
     pub window: Arc<ServeWindow>,
 }
@@ -30,9 +30,9 @@ pub(super) fn open_as_owner(
 ) -> Result<(store::Opened, Tenure), DaemonError> {
     let master_key = keys::master_key(settings, &*disk, &**random)?;
     let ids = Box::new(numbers(random.clone()));
-    if let Some(Ownership { order, epoch, .. }) = ownership {
+    if let Some(Ownership { order, term, .. }) = ownership {
         let opened = store::open_in_order(disk, options(settings), &master_key, clock.now(), ids, *order)?;
-        return Ok((opened, Tenure { term: epoch, role: Role::Member, overtaken_by: 0 }));
+        return Ok((opened, Tenure { term, role: Role::Member, overtaken_by: 0 }));
     }
     let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;
     let tenure = owner_tenure(settings, &opened.store)?;

@@ -47,17 +47,17 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LogUnreachable>>
 /// The lease, as one node uses it. Each call fails if the engine does not answer.
 pub trait Leases: Send + Sync {
     /// Reports that this node lives and has applied the commits up to `applied`. `None` leaves the number of the beat before:
-    /// the store is not open yet. Renews the lease of epoch `held` if it has not run out.
+    /// the store is not open yet. Renews the lease of term `held` if it has not run out.
     fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat>;
 
-    /// Takes the lease if its epoch is `seen`. Returns the new epoch, `None` if another node was faster. Without an answer the
+    /// Takes the lease if its term is `seen`. Returns the new term, `None` if another node was faster. Without an answer the
     /// lease may be taken all the same.
     fn take(&self, seen: u64) -> Pending<'_, Option<u64>>;
 
-    /// Gives the lease of an epoch back. Without an answer it runs out by itself.
-    fn release(&self, epoch: u64) -> Pending<'_, ()>;
+    /// Gives the lease of a term back. Without an answer it runs out by itself.
+    fn release(&self, term: u64) -> Pending<'_, ()>;
 
-    /// Takes the lease for ever, so that no node takes it any more: the cluster has ended. Returns the new epoch, `None` if
+    /// Takes the lease for ever, so that no node takes it any more: the cluster has ended. Returns the new term, `None` if
     /// the lease of another node runs.
     fn end(&self) -> Pending<'_, Option<u64>>;
 

@@ -168,7 +168,7 @@ type Row = (LogMark, u32);
 
 fn mark_of(row: &tokio_postgres::Row) -> Row {
     let unsigned = |column: usize| row.get::<_, i64>(column) as u64;
-    (LogMark { number: unsigned(0), epoch: unsigned(1), writer: unsigned(2) }, row.get::<_, i64>(3) as u32)
+    (LogMark { number: unsigned(0), term: unsigned(1), writer: unsigned(2) }, row.get::<_, i64>(3) as u32)
 }
 
 impl PostgresLog {
@@ -249,13 +249,13 @@ async fn insert(
 ) -> Result<u64, tokio_postgres::Error> {
     let column = |of: fn(&LogEntry) -> i64| entries.iter().map(of).collect::<Vec<_>>();
     let numbers = column(|entry| entry.mark.number as i64);
-    let epochs = column(|entry| entry.mark.epoch as i64);
+    let terms = column(|entry| entry.mark.term as i64);
     let writers = column(|entry| entry.mark.writer as i64);
     let sums = column(|entry| i64::from(entry.sum));
     let (number, writer) = (before.number as i64, before.writer as i64);
     session
         .client
-        .execute(&session.append, &[&SHARD, &numbers, &epochs, &writers, &sums, &bodies, &number, &writer])
+        .execute(&session.append, &[&SHARD, &numbers, &terms, &writers, &sums, &bodies, &number, &writer])
         .await
 }
 

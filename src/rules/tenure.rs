@@ -36,7 +36,7 @@ pub enum LeaseHolder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShownLease {
     /// Number of the owner among all owners.
-    pub epoch: u64,
+    pub term: u64,
     pub holder: LeaseHolder,
     /// Whether it runs by the engine's clock.
     pub is_running: bool,
@@ -49,7 +49,7 @@ pub struct ShownLease {
 pub enum TenureStep {
     /// Another node is the owner, or may still be.
     Wait,
-    /// Take the lease if its epoch is still this one.
+    /// Take the lease if its term is still this one.
     Take { seen: u64 },
     /// Serve until this moment of the monotonic clock.
     Serve { until: Duration },
@@ -60,7 +60,7 @@ pub enum TenureStep {
 /// The lease that a node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldLease {
-    pub epoch: u64,
+    pub term: u64,
     /// The end of the tenure by the node's monotonic clock.
     pub until: Duration,
 }
@@ -79,9 +79,9 @@ impl TenureWatch {
         self.held
     }
 
-    /// Notes that this process has taken the lease of an epoch, by a call that it sent at `sent_at`.
-    pub fn taken(&mut self, epoch: u64, sent_at: Duration) {
-        self.held = Some(HeldLease { epoch, until: sent_at + SERVED });
+    /// Notes that this process has taken the lease of a term, by a call that it sent at `sent_at`.
+    pub fn taken(&mut self, term: u64, sent_at: Duration) {
+        self.held = Some(HeldLease { term, until: sent_at + SERVED });
         self.expired_beats = 0;
     }
 
@@ -112,7 +112,7 @@ impl TenureWatch {
     ) -> TenureStep {
         let is_ours = |shown: ShownLease| {
             let is_running = shown.is_running || mutant!("renew_after_expiry");
-            shown.epoch == held.epoch && shown.holder == LeaseHolder::Me && is_running
+            shown.term == held.term && shown.holder == LeaseHolder::Me && is_running
         };
         let until = match shown {
             Some(shown) if is_ours(shown) => held.until.max(sent_at + SERVED),
@@ -145,7 +145,7 @@ impl TenureWatch {
                 self.expired_beats >= EXPIRED_BEATS
             }
         };
-        if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.epoch } } else { TenureStep::Wait }
+        if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.term } } else { TenureStep::Wait }
     }
 }
 
@@ -163,8 +163,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn shown(epoch: u64, holder: LeaseHolder, is_running: bool) -> Option<ShownLease> {
-        Some(ShownLease { epoch, holder, is_running, is_outrun: false })
+    fn shown(term: u64, holder: LeaseHolder, is_running: bool) -> Option<ShownLease> {
+        Some(ShownLease { term, holder, is_running, is_outrun: false })
     }
 
     fn at(s: u64) -> Duration {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_steps_down_for_another_epoch_another_holder_and_a_lease_that_has_run_out() {
+    fn an_owner_steps_down_for_another_term_another_holder_and_a_lease_that_has_run_out() {
         for lease in [
             shown(5, LeaseHolder::Me, true),
             shown(4, LeaseHolder::Other, true),
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_node_behind_another_waits_for_it() {
         let mut watch = TenureWatch::default();
-        let lease = ShownLease { epoch: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
+        let lease = ShownLease { term: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
         assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Wait);
     }
 }

@@ -27,8 +27,8 @@ pub struct LogMark {
     /// Number of the commit, ascending by one.
     pub number: u64,
     /// Number of the owner among all owners, from 1.
-    pub epoch: u64,
-    /// Drawn at random when the owner took over, so that two owners of one epoch differ. `CommitMark::run` has the same bits.
+    pub term: u64,
+    /// Drawn at random when the owner took over, so that two owners of one term differ. `CommitMark::run` has the same bits.
     pub writer: u64,
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn mark(number: u64, writer: u64) -> LogMark {
-        LogMark { number, epoch: 1, writer }
+        LogMark { number, term: 1, writer }
     }
 
     fn entry(number: u64, writer: u64, body: &[u8]) -> LogEntry {

@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 200;
 pub struct Nodes {
     pub log: MemoryLog,
     pub spare: Vec<FaultyDisk>,
-    epoch: u64,
+    term: u64,
     rng: Rng,
     pub takeovers: u64,
 }
@@ -43,7 +43,7 @@ fn random(rng: &mut Rng) -> Box<dyn FnMut() -> u64 + Send> {
 
 impl Nodes {
     pub fn new(rng: &mut Rng) -> Nodes {
-        Nodes { log: MemoryLog::new(rng.fork()), spare: Vec::new(), epoch: 0, rng: rng.fork(), takeovers: 0 }
+        Nodes { log: MemoryLog::new(rng.fork()), spare: Vec::new(), term: 0, rng: rng.fork(), takeovers: 0 }
     }
 
     /// Lets another node take over from time to time. The process of the owner has ended.
@@ -66,9 +66,9 @@ impl Nodes {
         if !self.log.is_begun() {
             self.begin(disk, options, now, &mut rng)?;
         }
-        self.epoch += 1;
+        self.term += 1;
         let log = self.log.clone();
-        let opened = open_as_owner(&log, disk, options, now, (self.epoch, rng))?;
+        let opened = open_as_owner(&log, disk, options, now, (self.term, rng))?;
         log.keep_up_to(log.last().map_err(text)?.number);
         log.set_faults(FAULTS);
         Ok(opened)
@@ -79,7 +79,7 @@ impl Nodes {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         drop(open(shared.clone(), options.clone(), &MASTER_KEY, now, random(rng)).map_err(text)?);
         let mark = rest(shared, options.clone(), &MASTER_KEY, now, random(rng)).map_err(text)?;
-        self.log.begin(LogMark { number: mark.number, epoch: 0, writer: mark.run as u64 });
+        self.log.begin(LogMark { number: mark.number, term: 0, writer: mark.run as u64 });
         self.spare = (0..SPARE_NODES).map(|_| disk.copy()).collect();
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Nodes {
     /// A copy of a node as it would be if it took over now, with a log of its own.
     pub fn promoted(&mut self, node: usize, options: &StoreOptions, now: Time) -> Check<Opened> {
         let (disk, log, rng) = (self.spare[node].copy(), self.log.copy(), self.rng.fork());
-        open_as_owner(&log, &disk, options, now, (self.epoch + 1, rng))
+        open_as_owner(&log, &disk, options, now, (self.term + 1, rng))
     }
 }
 
@@ -123,7 +123,7 @@ fn replica_of(disk: &FaultyDisk, options: &StoreOptions, now: Time, mut rng: Rng
     let log_disk = FaultyDisk::new(rng.draw());
     remove_log(&log_disk).map_err(text)?;
     let replica = Replica::open(shared, Arc::new(log_disk), random(&mut rng)).map_err(text)?;
-    Ok((replica, LogMark { number: mark.number, epoch: 0, writer: mark.run as u64 }))
+    Ok((replica, LogMark { number: mark.number, term: 0, writer: mark.run as u64 }))
 }
 
 fn open_as_owner(
@@ -131,13 +131,13 @@ fn open_as_owner(
     disk: &FaultyDisk,
     options: &StoreOptions,
     now: Time,
-    (epoch, mut rng): (u64, Rng),
+    (term, mut rng): (u64, Rng),
 ) -> Check<Opened> {
     let (mut replica, mut last) = replica_of(disk, options, now, rng.fork())?;
     let (writer, mut tail) = (rng.draw(), LogTail::after_mark(last));
     let mut attempts = 0;
     let fenced = loop {
-        match fence(log, &mut last, (epoch, writer), now, |entries| apply_and_keep(&mut replica, &mut tail, entries)) {
+        match fence(log, &mut last, (term, writer), now, |entries| apply_and_keep(&mut replica, &mut tail, entries)) {
             Err(FenceError::Unreachable(_)) if attempts < ATTEMPTS => attempts += 1,
             fenced => break fenced.map_err(text)?,
         }

@@ -14,20 +14,20 @@ const WAY_MS: i64 = 1_500;
 /// The nodes that have served, by their addresses.
 #[derive(Debug, Default)]
 pub struct Senders {
-    /// The last epoch in which each node served.
-    epochs: HashMap<IpAddr, u64>,
-    /// The newest epoch, and when its node began to serve.
+    /// The last term in which each node served.
+    terms: HashMap<IpAddr, u64>,
+    /// The newest term, and when its node began to serve.
     newest: (u64, i64),
     /// Until when requests arrive that a node had sent before it stood still.
     waking: HashMap<IpAddr, i64>,
 }
 
 impl Expectations {
-    /// A node begins to serve in an epoch.
-    pub fn serves(&mut self, node: IpAddr, epoch: u64, at_ms: i64) {
-        self.senders.epochs.insert(node, epoch);
-        if epoch > self.senders.newest.0 {
-            self.senders.newest = (epoch, at_ms);
+    /// A node begins to serve in a term.
+    pub fn serves(&mut self, node: IpAddr, term: u64, at_ms: i64) {
+        self.senders.terms.insert(node, term);
+        if term > self.senders.newest.0 {
+            self.senders.newest = (term, at_ms);
         }
     }
 
@@ -40,8 +40,8 @@ impl Expectations {
     /// Its requests are repetitions by then, whose outcomes are not recorded.
     pub fn is_of_owner(&mut self, seen: &Seen, key: &str) -> bool {
         let (newest, since) = self.senders.newest;
-        let epoch = self.senders.epochs.get(&seen.sender).copied().unwrap_or(newest);
-        if epoch == newest {
+        let term = self.senders.terms.get(&seen.sender).copied().unwrap_or(newest);
+        if term == newest {
             return true;
         }
         self.outrun += 1;
@@ -49,7 +49,7 @@ impl Expectations {
         let is_waking = self.senders.waking.get(&seen.sender).is_some_and(|until| seen.at_ms <= *until);
         if hook.order != Order::No && !is_waking && seen.at_ms - since > SERVED.as_millis() as i64 + WAY_MS {
             let words = format!(
-                "{} got {key} from the node of epoch {epoch}, and {newest} serves since {since} ms: two send at once",
+                "{} got {key} from the node of term {term}, and {newest} serves since {since} ms: two send at once",
                 hook.name
             );
             self.fault(seen.at_ms, words);

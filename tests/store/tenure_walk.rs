@@ -39,7 +39,7 @@ enum Broken {
 
 /// The lease as the engine keeps it.
 struct Lease {
-    epoch: u64,
+    term: u64,
     holder: Option<usize>,
     until: Duration,
 }
@@ -149,7 +149,7 @@ impl Walk {
             beat: None,
         };
         let nodes = (0..NODES).map(|_| node()).collect();
-        let lease = Lease { epoch: 0, holder: None, until: Duration::ZERO };
+        let lease = Lease { term: 0, holder: None, until: Duration::ZERO };
         Walk {
             rng,
             now: Duration::from_secs(1),
@@ -169,7 +169,7 @@ impl Walk {
     fn beat(&mut self, me: usize) -> ShownLease {
         let is_renewable = self.lease.until > self.now || self.broken == Broken::RenewAfterExpiry;
         self.nodes[me].seen = (self.now, self.nodes[me].tail.last().number);
-        let is_owner = self.nodes[me].watch.held().is_some_and(|held| held.epoch == self.lease.epoch);
+        let is_owner = self.nodes[me].watch.held().is_some_and(|held| held.term == self.lease.term);
         if self.lease.holder == Some(me) && is_owner && is_renewable {
             self.lease.until = self.now + LEASE;
         }
@@ -178,7 +178,7 @@ impl Walk {
             Some(holder) if holder == me => LeaseHolder::Me,
             Some(_) => LeaseHolder::Other,
         };
-        ShownLease { epoch: self.lease.epoch, holder, is_running: self.lease.until > self.now, is_outrun: false }
+        ShownLease { term: self.lease.term, holder, is_running: self.lease.until > self.now, is_outrun: false }
     }
 
     /// Ends the process of a node. Another starts a while later.
@@ -195,14 +195,14 @@ impl Walk {
     }
 
     fn take(&mut self, me: usize, seen: u64) -> Check {
-        if self.lease.epoch != seen || self.nodes[me].cut_until > self.now || !self.nodes[me].may_take {
+        if self.lease.term != seen || self.nodes[me].cut_until > self.now || !self.nodes[me].may_take {
             return Ok(());
         }
-        let epoch = seen + 1;
-        self.lease = Lease { epoch, holder: Some(me), until: self.now + LEASE };
+        let term = seen + 1;
+        self.lease = Lease { term, holder: Some(me), until: self.now + LEASE };
         let (writer, now) = (self.rng.draw(), self.now);
         let node = &mut self.nodes[me];
-        node.watch.taken(epoch, now);
+        node.watch.taken(term, now);
         node.watch.held().into_iter().for_each(|held| node.window.set(held.until));
         let (files, tail, reached) = (&mut node.files, &mut node.tail, node.reached.clone());
         let mut last = tail.last();
@@ -211,14 +211,14 @@ impl Walk {
             entries.iter().for_each(|entry| tail.push(entry.clone()));
             Ok::<(), String>(())
         };
-        match fence(&*reached, &mut last, (epoch, writer), Time(0), apply) {
+        match fence(&*reached, &mut last, (term, writer), Time(0), apply) {
             Ok(_) => {
                 // A log that forgets a fence lets a late append of the owner before it in, and no node can heal that.
                 self.log.keep_up_to(node.tail.last().number);
                 let tenure = reached.tenure.clone();
                 let order = CommitOrder::new(reached, node.tail.clone(), tenure).trying_again(Duration::ZERO);
-                node.owner = Some((epoch, order));
-                self.highest_owner = self.highest_owner.max(epoch);
+                node.owner = Some((term, order));
+                self.highest_owner = self.highest_owner.max(term);
                 self.takeovers += 1;
                 self.has_all(me)
             }
@@ -258,8 +258,8 @@ impl Walk {
         let value = self.next_value;
         let highest_owner = self.highest_owner;
         let node = &mut self.nodes[me];
-        let Some((epoch, order)) = &mut node.owner else { return Ok(()) };
-        let epoch = *epoch;
+        let Some((term, order)) = &mut node.owner else { return Ok(()) };
+        let term = *term;
         let appended = order.append(order.last().number + 1, value.to_le_bytes().as_slice().into());
         if appended.is_err() {
             self.end(me, TICK);
@@ -268,8 +268,8 @@ impl Walk {
         node.tail = LogTail::after_mark(order.last());
         node.files.push(value);
         self.acknowledged.push(value);
-        if epoch < highest_owner {
-            return Err(format!("the owner of epoch {epoch} acknowledges after epoch {highest_owner} took over"));
+        if term < highest_owner {
+            return Err(format!("the owner of term {term} acknowledges after term {highest_owner} took over"));
         }
         Ok(())
     }

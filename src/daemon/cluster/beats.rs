@@ -30,16 +30,16 @@ pub struct BeatState {
     pub window: Arc<ServeWindow>,
     pub tenure: Arc<TenureEnd>,
     stepped_down: Notify,
-    /// The epoch of the lease that this node has taken. 0 if it has none.
-    epoch: AtomicU64,
+    /// The term of the lease that this node has taken. 0 if it has none.
+    term: AtomicU64,
     owner_stats: OnceLock<Arc<OrderStats>>,
     last: Mutex<Option<Beat>>,
 }
 
 impl BeatState {
-    /// The epoch of the lease that this node has taken. `None` if it has none.
-    pub fn epoch(&self) -> Option<u64> {
-        Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch > 0)
+    /// The term of the lease that this node has taken. `None` if it has none.
+    pub fn term(&self) -> Option<u64> {
+        Some(self.term.load(Ordering::Acquire)).filter(|term| *term > 0)
     }
 
     /// The last answer of the engine. `None` before the first one, and after a beat without an answer.
@@ -98,7 +98,7 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
     loop {
         let sent_at = monotonic();
         let held = watch.held();
-        let beating = leases.beat(state.applied(), held.map(|held| held.epoch));
+        let beating = leases.beat(state.applied(), held.map(|held| held.term));
         let answer = match held {
             // A late answer must not delay the end.
             Some(held) => tokio::time::timeout(held.until.saturating_sub(sent_at), beating).await.ok(),
@@ -124,11 +124,11 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
             TenureStep::Wait => {}
             TenureStep::Take { seen } if state.may_take.load(Ordering::Acquire) => {
                 let sent_at = monotonic();
-                if let Ok(Some(epoch)) = leases.take(seen).await {
-                    watch.taken(epoch, sent_at);
+                if let Ok(Some(term)) = leases.take(seen).await {
+                    watch.taken(term, sent_at);
                     watch.held().into_iter().for_each(|held| state.window.set(held.until));
-                    state.epoch.store(epoch, Ordering::Release);
-                    tracing::info!(epoch, "this node has taken the lease");
+                    state.term.store(term, Ordering::Release);
+                    tracing::info!(epoch = term, "this node has taken the lease");
                 }
             }
             TenureStep::Take { .. } => {}
@@ -244,8 +244,8 @@ mod tests {
         }
     }
 
-    fn shown(epoch: u64, holder: LeaseHolder) -> ShownLease {
-        ShownLease { epoch, holder, is_running: holder != LeaseHolder::Free, is_outrun: false }
+    fn shown(term: u64, holder: LeaseHolder) -> ShownLease {
+        ShownLease { term, holder, is_running: holder != LeaseHolder::Free, is_outrun: false }
     }
 
     fn parts(leases: &Arc<ScriptedLeases>, log: &Arc<TrimmedLog>) -> BeatParts {
@@ -266,7 +266,7 @@ mod tests {
         state.set_applied(5);
         run(parts(&leases, &log), state.clone()).await;
         assert_eq!(*leases.beats.lock().unwrap(), [(Some(5), None), (Some(5), Some(4)), (Some(5), Some(4))]);
-        assert_eq!(state.epoch(), Some(4));
+        assert_eq!(state.term(), Some(4));
         assert!(state.tenure.is_over() && !state.window.is_open_at(Duration::ZERO));
         state.stepped_down().await;
     }
@@ -276,7 +276,7 @@ mod tests {
         let (leases, log, state) = scripted(vec![shown(3, LeaseHolder::Free); 3], false);
         let beating = run(parts(&leases, &log), state.clone());
         assert!(tokio::time::timeout(Duration::from_secs(60), beating).await.is_err(), "it goes on beating");
-        assert_eq!((leases.taken.load(Ordering::Relaxed), state.epoch()), (0, None));
+        assert_eq!((leases.taken.load(Ordering::Relaxed), state.term()), (0, None));
         // Its last commit is not known before the store is open, so no beat reports one.
         assert_eq!(leases.beats.lock().unwrap()[0], (None, None));
         assert_eq!(state.last(), None, "the engine answers no more");

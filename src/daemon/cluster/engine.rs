@@ -80,7 +80,7 @@ pub async fn make_tables(settings: &Settings) -> Result<(), DaemonError> {
 }
 
 /// Begins the log of the engine of the settings anew with a store's last commit, and takes its lease for `node`. Returns the
-/// epoch. `None` if the lease of another node runs, the cluster has ended, or the log is of another store.
+/// term. `None` if the lease of another node runs, the cluster has ended, or the log is of another store.
 ///
 /// # Errors
 /// The engine does not answer, or this program was built without PostgreSQL.

@@ -43,15 +43,15 @@ pub fn leave(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u6
     let mut last = log_mark(replica.last());
     let mut tail = LogTail::after_mark(last);
     let ended = runtime.block_on(engine.leases.end()).map_err(unreachable)?;
-    let epoch = ended.ok_or_else(|| refusal("the lease of another node has not run out: try again in ten seconds"))?;
+    let term = ended.ok_or_else(|| refusal("the lease of another node has not run out: try again in ten seconds"))?;
     // After the fence no former owner that wakes up can append.
     let writer = random()();
-    let fence = admin::fence(&*engine.log, &mut last, (epoch, writer), SystemClock.now(), |entries| {
+    let fence = admin::fence(&*engine.log, &mut last, (term, writer), SystemClock.now(), |entries| {
         apply(&mut replica, &mut tail, entries)
     });
     let fence = fence.map_err(|error| refusal(&error.to_string()))?;
     replica.close()?;
-    admin::set_tenure(&*disk, Tenure { role: Role::Owner, term: tenure.term.max(epoch), ..tenure })?;
+    admin::set_tenure(&*disk, Tenure { role: Role::Owner, term: tenure.term.max(term), ..tenure })?;
     hand_over(data_dir)?;
     Ok(fence.number)
 }

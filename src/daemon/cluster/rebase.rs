@@ -58,17 +58,17 @@ pub fn rebase(settings: &Settings, runtime: &tokio::runtime::Handle, accepts_los
     let name = store_name(&opened.store);
     drop(opened);
     let begun = runtime.block_on(begin_again(settings, &name, &me, last))?;
-    let epoch = begun.ok_or_else(|| {
+    let term = begun.ok_or_else(|| {
         refusal("the lease of another node has not run out, the cluster has ended, or the database has another store's")
     })?;
     let mut replica = open_replica(settings, &disk)?;
     let (mut last, mut tail) = (last, LogTail::after_mark(last));
-    let fence = admin::fence(&*engine.log, &mut last, (epoch, random()()), now, |entries| {
+    let fence = admin::fence(&*engine.log, &mut last, (term, random()()), now, |entries| {
         apply(&mut replica, &mut tail, entries)
     });
     let fence = fence.map_err(|error| refusal(&error.to_string()))?;
     replica.close()?;
-    runtime.block_on(engine.leases.release(epoch)).map_err(unreachable)?;
+    runtime.block_on(engine.leases.release(term)).map_err(unreachable)?;
     hand_over(data_dir)?;
     Ok(fence.number)
 }

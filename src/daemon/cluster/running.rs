@@ -119,7 +119,7 @@ impl RunningNode {
     }
 
     fn ownership(&self, order: Box<CommitOrder>) -> Ownership {
-        Ownership { order, epoch: self.state.epoch().unwrap_or(0), window: self.state.window.clone() }
+        Ownership { order, term: self.state.term().unwrap_or(0), window: self.state.window.clone() }
     }
 
     async fn serve(&self, settings: &Settings, world: Platform, status: SharedStatus) -> Result<Server, DaemonError> {
@@ -152,8 +152,8 @@ impl RunningNode {
     /// Gives the lease back, so that another node takes over at once. The store is closed.
     pub async fn release(self) {
         self.beating.abort();
-        let Some(epoch) = self.state.epoch() else { return };
-        if let Err(error) = self.engine.leases.release(epoch).await {
+        let Some(term) = self.state.term() else { return };
+        if let Err(error) = self.engine.leases.release(term).await {
             tracing::warn!(%error, "the lease was not given back; it runs out by itself");
         }
     }

@@ -1,7 +1,7 @@
 //! The lease on a store, and the members of its cluster.
 //!
 //! Invariant: a lease is renewed in the statement that checks that it still runs, by the engine's clock. Taking it raises its
-//! epoch, if the epoch is the one that was seen.
+//! term, if the term is the one that was seen.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::store::admin::LogUnreachable;
 const ALIVE: Duration = LEASE;
 
 /// Renews the lease that runs, says that the member lives, and shows both. `$6` is null if the member does not know its last
-/// commit, and `$7` is the epoch that the member holds, or -1.
+/// commit, and `$7` is the term that the member holds, or -1.
 const BEAT: &str = "with me as (
         insert into postrider.member as m (shard, node, url, version, options, seen_at, applied)
             values ($1, $2, $3, $4, $5, now(), coalesce($6::int8, 0))
@@ -98,20 +98,20 @@ impl PostgresLease {
         // Another node may have commits that the log has forgotten. Those in the log are read before the fence.
         let ahead = row.get::<_, Option<i64>>(4).unwrap_or(0) as u64;
         let is_outrun = Some(ahead) > applied && ahead > last;
-        let epoch = row.get::<_, i64>(0) as u64;
-        let lease = ShownLease { epoch, holder, is_running: row.get(2), is_outrun };
+        let term = row.get::<_, i64>(0) as u64;
+        let lease = ShownLease { term, holder, is_running: row.get(2), is_outrun };
         Ok(Beat { lease, last, owner: row.get(5) })
     }
 
-    async fn take_epoch(&self, seen: u64) -> Result<Option<u64>, LogUnreachable> {
+    async fn take_term(&self, seen: u64) -> Result<Option<u64>, LogUnreachable> {
         let taken = self.call(ANSWER_MAX, async |client| {
             client.query_opt(TAKE, &[&SHARD, &self.me.node, &(seen as i64), &LEASE.as_secs_f64()]).await
         });
         Ok(taken.await?.map(|row| row.get::<_, i64>(0) as u64))
     }
 
-    async fn release_epoch(&self, epoch: u64) -> Result<(), LogUnreachable> {
-        let released = async |client: &Client| client.execute(RELEASE, &[&SHARD, &(epoch as i64)]).await;
+    async fn release_term(&self, term: u64) -> Result<(), LogUnreachable> {
+        let released = async |client: &Client| client.execute(RELEASE, &[&SHARD, &(term as i64)]).await;
         self.call(ANSWER_MAX, released).await.map(drop)
     }
 
@@ -177,11 +177,11 @@ impl Leases for PostgresLease {
     }
 
     fn take(&self, seen: u64) -> Pending<'_, Option<u64>> {
-        Box::pin(self.take_epoch(seen))
+        Box::pin(self.take_term(seen))
     }
 
-    fn release(&self, epoch: u64) -> Pending<'_, ()> {
-        Box::pin(self.release_epoch(epoch))
+    fn release(&self, term: u64) -> Pending<'_, ()> {
+        Box::pin(self.release_term(term))
     }
 
     fn end(&self) -> Pending<'_, Option<u64>> {

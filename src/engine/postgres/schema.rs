@@ -4,7 +4,8 @@ use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
 use crate::rules::tenure::LEASE;
 use crate::store::admin::{LogMark, LogUnreachable};
 
-/// The tables. A record's body is a zstd frame, which PostgreSQL neither compresses again nor reads in parts.
+/// The tables. The column `epoch` has the term of an owner. A record's body is a zstd frame, which PostgreSQL neither
+/// compresses again nor reads in parts.
 const TABLES: &str = "
 create schema if not exists postrider;
 create table if not exists postrider.shard (
@@ -43,7 +44,7 @@ pub async fn make_tables(connect: &Connect) -> Result<(), LogUnreachable> {
     in_time(ANSWER_MAX, async { client.batch_execute(TABLES).await.map_err(unreachable) }).await
 }
 
-/// Begins the log anew with the last commit of the store named `store`, and takes its lease for `node`. Returns the epoch.
+/// Begins the log anew with the last commit of the store named `store`, and takes its lease for `node`. Returns the term.
 /// `None` if the lease of another node runs, the cluster has ended, or the log is of another store.
 ///
 /// # Errors
@@ -59,12 +60,12 @@ pub async fn begin_again(
         let transaction = client.transaction().await.map_err(unreachable)?;
         let lease_s = LEASE.as_secs_f64();
         let taken = transaction.query_opt(TAKE_SHARD, &[&SHARD, &store, &node, &lease_s]).await.map_err(unreachable)?;
-        let Some(epoch) = taken.map(|row| row.get::<_, i64>(0) as u64) else { return Ok(None) };
+        let Some(term) = taken.map(|row| row.get::<_, i64>(0) as u64) else { return Ok(None) };
         transaction.execute(EMPTY_LOG, &[&SHARD]).await.map_err(unreachable)?;
         let (number, writer) = (last.number as i64, last.writer as i64);
         transaction.execute(BEGIN_LOG, &[&SHARD, &number, &writer]).await.map_err(unreachable)?;
         transaction.commit().await.map_err(unreachable)?;
-        Ok(Some(epoch))
+        Ok(Some(term))
     })
     .await
 }

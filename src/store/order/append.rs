@@ -85,7 +85,7 @@ pub struct CommitOrder {
     log: Arc<dyn CommitLog>,
     tenure: Arc<TenureEnd>,
     stats: Arc<OrderStats>,
-    /// The newest records. The last one has this owner's epoch and writer: at first it is its fence.
+    /// The newest records. The last one has this owner's term and writer: at first it is its fence.
     tail: LogTail,
     try_again: Duration,
 }
@@ -153,7 +153,7 @@ impl CommitOrder {
             match self.try_append(self.tail.last(), std::slice::from_ref(entry)) {
                 Ok(Appended::Durable) => return Ok(()),
                 Ok(Appended::Taken(by)) => {
-                    return Err(lost(&format!("commit {} is that of the owner of epoch {}", by.number, by.epoch)));
+                    return Err(lost(&format!("commit {} is that of the owner of term {}", by.number, by.term)));
                 }
                 // The log may forget again at any time.
                 Ok(Appended::Behind(at)) if healings < HEALINGS_MAX => {
@@ -196,7 +196,7 @@ impl CommitOrder {
                     before = entries.last().map_or(before, |entry| entry.mark);
                 }
                 Ok(Appended::Taken(by)) => {
-                    return Err(lost(&format!("commit {} is that of the owner of epoch {}", by.number, by.epoch)));
+                    return Err(lost(&format!("commit {} is that of the owner of term {}", by.number, by.term)));
                 }
                 // The log has forgotten more meanwhile. The caller's next append says where it ends.
                 Ok(Appended::Behind(_)) => return Ok(()),
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    const BEFORE: LogMark = LogMark { number: 7, epoch: 1, writer: 3 };
+    const BEFORE: LogMark = LogMark { number: 7, term: 1, writer: 3 };
 
     /// The counts before each append of commit 9, behind a tail with commit 8.
     fn seen_with(script: impl Iterator<Item = Option<Appended>>) -> Vec<(bool, bool)> {

@@ -39,14 +39,14 @@ pub enum FenceError<E> {
 }
 
 /// Reads the log to its end and appends a fence. Passes all records to `apply`, the fence included. `last` is the
-/// node's last commit. `epoch`, `writer` and `at` are those of the fence. Returns its mark.
+/// node's last commit. `term`, `writer` and `at` are those of the fence. Returns its mark.
 ///
 /// # Errors
 /// The log does not answer or lacks a commit, or `apply` fails.
 pub fn fence<E>(
     log: &dyn CommitLog,
     last: &mut LogMark,
-    (epoch, writer): (u64, u64),
+    (term, writer): (u64, u64),
     at: Time,
     mut apply: impl FnMut(&[LogEntry]) -> Result<(), E>,
 ) -> Result<LogMark, FenceError<E>> {
@@ -55,7 +55,7 @@ pub fn fence<E>(
         if mutant!("take_without_fence") {
             return Ok(*last);
         }
-        let mark = LogMark { number: last.number + 1, epoch, writer };
+        let mark = LogMark { number: last.number + 1, term, writer };
         let entry = LogEntry::new(mark, fence_record(mark, at).into());
         match log.append(*last, std::slice::from_ref(&entry))? {
             Appended::Durable => {

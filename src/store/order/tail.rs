@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn mark(number: u64, writer: u64) -> LogMark {
-        LogMark { number, epoch: 1, writer }
+        LogMark { number, term: 1, writer }
     }
 
     fn entry(number: u64, bytes: usize) -> LogEntry {

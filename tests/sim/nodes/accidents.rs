@@ -82,7 +82,7 @@ pub struct Accidents {
     starts: Vec<Option<i64>>,
     pub count: u64,
     pub takeovers: u64,
-    last_epoch: u64,
+    last_term: u64,
 }
 
 impl Disturbance for Accidents {
@@ -90,10 +90,10 @@ impl Disturbance for Accidents {
         for words in self.engine.problems() {
             self.expectations.borrow_mut().fault(now, words);
         }
-        let newest = self.owner().and_then(|owner| self.nodes[owner].epoch.get()).unwrap_or(0);
-        if newest > self.last_epoch {
-            self.expectations.borrow_mut().trace(now, &format!("epoch {newest} serves"));
-            (self.last_epoch, self.takeovers) = (newest, self.takeovers + 1);
+        let newest = self.owner().and_then(|owner| self.nodes[owner].term.get()).unwrap_or(0);
+        if newest > self.last_term {
+            self.expectations.borrow_mut().trace(now, &format!("term {newest} serves"));
+            (self.last_term, self.takeovers) = (newest, self.takeovers + 1);
         }
         for number in 0..self.nodes.len() {
             self.look_at(sim, now, number);
@@ -152,13 +152,13 @@ impl Accidents {
             starts: vec![None; nodes.len()],
             count: 0,
             takeovers: 0,
-            last_epoch: 0,
+            last_term: 0,
         }
     }
 
     fn owner(&self) -> Option<usize> {
         // A node that was outrun and does not know yet is not the owner.
-        let serving = self.nodes.iter().filter_map(|node| Some((node.epoch.get()?, node.number)));
+        let serving = self.nodes.iter().filter_map(|node| Some((node.term.get()?, node.number)));
         serving.max().map(|(_, number)| number)
     }
 
@@ -192,7 +192,7 @@ impl Accidents {
         let left = node.disks.borrow().after_end(is_cut);
         sim.crash(NODES[number]);
         node.ended.borrow_mut().take();
-        node.epoch.set(None);
+        node.term.set(None);
         node.up_since.set(None);
         *node.disks.borrow_mut() = left;
         let wait =

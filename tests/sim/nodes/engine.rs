@@ -32,7 +32,7 @@ struct Heard {
 
 #[derive(Debug)]
 struct EngineState {
-    epoch: u64,
+    term: u64,
     holder: Option<usize>,
     until_ms: i64,
     /// Milliseconds by which the engine's clock is ahead.
@@ -40,9 +40,9 @@ struct EngineState {
     members: Vec<Heard>,
     /// Appends under way, and the time at which they arrive.
     late: Vec<(i64, LogMark, Vec<LogEntry>)>,
-    /// Highest epoch of a node that has begun to serve.
+    /// Highest term of a node that has begun to serve.
     served: u64,
-    /// Highest epoch of a record.
+    /// Highest term of a record.
     fenced: u64,
     rng: Rng,
     problems: Vec<String>,
@@ -69,7 +69,7 @@ impl SimEngine {
         let log = MemoryLog::new(rng.fork());
         log.set_faults(LogFaults { refused: REFUSED, unanswered: UNANSWERED, ..LogFaults::default() });
         let state = EngineState {
-            epoch: 0,
+            term: 0,
             holder: None,
             until_ms: 0,
             ahead_ms: 0,
@@ -118,10 +118,10 @@ impl SimEngine {
         self.state().ahead_ms += 2 * ALIVE_MS;
     }
 
-    /// Notes that the node of an epoch serves.
-    pub fn serves(&self, epoch: u64) {
+    /// Notes that the node of a term serves.
+    pub fn serves(&self, term: u64) {
         let mut state = self.state();
-        state.served = state.served.max(epoch);
+        state.served = state.served.max(term);
     }
 
     /// Ends every refusal.
@@ -202,12 +202,12 @@ impl CommitLog for NodeLog {
         let appended = self.engine.log.append(before, entries)?;
         let Some(mark) = entries.last().map(|entry| entry.mark) else { return Ok(appended) };
         let mut state = self.engine.state();
-        if appended == Appended::Durable && mark.epoch < state.served {
-            let words = format!("commit {} of epoch {} counts, and {} serves", mark.number, mark.epoch, state.served);
+        if appended == Appended::Durable && mark.term < state.served {
+            let words = format!("commit {} of term {} counts, and {} serves", mark.number, mark.term, state.served);
             state.problems.push(words);
         }
-        if appended == Appended::Durable && mark.epoch > state.fenced {
-            state.fenced = mark.epoch;
+        if appended == Appended::Durable && mark.term > state.fenced {
+            state.fenced = mark.term;
             // A log that forgets a fence lets a late append of the owner before it in, and no node can heal that.
             self.engine.log.keep_up_to(mark.number);
         }
@@ -267,7 +267,7 @@ impl NodeLease {
         let mut state = self.engine.state();
         let applied = applied.unwrap_or(state.members[me].applied);
         state.members[me] = Heard { at_ms: now, applied };
-        let is_renewed = state.holder == Some(me) && held == Some(state.epoch) && state.until_ms > now;
+        let is_renewed = state.holder == Some(me) && held == Some(state.term) && state.until_ms > now;
         if is_renewed {
             state.until_ms = now + ALIVE_MS;
         }
@@ -279,26 +279,26 @@ impl NodeLease {
             Some(holder) if holder == me => LeaseHolder::Me,
             Some(_) => LeaseHolder::Other,
         };
-        let is_running = is_renewed || state.until_ms > now && held != Some(state.epoch);
+        let is_running = is_renewed || state.until_ms > now && held != Some(state.term);
         let is_outrun = ahead > last && ahead > applied;
-        let lease = ShownLease { epoch: state.epoch, holder, is_running, is_outrun };
+        let lease = ShownLease { term: state.term, holder, is_running, is_outrun };
         Beat { lease, last, owner: state.holder.map(|node| format!("http://{node}.example")) }
     }
 
     fn taken(&self, seen: u64) -> Option<u64> {
         let now = self.engine.now_ms();
         let mut state = self.engine.state();
-        if state.epoch != seen {
+        if state.term != seen {
             return None;
         }
-        (state.epoch, state.holder, state.until_ms) = (seen + 1, Some(self.node), now + ALIVE_MS);
-        Some(state.epoch)
+        (state.term, state.holder, state.until_ms) = (seen + 1, Some(self.node), now + ALIVE_MS);
+        Some(state.term)
     }
 
-    fn released(&self, epoch: u64) {
+    fn released(&self, term: u64) {
         let now = self.engine.now_ms();
         let mut state = self.engine.state();
-        if state.epoch == epoch {
+        if state.term == term {
             (state.holder, state.until_ms) = (None, now);
         }
     }
@@ -320,8 +320,8 @@ impl Leases for NodeLease {
         self.call(move |lease| lease.taken(seen))
     }
 
-    fn release(&self, epoch: u64) -> Pending<'_, ()> {
-        self.call(move |lease| lease.released(epoch))
+    fn release(&self, term: u64) -> Pending<'_, ()> {
+        self.call(move |lease| lease.released(term))
     }
 
     fn end(&self) -> Pending<'_, Option<u64>> {

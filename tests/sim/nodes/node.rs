@@ -63,8 +63,8 @@ pub struct SimNode {
     pub engine: SimEngine,
     pub disks: RefCell<NodeDisks>,
     pub ended: RefCell<Option<NodeEnded>>,
-    /// The epoch in which this process serves.
-    pub epoch: Cell<Option<u64>>,
+    /// The term in which this process serves.
+    pub term: Cell<Option<u64>>,
     /// Time since which the process runs. `None` if it does not.
     pub up_since: Cell<Option<i64>>,
     pub stop: Notify,
@@ -83,7 +83,7 @@ impl SimNode {
             engine,
             disks: RefCell::new(disks),
             ended: RefCell::new(None),
-            epoch: Cell::new(None),
+            term: Cell::new(None),
             up_since: Cell::new(None),
             stop: Notify::new(),
             others: RefCell::default(),
@@ -109,7 +109,7 @@ impl SimNode {
     /// Runs a process until it ends or its host crashes.
     pub async fn run(self: Rc<Self>) {
         let ended = self.clone().live().await;
-        self.epoch.set(None);
+        self.term.set(None);
         self.up_since.set(None);
         *self.ended.borrow_mut() = Some(ended);
         // The rest of the process ends with its host.
@@ -146,7 +146,7 @@ impl SimNode {
         for other in self.others.borrow().iter() {
             other.disks.borrow_mut().store = disk.copy();
         }
-        self.engine.begin(LogMark { number: last.number, epoch: 0, writer: last.run as u64 });
+        self.engine.begin(LogMark { number: last.number, term: 0, writer: last.run as u64 });
         Ok(())
     }
 
@@ -180,18 +180,18 @@ impl SimNode {
     }
 
     async fn serve(&self, settings: &Settings, node: RunningNode, ownership: Ownership) -> NodeEnded {
-        let epoch = ownership.epoch;
+        let term = ownership.term;
         let is_over = |node: &RunningNode| node.state.tenure.is_over();
-        self.engine.serves(epoch);
+        self.engine.serves(term);
         if let Some(address) = self.address.get() {
-            self.expectations.borrow_mut().serves(address, epoch, elapsed_ms());
+            self.expectations.borrow_mut().serves(address, term, elapsed_ms());
         }
         let daemon = match Daemon::start_as(settings, self.world(), Some(ownership)).await {
             Ok(daemon) => daemon,
             Err(_) if is_over(&node) => return NodeEnded::SteppedDown,
             Err(error) => return NodeEnded::Failed(error.to_string()),
         };
-        self.epoch.set(Some(epoch));
+        self.term.set(Some(term));
         let broken = daemon.engine.broken.clone();
         tokio::select! {
             biased;
