@@ -122,10 +122,10 @@ impl Serve {
                     self.reload(&daemon, &mut loaded, dev, (log, &shown));
                     notify_supervisor(&[NotifyState::Ready]);
                 }
-                tenure = daemon.overtaken() => {
+                overtaken = daemon.overtaken() => {
                     drop(control);
                     daemon.stop(Duration::ZERO).await;
-                    return Err(daemon::set_overtaken(&loaded.settings, tenure)?.into());
+                    return Err(daemon::set_overtaken(&loaded.settings, overtaken)?.into());
                 }
                 () = ended_tenure(node.as_ref()) => {
                     drop(control);
@@ -155,7 +155,7 @@ impl Serve {
         };
         let changes = running.changes(&fresh);
         let next = running.with_live_of(&fresh);
-        if let Err(error) = daemon.take_over(&next.settings) {
+        if let Err(error) = daemon.apply_settings(&next.settings) {
             tracing::error!(%error, "the settings cannot be taken over; all stay as they are");
             return;
         }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
-use crate::store::admin::{self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress, Role, Tenure};
+use crate::store::admin::{
+    self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress, Role, TermAndRole,
+};
 use crate::store::{self, RealDisk};
 
 use super::backup_repo::{self, BASE, RestorePoint};
@@ -271,8 +273,8 @@ fn fill(
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
     }
     // The store that was copied may run elsewhere. A store that was overtaken stays so.
-    let tenure = admin::tenure(&*disk)?;
-    admin::set_tenure(&*disk, Tenure { role: Role::Copy, ..tenure })?;
+    let term_and_role = admin::term_and_role(&*disk)?;
+    admin::set_term_and_role(&*disk, TermAndRole { role: Role::Copy, ..term_and_role })?;
     // The store of the backup does not know the first key of another store.
     let (first, own_first) = (from.join(FIRST_KEY_FILE), to.join(FIRST_KEY_FILE));
     if exists(&first)? {

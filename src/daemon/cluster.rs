@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::beats::BeatState;
 use super::standby::base::BaseCopy;
-use super::standby::{LOG_FOLDER, SharedStatus, failed, random, tenure};
+use super::standby::{LOG_FOLDER, SharedStatus, failed, random, term_and_role};
 use super::{DaemonError, keys, options};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::{Settings, StandbySettings};
@@ -59,7 +59,7 @@ pub fn is_node(settings: &Settings, disk: &dyn Disk) -> Result<bool, DaemonError
         let words = "cluster.log and standby.of are both set: a node of a cluster has no standby of its own";
         return Err(DaemonError::Settings(words.to_owned()));
     }
-    let role = tenure(disk)?.map(|tenure| tenure.role);
+    let role = term_and_role(disk)?.map(|term_and_role| term_and_role.role);
     let dir = settings.data_dir.display();
     match (settings.cluster.log.is_some(), role) {
         (true, None | Some(Role::Member)) => Ok(true),
@@ -153,7 +153,7 @@ impl Node {
         }
         let lacks_store = match self.lacks_store {
             Some(lacks_store) => lacks_store,
-            None => tenure(&*self.disk)?.is_none(),
+            None => term_and_role(&*self.disk)?.is_none(),
         };
         self.lacks_store = Some(lacks_store);
         if lacks_store {
@@ -343,7 +343,7 @@ impl Node {
 
     /// Puts the store of the data directory aside, if there is one.
     fn put_aside(&self) -> Result<(), DaemonError> {
-        if tenure(&*self.disk)?.is_none() {
+        if term_and_role(&*self.disk)?.is_none() {
             return Ok(());
         }
         let (commit, now) = (admin::last_mark(&*self.disk)?.number, self.clock.now());
@@ -424,10 +424,10 @@ mod tests {
     use super::*;
     use crate::config::SecretSetting;
     use crate::engine::clock::SystemRandomness;
-    use crate::store::admin::{Appended, LogUnreachable, Tenure};
+    use crate::store::admin::{Appended, LogUnreachable, TermAndRole};
     use crate::store::open;
 
-    const MEMBER: Tenure = Tenure { term: 1, role: Role::Member, overtaken_by: 0 };
+    const MEMBER: TermAndRole = TermAndRole { term: 1, role: Role::Member, overtaken_by: 0 };
 
     /// A log that is read only, by a script. `None` gives no answer.
     #[derive(Debug)]
@@ -480,7 +480,7 @@ mod tests {
         let settings = Settings { data_dir: data_dir.clone(), ..Settings::default() };
         let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
         drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
-        admin::set_tenure(&*disk, MEMBER).unwrap();
+        admin::set_term_and_role(&*disk, MEMBER).unwrap();
 
         let mark = log_mark(admin::last_mark(&*disk).unwrap());
         let own = LogEntry::new(mark, b"".as_slice().into());
@@ -514,7 +514,7 @@ mod tests {
         let refused = is_node(&node, &*disk).unwrap_err().to_string();
         assert!(refused.contains("postrider cluster init"), "{refused}");
 
-        admin::set_tenure(&*disk, MEMBER).unwrap();
+        admin::set_term_and_role(&*disk, MEMBER).unwrap();
         assert!(is_node(&node, &*disk).unwrap());
         assert!(is_node(&alone, &*disk).is_err(), "a member does not serve by itself");
     }

@@ -31,7 +31,7 @@ use crate::engine::network::Conn;
 use crate::http_client::HttpEndpoint;
 use crate::server::links::LinkHandler;
 use crate::store::Store;
-use crate::store::admin::{CommitMark, ReplicationMode, Role, Tenure};
+use crate::store::admin::{CommitMark, ReplicationMode, Role, TermAndRole};
 
 /// Purpose of the derived key that names a store.
 const NAME_PURPOSE: &str = "postrider store name";
@@ -105,9 +105,9 @@ pub struct OwnerLinks {
 }
 
 impl OwnerLinks {
-    pub fn new(engine: Arc<Engine>, tenure: Tenure, overtaken: Arc<OvertakenSignal>) -> OwnerLinks {
-        let run = (tenure.role == Role::Owner).then(|| numbers(Arc::new(SystemRandomness::default()))());
-        let identity = OwnerIdentity { name: store_name(&engine.store), term: tenure.term, run };
+    pub fn new(engine: Arc<Engine>, term_and_role: TermAndRole, overtaken: Arc<OvertakenSignal>) -> OwnerLinks {
+        let run = (term_and_role.role == Role::Owner).then(|| numbers(Arc::new(SystemRandomness::default()))());
+        let identity = OwnerIdentity { name: store_name(&engine.store), term: term_and_role.term, run };
         OwnerLinks { engine, identity, overtaken }
     }
 

@@ -46,7 +46,7 @@ use crate::rules::target::TargetPolicy;
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher, ServedPart};
 use crate::server::shared_origins::SharedOrigins;
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
-use crate::store::admin::{self, Role, Tenure};
+use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 use crate::ui;
 
@@ -214,7 +214,7 @@ impl Daemon {
         let Platform { clock, random, network, disk, work, limits, listeners, tls, .. } = world;
         warm_up(work);
         let window = own.as_ref().map(|own| own.window.clone());
-        let (opened, tenure) = open_as_owner(settings, disk, (&*clock, &random), own)?;
+        let (opened, term_and_role) = open_as_owner(settings, disk, (&*clock, &random), own)?;
         let is_new = opened.is_new;
         let (listeners, pages_listener) = listen_all(settings, &*network, listeners).await?;
         let address = listeners[0].local_addr();
@@ -244,7 +244,7 @@ impl Daemon {
         let own_url = url(&address, tls.is_some());
         let pages = page_settings(&engine, url(&pages_address, tls.is_some()));
         let dispatcher = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &own_url, &pages)?));
-        let (overtaken, asking) = serve_links(settings, &dispatcher, &engine, tenure)?;
+        let (overtaken, asking) = serve_links(settings, &dispatcher, &engine, term_and_role)?;
         warn_of_clear_text(settings, &own);
         let serve = |part, listeners| {
             let service = ApiService { dispatcher: dispatcher.clone(), part };
@@ -266,15 +266,15 @@ impl Daemon {
             pages,
             metrics_access,
             overtaken,
-            term: tenure.term,
+            term: term_and_role.term,
             asking,
         })
     }
 
     /// Waits until this owner meets a higher term of its store, or another owner of its term.
-    pub async fn overtaken(&self) -> Tenure {
+    pub async fn overtaken(&self) -> TermAndRole {
         let term = self.overtaken.wait().await;
-        Tenure { term: self.term, role: Role::Owner, overtaken_by: term }
+        TermAndRole { term: self.term, role: Role::Owner, overtaken_by: term }
     }
 
     /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old
@@ -282,7 +282,7 @@ impl Daemon {
     ///
     /// # Errors
     /// The settings cannot be applied. Nothing has changed then.
-    pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
+    pub fn apply_settings(&self, settings: &Settings) -> Result<(), DaemonError> {
         let (policy, proxy) = (policy(settings, &self.own)?, proxy(settings)?);
         self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url(), &self.pages)?);
         if self.guard.exchange(policy) {
@@ -372,12 +372,12 @@ fn warm_up(work: BlockingPool) {
 ///
 /// # Errors
 /// The disk fails.
-pub fn set_overtaken(settings: &Settings, tenure: Tenure) -> Result<DaemonError, DaemonError> {
+pub fn set_overtaken(settings: &Settings, overtaken: TermAndRole) -> Result<DaemonError, DaemonError> {
     // The process still holds the lock where a task has not ended yet, but its writer has.
     let disk = RealDisk::folder(&settings.data_dir);
     let disk = disk.map_err(|source| DaemonError::Io { context: settings.data_dir.display().to_string(), source })?;
-    admin::set_tenure(&disk, tenure)?;
-    Ok(ownership::overtaken_error(settings, tenure))
+    admin::set_term_and_role(&disk, overtaken)?;
+    Ok(ownership::overtaken_error(settings, overtaken))
 }
 
 /// Serves the links of standbys. Returns the signal of a higher term, and the task that asks the other machine for its own.
@@ -385,11 +385,11 @@ fn serve_links(
     settings: &Settings,
     dispatcher: &Dispatcher,
     engine: &Arc<Engine>,
-    tenure: Tenure,
+    term_and_role: TermAndRole,
 ) -> Result<(Arc<OvertakenSignal>, Option<tokio::task::JoinHandle<()>>), DaemonError> {
     engine.replication.require_standby(settings.standby.required);
     let overtaken = Arc::<OvertakenSignal>::default();
-    let links = OwnerLinks::new(engine.clone(), tenure, overtaken.clone());
+    let links = OwnerLinks::new(engine.clone(), term_and_role, overtaken.clone());
     let asking = ask_other(settings, &links)?;
     dispatcher.serve_links(Arc::new(links));
     Ok((overtaken, asking))

@@ -6,7 +6,7 @@ use super::{DaemonError, keys, options};
 use crate::config::Settings;
 use crate::engine::clock::{Clock, Random, numbers};
 use crate::engine::serve_window::ServeWindow;
-use crate::store::admin::{CommitOrder, Role, Tenure};
+use crate::store::admin::{CommitOrder, Role, TermAndRole};
 use crate::store::{self, Disk, Store};
 
 /// The ownership of a cluster's store, which a node has gained.
@@ -27,37 +27,37 @@ pub(super) fn open_as_owner(
     disk: Arc<dyn Disk>,
     (clock, random): (&dyn Clock, &Arc<dyn Random>),
     ownership: Option<Ownership>,
-) -> Result<(store::Opened, Tenure), DaemonError> {
+) -> Result<(store::Opened, TermAndRole), DaemonError> {
     let master_key = keys::master_key(settings, &*disk, &**random)?;
     let ids = Box::new(numbers(random.clone()));
     if let Some(Ownership { order, term, .. }) = ownership {
         let opened = store::open_in_order(disk, options(settings), &master_key, clock.now(), ids, *order)?;
-        return Ok((opened, Tenure { term, role: Role::Member, overtaken_by: 0 }));
+        return Ok((opened, TermAndRole { term, role: Role::Member, overtaken_by: 0 }));
     }
     let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;
-    let tenure = owner_tenure(settings, &opened.store)?;
-    Ok((opened, tenure))
+    let term_and_role = owner_term_and_role(settings, &opened.store)?;
+    Ok((opened, term_and_role))
 }
 
-/// The tenure of an opened store.
+/// The term and the role of an opened store.
 ///
 /// # Errors
 /// The store is a standby's, or has met a higher term.
-fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonError> {
-    let (tenure, dir) = (store.tenure()?, settings.data_dir.display());
-    match tenure {
-        Tenure { overtaken_by: 0, role: Role::Owner, .. } => Ok(tenure),
-        Tenure { overtaken_by: 0, role: Role::Copy, .. } => {
+fn owner_term_and_role(settings: &Settings, store: &Store) -> Result<TermAndRole, DaemonError> {
+    let (term_and_role, dir) = (store.term_and_role()?, settings.data_dir.display());
+    match term_and_role {
+        TermAndRole { overtaken_by: 0, role: Role::Owner, .. } => Ok(term_and_role),
+        TermAndRole { overtaken_by: 0, role: Role::Copy, .. } => {
             tracing::warn!(
                 cure = "stop the other store for good, then stop this one, run postrider promote, and start it again",
                 "this store is a restored copy: if the store that it was copied from runs too, both send every delivery"
             );
-            Ok(tenure)
+            Ok(term_and_role)
         }
-        Tenure { overtaken_by: 0, role: Role::Member, .. } => {
+        TermAndRole { overtaken_by: 0, role: Role::Member, .. } => {
             Err(DaemonError::Settings(format!("{dir}: this store is a node's of a cluster: set cluster.log")))
         }
-        Tenure { overtaken_by: 0, role: Role::Standby, .. } => {
+        TermAndRole { overtaken_by: 0, role: Role::Standby, .. } => {
             let words =
                 format!("{dir}: this store is a standby's: set standby.of, or make it the owner: postrider promote");
             Err(DaemonError::Settings(words))
@@ -67,8 +67,9 @@ fn owner_tenure(settings: &Settings, store: &Store) -> Result<Tenure, DaemonErro
 }
 
 /// The error of a store that another owner has overtaken, or that has met another owner of its term.
-pub(super) fn overtaken_error(settings: &Settings, tenure: Tenure) -> DaemonError {
-    let (dir, Tenure { term: own, overtaken_by: term, .. }) = (settings.data_dir.display().to_string(), tenure);
+pub(super) fn overtaken_error(settings: &Settings, term_and_role: TermAndRole) -> DaemonError {
+    let (dir, TermAndRole { term: own, overtaken_by: term, .. }) =
+        (settings.data_dir.display().to_string(), term_and_role);
     match term == own {
         true => DaemonError::TwoOwners { dir, term },
         false => DaemonError::Overtaken { dir, own, term },

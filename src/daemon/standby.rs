@@ -25,7 +25,7 @@ use super::link::{LinkAnswer, OtherMachine};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::Settings;
 use crate::engine::clock::{SystemRandomness, numbers};
-use crate::store::admin::{self, CommitMark, Replica, Role, Tenure};
+use crate::store::admin::{self, CommitMark, Replica, Role, TermAndRole};
 use crate::store::{self, Disk, RealDisk};
 
 /// The folder of the replica's log, below the data directory.
@@ -103,13 +103,13 @@ impl SharedStatus {
     }
 }
 
-/// The role of the store of a data directory. `None` if there is no store.
+/// The term and the role of the store of a data directory. `None` if there is no store.
 ///
 /// # Errors
 /// `state.redb` cannot be read.
-pub fn tenure(disk: &dyn Disk) -> Result<Option<Tenure>, DaemonError> {
+pub fn term_and_role(disk: &dyn Disk) -> Result<Option<TermAndRole>, DaemonError> {
     let has_store = admin::has_store(disk).map_err(|source| DaemonError::Io { context: disk.describe(), source })?;
-    Ok(if has_store { Some(admin::tenure(disk)?) } else { None })
+    Ok(if has_store { Some(admin::term_and_role(disk)?) } else { None })
 }
 
 /// The other machine, if the settings name one and this machine is its standby: it has no store, or a standby's. `None` for an
@@ -121,7 +121,7 @@ pub fn owner_of(settings: &Settings, disk: &dyn Disk) -> Result<Option<OtherMach
     if settings.standby.of.is_none() {
         return Ok(None);
     }
-    let is_standby = tenure(disk)?.is_none_or(|tenure| tenure.role == Role::Standby);
+    let is_standby = term_and_role(disk)?.is_none_or(|term_and_role| term_and_role.role == Role::Standby);
     if is_standby { OtherMachine::of(&settings.standby) } else { Ok(None) }
 }
 
@@ -153,7 +153,7 @@ impl Standby {
     /// # Errors
     /// The master key is missing or does not open the copy, a disk is full, or the log or a file of the copy is damaged.
     pub fn open(settings: &Settings, owner: OtherMachine, disk: Arc<dyn Disk>) -> Result<Standby, DaemonError> {
-        match tenure(&*disk)? {
+        match term_and_role(&*disk)? {
             Some(_) => keys::check_master_key(settings, &*disk)?,
             None => drop(keys::stored_master_key(settings, &*disk)?),
         }
@@ -174,14 +174,14 @@ impl Standby {
 
     /// Opens the copy in the data directory, if there is one.
     fn open_replica(&mut self) -> Result<(), DaemonError> {
-        let Some(tenure) = tenure(&*self.disk)? else { return Ok(()) };
-        self.term = tenure.term;
+        let Some(term_and_role) = term_and_role(&*self.disk)? else { return Ok(()) };
+        self.term = term_and_role.term;
         let folder = self.settings.data_dir.join(LOG_FOLDER);
         let name = fs::read_to_string(folder.join(NAME_FILE)).map_err(|source| failed(&folder, source))?;
         self.name = Some(name.trim().to_owned());
         let replica = open_replica(&self.settings.data_dir, self.disk.clone())?;
         self.status.set(|status| {
-            (status.is_whole, status.applied, status.term) = (true, replica.last().number, tenure.term);
+            (status.is_whole, status.applied, status.term) = (true, replica.last().number, term_and_role.term);
         });
         self.replica = Some(replica);
         Ok(())
@@ -310,7 +310,7 @@ impl Standby {
     fn follow_term(&mut self, term: u64) -> Result<(), DaemonError> {
         if term > self.term {
             self.replica.take().map_or(Ok(()), Replica::close)?;
-            admin::set_tenure(&*self.disk, Tenure { term, role: Role::Standby, overtaken_by: 0 })?;
+            admin::set_term_and_role(&*self.disk, TermAndRole { term, role: Role::Standby, overtaken_by: 0 })?;
             self.open_replica()?;
         }
         Ok(())
@@ -369,15 +369,15 @@ fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
 /// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.
 pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
     let data_dir = &settings.data_dir;
-    let Some(tenure) = tenure(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
-    let promoted = tenure.promoted();
-    if tenure.role != Role::Member {
+    let Some(own) = term_and_role(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
+    let promoted = own.promoted();
+    if own.role != Role::Member {
         keys::check_master_key(settings, &*disk)?;
     }
-    let last = match tenure.role {
-        Role::Owner if tenure.overtaken_by == tenure.term => None,
+    let last = match own.role {
+        Role::Owner if own.overtaken_by == own.term => None,
         Role::Owner => {
-            let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), tenure.term);
+            let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), own.term);
             return Err(DaemonError::Engine(words));
         }
         Role::Copy => None,
@@ -392,7 +392,7 @@ pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<
             Some(last)
         }
     };
-    admin::set_tenure(&*disk, promoted)?;
+    admin::set_term_and_role(&*disk, promoted)?;
     let folder: PathBuf = data_dir.join(LOG_FOLDER);
     if last.is_some() {
         fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;

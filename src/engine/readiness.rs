@@ -87,7 +87,7 @@ impl Engine {
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
         }
-        if self.store.tenure().is_ok_and(|tenure| tenure.role == Role::Copy) {
+        if self.store.term_and_role().is_ok_and(|term_and_role| term_and_role.role == Role::Copy) {
             let detail = "this store is a restored copy: if the store that it was copied from runs too, both send every \
                           delivery; stop that one for good, then stop this one, run `postrider promote`, and start it again";
             warnings.push(ReadinessIssue::new("restored_copy", detail));

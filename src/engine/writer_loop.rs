@@ -137,7 +137,7 @@ impl WriterLoop {
     /// Whether the loop must end. After a failed sync it notifies the process.
     fn is_over(&self) -> bool {
         let health = self.parts.writer.health();
-        if health.has_lost_writes {
+        if health.must_end {
             if health.has_lost_order {
                 tracing::error!("another node may own the cluster's store now, so nothing more is accepted");
             } else {

@@ -33,7 +33,7 @@ pub use crate::store::replication::{
     ReplicationMode, ReplicationStats, point_of, renumber,
 };
 pub use crate::store::secrets::master_key::{opens, rewrap};
-pub use crate::store::tenure::{Role, Tenure, set_tenure, tenure};
+pub use crate::store::term::{Role, TermAndRole, set_term_and_role, term_and_role};
 pub use crate::store::verify::{
     Defect, FileCheck, OnVerifyProgress, VerifyProgress, VerifyReport, check_files, verify,
 };

@@ -213,7 +213,7 @@ impl Writer {
     /// Runs the last checkpoint before a stop, after the files of runs of fingerprints. The partition does not need the
     /// write-ahead log afterwards, so nothing more may be applied. After a failed sync nothing is done.
     pub fn close(&mut self) -> Result<()> {
-        if self.has_lost_writes() {
+        if self.must_end() {
             return Ok(());
         }
         while self.store_fingerprints() {}

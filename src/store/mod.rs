@@ -24,7 +24,7 @@ mod registry;
 mod replication;
 mod schedule;
 mod secrets;
-mod tenure;
+mod term;
 mod verify;
 mod writer;
 

@@ -62,7 +62,7 @@ pub struct Tick {
 pub struct WriterHealth {
     /// Whether a sync has failed, so that writes may be lost, or the order of commits has ended. Nothing more may be
     /// applied then.
-    pub has_lost_writes: bool,
+    pub must_end: bool,
     /// Whether the order of commits has ended: the log outside this machine takes no more commits of this store, or this
     /// store lacks one of them.
     pub has_lost_order: bool,
@@ -226,7 +226,7 @@ impl Writer {
     /// The state of the writer's storage.
     pub fn health(&self) -> WriterHealth {
         WriterHealth {
-            has_lost_writes: self.has_lost_writes(),
+            must_end: self.must_end(),
             has_lost_order: self.has_lost_order(),
             is_disk_full: self.space.is_full(),
             written_bytes: self.partition_set.disk.written_bytes(),

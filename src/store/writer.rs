@@ -149,13 +149,13 @@ impl Writer {
         let mut results = Results::of(write_requests.len());
         self.prepare(now, &mut batch);
         let (state, partitions) = self.grouped(write_requests, &mut results, &mut batch);
-        if !state.is_empty() && !self.rejects_after_lost_write(&state, &mut results) {
+        if !state.is_empty() && !self.rejects_because_of_end(&state, &mut results) {
             self.apply_state(state, now, &mut results, &mut batch);
             // Before the next file, which must be compared with the state on disk.
             self.reopen_failed(now, &mut batch);
         }
         for (first, slots) in partitions {
-            if !self.rejects_after_lost_write(&slots, &mut results) {
+            if !self.rejects_because_of_end(&slots, &mut results) {
                 self.apply_partition(first, slots, now, &mut results, &mut batch);
                 self.reopen_failed(now, &mut batch);
             }
@@ -226,19 +226,19 @@ impl Writer {
 
     /// After a failed sync or the end of the order, rejects requests: memory may contain rows that are not on disk, and no
     /// commit may depend on them.
-    fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
-        if self.has_lost_writes() {
+    fn rejects_because_of_end<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
+        if self.must_end() {
             // After the end of the order `apply` says so in its place.
             results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));
         }
-        self.has_lost_writes()
+        self.must_end()
     }
 
     /// Writes the audit lines of changes in partitions, before the changes are acknowledged. Lines that cannot be written
     /// now are written with the next batch.
     fn write_audit(&mut self, now: Time, batch: &mut AppliedBatch) {
         self.audit_backlog.append(&mut batch.audit);
-        if self.audit_backlog.is_empty() || self.has_lost_writes() {
+        if self.audit_backlog.is_empty() || self.must_end() {
             return;
         }
         let lines = std::mem::take(&mut self.audit_backlog);
@@ -463,7 +463,7 @@ impl Writer {
 
     /// Whether a sync has failed, whose writes may be lost, or the order of commits has ended. Nothing more may be applied
     /// then.
-    pub(in crate::store) fn has_lost_writes(&self) -> bool {
+    pub(in crate::store) fn must_end(&self) -> bool {
         self.partition_set.disk.has_lost_writes() || self.has_lost_order()
     }
 

@@ -9,7 +9,7 @@ use crate::daemon::standby::random;
 use crate::daemon::{DaemonError, keys, lock_folder, options};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::engine::lease::MemberRow;
-use crate::store::admin::{self, Role, Tenure};
+use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::open;
 
 /// Why a database cannot be used for a cluster.
@@ -26,8 +26,8 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
     let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
     member(settings)?;
-    let tenure = admin::tenure(&*disk)?;
-    if tenure.role != Role::Owner || tenure.overtaken_by > 0 {
+    let term_and_role = admin::term_and_role(&*disk)?;
+    if term_and_role.role != Role::Owner || term_and_role.overtaken_by > 0 {
         let words = format!("{}: only an owner's store begins a cluster", data_dir.display());
         return Err(DaemonError::Engine(words));
     }
@@ -37,7 +37,7 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
     drop(opened);
     let last = admin::rest(disk.clone(), options(settings), &key, now, random())?;
     runtime.block_on(begin(settings, &name, log_mark(last)))?;
-    admin::set_tenure(&*disk, Tenure { role: Role::Member, ..tenure })?;
+    admin::set_term_and_role(&*disk, TermAndRole { role: Role::Member, ..term_and_role })?;
     hand_over(data_dir)?;
     Ok(last.number)
 }

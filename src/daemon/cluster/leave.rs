@@ -11,7 +11,7 @@ use crate::daemon::standby::random;
 use crate::daemon::{DaemonError, lock_folder};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::rules::tenure::LEASE;
-use crate::store::admin::{self, LogTail, Role, Tenure};
+use crate::store::admin::{self, LogTail, Role, TermAndRole};
 
 /// Makes the stopped store of the data directory one by itself, and ends its cluster. Returns the number of its last commit.
 /// Must be called on a thread that runs no task.
@@ -25,8 +25,8 @@ pub fn leave(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u6
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
     let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
-    let tenure = admin::tenure(&*disk)?;
-    if tenure.role != Role::Member {
+    let term_and_role = admin::term_and_role(&*disk)?;
+    if term_and_role.role != Role::Member {
         return Err(refusal("this store is in no cluster"));
     }
     let engine = connect(settings)?.ok_or_else(|| DaemonError::Settings("cluster.log is not set".to_owned()))?;
@@ -51,7 +51,10 @@ pub fn leave(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u6
     });
     let fence = fence.map_err(|error| refusal(&error.to_string()))?;
     replica.close()?;
-    admin::set_tenure(&*disk, Tenure { role: Role::Owner, term: tenure.term.max(term), ..tenure })?;
+    admin::set_term_and_role(
+        &*disk,
+        TermAndRole { role: Role::Owner, term: term_and_role.term.max(term), ..term_and_role },
+    )?;
     hand_over(data_dir)?;
     Ok(fence.number)
 }

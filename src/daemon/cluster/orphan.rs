@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{DaemonError, failed};
 use crate::daemon::backup::sync;
 use crate::model::Time;
-use crate::store::admin::{self, Role, Tenure};
+use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::{Disk, RealDisk};
 
 /// The folder of stores that were put aside, below the data directory.
@@ -21,7 +21,7 @@ const ORPHANS: &str = "orphans";
 /// # Errors
 /// The disk fails.
 pub(super) fn put_aside(data_dir: &Path, disk: &dyn Disk, commit: u64, now: Time) -> Result<PathBuf, DaemonError> {
-    let tenure = admin::tenure(disk)?;
+    let term_and_role = admin::term_and_role(disk)?;
     let orphans = data_dir.join(ORPHANS);
     let folder = orphans.join(format!("commit-{commit}-{}", now.0));
     RealDisk::folder(&orphans).map_err(|source| failed(&orphans, source))?;
@@ -36,7 +36,7 @@ pub(super) fn put_aside(data_dir: &Path, disk: &dyn Disk, commit: u64, now: Time
     for changed in [&partitions, &folder, &orphans, &data_dir.join("partitions"), data_dir] {
         sync(changed)?;
     }
-    admin::set_tenure(&aside, Tenure { role: Role::Copy, ..tenure })?;
+    admin::set_term_and_role(&aside, TermAndRole { role: Role::Copy, ..term_and_role })?;
     Ok(folder)
 }
 
@@ -60,7 +60,7 @@ mod tests {
         assert!(!admin::has_store(&*disk).unwrap());
         drop(open(disk, options(&settings), &key, Time(1), random()).unwrap());
         let kept = std::sync::Arc::new(RealDisk::lock(&aside).unwrap());
-        assert_eq!(admin::tenure(&*kept).unwrap().role, Role::Copy);
+        assert_eq!(admin::term_and_role(&*kept).unwrap().role, Role::Copy);
         open(kept, options(&settings), &key, Time(1), random()).unwrap();
     }
 }

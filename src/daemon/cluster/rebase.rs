@@ -29,7 +29,7 @@ pub fn rebase(settings: &Settings, runtime: &tokio::runtime::Handle, accepts_los
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
     let disk = lock_folder(data_dir)?;
     has_store(data_dir)?;
-    if admin::tenure(&*disk)?.role != Role::Member {
+    if admin::term_and_role(&*disk)?.role != Role::Member {
         return Err(refusal("this store is in no cluster: postrider cluster init begins one"));
     }
     let engine = connect(settings)?.ok_or_else(|| DaemonError::Settings("cluster.log is not set".to_owned()))?;

@@ -22,7 +22,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::backup::{PARTIAL, lock_empty, sync};
 use crate::daemon::keys;
 use crate::daemon::link::OtherMachine;
-use crate::store::admin::{self, CommitPosition, LogWriter, Role, Tenure};
+use crate::store::admin::{self, CommitPosition, LogWriter, Role, TermAndRole};
 use crate::store::{self, Disk, RealDisk};
 
 /// Bytes of the copy that are read at once.
@@ -141,7 +141,7 @@ impl BaseCopy {
             let words = "the owner's store opens with another master key: give this machine the owner's".to_owned();
             return Err(store::Error::MasterKey(words).into());
         }
-        admin::set_tenure(&*self.disk, Tenure { term: self.term, role: self.role, overtaken_by: 0 })?;
+        admin::set_term_and_role(&*self.disk, TermAndRole { term: self.term, role: self.role, overtaken_by: 0 })?;
         Ok(Ok(WholeCopy { partial: self.partial.clone() }))
     }
 }

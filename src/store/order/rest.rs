@@ -26,7 +26,7 @@ pub fn rest(
 ) -> Result<CommitMark> {
     let mut opened = open(disk.clone(), options, master_key, now, random)?;
     opened.writer.close()?;
-    if opened.writer.has_lost_writes() {
+    if opened.writer.must_end() {
         return Err(io(STATE_FILE, std::io::Error::other("a sync to disk has failed")));
     }
     drop(opened);

@@ -35,7 +35,7 @@ impl Writer {
 
     /// Reopens failed files. A file that cannot be opened is tried again with the next batch.
     pub(in crate::store) fn reopen_failed(&mut self, now: Time, batch: &mut AppliedBatch) {
-        if self.failed_files.is_empty() || self.has_lost_writes() {
+        if self.failed_files.is_empty() || self.must_end() {
             return;
         }
         // Closing a file waits for its readers.

@@ -29,7 +29,7 @@ use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, deli
 use crate::store::read::newest_first::{ListedId, NewestFirst};
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
 use crate::store::registry::Registry;
-use crate::store::tenure::{self, Tenure};
+use crate::store::term::{self, TermAndRole};
 
 /// Read handle of the store, cheap to clone. Calls hide rows whose retention has ended at their `now`.
 #[derive(Clone, Debug)]
@@ -93,8 +93,8 @@ impl Store {
     ///
     /// # Errors
     /// `state.redb` cannot be read.
-    pub fn tenure(&self) -> Result<Tenure> {
-        tenure::stored(&self.partition_set.state()?.snapshot()?)
+    pub fn term_and_role(&self) -> Result<TermAndRole> {
+        term::stored(&self.partition_set.state()?.snapshot()?)
     }
 
     /// A key of this store for another purpose than sealing rows. It stays the same when the master key changes.

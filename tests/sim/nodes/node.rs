@@ -13,7 +13,7 @@ use postrider::daemon::{Daemon, Ownership, Platform, options};
 use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::numbers;
 use postrider::server::ServerLimits;
-use postrider::store::admin::{self, LogMark, Role, Tenure};
+use postrider::store::admin::{self, LogMark, Role, TermAndRole};
 use tokio::sync::Notify;
 
 use super::engine::{NodeLease, NodeLog, SimEngine};
@@ -141,8 +141,8 @@ impl SimNode {
         let random = Box::new(numbers(world.random.clone()));
         let rested = admin::rest(disk.clone(), options(settings), &key_hash(MASTER_KEY), world.clock.now(), random);
         let last = rested.map_err(|error| text(&error))?;
-        let member = Tenure { term: 1, role: Role::Member, overtaken_by: 0 };
-        admin::set_tenure(&*disk, member).map_err(|error| text(&error))?;
+        let member = TermAndRole { term: 1, role: Role::Member, overtaken_by: 0 };
+        admin::set_term_and_role(&*disk, member).map_err(|error| text(&error))?;
         for other in self.others.borrow().iter() {
             other.disks.borrow_mut().store = disk.copy();
         }

@@ -17,7 +17,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::partitions::set::STATE_FILE;
 
 /// Key in `meta` of `state.redb`. A store that was never a standby and met no higher term lacks the row.
-const TENURE_KEY: &[u8] = b"tenure";
+const TERM_AND_ROLE_KEY: &[u8] = b"tenure";
 
 /// The role of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub enum Role {
 
 /// The term and the role of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tenure {
+pub struct TermAndRole {
     /// Number of the owner among all owners of the store, from 1.
     pub term: u64,
     pub role: Role,
@@ -45,24 +45,24 @@ pub struct Tenure {
     pub overtaken_by: u64,
 }
 
-impl Default for Tenure {
+impl Default for TermAndRole {
     fn default() -> Self {
-        Tenure { term: 1, role: Role::Owner, overtaken_by: 0 }
+        TermAndRole { term: 1, role: Role::Owner, overtaken_by: 0 }
     }
 }
 
-impl Tenure {
-    /// The tenure of a standby or a copy that was made the owner.
-    pub fn promoted(self) -> Tenure {
-        Tenure { term: self.term.max(self.overtaken_by) + 1, role: Role::Owner, overtaken_by: 0 }
+impl TermAndRole {
+    /// The term and the role of a standby or a copy that was made the owner.
+    pub fn promoted(self) -> TermAndRole {
+        TermAndRole { term: self.term.max(self.overtaken_by) + 1, role: Role::Owner, overtaken_by: 0 }
     }
 }
 
-/// The tenure of a store that no writer has open.
+/// The term and the role of a store that no writer has open.
 ///
 /// # Errors
 /// `state.redb` cannot be read.
-pub fn tenure(disk: &dyn Disk) -> Result<Tenure> {
+pub fn term_and_role(disk: &dyn Disk) -> Result<TermAndRole> {
     let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Err(error) if error.needs_repair() => Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?,
         opened => opened?,
@@ -73,19 +73,19 @@ pub fn tenure(disk: &dyn Disk) -> Result<Tenure> {
     found
 }
 
-/// The tenure in `state.redb`.
-pub(in crate::store) fn stored(state: &Snapshot) -> Result<Tenure> {
-    Ok(state.get(Table::Meta, TENURE_KEY, codec::decode::<Tenure>)?.flatten().unwrap_or_default())
+/// The term and the role in `state.redb`.
+pub(in crate::store) fn stored(state: &Snapshot) -> Result<TermAndRole> {
+    Ok(state.get(Table::Meta, TERM_AND_ROLE_KEY, codec::decode::<TermAndRole>)?.flatten().unwrap_or_default())
 }
 
-/// Stores the tenure of a store that no writer has open. After `Ok` it is durable.
+/// Stores the term and the role of a store that no writer has open. After `Ok` it is durable.
 ///
 /// # Errors
 /// `state.redb` cannot be written.
-pub fn set_tenure(disk: &dyn Disk, tenure: Tenure) -> Result<()> {
+pub fn set_term_and_role(disk: &dyn Disk, term_and_role: TermAndRole) -> Result<()> {
     let state = Arc::new(Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let mut write_batch = WriteBatch::on(state.snapshot()?);
-    write_batch.put(Table::Meta, Key::from_slice(TENURE_KEY), &tenure);
+    write_batch.put(Table::Meta, Key::from_slice(TERM_AND_ROLE_KEY), &term_and_role);
     state.commit(write_batch)?;
     Arc::into_inner(state).map_or(Ok(()), Segment::close)
 }
@@ -101,12 +101,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(store(&folder));
         let disk = RealDisk::folder(folder.path()).unwrap();
-        assert_eq!(tenure(&disk).unwrap(), Tenure { term: 1, role: Role::Owner, overtaken_by: 0 });
-        let standby = Tenure { term: 4, role: Role::Standby, overtaken_by: 0 };
-        set_tenure(&disk, standby).unwrap();
-        assert_eq!(tenure(&disk).unwrap(), standby);
-        assert_eq!(standby.promoted(), Tenure { term: 5, role: Role::Owner, overtaken_by: 0 });
-        let overtaken = Tenure { term: 2, role: Role::Owner, overtaken_by: 7 };
+        assert_eq!(term_and_role(&disk).unwrap(), TermAndRole { term: 1, role: Role::Owner, overtaken_by: 0 });
+        let standby = TermAndRole { term: 4, role: Role::Standby, overtaken_by: 0 };
+        set_term_and_role(&disk, standby).unwrap();
+        assert_eq!(term_and_role(&disk).unwrap(), standby);
+        assert_eq!(standby.promoted(), TermAndRole { term: 5, role: Role::Owner, overtaken_by: 0 });
+        let overtaken = TermAndRole { term: 2, role: Role::Owner, overtaken_by: 7 };
         assert_eq!(overtaken.promoted().term, 8, "above every term that it knows of");
     }
 }
