@@ -18,6 +18,7 @@ use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::api::{
     Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, QuotaUse, Step,
+    TestSend,
 };
 use crate::engine::Engine;
 use crate::engine::client_connections::ClientConnections;
@@ -29,7 +30,7 @@ use crate::engine::write_queue::Busy;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::id::{AttemptId, Id, WebhookId};
 use crate::model::machine::MachineState;
-use crate::model::{Time, Webhook};
+use crate::model::{AttemptMade, Time, Webhook};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::quotas::{Quota, QuotaExceeded, QuotaLimits};
 use crate::rules::waiting::SendingPace;
@@ -227,42 +228,53 @@ impl Dispatcher {
                     Ok(result) => then(result)?,
                     Err(busy) => return Err(busy_error(busy)),
                 },
-                Step::Test { test_send, then } => {
-                    let place = self.running_tests.begin(test_send.webhook.id);
-                    let _place = place.map_err(|why| too_many("too_many_tests", why, BUSY_RETRY_S))?;
-                    let trying = self.engine.deliverer.send_test(
-                        &test_send.webhook,
-                        &test_send.event_type,
-                        test_send.data.clone(),
-                    );
-                    // Boxed, because it is large and rare: every connection would reserve its memory.
-                    then(Box::pin(trying).await)?
-                }
+                Step::Test { test_send, then } => then(self.send_test(&test_send).await?)?,
                 Step::Wait { topic, until, reached } => {
                     let notify = commits.get_or_insert_with(|| self.engine.feeds.of(topic));
-                    let notified = notify.clone().notified_owned();
-                    tokio::pin!(notified);
-                    notified.as_mut().enable();
-                    // Reads once more, because a row may have been committed before the subscription.
                     wait.reached = reached;
-                    match self.handle(&http_request, pass, wait).await? {
-                        Step::Wait { reached, .. } if self.engine.clock.now() < until => {
-                            wait.reached = reached;
-                            if !self.engine.feeds.is_closed() {
-                                tokio::select! {
-                                    () = notified => {}
-                                    () = self.engine.clock.sleep_until(until) => {}
-                                }
-                            }
-                            // A stopping daemon ends the wait as if the request had arrived long ago.
-                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { wait.since };
-                            self.handle(&http_request, pass, WaitProgress { since, ..wait }).await?
-                        }
-                        other => other,
-                    }
+                    self.await_commit(&http_request, pass, notify, until, &mut wait).await?
                 }
             };
         }
+    }
+
+    /// Sends a webhook test, unless too many run.
+    async fn send_test(&self, test_send: &TestSend) -> Result<AttemptMade, ApiError> {
+        let place = self.running_tests.begin(test_send.webhook.id);
+        let _place = place.map_err(|why| too_many("too_many_tests", why, BUSY_RETRY_S))?;
+        let TestSend { webhook, event_type, data } = test_send;
+        // Boxed, because it is large and rare: every connection would reserve its memory.
+        Ok(Box::pin(self.engine.deliverer.send_test(webhook, event_type, data.clone())).await)
+    }
+
+    /// Runs the handler again. If it has no row yet, waits for a commit or until `until`, and runs it once more.
+    async fn await_commit(
+        self: &Arc<Self>,
+        http_request: &Arc<HttpRequest>,
+        pass: &Arc<Pass>,
+        notify: &Arc<Notify>,
+        until: Time,
+        wait: &mut WaitProgress,
+    ) -> Result<Step, ApiError> {
+        let notified = notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        // A row may have been committed before the subscription.
+        let step = self.handle(http_request, pass, *wait).await?;
+        let Step::Wait { reached, .. } = step else { return Ok(step) };
+        if self.engine.clock.now() >= until {
+            return Ok(step);
+        }
+        wait.reached = reached;
+        if !self.engine.feeds.is_closed() {
+            tokio::select! {
+                () = notified => {}
+                () = self.engine.clock.sleep_until(until) => {}
+            }
+        }
+        // A stopping daemon ends the wait as if the request had arrived long ago.
+        let since = if self.engine.feeds.is_closed() { Time::ZERO } else { wait.since };
+        self.handle(http_request, pass, WaitProgress { since, ..*wait }).await
     }
 
     /// Applies a write request that fits into the quotas.
