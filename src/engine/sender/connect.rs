@@ -3,11 +3,11 @@
 //! Invariant: a connection leads to one of the addresses that `AddressGuard::allows` checked. The name is not resolved
 //! again between the check and the connection, so DNS rebinding has no effect.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
@@ -170,42 +170,47 @@ pub(in crate::engine) async fn dial(
     let mut rest = interleaved(addresses).into_iter().take(ADDRESSES_TRIED_MAX).map(|ip| SocketAddr::new(ip, port));
     let mut in_flight: Vec<(SocketAddr, Connecting<'_>)> = Vec::new();
     let mut first_error = None;
-    let mut head_start = pin!(sleep(ADDRESS_HEAD_START));
-    let mut start_one = true;
-    std::future::poll_fn(move |cx| {
-        loop {
-            if std::mem::take(&mut start_one)
-                && let Some(addr) = rest.next()
-            {
-                in_flight.push((addr, network.connect(addr)));
-                head_start.as_mut().reset(Instant::now() + ADDRESS_HEAD_START);
+    loop {
+        match rest.next() {
+            Some(addr) => in_flight.push((addr, network.connect(addr))),
+            None if in_flight.is_empty() => {
+                return Err(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
             }
-            let mut nth = 0;
-            while let Some((addr, connecting)) = in_flight.get_mut(nth) {
-                match connecting.as_mut().poll(cx) {
-                    Poll::Ready(Ok(conn)) => return Poll::Ready(Ok((conn, *addr))),
-                    Poll::Ready(Err(error)) => {
-                        if first_error.is_none() || is_shortage(&error) {
-                            first_error = Some(error);
-                        }
-                        drop(in_flight.swap_remove(nth));
-                        start_one = true;
-                    }
-                    Poll::Pending => nth += 1,
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            opened = poll_fn(|cx| poll_all(&mut in_flight, &mut first_error, cx)) => {
+                if let Some(opened) = opened {
+                    return Ok(opened);
                 }
             }
-            let more = rest.len() > 0;
-            if in_flight.is_empty() && !more {
-                let error = first_error.take().unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-                return Poll::Ready(Err(error));
-            }
-            start_one = more && (start_one || head_start.as_mut().poll(cx).is_ready());
-            if !start_one {
-                return Poll::Pending;
-            }
+            () = sleep(ADDRESS_HEAD_START), if rest.len() > 0 => {}
         }
-    })
-    .await
+    }
+}
+
+/// Polls the connections in flight. Ready with the first one that is open, or with `None` once some have failed, which are
+/// dropped.
+fn poll_all(
+    in_flight: &mut Vec<(SocketAddr, Connecting<'_>)>,
+    first_error: &mut Option<io::Error>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<(Box<dyn Conn>, SocketAddr)>> {
+    let (count, mut nth) = (in_flight.len(), 0);
+    while let Some((addr, connecting)) = in_flight.get_mut(nth) {
+        match connecting.as_mut().poll(cx) {
+            Poll::Ready(Ok(conn)) => return Poll::Ready(Some((conn, *addr))),
+            Poll::Ready(Err(error)) => {
+                if first_error.is_none() || is_shortage(&error) {
+                    *first_error = Some(error);
+                }
+                drop(in_flight.swap_remove(nth));
+            }
+            Poll::Pending => nth += 1,
+        }
+    }
+    if in_flight.len() < count { Poll::Ready(None) } else { Poll::Pending }
 }
 
 /// The addresses in the resolver's order, with the two families interleaved (RFC 8305 section 4).
