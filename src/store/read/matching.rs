@@ -3,9 +3,10 @@
 //! Invariant: a count examines at most `COUNTED_ROWS_MAX` rows, and says whether there may be more.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
-use crate::model::{Delivery, DeliveryStatus, Event, Time};
+use crate::model::{Delivery, DeliveryStatus, Event, Time, Webhook};
 
 use crate::kv::error::Result;
 use crate::kv::snapshot::Snapshot;
@@ -20,6 +21,7 @@ use crate::store::read::lookup::{data_in, decoded, deliveries_in, deliveries_to_
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{COUNTED_ROWS_MAX, INDEXED_ROWS_MAX};
 use crate::store::read::replay_scope::{self, waiting_webhooks};
+use crate::store::registry::Registry;
 
 /// Rows of one page of waiting deliveries that a count reads.
 const PAGE_ROWS: usize = 500;
@@ -44,41 +46,28 @@ impl Store {
         if let Some(webhook) = replay_scope::replayed_webhook(spec) {
             return self.matching_deliveries(tenant, spec, webhook, now);
         }
-        let registry = self.registry();
-        let mut count = MatchCount::default();
-        let mut left = COUNTED_ROWS_MAX;
+        let mut counting = Counting::of(self, (tenant, spec), now);
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
         let of_app = AppEvents::of(&self.partition_set, tenant.app)?;
         let mut events = NewestFirst::by(&self.partition_set, |first| of_app.source(first), before);
         while let Some((id, snapshot)) = events.next_id()? {
             let id = EventId::from_u128(id);
-            if !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from) {
+            let is_early = !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from);
+            if is_early || !counting.examine() {
                 break;
             }
-            if left == 0 {
-                count.at_least = true;
-                break;
-            }
-            left -= 1;
-            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
-            if event.erased_at.is_some()
-                || !tenant.covers(event.org_id, event.app_id)
-                || !replay_scope::covers(spec, &event)
-            {
-                continue;
-            }
-            let targets = replay_scope::targets(&registry, spec, &event);
+            let Some(event) = counting.covered(snapshot, id)? else { continue };
+            let targets = replay_scope::targets(&counting.registry, spec, &event);
             if targets.is_empty() {
                 continue;
             }
             let made = deliveries_in(snapshot, &event)?;
             for webhook in targets {
                 let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
-                let is_chosen = replay_scope::chosen(spec, &webhook, &event, &own, || data_in(snapshot, &event))?;
-                count.matched += u64::from(is_chosen);
+                counting.add(snapshot, &webhook, &event, &own)?;
             }
         }
-        Ok(count)
+        Ok(counting.count)
     }
 
     /// Counts for a job over the deliveries of one webhook, newest first. The newest delivery of an event decides.
@@ -89,47 +78,33 @@ impl Store {
         webhook: WebhookId,
         now: Time,
     ) -> Result<MatchCount> {
-        let registry = self.registry();
+        let mut counting = Counting::of(self, (tenant, spec), now);
         let mut replayed = HashSet::new();
-        let mut count = MatchCount::default();
-        let mut left = COUNTED_ROWS_MAX;
         let mut deliveries =
             NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
         while let Some((id, snapshot)) = deliveries.next_id()? {
             // An event has a lower id than its deliveries.
             let event_max = EventId::from_u128(id);
-            if !self.is_retained(event_max, now) || spec.from.is_some_and(|from| event_max < EventId::floor(from)) {
+            let is_early =
+                !self.is_retained(event_max, now) || spec.from.is_some_and(|from| event_max < EventId::floor(from));
+            if is_early || !counting.examine() {
                 break;
             }
-            if left == 0 {
-                count.at_least = true;
-                break;
-            }
-            left -= 1;
             let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, event_max.as_bytes())? else {
                 continue;
             };
             let id = delivery.event_id;
             let is_newest = if delivery.is_replay() { replayed.insert(id) } else { !replayed.contains(&id) };
-            if !is_newest || !self.is_retained(id, now) {
+            if !is_newest {
                 continue;
             }
-            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
-            if event.erased_at.is_some()
-                || !tenant.covers(event.org_id, event.app_id)
-                || !replay_scope::covers(spec, &event)
-            {
-                continue;
-            }
-            for webhook in replay_scope::targets(&registry, spec, &event) {
-                let read = || data_in(snapshot, &event);
-                let own = own_deliveries(snapshot, &delivery)?;
-                left = left.saturating_sub(own.len() - 1);
-                let own: Vec<&Delivery> = own.iter().collect();
-                count.matched += u64::from(replay_scope::chosen(spec, &webhook, &event, &own, read)?);
+            let Some(event) = counting.covered(snapshot, id)? else { continue };
+            for webhook in replay_scope::targets(&counting.registry, spec, &event) {
+                let own = counting.own_deliveries(snapshot, &delivery)?;
+                counting.add(snapshot, &webhook, &event, &own.iter().collect::<Vec<_>>())?;
             }
         }
-        Ok(count)
+        Ok(counting.count)
     }
 
     /// Whether every failed delivery is in the index.
@@ -143,39 +118,25 @@ impl Store {
         let owner = spec.webhook.map(|id| *id.as_bytes()).or(spec.app.map(|id| *id.as_bytes())).unwrap_or_default();
         let (from, to) = (spec.last.ended_from, spec.last.ended_to);
         let below = to.map_or((Time::MAX, DeliveryId::MAX), |to| (to, DeliveryId::MIN));
-        let registry = self.registry();
+        let mut counting = Counting::of(self, (tenant, spec), now);
         let mut entries = LatestEndFirst::below(&self.partition_set, owner, from, below);
-        let mut count = MatchCount::default();
-        let mut left = COUNTED_ROWS_MAX;
         while let Some(((_, id), snapshot)) = entries.next()? {
-            if left == 0 {
-                count.at_least = true;
+            if !counting.examine() {
                 break;
             }
-            left -= 1;
             let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())? else { continue };
-            let Some(event) = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())? else {
-                continue;
-            };
-            let is_covered = self.is_retained(event.id, now)
-                && event.erased_at.is_none()
-                && tenant.covers(event.org_id, event.app_id)
-                && replay_scope::covers(spec, &event)
-                && spec.last.passes(&delivery);
-            if !is_covered {
+            let Some(event) = counting.covered(snapshot, delivery.event_id)? else { continue };
+            if !spec.last.passes(&delivery) {
                 continue;
             }
-            let own = own_deliveries(snapshot, &delivery)?;
-            left = left.saturating_sub(own.len() - 1);
+            let own = counting.own_deliveries(snapshot, &delivery)?;
             let is_last = own.last().is_some_and(|last| last.id == delivery.id);
-            let own: Vec<&Delivery> = own.iter().collect();
-            let targets = replay_scope::targets(&registry, spec, &event);
+            let targets = replay_scope::targets(&counting.registry, spec, &event);
             for webhook in targets.iter().filter(|webhook| is_last && webhook.id == delivery.webhook_id) {
-                let read = || data_in(snapshot, &event);
-                count.matched += u64::from(replay_scope::chosen(spec, webhook, &event, &own, read)?);
+                counting.add(snapshot, webhook, &event, &own.iter().collect::<Vec<_>>())?;
             }
         }
-        Ok(count)
+        Ok(counting.count)
     }
 
     /// Counts for a job over waiting deliveries. The figures do not give this count, because the job leaves out the
@@ -222,6 +183,57 @@ impl Store {
         }
         let own = own_deliveries(&snapshot, delivery)?;
         Ok(!own.iter().any(|one| one.status == DeliveryStatus::Delivered))
+    }
+}
+
+/// A count under way.
+struct Counting<'a> {
+    store: &'a Store,
+    tenant: TenantScope,
+    spec: &'a JobSpec,
+    now: Time,
+    registry: Arc<Registry>,
+    count: MatchCount,
+    /// Rows that may still be examined.
+    left: usize,
+}
+
+impl<'a> Counting<'a> {
+    fn of(store: &'a Store, (tenant, spec): (TenantScope, &'a JobSpec), now: Time) -> Counting<'a> {
+        let (registry, count) = (store.registry(), MatchCount::default());
+        Counting { store, tenant, spec, now, registry, count, left: COUNTED_ROWS_MAX }
+    }
+
+    /// Whether one more row may be examined. If not, more may match.
+    fn examine(&mut self) -> bool {
+        self.count.at_least = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        !self.count.at_least
+    }
+
+    /// The event, if the job covers it.
+    fn covered(&self, snapshot: &Snapshot, id: EventId) -> Result<Option<Event>> {
+        let is_covered = |event: &Event| {
+            self.store.is_retained(event.id, self.now)
+                && event.erased_at.is_none()
+                && self.tenant.covers(event.org_id, event.app_id)
+                && replay_scope::covers(self.spec, event)
+        };
+        Ok(decoded(snapshot, Table::Events, id.as_bytes())?.filter(is_covered))
+    }
+
+    /// The deliveries of the event of `delivery` to the same webhook, as rows that are examined.
+    fn own_deliveries(&mut self, snapshot: &Snapshot, delivery: &Delivery) -> Result<Vec<Delivery>> {
+        let own = own_deliveries(snapshot, delivery)?;
+        self.left = self.left.saturating_sub(own.len() - 1);
+        Ok(own)
+    }
+
+    /// Counts the delivery that the job would make of an event to a webhook, which has the deliveries `own` of it.
+    fn add(&mut self, snapshot: &Snapshot, webhook: &Arc<Webhook>, event: &Event, own: &[&Delivery]) -> Result<()> {
+        let is_chosen = replay_scope::chosen(self.spec, webhook, event, own, || data_in(snapshot, event))?;
+        self.count.matched += u64::from(is_chosen);
+        Ok(())
     }
 }
 
