@@ -400,7 +400,7 @@ fn replica_on(
 ) -> Result<Replica, DaemonError> {
     if admin::log_outline(&*log_disk)?.is_none() {
         let key = keys::stored_master_key(settings, &**disk)?;
-        admin::rest(disk.clone(), options(settings), &key, now, random())?;
+        admin::fold_wal(disk.clone(), options(settings), &key, now, random())?;
     }
     Ok(Replica::open(disk.clone(), log_disk, random())?)
 }

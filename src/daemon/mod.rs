@@ -474,7 +474,7 @@ fn rules(
     let origins = OriginRules::new(&settings.server.allowed_hosts, public_urls)
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
     let description = openapi::Description::of(|name| settings.dialects.contains(name));
-    let mut mounts = surfaces(settings);
+    let mut mounts = dialect_mounts(settings);
     let has_own = settings.ui.listen.is_some();
     mounts.extend((settings.ui.enabled && !has_own).then(ui::mount));
     let pages_mount = if settings.ui.enabled { ui::mount() } else { ui::mount().without_routes() };
@@ -561,8 +561,8 @@ fn url(address: &ListenAddr, is_secured: bool) -> String {
 }
 
 /// The mounts of the enabled dialects.
-pub fn surfaces(settings: &Settings) -> Vec<ApiMount> {
-    dialects::surfaces(|name| settings.dialects.contains(name))
+pub fn dialect_mounts(settings: &Settings) -> Vec<ApiMount> {
+    dialects::mounts(|name| settings.dialects.contains(name))
 }
 
 /// Opens the store on the disk, for the verbs that work without a daemon.

@@ -48,7 +48,7 @@ impl DrawnIds {
         }
         let ended = deliveries.into_iter().filter(|delivery| open.by_delivery.remove(delivery).is_some()).count();
         drop(open);
-        self.feeds.ring(&[], ended > 0);
+        self.feeds.wake(&[], ended > 0);
     }
 
     /// Forgets the id of a delivery that is never recorded when the result is dropped, however its attempt ends.

@@ -24,7 +24,7 @@ impl Feeds {
     }
 
     /// Wakes the readers of webhooks with newly committed deliveries, and those of attempts if there are new ones.
-    pub fn ring(&self, webhooks: &[WebhookId], has_attempts: bool) {
+    pub fn wake(&self, webhooks: &[WebhookId], has_attempts: bool) {
         if webhooks.is_empty() && !has_attempts {
             return;
         }

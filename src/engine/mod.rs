@@ -150,7 +150,7 @@ impl EffectConsumers {
         state_log::log(&effects);
         self.metrics.finished(effects.finals);
         self.drawn_ids.end(effects.recorded.iter().chain(&effects.unrecorded).copied());
-        self.feeds.ring(&effects.feeds, !effects.recorded.is_empty());
+        self.feeds.wake(&effects.feeds, !effects.recorded.is_empty());
         if effects.jobs {
             self.jobs.notify_one();
         }

@@ -19,7 +19,7 @@ pub use crate::store::backup::{
 };
 pub use crate::store::order::{
     Appended, CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, OrderStats, TenureEnd,
-    append_outcome, fence, read_next, rest,
+    append_outcome, fence, fold_wal, read_next,
 };
 pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};

@@ -20,18 +20,18 @@ use crate::kv::error::Result;
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::event_types::TypeCounts;
-use crate::store::recent::RecentHour;
+use crate::store::recent_figures::RecentHour;
 
 /// The owner of figures: a webhook, or an app, an organization or a replay job under its own id.
-pub type Owner = Id<Webhook>;
+pub type FiguresOwner = Id<Webhook>;
 
 /// An app, an organization or a replay job as an owner of figures.
-pub(in crate::store) fn owner_of<K>(id: Id<K>) -> Owner {
-    Owner::from_u128(id.as_u128())
+pub(in crate::store) fn owner_of<K>(id: Id<K>) -> FiguresOwner {
+    FiguresOwner::from_u128(id.as_u128())
 }
 
 /// The owners above a webhook: its app and its organization.
-pub(in crate::store) fn tenants_of(delivery: &Delivery) -> [Owner; 2] {
+pub(in crate::store) fn tenants_of(delivery: &Delivery) -> [FiguresOwner; 2] {
     [owner_of(delivery.app_id), owner_of(delivery.org_id)]
 }
 
@@ -60,7 +60,7 @@ const CACHED_ROWS_MAX: usize = 50_000;
 #[derive(Debug, Default)]
 pub struct FigureCache {
     sums: IdMap<Webhook, SumsRow>,
-    hours: HashMap<(Owner, u32), HourFigures, BuildHasherDefault<IdHasher>>,
+    hours: HashMap<(FiguresOwner, u32), HourFigures, BuildHasherDefault<IdHasher>>,
     /// Events by their types.
     pub types: TypeCounts,
     /// Counts of the running batch.
@@ -73,7 +73,7 @@ pub struct FigureCache {
 #[derive(Debug, Default)]
 struct BatchCounts {
     /// The app and the organization of a webhook. `None` if they have no figures, and for a job.
-    tenants: Option<[Owner; 2]>,
+    tenants: Option<[FiguresOwner; 2]>,
     sums: Sums,
     /// The new state of the webhook. `None` if the batch did not change it.
     state: Option<WebhookState>,
@@ -81,7 +81,7 @@ struct BatchCounts {
 }
 
 impl BatchCounts {
-    fn owners(&self, own: Owner) -> impl Iterator<Item = Owner> + use<> {
+    fn owners(&self, own: FiguresOwner) -> impl Iterator<Item = FiguresOwner> + use<> {
         [Some(own), self.tenants.map(|t| t[0]), self.tenants.map(|t| t[1])].into_iter().flatten()
     }
 }
@@ -155,7 +155,7 @@ impl FigureCache {
         self.counts(write_batch, delivery.webhook_id, tenants)
     }
 
-    fn job(&mut self, write_batch: &WriteBatch, job: Owner) -> Result<&mut BatchCounts> {
+    fn job(&mut self, write_batch: &WriteBatch, job: FiguresOwner) -> Result<&mut BatchCounts> {
         self.counts(write_batch, job, None)
     }
 
@@ -164,8 +164,8 @@ impl FigureCache {
     fn counts(
         &mut self,
         write_batch: &WriteBatch,
-        own: Owner,
-        tenants: Option<[Owner; 2]>,
+        own: FiguresOwner,
+        tenants: Option<[FiguresOwner; 2]>,
     ) -> Result<&mut BatchCounts> {
         match self.pending.entry(own) {
             hash_map::Entry::Occupied(counts) => Ok(counts.into_mut()),
@@ -183,7 +183,7 @@ impl FigureCache {
     }
 
     /// The counts of a webhook in this batch, in the hour of `at`.
-    fn hour(&mut self, write_batch: &WriteBatch, own: Owner, at: Time) -> Result<&mut HourFigures> {
+    fn hour(&mut self, write_batch: &WriteBatch, own: FiguresOwner, at: Time) -> Result<&mut HourFigures> {
         let hour = hour_of(at);
         let counts = self.pending.entry(own).or_default();
         let place = match counts.hours.iter().position(|(other, _)| *other == hour) {

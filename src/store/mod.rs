@@ -19,7 +19,7 @@ mod idempotency;
 mod order;
 mod partitions;
 mod read;
-mod recent;
+mod recent_figures;
 mod registry;
 mod replication;
 mod schedule;
@@ -61,7 +61,7 @@ pub use read::query::{
 };
 pub use read::two_way::{PAGE_BYTES_MAX, TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
-pub use recent::RecentAttempts;
+pub use recent_figures::RecentAttempts;
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

@@ -8,7 +8,7 @@
 
 mod append;
 mod fence;
-mod rest;
+mod fold_wal;
 mod tail;
 
 use std::fmt::Debug;
@@ -18,7 +18,7 @@ use crate::mutants::mutant;
 
 pub use append::{CommitOrder, OrderStats, TenureEnd};
 pub use fence::{FenceError, fence, read_next};
-pub use rest::rest;
+pub use fold_wal::fold_wal;
 pub use tail::LogTail;
 
 /// A record's place in the log.

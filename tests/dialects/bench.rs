@@ -156,7 +156,7 @@ impl Bench {
         else {
             panic!("no organization")
         };
-        let api = Api::new(native::mount(), dialects::surfaces(|_| true));
+        let api = Api::new(native::mount(), dialects::mounts(|_| true));
         let store = opened.store.clone();
         Bench {
             _folder: folder,

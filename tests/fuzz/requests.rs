@@ -73,7 +73,7 @@ thread_local! {
 /// The native mount and those of all dialects.
 pub fn mounts() -> Vec<ApiMount> {
     let mut mounts = vec![postrider::api::native::mount()];
-    mounts.extend(dialects::surfaces(|_| true));
+    mounts.extend(dialects::mounts(|_| true));
     mounts
 }
 
@@ -123,7 +123,7 @@ fn world() -> World {
     World {
         _folder: folder,
         opened,
-        api: Api::new(postrider::api::native::mount(), dialects::surfaces(|_| true)),
+        api: Api::new(postrider::api::native::mount(), dialects::mounts(|_| true)),
         settings,
     }
 }

@@ -89,8 +89,8 @@ fn stored() -> Vec<Vec<u8>> {
 fn requests() -> Vec<Vec<u8>> {
     let id = "0195a000-0000-7000-8000-000000000000";
     let mut all = Vec::new();
-    let surfaces = postrider::api::dialects::surfaces(|_| true);
-    for mount in surfaces.iter().chain([&postrider::api::native::mount()]) {
+    let mounts = postrider::api::dialects::mounts(|_| true);
+    for mount in mounts.iter().chain([&postrider::api::native::mount()]) {
         for route in mount.routes() {
             let path = route.path.split('/').map(|part| if part.starts_with('{') { id } else { part });
             let path = path.collect::<Vec<_>>().join("/");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider::model::Time;
 use postrider::store::admin::{
-    CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, Replica, fence, has_store, read_next, remove_log,
-    rest,
+    CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, Replica, fence, fold_wal, has_store, read_next,
+    remove_log,
 };
 use postrider::store::{Disk, Opened, StoreOptions, open, open_in_order};
 
@@ -78,7 +78,7 @@ impl Nodes {
     fn begin(&mut self, disk: &FaultyDisk, options: &StoreOptions, now: Time, rng: &mut Rng) -> Check {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         drop(open(shared.clone(), options.clone(), &MASTER_KEY, now, random(rng)).map_err(text)?);
-        let mark = rest(shared, options.clone(), &MASTER_KEY, now, random(rng)).map_err(text)?;
+        let mark = fold_wal(shared, options.clone(), &MASTER_KEY, now, random(rng)).map_err(text)?;
         self.log.begin(LogMark { number: mark.number, term: 0, writer: mark.run as u64 });
         self.spare = (0..SPARE_NODES).map(|_| disk.copy()).collect();
         Ok(())
@@ -119,7 +119,7 @@ fn apply_and_keep(replica: &mut Replica, tail: &mut LogTail, entries: &[LogEntry
 fn replica_of(disk: &FaultyDisk, options: &StoreOptions, now: Time, mut rng: Rng) -> Check<(Replica, LogMark)> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     assert!(has_store(&*shared).map_err(text)?, "a node has a store");
-    let mark = rest(shared.clone(), options.clone(), &MASTER_KEY, now, random(&mut rng)).map_err(text)?;
+    let mark = fold_wal(shared.clone(), options.clone(), &MASTER_KEY, now, random(&mut rng)).map_err(text)?;
     let log_disk = FaultyDisk::new(rng.draw());
     remove_log(&log_disk).map_err(text)?;
     let replica = Replica::open(shared, Arc::new(log_disk), random(&mut rng)).map_err(text)?;

@@ -55,9 +55,9 @@ async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
     let instance = Instance::start().await;
     let made = make(&instance, json!({ "name": "k", "scopes": ["keys:read"] })).await;
     let client = instance.client(text(&made, "key"));
-    let surfaces = daemon::surfaces(&instance.settings);
-    assert_eq!(surfaces.len(), 6);
-    for mount in &surfaces {
+    let mounts = daemon::dialect_mounts(&instance.settings);
+    assert_eq!(mounts.len(), 6);
+    for mount in &mounts {
         let client = client.on(mount, &instance).await;
         for route in mount.routes().iter().filter(|route| !matches!(route.access, RouteAccess::Open(_))) {
             let answer = ask(&client, route).await;
@@ -89,9 +89,9 @@ async fn without_a_live_key_no_route_says_anything() {
     let almost = format!("{}x", &alive[..alive.len() - 1]);
     let mut callers = vec![instance.client(""), instance.client("pr_nobody"), instance.client(&almost)];
     callers.extend(dead);
-    let mut surfaces = daemon::surfaces(&instance.settings);
-    surfaces.push(native::mount());
-    for route in surfaces.iter().flat_map(|mount| mount.routes()) {
+    let mut mounts = daemon::dialect_mounts(&instance.settings);
+    mounts.push(native::mount());
+    for route in mounts.iter().flat_map(|mount| mount.routes()) {
         if matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_)) {
             continue;
         }

@@ -43,12 +43,12 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     let instance = Instance::start().await;
     let receiver = echo().await;
     let (organizations, tenants) = town(&instance, receiver).await;
-    let surfaces = surfaces(&instance);
+    let mounts = mounts(&instance);
     let before = snapshot(&tenants).await;
 
     let mut asked = 0;
     for visitor in visitors(&organizations, &tenants) {
-        for mount in &surfaces {
+        for mount in &mounts {
             let key = visitor.key.on(mount, &instance).await;
             for route in mount.routes() {
                 asked += visit(&visitor, &key, mount.name, route).await;
@@ -69,13 +69,13 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     }
 
     // The owners' keys find the objects, so the routes that said 404 do work.
-    reach_own(&instance, &surfaces, &tenants[0]).await;
+    reach_own(&instance, &mounts, &tenants[0]).await;
 }
 
-fn surfaces(instance: &Instance) -> Vec<ApiMount> {
-    let mut surfaces = daemon::surfaces(&instance.settings);
-    surfaces.push(native::mount());
-    surfaces
+fn mounts(instance: &Instance) -> Vec<ApiMount> {
+    let mut mounts = daemon::dialect_mounts(&instance.settings);
+    mounts.push(native::mount());
+    mounts
 }
 
 /// Two organizations with two apps each. Every app has all kinds of objects.
@@ -364,10 +364,10 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
 
 /// Checks that every route with a place for an id finds an object for one of the owner's ids. Reading comes first,
 /// removing last.
-async fn reach_own(instance: &Instance, surfaces: &[ApiMount], tenant: &Tenant) {
+async fn reach_own(instance: &Instance, mounts: &[ApiMount], tenant: &Tenant) {
     let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
     // One shape has routes for keys of organizations only. Its own tests reach everything there.
-    for mount in surfaces.iter().filter(|mount| mount.name != "svix") {
+    for mount in mounts.iter().filter(|mount| mount.name != "svix") {
         // Event types are the organization's. Their own tests reach them.
         let own = mount.routes().iter().filter(|route| !route.path.starts_with("/v1/event-types"));
         routes.extend(own.filter(|route| route.path.contains('{')).map(|route| (mount, route)));
@@ -444,8 +444,8 @@ async fn lists_hold_every_row_of_the_caller_and_no_other() {
 async fn reprocessing_reaches_no_further_than_the_key() {
     let instance = Instance::start().await;
     let (_, tenants) = town(&instance, echo().await).await;
-    let surfaces = surfaces(&instance);
-    let mount = surfaces.iter().find(|mount| mount.routes().iter().any(|route| route.path == REPROCESS));
+    let mounts = mounts(&instance);
+    let mount = mounts.iter().find(|mount| mount.routes().iter().any(|route| route.path == REPROCESS));
     let client = tenants[0].key.on(mount.expect("the surface"), &instance).await;
     client.get(REPROCESS).await.expect(200);
     let mut jobs = Vec::new();

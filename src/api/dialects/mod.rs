@@ -70,7 +70,7 @@ pub struct DialectList {
 pub static DIALECT_LISTS: [DialectList; 1] = [dfns::CREDENTIALS];
 
 /// The mounts of the enabled dialects, for `Api::new`.
-pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
+pub fn mounts(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
     DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.mount()).collect()
 }
 

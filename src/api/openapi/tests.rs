@@ -53,7 +53,7 @@ fn the_document_has_every_route_and_nothing_else() {
     let all = all_routes();
     let routes: BTreeSet<_> = all.iter().map(|route| format!("{} {}", route.verb.as_str(), route.path)).collect();
     assert_eq!(described, routes);
-    assert_eq!(routes.len(), all.len(), "no two surfaces have a route in common");
+    assert_eq!(routes.len(), all.len(), "no two mounts have a route in common");
 }
 
 #[test]

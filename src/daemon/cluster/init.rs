@@ -35,7 +35,7 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
     let opened = open(disk.clone(), options(settings), &key, now, random())?;
     let name = store_name(&opened.store);
     drop(opened);
-    let last = admin::rest(disk.clone(), options(settings), &key, now, random())?;
+    let last = admin::fold_wal(disk.clone(), options(settings), &key, now, random())?;
     runtime.block_on(begin(settings, &name, log_mark(last)))?;
     admin::set_term_and_role(&*disk, TermAndRole { role: Role::Member, ..term_and_role })?;
     hand_over(data_dir)?;

@@ -373,13 +373,13 @@ impl Lanes {
     }
 
     /// Whether the waiting deliveries have enough bytes in memory to count as a backlog.
-    pub fn are_many(&self) -> bool {
+    pub fn has_backlog(&self) -> bool {
         self.queued_bytes >= BACKLOG_BYTES_MIN
     }
 
     /// Deliveries that wait only for their webhook's requests in flight, where these take less than `cpu_bound_us`.
     pub fn backlog(&self, cpu_bound_us: f32, now: Time) -> usize {
-        if !self.are_many() {
+        if !self.has_backlog() {
             return 0;
         }
         let is_counted = |lane: &&Lane| lane.answers_within(cpu_bound_us, now) && !self.throttles.has_rate(lane.app);

@@ -299,7 +299,7 @@ impl Scheduler {
         }
         let backlog = self.lanes.backlog(self.saturation.cpu_bound_us(), now);
         self.write_queue.admission().set(self.saturation.update(backlog));
-        if self.lanes.are_many() {
+        if self.lanes.has_backlog() {
             let messages = self.scheduler_handle.messages.clone();
             tokio::spawn(async move {
                 let began = Instant::now();

@@ -15,9 +15,9 @@ mod limits;
 mod pinned;
 mod pool;
 mod proxy;
+mod request_route;
 mod target;
 mod tls;
-mod way;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ use self::exchange::PartialResponse;
 use self::failure::SendFailure;
 use self::http1::{HttpConnection, ResponseEnd};
 use self::pool::Pool;
-use self::way::Way;
+use self::request_route::RequestRoute;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
@@ -160,19 +160,19 @@ impl Sender {
         let mut partial = PartialResponse::default();
         let mut remote = None;
         let mut contact = ProxyContact::None;
-        let way = self.way_to(&request.target);
-        let ended = self.attempt(request, &way, started, &mut partial, &mut remote, &mut contact).await;
-        let ended = way.outcome_of(ended, &mut partial, &mut contact);
+        let route = self.route_to(&request.target);
+        let ended = self.attempt(request, &route, started, &mut partial, &mut remote, &mut contact).await;
+        let ended = route.outcome_of(ended, &mut partial, &mut contact);
         partial.timings.total = millis(started.elapsed());
         // Behind a proxy the receiver's address is unknown, and the webhook's owner must not learn the proxy's address.
-        let remote = remote.filter(|_| way.proxy.is_none());
-        ExchangeResult { proxy: contact, ..ExchangeResult::of(partial, remote, ended.err()) }.redacted(way.peer())
+        let remote = remote.filter(|_| route.proxy.is_none());
+        ExchangeResult { proxy: contact, ..ExchangeResult::of(partial, remote, ended.err()) }.redacted(route.peer())
     }
 
     async fn attempt(
         &self,
         request: &OutboundRequest,
-        way: &Way,
+        route: &RequestRoute,
         started: Instant,
         partial: &mut PartialResponse,
         remote: &mut Option<SocketAddr>,
@@ -182,20 +182,20 @@ impl Sender {
         let origin = &request.target.origin;
         let connect_by = deadline.min(started + request.connect_timeout);
         let finding = async {
-            match &way.proxy {
+            match &route.proxy {
                 Some(proxy) => self.find_through(proxy, origin, &mut partial.timings, contact).await,
                 None => self.find(origin, &mut partial.timings).await,
             }
         };
         let found = in_time(connect_by, finding).await;
-        let (idle, addresses) = found.map_err(|failure| way.too_late(failure, started.elapsed(), contact))?;
+        let (idle, addresses) = found.map_err(|failure| route.too_late(failure, started.elapsed(), contact))?;
 
         let (mut connecting_since, mut connect_by) = (started, connect_by);
         if let Some(link) = idle {
             partial.timings.dns = None;
             *remote = Some(link.remote);
-            *contact = way.reached();
-            match self.exchange(link, way, request, deadline, partial).await {
+            *contact = route.reached();
+            match self.exchange(link, route, request, deadline, partial).await {
                 Exchanged::Done(_) if partial.is_request_timeout() && Instant::now() < deadline => {
                     *partial = PartialResponse::default();
                 }
@@ -209,15 +209,15 @@ impl Sender {
         *remote = None;
         // Boxed, because it is large and rare: otherwise every request in flight reserves room for a handshake.
         let opening = Box::pin(async {
-            match &way.proxy {
+            match &route.proxy {
                 Some(proxy) => self.open_through(proxy, origin, &addresses, &mut partial.timings, contact).await,
                 None => self.open(origin, &addresses, &mut partial.timings).await,
             }
         });
         let opened = in_time(connect_by, opening).await;
-        let link = opened.map_err(|failure| way.too_late(failure, connecting_since.elapsed(), contact))?;
+        let link = opened.map_err(|failure| route.too_late(failure, connecting_since.elapsed(), contact))?;
         *remote = Some(link.remote);
-        match self.exchange(link, way, request, deadline, partial).await {
+        match self.exchange(link, route, request, deadline, partial).await {
             Exchanged::Done(ended) => ended,
             Exchanged::NeverLeft(failure) => Err(failure),
         }
@@ -227,17 +227,17 @@ impl Sender {
     async fn exchange(
         &self,
         mut link: HttpConnection,
-        way: &Way,
+        route: &RequestRoute,
         request: &OutboundRequest,
         deadline: Instant,
         partial: &mut PartialResponse,
     ) -> Exchanged {
-        match timeout_at(deadline, exchange::exchange(&mut link, request, way.peer(), partial)).await {
+        match timeout_at(deadline, exchange::exchange(&mut link, request, route.peer(), partial)).await {
             Ok(Ok(end)) => {
                 let life = partial.idle_life();
                 if end == ResponseEnd::Whole && link.is_idle() && !life.is_zero() {
-                    let pool = if way.proxy.is_some() { &self.proxied } else { &self.pool };
-                    pool.put(&request.target.origin, link, Instant::now() + life, way.generation);
+                    let pool = if route.proxy.is_some() { &self.proxied } else { &self.pool };
+                    pool.put(&request.target.origin, link, Instant::now() + life, route.generation);
                 }
                 Exchanged::Done(Ok(()))
             }

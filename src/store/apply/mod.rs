@@ -43,7 +43,7 @@ use crate::store::figures::FigureCache;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
 use crate::store::partitions::set::PartitionSet;
-use crate::store::recent::RecentHour;
+use crate::store::recent_figures::RecentHour;
 use crate::store::registry::Registry;
 
 /// A source of ids. The daemon's ids rise with the clock, and a test may use its own.

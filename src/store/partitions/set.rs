@@ -22,7 +22,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
 use crate::kv::wal::NEEDED_KEY;
-use crate::store::recent::RecentFigures;
+use crate::store::recent_figures::RecentFigures;
 use crate::store::registry::Registry;
 use crate::store::secrets::vault::Vault;
 

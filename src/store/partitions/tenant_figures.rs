@@ -21,7 +21,7 @@ use crate::model::id::{DeliveryId, Id, WebhookId};
 use crate::model::{Delivery, Time};
 
 use crate::store::commit::CommitTarget;
-use crate::store::figures::{Owner, SumsRow, owner_of, tenants_of};
+use crate::store::figures::{FiguresOwner, SumsRow, owner_of, tenants_of};
 use crate::store::partitions::set::PartitionSet;
 use crate::store::read::lookup::{decoded, sums_of};
 use crate::store::registry::Registry;
@@ -62,7 +62,7 @@ pub(in crate::store) fn tenants_in(
     registry: &Registry,
     snapshot: &Snapshot,
     webhook: WebhookId,
-) -> Result<Option<[Owner; 2]>> {
+) -> Result<Option<[FiguresOwner; 2]>> {
     if let Some(webhook) = registry.webhooks.get(&webhook) {
         return Ok(Some([owner_of(webhook.app_id), owner_of(webhook.org_id)]));
     }
@@ -99,7 +99,7 @@ impl Writer {
             }
         }
         let state = self.partition_set.state()?.snapshot()?;
-        let mut totals: BTreeMap<Owner, Sums> = BTreeMap::new();
+        let mut totals: BTreeMap<FiguresOwner, Sums> = BTreeMap::new();
         let registry = self.partition_set.registry();
         for webhook in registry.webhooks.values() {
             let Some(sums) = decoded::<Sums>(&state, Table::Totals, webhook.id.as_bytes())? else { continue };
@@ -117,13 +117,13 @@ impl Writer {
     }
 
     /// The sums of the apps and organizations of a partition, from those of its webhooks.
-    fn added_up(&self, snapshot: &Snapshot) -> Result<BTreeMap<Owner, Sums>> {
+    fn added_up(&self, snapshot: &Snapshot) -> Result<BTreeMap<FiguresOwner, Sums>> {
         let registry = self.partition_set.registry();
-        let is_tenant = |owner: Owner| {
+        let is_tenant = |owner: FiguresOwner| {
             registry.apps.contains_key(&Id::from_u128(owner.as_u128()))
                 || registry.organizations.contains_key(&Id::from_u128(owner.as_u128()))
         };
-        let mut added: BTreeMap<Owner, Sums> = BTreeMap::new();
+        let mut added: BTreeMap<FiguresOwner, Sums> = BTreeMap::new();
         for (owner, row) in sums_of(snapshot)?.into_iter().filter(|(owner, _)| !is_tenant(*owner)) {
             for tenant in tenants_in(&registry, snapshot, owner)?.into_iter().flatten() {
                 added.entry(tenant).or_default().add(&row.sums);

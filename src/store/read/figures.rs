@@ -18,14 +18,14 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::store::command::TenantScope;
-use crate::store::figures::{Owner, hour_of, owner_of};
+use crate::store::figures::{FiguresOwner, hour_of, owner_of};
 use crate::store::partitions::set::Partition;
 use crate::store::partitions::tenant_figures::{self, FiguresStart, tenants_in};
 use crate::store::read::counts::ExpiringPartitions;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{first_due, heads_in, sums_in};
 use crate::store::read::query::COUNTED_ROWS_MAX;
-use crate::store::recent::{RECENT_HOURS, RecentAttempts, RecentFigures, RecentHour};
+use crate::store::recent_figures::{RECENT_HOURS, RecentAttempts, RecentFigures, RecentHour};
 
 /// Minutes of an hour.
 const MINUTES: u32 = 60;
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// The minutes of the last 24 hours: (now - 24 h, now], to the minute.
-    fn last_day(&self, owner: Owner, now: Time) -> Result<Vec<(u32, Minute)>> {
+    fn last_day(&self, owner: FiguresOwner, now: Time) -> Result<Vec<(u32, Minute)>> {
         let merged = self.merged_hours(&[owner], hour_of(now.minus_ms(DAY_MS)))?;
         Ok(merged.iter().flat_map(|own| last_day_of(&own.hours, now)).collect())
     }
@@ -188,14 +188,14 @@ impl Store {
         Ok(span)
     }
 
-    fn hour_spans(&self, owners: &[Owner], from: Time, start: Option<FiguresStart>) -> Result<Vec<HourSpan>> {
+    fn hour_spans(&self, owners: &[FiguresOwner], from: Time, start: Option<FiguresStart>) -> Result<Vec<HourSpan>> {
         let complete_from = start.map_or(Some(Time::MAX), |start| Some(start.at).filter(|at| *at > Time::ZERO));
         let merged = self.merged_hours(owners, hour_of(from))?.into_iter();
         Ok(merged.map(|MergedHours { hours, rows }| HourSpan { hours, rows, complete_from }).collect())
     }
 
     /// The hours of owners from `first` on, added up over the partitions.
-    fn merged_hours(&self, owners: &[Owner], first: u32) -> Result<Vec<MergedHours>> {
+    fn merged_hours(&self, owners: &[FiguresOwner], first: u32) -> Result<Vec<MergedHours>> {
         let mut merged = vec![MergedHours::default(); owners.len()];
         for partition in self.partition_set.partitions() {
             if !may_count_in(&partition, first) {
@@ -430,7 +430,7 @@ impl HourSpan {
 }
 
 /// The owner of the figures of everything within a tenant scope.
-fn owner_within(tenant: TenantScope) -> Owner {
+fn owner_within(tenant: TenantScope) -> FiguresOwner {
     tenant.app.map_or(owner_of(tenant.org), owner_of)
 }
 
@@ -467,7 +467,12 @@ fn may_count_in(partition: &Partition, first: u32) -> bool {
 }
 
 /// Shows the hours of an owner in one partition from `first` on, oldest first.
-fn each_hour(snapshot: &Snapshot, owner: Owner, first: u32, mut show: impl FnMut(u32, HourFigures)) -> Result<()> {
+fn each_hour(
+    snapshot: &Snapshot,
+    owner: FiguresOwner,
+    first: u32,
+    mut show: impl FnMut(u32, HourFigures),
+) -> Result<()> {
     // Hour 0 is the row of the sums.
     let (from, to) = (tables::figures(owner, first.max(1)), tables::figures(owner, u32::MAX));
     snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, value| {

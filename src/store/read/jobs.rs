@@ -8,7 +8,7 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::Table;
 use crate::model::job::{Job, JobId, JobStatus};
 use crate::store::command::TenantScope;
-use crate::store::figures::Owner;
+use crate::store::figures::FiguresOwner;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::job_anywhere;
 use crate::store::read::query::{ListWindow, Page};
@@ -56,7 +56,7 @@ impl Store {
     }
 
     fn with_progress(&self, mut job: Job) -> Result<Job> {
-        let sums = self.partition_set.lifetime(Owner::from_u128(job.id.as_u128()))?;
+        let sums = self.partition_set.lifetime(FiguresOwner::from_u128(job.id.as_u128()))?;
         job.created = job.created.max(sums.deliveries);
         job.delivered = sums.delivered;
         job.failed = sums.failed + sums.cancelled;

@@ -21,7 +21,7 @@ use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
 use crate::store::event_names::names_of;
 use crate::store::event_types::TypeHourRow;
-use crate::store::figures::{Owner, SumsRow};
+use crate::store::figures::{FiguresOwner, SumsRow};
 use crate::store::idempotency::index;
 use crate::store::partitions::index_start::{self, IndexStart, LaterIndex};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
@@ -105,7 +105,7 @@ struct PartitionWalk<'a, 'b> {
     /// Hours of the webhook whose rows in `tried` are being walked.
     hours: Option<Hours>,
     /// For each webhook, app and organization: the counts of its hours, less those of the rows found.
-    hourly: HashMap<Owner, CommonCounts>,
+    hourly: HashMap<FiguresOwner, CommonCounts>,
 }
 
 impl PartitionWalk<'_, '_> {
@@ -463,11 +463,11 @@ impl PartitionWalk<'_, '_> {
     }
 
     /// Whether an owner is an app or an organization, and the partition has rows that were not counted under it.
-    fn is_partly_counted(&self, owner: Owner) -> bool {
+    fn is_partly_counted(&self, owner: FiguresOwner) -> bool {
         self.lacks_counts && self.recount.tenants.contains(&owner)
     }
 
-    fn count_hourly(&mut self, owner: Owner, counts: CommonCounts, times: i64) {
+    fn count_hourly(&mut self, owner: FiguresOwner, counts: CommonCounts, times: i64) {
         if self.is_partly_counted(owner) || self.recount.jobs.contains(&owner) {
             return;
         }

@@ -6,16 +6,16 @@ use crate::model::figures::{HourFigures, Minute, Sums};
 use crate::model::id::WebhookId;
 use crate::model::{Attempt, Delivery, DeliveryStatus};
 use crate::rules::histogram;
-use crate::store::figures::{Owner, hour_of, minute_of, owner_of, tenants_of};
+use crate::store::figures::{FiguresOwner, hour_of, minute_of, owner_of, tenants_of};
 
 /// Sums by webhook, job, app and organization.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Recount {
-    pub sums: HashMap<Owner, Sums>,
+    pub sums: HashMap<FiguresOwner, Sums>,
     /// The apps and organizations among the owners.
-    pub tenants: HashSet<Owner>,
+    pub tenants: HashSet<FiguresOwner>,
     /// The replay jobs among the owners. They have sums and no hours.
-    pub jobs: HashSet<Owner>,
+    pub jobs: HashSet<FiguresOwner>,
     /// Attempts that the deliveries count.
     pub attempts: u64,
 }

@@ -19,7 +19,7 @@ use crate::model::job::Job;
 use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{ApiKey, App, EventType, Organization, Time};
 use crate::store::command::Receipt;
-use crate::store::figures::Owner;
+use crate::store::figures::FiguresOwner;
 use crate::store::idempotency::answers::AnswerRow;
 use crate::store::partitions::set::PartitionRow;
 use crate::store::read::audit::AuditRow;
@@ -35,10 +35,10 @@ pub(in crate::store) struct StateWalk {
     pub default_apps: BTreeSet<AppId>,
     pub webhooks: BTreeSet<WebhookId>,
     pub removed: BTreeSet<WebhookId>,
-    pub totals: HashMap<Owner, Sums>,
+    pub totals: HashMap<FiguresOwner, Sums>,
     pub states: HashMap<WebhookId, WebhookState>,
     /// Sums of the archived partitions.
-    pub counted: HashMap<Owner, Sums>,
+    pub counted: HashMap<FiguresOwner, Sums>,
 }
 
 /// The check of one row. The error describes its defect.
@@ -184,7 +184,7 @@ pub(in crate::store) fn whole<T: DeserializeOwned>(value: &[u8]) -> std::result:
     codec::decode(value).ok_or_else(|| "does not read back".to_owned())
 }
 
-fn owner(key: &[u8]) -> std::result::Result<Owner, String> {
+fn owner(key: &[u8]) -> std::result::Result<FiguresOwner, String> {
     tables::first_id(key).filter(|_| key.len() == 16).ok_or_else(|| "the key is no id".to_owned())
 }
 

@@ -139,7 +139,7 @@ impl SimNode {
         let disk = Arc::new(self.disks.borrow().store.clone());
         let world = self.world();
         let random = Box::new(numbers(world.random.clone()));
-        let rested = admin::rest(disk.clone(), options(settings), &key_hash(MASTER_KEY), world.clock.now(), random);
+        let rested = admin::fold_wal(disk.clone(), options(settings), &key_hash(MASTER_KEY), world.clock.now(), random);
         let last = rested.map_err(|error| text(&error))?;
         let member = TermAndRole { term: 1, role: Role::Member, overtaken_by: 0 };
         admin::set_term_and_role(&*disk, member).map_err(|error| text(&error))?;

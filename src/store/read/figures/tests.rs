@@ -95,7 +95,7 @@ fn the_figures_of_an_organization_cost_the_same_with_many_webhooks() {
 /// Removes the figures of apps and organizations and their start, as in a store of an earlier version.
 fn make_old(opened: &mut Opened) {
     let owners = [tenant(opened).org.as_u128(), opened.store.registry().apps.keys().next().unwrap().as_u128()];
-    let owners = owners.map(Owner::from_u128);
+    let owners = owners.map(FiguresOwner::from_u128);
     for partition in opened.store.partition_set.partitions() {
         let file = opened.writer.open_for_writing(&partition).unwrap();
         let mut write_batch = WriteBatch::on(file.snapshot().unwrap());

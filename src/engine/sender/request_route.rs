@@ -15,7 +15,7 @@ use crate::engine::sender::{ExchangeResult, Sender};
 use crate::model::AttemptOutcome;
 
 /// The route of a request to its receiver.
-pub(in crate::engine) struct Way {
+pub(in crate::engine) struct RequestRoute {
     pub proxy: Option<Arc<DeliveryProxy>>,
     /// The generation of the pool to which the connection returns.
     pub generation: u64,
@@ -25,15 +25,15 @@ pub(in crate::engine) struct Way {
 
 impl Sender {
     /// The route to `target` under the current proxy.
-    pub(in crate::engine) fn way_to(&self, target: &SendTarget) -> Way {
+    pub(in crate::engine) fn route_to(&self, target: &SendTarget) -> RequestRoute {
         let (direct, proxied) = (self.pool.generation(), self.proxied.generation());
         let proxy = self.proxy_of(target);
         let absolute = proxy.is_some() && !target.origin.https;
-        Way { generation: if proxy.is_some() { proxied } else { direct }, proxy, absolute }
+        RequestRoute { generation: if proxy.is_some() { proxied } else { direct }, proxy, absolute }
     }
 }
 
-impl Way {
+impl RequestRoute {
     /// The proxy that takes the request itself. `None` if the receiver takes it.
     pub fn peer(&self) -> Option<&DeliveryProxy> {
         self.proxy.as_deref().filter(|_| self.absolute)

@@ -1,4 +1,4 @@
-//! Turns the closed store of an owner into files that a replica can open: without a write-ahead log.
+//! Folds the write-ahead log of a closed owner's store into its files, which a replica can open then.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::store::secrets::vault::KEY_BYTES;
 ///
 /// # Errors
 /// The store cannot be opened, or the disk fails.
-pub fn rest(
+pub fn fold_wal(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
     master_key: &[u8; KEY_BYTES],
