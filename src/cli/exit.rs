@@ -1,5 +1,6 @@
 //! The unsuccessful end of a verb: the exit code, the message, and a hint. The codes are part of the contract: 1
-//! failed, 2 usage, 69 daemon unreachable, 71 address in use, 75 stepped down, 76 overtaken, 78 bad configuration.
+//! failed, 2 usage, 69 daemon unreachable, 70 bug, 71 address in use, 74 storage, 75 stepped down, 76 overtaken, 78 bad
+//! configuration.
 
 use std::process::ExitCode;
 
@@ -155,7 +156,11 @@ mod tests {
         assert_eq!(code(Exit::failed("")), 1);
         assert_eq!(code(Exit::usage("")), 2);
         assert_eq!(code(Exit::unreachable("")), 69);
+        assert_eq!(code(Exit::software("")), 70);
         assert_eq!(code(Exit::address_in_use("")), 71);
+        assert_eq!(code(Exit::storage("")), 74);
+        assert_eq!(code(Exit::stepped_down("")), 75);
+        assert_eq!(code(Exit::overtaken("")), 76);
         assert_eq!(code(Exit::configuration("")), 78);
         assert_eq!(code(Exit::reader_left()), 0);
     }

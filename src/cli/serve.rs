@@ -252,7 +252,7 @@ async fn own_store(
     stop_requested: impl Future<Output = ()>,
 ) -> Result<Option<OwnedStore>, Exit> {
     if is_node(settings, &*world.disk)? {
-        let node = RunningNode::start(settings, &world)?;
+        let node = RunningNode::start(settings, &world).await?;
         notify_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
         let stood_by = node.stand_by(settings, world, stop_requested).await;
@@ -458,6 +458,13 @@ impl From<daemon::DaemonError> for Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_store_is_told_from_other_ends() {
+        assert_eq!(broken(None).code(), 74);
+        assert_eq!(Exit::from(daemon::DaemonError::StandbyDiskFull("data".into())).code(), 74);
+        assert_eq!((stepped_down().code(), crashed().code()), (75, 70));
+    }
 
     #[test]
     fn a_loss_that_cannot_be_counted_is_not_shown_as_a_number() {

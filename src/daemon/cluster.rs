@@ -10,6 +10,7 @@ pub mod leave;
 mod orphan;
 pub mod rebase;
 pub mod running;
+mod stopped;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use self::beats::BeatState;
 use super::standby::base::BaseCopy;
-use super::standby::{LOG_FOLDER, SharedStatus, failed, random, term_and_role};
+use super::standby::{LOG_FOLDER, SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, random, term_and_role};
 use super::{DaemonError, keys, options};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::{Settings, StandbySettings};
@@ -35,10 +36,6 @@ use crate::store::{Disk, RealDisk};
 
 /// Interval at which a standby reads the log.
 const READ_EVERY: Duration = Duration::from_millis(200);
-/// Delay between two attempts to reach the engine or the owner.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Interval at which the gathered commits are written to the files.
-const WRITE_EVERY: Duration = Duration::from_secs(2);
 
 /// The end of a node that stood by.
 pub enum NodeEnd {

@@ -32,12 +32,14 @@ use crate::store::{self, Disk, RealDisk};
 pub(super) const LOG_FOLDER: &str = "standby";
 /// File in that folder with the name of the store.
 const NAME_FILE: &str = "store";
-/// Delay between two attempts to reach the owner.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Delay between two attempts to reach the owner, or the engine of a cluster.
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Time without a frame after which the connection is given up. The owner sends one each second.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Interval at which the gathered commits are written to the files.
-const WRITE_EVERY: Duration = Duration::from_secs(2);
+pub(super) const WRITE_EVERY: Duration = Duration::from_secs(2);
+/// Time for the last answers at a stop.
+pub(super) const DRAIN: Duration = Duration::from_secs(1);
 
 /// The state of a standby, for its metrics and its readiness.
 #[derive(Debug, Clone, Copy)]

@@ -37,13 +37,15 @@ pub fn member(settings: &Settings) -> Result<Member, DaemonError> {
     })
 }
 
-/// The engine of the settings. Must be called within the runtime. `None` if they name none.
+/// The engine of the settings. Must be called within the runtime.
 ///
 /// # Errors
-/// The settings cannot be used, or this program was built without PostgreSQL.
-pub fn connect(settings: &Settings) -> Result<Option<ClusterEngine>, DaemonError> {
-    let Some(url) = &settings.cluster.log else { return Ok(None) };
-    open(url.expose(), member(settings)?).map(Some)
+/// The settings name no engine or cannot be used, or this program was built without PostgreSQL.
+pub fn connect(settings: &Settings) -> Result<ClusterEngine, DaemonError> {
+    let Some(url) = &settings.cluster.log else {
+        return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
+    };
+    open(url.expose(), member(settings)?)
 }
 
 #[cfg(feature = "postgres")]

@@ -47,9 +47,7 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
 /// # Errors
 /// The settings name no engine, it does not answer, or a pooler of transactions stands before it.
 pub async fn status(settings: &Settings) -> Result<(Vec<MemberRow>, bool), DaemonError> {
-    let Some(engine) = connect(settings)? else {
-        return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
-    };
+    let engine = connect(settings)?;
     let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
     if engine.leases.is_pooled().await.map_err(unreachable)? {
         return Err(DaemonError::Engine(POOLED.to_owned()));

@@ -7,20 +7,19 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
 use super::beats::{self, BeatParts, BeatState};
-use super::engine::{ClusterEngine, KEEP, connect};
+use super::engine::{ClusterEngine, KEEP, connect, member};
 use super::init::POOLED;
 use super::{Node, NodeEnd};
 use crate::config::Settings;
 use crate::daemon::follow::StopSignal;
-use crate::daemon::standby::SharedStatus;
 use crate::daemon::standby::service::StandbyService;
+use crate::daemon::standby::{DRAIN, SharedStatus};
 use crate::daemon::{DaemonError, Ownership, Platform, listen, metrics_listener, url};
 use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::lease::{Member, MemberRow};
+use crate::rules::tenure::LEASE;
 use crate::server::Server;
 use crate::store::admin::CommitOrder;
-
-/// Time for the last answers at a stop.
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// A node, from its start to its end. Dropping it ends its beats.
 pub struct RunningNode {
@@ -43,14 +42,16 @@ pub enum StoodBy {
 }
 
 impl RunningNode {
-    /// Starts the beats of the node that the settings describe. Must be called within the runtime.
+    /// Starts the beats of the node that the settings describe.
     ///
     /// # Errors
-    /// The settings cannot be used.
-    pub fn start(settings: &Settings, world: &Platform) -> Result<RunningNode, DaemonError> {
-        let Some(engine) = connect(settings)? else {
-            return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
-        };
+    /// The settings cannot be used, or another machine with the node's name is alive.
+    pub async fn start(settings: &Settings, world: &Platform) -> Result<RunningNode, DaemonError> {
+        let engine = connect(settings)?;
+        // Without an answer the beats go on trying, and no other node hears of this one before.
+        if let Ok(members) = engine.leases.members().await {
+            refuse_second(&members, &member(settings)?)?;
+        }
         Ok(RunningNode::with_engine(engine, world, KEEP))
     }
 
@@ -156,5 +157,44 @@ impl RunningNode {
         if let Err(error) = self.engine.leases.release(term).await {
             tracing::warn!(%error, "the lease was not given back; it runs out by itself");
         }
+    }
+}
+
+/// Refuses the second of two machines with one name: both would take the lease as their own. A restarted node has the URL of
+/// the process before it.
+fn refuse_second(members: &[MemberRow], me: &Member) -> Result<(), DaemonError> {
+    let is_first =
+        |row: &&MemberRow| row.member.node == me.node && row.member.url != me.url && row.seen_s < LEASE.as_secs_f64();
+    match members.iter().find(is_first) {
+        None => Ok(()),
+        Some(first) => Err(DaemonError::Engine(format!(
+            "a node named {} lives at {}: each node needs a cluster.node that no other has; {} s after its stop a node \
+             counts as stopped",
+            me.node,
+            first.member.url,
+            LEASE.as_secs()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(node: &str, url: &str) -> Member {
+        Member { node: node.to_owned(), url: url.to_owned(), version: String::new(), options: 0 }
+    }
+
+    #[test]
+    fn a_second_machine_with_the_name_of_a_node_that_lives_is_refused() {
+        let refused = |member: Member, seen_s: f64| {
+            let row = MemberRow { member, applied: 1, seen_s, is_owner: true };
+            refuse_second(&[row], &node("a", "https://a.example.com")).err().map(|error| error.to_string())
+        };
+        let words = refused(node("a", "https://b.example.com"), 9.0).unwrap();
+        assert!(words.contains("a node named a lives at https://b.example.com"), "{words}");
+        assert_eq!(refused(node("a", "https://b.example.com"), 11.0), None, "it has stopped");
+        assert_eq!(refused(node("a", "https://a.example.com"), 0.1), None, "this node started again");
+        assert_eq!(refused(node("b", "https://b.example.com"), 0.1), None, "another node");
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::service::StandbyService;
-use super::{SharedStatus, Standby, promote};
+use super::{DRAIN, SharedStatus, Standby, promote};
 use crate::config::Settings;
 use crate::daemon::control::{ShownSettings, bind};
 use crate::daemon::follow::StopSignal;
@@ -23,8 +23,6 @@ use crate::server::{Server, ServerTls};
 use crate::store::Disk;
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for the last answers at a stop.
-const DRAIN: Duration = Duration::from_secs(1);
 /// Promotions that wait. One ends the standby.
 const PROMOTIONS_MAX: usize = 1;
 

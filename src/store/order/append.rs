@@ -14,7 +14,7 @@ use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail, LogUn
 /// Bytes that one healing append has at most, unless a single commit is larger.
 const HEALED_TOGETHER_BYTES: usize = 1 << 20;
 /// Delay between two attempts to append, by default.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
+const APPEND_AGAIN: Duration = Duration::from_millis(100);
 /// Healings for one append. A log that needs more does not retain its records.
 const HEALINGS_MAX: u32 = 100;
 /// Consecutive attempts without an answer after which new changes are refused. If the log refuses each attempt at once,
@@ -95,7 +95,7 @@ impl CommitOrder {
     /// with the owner's fence.
     pub fn new(log: Arc<dyn CommitLog>, tail: LogTail, tenure: Arc<TenureEnd>) -> CommitOrder {
         let stats = OrderStats { appended: tail.last().number.into(), ..OrderStats::default() };
-        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: TRY_AGAIN }
+        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: APPEND_AGAIN }
     }
 
     /// Sets the delay between two attempts to append.
