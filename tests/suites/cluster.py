@@ -54,13 +54,13 @@ def free_port():
 class Node(Machine):
     """A node of a cluster. `engine` has the host and the port of its database, and parameters of the URL."""
 
-    def settings(self, engine=None):
+    def settings(self, engine=None, name=None):
         text = (f'data_dir = "{self.data}"\nlisten = "{self.host}:{self.port}"\nmin_free_bytes = 0\n'
                 '[delivery]\nallow = ["127.0.0.1", "10.0.0.0/8"]\n')
         if engine:
             host, port, parameters = engine
             text += (f'[cluster]\nlog = "postgres://postgres@{host}:{port}/postgres{parameters}"\n'
-                     f'url = "http://{self.host}:{self.port}"\nnode = "{self.folder.name}"\n'
+                     f'url = "http://{self.host}:{self.port}"\nnode = "{name or self.folder.name}"\n'
                      f'key_file = "{self.folder.parent}/replicate.key"\n')
         self.write_settings(text)
 
@@ -121,16 +121,31 @@ class Cluster:
         first.settings(self.engine)
         if self.has_tls:
             self.refuse_other_authority(first)
-        assert first.finish("cluster", "init")[0] == 0, first.said()
-        assert first.finish("cluster", "init")[0] != 0, "a cluster is begun once"
+        self.says(first, "init", 0, "this store begins the cluster, with every commit up to ", "start it with postrider serve")
+        self.says(first, "init", 1, "only an owner's store begins a cluster")
         shutil.copy(first.data / "master.key", second.data / "master.key")
         second.settings(self.engine)
         first.start()
+        self.until("the first node owns the store", first.is_ready)
+        self.refuse_second(first, second)
         second.start()
         threading.Thread(target=self.supervise, daemon=True).start()
-        self.until("the first node owns the store", first.is_ready)
         self.until("the second node stands by", second.is_standing_by)
         self.producers = Producers(lambda: self.nodes, self.key, PRODUCERS, PAUSE_S)
+
+    def says(self, node, verb, code, *words):
+        """Runs `postrider cluster VERB`, which ends with a code and says some words."""
+        ended, said = node.finish("cluster", verb)
+        assert ended == code and all(word in said for word in words), f"{verb} ended with {ended}: {said}"
+
+    def refuse_second(self, first, second):
+        """A second machine with the name of a node that lives does not start, and takes nothing from it."""
+        second.settings(self.engine, first.folder.name)
+        code, said = second.finish("serve")
+        assert code == 1 and f"a node named {first.folder.name} lives at http://{first.host}:{first.port}" in said, said
+        assert first.is_ready(), first.said()
+        second.settings(self.engine)
+        self.say("a second machine with the name of a node is refused")
 
     def refuse_other_authority(self, node):
         right = node.environment
@@ -403,12 +418,14 @@ class Cluster:
         time.sleep(0.3)
         names = self.producers.taken()
         first, second = self.nodes
-        assert first.finish("cluster", "leave")[0] != 0, "a store that runs leaves no cluster"
+        self.says(first, "leave", 1, "another postrider is running on this data directory")
         first.end(signal.SIGTERM)
-        assert first.finish("cluster", "leave")[0] != 0, "the other node lives"
+        self.says(first, "leave", 1, "the node b lives: stop all other nodes first")
         second.end(signal.SIGTERM)
         # A node counts as alive for ten seconds.
-        self.until("the store leaves", lambda: first.finish("cluster", "leave")[0] == 0)
+        left = self.until("the store leaves", lambda: (lambda done: done[0] == 0 and done[1])(first.finish("cluster", "leave")))
+        assert "this store is by itself again, with every commit up to " in left and "drop schema postrider cascade" in left, left
+        self.says(first, "leave", 1, "this store is in no cluster")
         first.settings()
         first.start()
         self.until("the store serves by itself", first.is_ready)
