@@ -194,15 +194,7 @@ impl Node {
             // `may_take` stays as it is: a log that does not answer may still lack commits of this node.
             Err(FenceError::Unreachable(_)) => TRY_AGAIN,
             Err(FenceError::Ahead(number)) => {
-                if !open.is_logged {
-                    tracing::error!(
-                        number,
-                        cure = "postrider cluster status has the commits of each node; if no owner comes back, stop the node with \
-                                the most commits and run postrider cluster rebase there",
-                        "the log has forgotten commits that this node has: it takes nothing over"
-                    );
-                }
-                open.is_logged = true;
+                open.log_forgotten(number);
                 self.state.may_take.store(false, Ordering::Release);
                 self.open = Some(open);
                 return Ok(NodeStep::Rest(TRY_AGAIN));
@@ -371,6 +363,18 @@ impl Node {
 }
 
 impl OpenReplica {
+    /// Logs once that the log ends before the last commit of this node.
+    fn log_forgotten(&mut self, number: u64) {
+        if !std::mem::replace(&mut self.is_logged, true) {
+            tracing::error!(
+                number,
+                cure = "postrider cluster status has the commits of each node; if no owner comes back, stop the node with \
+                        the most commits and run postrider cluster rebase there",
+                "the log has forgotten commits that this node has: it takes nothing over"
+            );
+        }
+    }
+
     fn apply(&mut self, entries: &[LogEntry]) -> Result<(), DaemonError> {
         apply(&mut self.replica, &mut self.tail, entries)
     }
