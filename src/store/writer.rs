@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-use crate::model::id::{EventId, Id, IdMap};
+use crate::model::id::{DeliveryId, EventId, Id, IdMap};
 use crate::model::{Attempt, Time};
 use crate::mutants::mutant;
 
@@ -30,6 +30,7 @@ use crate::store::idempotency::rows;
 use crate::store::order::{CommitOrder, OrderStats};
 use crate::store::partitions::set::{PartitionSet, STATE_FILE};
 use crate::store::partitions::space::DiskSpace;
+use crate::store::read::lookup;
 use crate::store::registry::Registry;
 use crate::store::replication::{CommitPublisher, Replication};
 use crate::store::schedule::{CheckpointSchedule, SealedBatch};
@@ -261,11 +262,7 @@ impl Writer {
     /// # Errors
     /// The object could not be looked up.
     fn target_of(&self, command: &PartitionCommand) -> Result<WriteTarget> {
-        let home = |id: EventId, noun| {
-            self.partition_set
-                .partition_of(id.as_u128())
-                .map_or(WriteTarget::Nowhere(noun), |p| WriteTarget::Partition(p.first))
-        };
+        let home = |id, noun| self.home(id, noun);
         Ok(match command {
             PartitionCommand::Publish(_) => WriteTarget::Partition(self.active),
             PartitionCommand::Record(report) => home(report.event_id, "delivery"),
@@ -275,39 +272,37 @@ impl Writer {
             PartitionCommand::CancelEvent { id } | PartitionCommand::EraseEvent { id } => home(*id, "event"),
             PartitionCommand::Resend { event, .. } => home(*event, "event"),
             PartitionCommand::EraseResponse { id } => {
-                match crate::store::read::lookup::anywhere::<Attempt>(
-                    &self.partition_set,
-                    Table::Attempts,
-                    id.as_u128(),
-                )? {
-                    Some(attempt) => home(attempt.event_id, "attempt"),
-                    None => WriteTarget::Nowhere("attempt"),
-                }
+                let attempt = lookup::anywhere::<Attempt>(&self.partition_set, Table::Attempts, id.as_u128())?;
+                attempt.map_or(WriteTarget::Nowhere("attempt"), |attempt| home(attempt.event_id, "attempt"))
             }
             PartitionCommand::CancelRemoved { partition, .. }
             | PartitionCommand::DissolveQueues { partition, .. }
             | PartitionCommand::ShortenWaits { partition, .. } => WriteTarget::Partition(*partition),
             PartitionCommand::Retry { id } | PartitionCommand::CancelDelivery { id } => {
-                match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
-                    Some(delivery) => home(delivery.event_id, "delivery"),
-                    None => WriteTarget::Nowhere("delivery"),
-                }
+                self.home_of_any(std::slice::from_ref(id))?
             }
-            PartitionCommand::RetryMany { ids } => {
-                for id in ids {
-                    if let Some(found) = crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
-                        return Ok(home(found.event_id, "delivery"));
-                    }
-                }
-                WriteTarget::Nowhere("delivery")
-            }
+            PartitionCommand::RetryMany { ids } => self.home_of_any(ids)?,
             PartitionCommand::AdvanceJob { id, .. } => {
-                match crate::store::read::lookup::job_anywhere(&self.partition_set, *id)? {
-                    Some(job) => self.first_from(job.position.next()),
-                    None => WriteTarget::Nowhere("replay"),
-                }
+                let job = lookup::job_anywhere(&self.partition_set, *id)?;
+                job.map_or(WriteTarget::Nowhere("replay"), |job| self.first_from(job.position.next()))
             }
         })
+    }
+
+    /// The partition of the event of the first delivery that exists.
+    fn home_of_any(&self, ids: &[DeliveryId]) -> Result<WriteTarget> {
+        for id in ids {
+            if let Some(found) = lookup::delivery_anywhere(&self.partition_set, *id)? {
+                return Ok(self.home(found.event_id, "delivery"));
+            }
+        }
+        Ok(WriteTarget::Nowhere("delivery"))
+    }
+
+    /// The partition of an event. `noun` is that of the object which the caller names.
+    fn home(&self, id: EventId, noun: &'static str) -> WriteTarget {
+        let partition = self.partition_set.partition_of(id.as_u128());
+        partition.map_or(WriteTarget::Nowhere(noun), |partition| WriteTarget::Partition(partition.first))
     }
 
     /// The partition of an id. An id before all partitions belongs to the oldest one.
