@@ -209,11 +209,20 @@ class Cluster:
         return took
 
     def crash(self, owner, _):
-        """Kills the owner. Its supervisor starts it at once, and it takes its own lease again."""
-        before = time.monotonic()
+        """Kills the owner. Its supervisor starts it at once, and it takes its own lease again. No beat of its start reports fewer
+        commits than it has, so that no other node goes ahead of it."""
+        least, before = self.applied(owner), time.monotonic()
         owner.kill()
-        self.until("a node owns the store", self.owner)
+
+        def look():
+            applied = self.applied(owner)
+            assert applied >= least, f"{owner.folder.name} had {least} commits, and a beat of its start said {applied}"
+            return self.owner()
+        self.until("a node owns the store", look)
         return time.monotonic() - before
+
+    def applied(self, node):
+        return int(self.database.ask(f"select applied from postrider.member where node = '{node.folder.name}'"))
 
     def stop(self, owner, other):
         self.paused.add(owner)
