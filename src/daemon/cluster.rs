@@ -296,7 +296,7 @@ impl Node {
         let Some(url) = beat.owner else { return Err(unreachable("the cluster has no owner")) };
         let other = self.other(url)?;
         // The snapshot for the copy is taken between two commits, so it has every record that the log has now.
-        let from = self.log.last().map_err(|error| DaemonError::Unreachable(error.to_string()))?;
+        let from = self.log.last()?;
         let status = LinkRequest { stream: LinkStream::Status, store: None, term: 0, owner_run: None };
         let answer = self.runtime.block_on(other.ask(&status)).map_err(DaemonError::Unreachable)?;
         if answer.term != term || from.term > term {

@@ -105,6 +105,12 @@ pub enum DaemonError {
     StandbyDiskFull(PathBuf),
 }
 
+impl From<admin::LogUnreachable> for DaemonError {
+    fn from(error: admin::LogUnreachable) -> DaemonError {
+        DaemonError::Unreachable(error.to_string())
+    }
+}
+
 /// The daemon's platform: clock, randomness, network and disk.
 pub struct Platform {
     pub clock: Arc<dyn Clock>,

@@ -68,7 +68,7 @@ fn open(_: &str, _: Member) -> Result<ClusterEngine, DaemonError> {
 #[cfg(feature = "postgres")]
 pub async fn begin(settings: &Settings, store: &str, last: LogMark) -> Result<(), DaemonError> {
     use crate::engine::postgres;
-    postgres::begin(&reach(settings)?, store, last).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+    Ok(postgres::begin(&reach(settings)?, store, last).await?)
 }
 
 /// Makes the tables that the engine of the settings lacks.
@@ -78,7 +78,7 @@ pub async fn begin(settings: &Settings, store: &str, last: LogMark) -> Result<()
 #[cfg(feature = "postgres")]
 pub async fn make_tables(settings: &Settings) -> Result<(), DaemonError> {
     use crate::engine::postgres;
-    postgres::make_tables(&reach(settings)?).await.map_err(|error| DaemonError::Unreachable(error.to_string()))
+    Ok(postgres::make_tables(&reach(settings)?).await?)
 }
 
 /// Begins the log of the engine of the settings anew with a store's last commit, and takes its lease for `node`. Returns the
@@ -94,8 +94,7 @@ pub async fn begin_again(
     last: LogMark,
 ) -> Result<Option<u64>, DaemonError> {
     use crate::engine::postgres;
-    let begun = postgres::begin_again(&reach(settings)?, store, node, last).await;
-    begun.map_err(|error| DaemonError::Unreachable(error.to_string()))
+    Ok(postgres::begin_again(&reach(settings)?, store, node, last).await?)
 }
 
 /// The way to the engine of the settings.

@@ -48,10 +48,8 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
 /// The settings name no engine, it does not answer, or a pooler of transactions stands before it.
 pub async fn status(settings: &Settings) -> Result<(Vec<MemberRow>, bool), DaemonError> {
     let engine = connect(settings)?;
-    let unreachable = |error: admin::LogUnreachable| DaemonError::Unreachable(error.to_string());
-    if engine.leases.is_pooled().await.map_err(unreachable)? {
+    if engine.leases.is_pooled().await? {
         return Err(DaemonError::Engine(POOLED.to_owned()));
     }
-    let members = engine.leases.members().await.map_err(unreachable)?;
-    Ok((members, engine.leases.is_synchronous().await.map_err(unreachable)?))
+    Ok((engine.leases.members().await?, engine.leases.is_synchronous().await?))
 }

@@ -31,7 +31,7 @@ pub fn rebase(settings: &Settings, runtime: &tokio::runtime::Handle, accepts_los
     runtime.block_on(make_tables(settings))?;
     match admin::read_next::<DaemonError>(&*node.engine.log, last) {
         Err(FenceError::Ahead(_)) => {}
-        Err(FenceError::Unreachable(error)) => return Err(DaemonError::Unreachable(error.to_string())),
+        Err(FenceError::Unreachable(error)) => return Err(error.into()),
         _ if accepts_loss => {}
         Ok(_) => return Err(node.refusal("the log goes on behind this store's last commit: start the node")),
         Err(error) => return Err(node.refusal(&format!("{error}: the log has commits that this store lacks"))),

@@ -60,7 +60,7 @@ impl<'a> StoppedNode<'a> {
     /// # Errors
     /// The engine does not answer.
     pub fn ask<T>(&self, asking: impl Future<Output = Result<T, LogUnreachable>>) -> Result<T, DaemonError> {
-        self.runtime.block_on(asking).map_err(|error| DaemonError::Unreachable(error.to_string()))
+        Ok(self.runtime.block_on(asking)?)
     }
 
     /// Applies the log to its end and appends the fence of a term, so that no former owner that wakes up can append. Closes the
