@@ -20,7 +20,7 @@ use super::protocol::{
     CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, RESUME_GREETING, read_mark,
 };
 use crate::engine::Engine;
-use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicationMode, refuse};
+use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicaKind, refuse};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after accepting failed: descriptors may have run out.
@@ -102,13 +102,13 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSett
     let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
     if is_read && said == FOLLOW_GREETING.as_bytes() {
-        return stream_commits(stream, engine, None, ReplicationMode::Sync).await;
+        return stream_commits(stream, engine, None, ReplicaKind::Backup).await;
     }
     if is_read && said == RESUME_GREETING.as_bytes() {
         let mut mark = [0; MARK_BYTES];
         let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut mark)).await;
         let mark = matches!(read, Ok(Ok(_))).then(|| read_mark(mark));
-        return stream_commits(stream, engine, mark, ReplicationMode::Sync).await;
+        return stream_commits(stream, engine, mark, ReplicaKind::Backup).await;
     }
     if is_read && said == CONFIG_GREETING.as_bytes() {
         let text = settings.text();
@@ -160,12 +160,12 @@ pub(super) async fn stream_commits(
     stream: UnixStream,
     engine: Arc<Engine>,
     mark: Option<CommitMark>,
-    mode: ReplicationMode,
+    kind: ReplicaKind,
 ) {
     let at = engine.clock.now();
-    let resumed = mark.and_then(|mark| engine.replication.follow_after(mark, at, mode));
+    let resumed = mark.and_then(|mark| engine.replication.follow_after(mark, at, kind));
     let is_resumed = resumed.is_some();
-    let follower = resumed.or_else(|| engine.replication.follow(at, mode));
+    let follower = resumed.or_else(|| engine.replication.follow(at, kind));
     drop(engine);
     match streamed(stream, follower, is_resumed).await {
         Ok(DisconnectReason::Stopped) => {}

@@ -274,7 +274,8 @@ impl<'a> ReplicaSession<'a> {
             if let Some(words) = self.write_frames(frames)? {
                 return Ok(StreamEnd::Cut(words));
             }
-            if let Some(last) = self.last {
+            // Nothing can be restored before a generation is whole.
+            if let Some(last) = self.last.filter(|_| self.current.is_some()) {
                 inlet.confirm(last.number.wrapping_sub(self.offset));
             }
             self.check_base()?;

@@ -31,7 +31,7 @@ use crate::engine::network::Conn;
 use crate::http_client::HttpEndpoint;
 use crate::server::links::LinkHandler;
 use crate::store::Store;
-use crate::store::admin::{CommitMark, ReplicationMode, Role, TermAndRole};
+use crate::store::admin::{CommitMark, ReplicaKind, Role, TermAndRole};
 
 /// Purpose of the derived key that names a store.
 const NAME_PURPOSE: &str = "postrider store name";
@@ -180,7 +180,7 @@ impl LinkHandler for OwnerLinks {
             match link_request.stream {
                 LinkStream::Commits(after) => {
                     let mark = after.map(|(number, run)| CommitMark { number, run });
-                    stream_commits(near, engine, mark, ReplicationMode::Standby).await;
+                    stream_commits(near, engine, mark, ReplicaKind::Standby).await;
                 }
                 LinkStream::Base | LinkStream::Status => match backup(near, engine, true, true).await {
                     Ok(()) => tracing::info!("a standby has a copy"),
@@ -211,6 +211,21 @@ pub struct LinkAnswer {
     pub detail: String,
     /// The stream. `None` unless the status is 101.
     pub stream: Option<std::os::unix::net::UnixStream>,
+}
+
+impl LinkAnswer {
+    /// The answer, unless the other machine refused the key.
+    ///
+    /// # Errors
+    /// A sentence: it refused the key.
+    pub fn of_known_key(self) -> Result<LinkAnswer, String> {
+        match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(format!("it refuses the key of standby.key_file with {}: {}", self.status, self.detail))
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 impl OtherMachine {

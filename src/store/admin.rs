@@ -29,8 +29,8 @@ pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
 pub use crate::store::replication::replica::{Replica, last_mark, remove_log};
 pub use crate::store::replication::{
-    CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, Replication,
-    ReplicationMode, ReplicationStats, point_of, renumber,
+    CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, ReplicaKind,
+    Replication, ReplicationStats, point_of, renumber,
 };
 pub use crate::store::secrets::master_key::{opens, rewrap};
 pub use crate::store::term::{Role, TermAndRole, set_term_and_role, term_and_role};

@@ -312,6 +312,8 @@ async fn a_follower_that_confirms_nothing_is_disconnected_and_publishing_goes_on
     let mut silent = UnixStream::connect(installation.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));
     silent.write_all(greeting.as_bytes()).expect("said");
+    // The confirmation of a commit says that the copy is whole.
+    silent.write_all(&0_u64.to_le_bytes()).expect("confirmed");
     eventually("the follower is connected", || {
         (metric(&installation, "postrider_backup_followers") == 1.0).then_some(())
     })

@@ -10,7 +10,7 @@ use postrider::kv::tables::Table;
 use postrider::model::{EventId, Time};
 use postrider::store::admin::LogReplay;
 use postrider::store::admin::receive;
-use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
+use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicaKind, point_of};
 
 use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::oracle::Oracle;
@@ -43,7 +43,7 @@ struct Shadow {
 impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
-        let follower = world.store().and_then(|opened| opened.writer.replication().follow(now, ReplicationMode::Async));
+        let follower = world.store().and_then(|opened| opened.writer.replication().follow(now, ReplicaKind::Backup));
         let follower = follower.ok_or("the follower is refused")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::store::admin::{Follower, LogWriter, Replica, ReplicaBatch, ReplicationMode, receive};
+use postrider::store::admin::{Follower, LogWriter, Replica, ReplicaBatch, ReplicaKind, receive};
 
 use crate::oracle::companion::{self, Companion, SEEDS, over_seeds};
 use crate::oracle::world::World;
@@ -62,13 +62,13 @@ impl Standby {
         let Some(opened) = world.store() else { return Ok(()) };
         let replication = opened.writer.replication();
         if let Some(replica) = &self.replica {
-            self.follower = replication.follow_after(replica.last(), now, ReplicationMode::Async);
+            self.follower = replication.follow_after(replica.last(), now, ReplicaKind::Backup);
             if self.follower.is_some() {
                 self.resumed += 1;
                 return Ok(());
             }
         }
-        self.follower = replication.follow(now, ReplicationMode::Async);
+        self.follower = replication.follow(now, ReplicaKind::Backup);
         ensure!(self.follower.is_some(), "the standby may not follow");
         let mut stream = Vec::new();
         let sent = opened.writer.backup_snapshot().and_then(|snapshot| snapshot.for_standby().send(&mut stream));
@@ -104,7 +104,6 @@ impl Standby {
                         records.iter().filter(|record| number(record) > Some(last)).map(|record| &**record).collect();
                     replica.append(&new).map_err(text)?;
                     self.confirmed = replica.last().number;
-                    follower.confirm(self.confirmed);
                 }
             }
         }

@@ -42,7 +42,7 @@ pub struct SystemView {
     commit_p50_ms: Option<f64>,
     /// In milliseconds.
     commit_p99_ms: Option<f64>,
-    /// Backups that follow every commit.
+    /// Backups that follow every commit and have a whole copy.
     followers: usize,
     /// Bytes that wait for the follower that is furthest behind.
     follower_queue_bytes: usize,

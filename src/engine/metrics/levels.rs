@@ -63,7 +63,9 @@ const PLAIN: [(&str, &str, Reading); 22] = [
     ("webhooks_circuit_open", "Enabled webhooks that are only probed because their last attempts failed", |l| {
         l.webhooks.circuit_open
     }),
-    ("backup_followers", "Backups that follow every commit", |l| clamp(l.followers.followers as u64)),
+    ("backup_followers", "Backups that follow every commit and have a whole copy", |l| {
+        clamp(l.followers.followers as u64)
+    }),
     ("backup_follower_queue_bytes", "What waits for the follower that is furthest behind", |l| {
         clamp(l.followers.queued_bytes as u64)
     }),

@@ -1,8 +1,8 @@
 //! Publishes every durable commit to the replicas, in commit order.
 //!
 //! Invariant: a replica receives every commit that began after it was added, without a gap, or is disconnected with a reason.
-//! In sync mode a commit is acknowledged only after the replica confirmed the previous one or was disconnected. So a sync
-//! replica lacks one commit at most.
+//! A commit is acknowledged only after each replica with a whole copy confirmed the previous one or was disconnected. So such
+//! a replica lacks one commit at most.
 //!
 //! Without a replica and outside a cluster, once the tail has ended, a commit is not encoded and only takes its number.
 
@@ -34,7 +34,7 @@ pub use mark::CommitMark;
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of replicas.
 pub const FOLLOWERS_MAX: usize = 4;
-/// Time that a commit waits for a sync replica before that replica is disconnected.
+/// Time that a commit waits for a replica before that replica is disconnected.
 const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of number and time at the start of a record.
 const POINT_BYTES: usize = 16;
@@ -99,15 +99,11 @@ pub fn renumber(record: &mut [u8], offset: u64) -> Option<CommitPosition> {
     point_of(record)
 }
 
-/// Whether commits wait for a replica's confirmation.
+/// The purpose of a replica. Until a replica has a whole copy it confirms nothing, and no commit waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplicationMode {
-    /// Commits never wait. The replica may lag by its queue.
-    Async,
-    /// Each commit waits until the replica confirmed the previous one.
-    Sync,
-    /// Like `Async` until the replica confirms its first commit, and like `Sync` from then on. A confirmed commit
-    /// counts for answers that require a standby.
+pub enum ReplicaKind {
+    Backup,
+    /// A confirmed commit counts for answers that require a standby.
     Standby,
 }
 
@@ -138,6 +134,7 @@ impl DisconnectReason {
 /// State of the replicas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplicationStats {
+    /// Backups that follow and have a whole copy.
     pub followers: usize,
     /// Bytes queued for the replica that lags most.
     pub queued_bytes: usize,
@@ -245,7 +242,7 @@ impl Replication {
         for queue in queues.iter().filter(|queue| queue.from < number) {
             self.count_disconnect(queue.push(record.clone()));
         }
-        for queue in queues.iter().filter(|queue| queue.from < number && queue.is_awaited()) {
+        for queue in queues.iter().filter(|queue| queue.from < number && queue.is_whole()) {
             self.count_disconnect(queue.wait_for(number - 1, CONFIRM_WAIT_MAX));
         }
     }
@@ -261,7 +258,11 @@ impl Replication {
         let queued_bytes = shared.queues.iter().map(|queue| queue.waiting().bytes).max().unwrap_or(0);
         let confirmed = || shared.queues.iter().filter(|queue| queue.is_standby()).map(|q| q.waiting().confirmed);
         ReplicationStats {
-            followers: shared.queues.len(),
+            followers: shared
+                .queues
+                .iter()
+                .filter(|queue| queue.kind == ReplicaKind::Backup && queue.is_whole())
+                .count(),
             queued_bytes,
             cut: self.cut.load(Ordering::Relaxed),
             standbys: confirmed().count(),
@@ -288,15 +289,15 @@ impl Replication {
     /// does not is disconnected. Returns whether any did.
     pub fn wait_for_standbys(&self) -> bool {
         let number = self.begun();
-        if !self.is_confirmed_by_one(number) {
-            return false;
-        }
+        let is_confirmed = self.is_confirmed_by_one(number);
+        // If none has confirmed the commit, each has had its time, and the next commit must not wait for it again.
+        let wait = if is_confirmed { CONFIRM_WAIT_MAX } else { Duration::ZERO };
         // The lock is released before waiting: a disconnecting replica needs it.
         let queues = self.shared().queues.clone();
         for queue in queues.iter().filter(|queue| queue.is_standby()) {
-            self.count_disconnect(queue.wait_for(number, CONFIRM_WAIT_MAX));
+            self.count_disconnect(queue.wait_for(number, wait));
         }
-        true
+        is_confirmed
     }
 
     /// Waits until a standby confirmed a commit, at most `CONFIRM_WAIT_MAX`. Returns whether it did.
@@ -325,8 +326,8 @@ impl Replication {
     }
 
     /// Subscribes to the commits from `at` on. `None` if there are `FOLLOWERS_MAX` replicas already.
-    pub fn follow(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
-        self.subscribe(at, mode, |shared, begun| {
+    pub fn follow(self: &Arc<Replication>, at: Time, kind: ReplicaKind) -> Option<Follower> {
+        self.subscribe(at, kind, |shared, begun| {
             shared.tail.retain_after(begun);
             Some((begun, Vec::new()))
         })
@@ -334,13 +335,8 @@ impl Replication {
 
     /// Subscribes to the commits after `mark`, the last one of a replica. `None` if the tail does not hold all of them, or
     /// there are `FOLLOWERS_MAX` replicas already.
-    pub fn follow_after(
-        self: &Arc<Replication>,
-        mark: CommitMark,
-        at: Time,
-        mode: ReplicationMode,
-    ) -> Option<Follower> {
-        self.subscribe(at, mode, |shared, begun| {
+    pub fn follow_after(self: &Arc<Replication>, mark: CommitMark, at: Time, kind: ReplicaKind) -> Option<Follower> {
+        self.subscribe(at, kind, |shared, begun| {
             shared.tail.retain_after(begun);
             Some((mark.number, shared.tail.since(mark, shared.before, shared.run)?))
         })
@@ -349,7 +345,7 @@ impl Replication {
     fn subscribe(
         self: &Arc<Replication>,
         at: Time,
-        mode: ReplicationMode,
+        kind: ReplicaKind,
         start: impl FnOnce(&mut SharedReplication, u64) -> Option<(u64, Vec<Arc<[u8]>>)>,
     ) -> Option<Follower> {
         let mut shared = self.shared();
@@ -363,7 +359,7 @@ impl Replication {
         let waiting =
             QueuedRecords { records: records.into(), bytes, reason: None, confirmed: number, is_whole: false };
         let waiting = Mutex::new(waiting);
-        let queue = Arc::new(ReplicaQueue { from, mode, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
+        let queue = Arc::new(ReplicaQueue { from, kind, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
         shared.queues.push(queue.clone());
         self.is_recorded.store(true, Ordering::Release);
         Some(Follower { from: CommitPosition { number, at }, queue, replication: self.clone() })
@@ -395,7 +391,7 @@ impl Drop for CommitPublisher {
 struct ReplicaQueue {
     /// Number of the last commit that the replica does not receive.
     from: u64,
-    mode: ReplicationMode,
+    kind: ReplicaKind,
     waiting: Mutex<QueuedRecords>,
     arrived: Condvar,
     confirmed: Condvar,
@@ -408,20 +404,19 @@ struct QueuedRecords {
     reason: Option<DisconnectReason>,
     /// Number of the last commit that the replica confirmed.
     confirmed: u64,
-    /// Whether the replica has confirmed a commit. A standby does so once its copy is whole.
+    /// Whether the replica has confirmed a commit, which it does once its copy is whole.
     is_whole: bool,
 }
 
 impl ReplicaQueue {
-    /// Whether a commit waits for the replica.
-    fn is_awaited(&self) -> bool {
-        self.mode == ReplicationMode::Sync || self.is_standby()
+    /// Whether the replica is connected and has a whole copy. Then commits wait for it.
+    fn is_whole(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.is_whole && waiting.reason.is_none()
     }
 
-    /// Whether this is a connected standby whose copy is whole.
     fn is_standby(&self) -> bool {
-        let waiting = self.waiting();
-        self.mode == ReplicationMode::Standby && waiting.is_whole && waiting.reason.is_none()
+        self.kind == ReplicaKind::Standby && self.is_whole()
     }
 
     /// Queues a record. Returns whether this disconnected the replica.
@@ -511,7 +506,7 @@ impl Follower {
         waiting.is_whole = true;
         self.queue.confirmed.notify_all();
         drop(waiting);
-        if self.queue.mode == ReplicationMode::Standby {
+        if self.queue.kind == ReplicaKind::Standby {
             self.replication.confirm(number);
         }
     }

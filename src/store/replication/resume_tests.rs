@@ -62,13 +62,13 @@ fn a_replica_resumes_where_the_tail_has_its_missing_commits_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let replication = opened.writer.replication();
-    let follower = replication.follow(NOW, ReplicationMode::Standby).unwrap();
+    let follower = replication.follow(NOW, ReplicaKind::Standby).unwrap();
     publish(&mut opened, "first");
     let last = *received_marks(&follower).last().unwrap();
     drop(follower);
     publish(&mut opened, "second");
     publish(&mut opened, "third");
-    let after = |mark| replication.follow_after(mark, NOW, ReplicationMode::Standby);
+    let after = |mark| replication.follow_after(mark, NOW, ReplicaKind::Standby);
     let follower = after(last).unwrap();
     assert_eq!(follower.from().number, last.number);
     publish(&mut opened, "four");
@@ -82,7 +82,7 @@ fn a_replica_resumes_where_the_tail_has_its_missing_commits_and_nowhere_else() {
     drop(opened);
     let mut opened = opened_again(folder.path());
     let replication = opened.writer.replication();
-    let after = |mark| replication.follow_after(mark, NOW, ReplicationMode::Standby);
+    let after = |mark| replication.follow_after(mark, NOW, ReplicaKind::Standby);
     assert!(after(newest).is_some(), "nothing was committed since");
     assert!(after(last).is_none(), "the tail was the process's");
     // A commit before the replica is back is still there.
@@ -118,7 +118,7 @@ fn a_promoted_replica_is_the_store_although_it_was_killed() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut opened = store(&folder);
     publish(&mut opened, "before");
-    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Standby).unwrap();
+    let follower = opened.writer.replication().follow(NOW, ReplicaKind::Standby).unwrap();
     let mut standby = replica(&mut opened, copy.path());
     assert_eq!(standby.last().number, follower.from().number);
     for step in 0..6 {
@@ -154,7 +154,7 @@ fn an_answer_that_requires_a_standby_waits_for_its_own_commit() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let replication = opened.writer.replication();
-    let follower = replication.follow(NOW, ReplicationMode::Standby).unwrap();
+    let follower = replication.follow(NOW, ReplicaKind::Standby).unwrap();
     assert!(!replication.has_standby(), "its copy is not whole");
     publish(&mut opened, "first");
     let last = *received_marks(&follower).last().unwrap();
@@ -178,7 +178,7 @@ fn an_answer_that_requires_a_standby_waits_for_every_connected_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let replication = opened.writer.replication();
-    let followers = [(); 2].map(|()| replication.follow(NOW, ReplicationMode::Standby).unwrap());
+    let followers = [(); 2].map(|()| replication.follow(NOW, ReplicaKind::Standby).unwrap());
     publish(&mut opened, "first");
     let first = replication.begun();
     followers.iter().for_each(|follower| follower.confirm(first));
