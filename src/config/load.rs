@@ -302,17 +302,38 @@ impl Loader {
                 format!("is the address of {name} too (from {}): give the pages another port", self.origin(name));
             self.problem(&self.origin("ui.listen"), "ui.listen", text);
         }
-        if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
-            let alone = "server.tls_client_ca";
-            self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());
+        self.settings_that_need_others();
+    }
+
+    /// Checks settings that need another one, or exclude it.
+    fn settings_that_need_others(&mut self) {
+        let Settings { server, standby, cluster, .. } = &self.settings;
+        let (cert, key) = (server.tls_cert.is_some(), server.tls_key.is_some());
+        let (standby_of, cluster_log) = (standby.of.is_some(), cluster.log.is_some());
+        let both = |missing| format!("is set without {missing}; set both, or none");
+        let rules = [
+            (
+                server.tls_client_ca.is_some() && !cert,
+                "server.tls_client_ca",
+                "is set without server.tls_cert: there is no TLS".to_owned(),
+            ),
+            (cert && !key, "server.tls_cert", both("server.tls_key")),
+            (key && !cert, "server.tls_key", both("server.tls_cert")),
+            (standby_of && standby.key_file.is_none(), "standby.of", both("standby.key_file")),
+            (
+                cluster_log && cluster.url.is_none(),
+                "cluster.log",
+                "is set without cluster.url, the URL of this node's API for the other nodes".to_owned(),
+            ),
+            (
+                cluster_log && standby_of,
+                "cluster.log",
+                "is set beside standby.of: a node of a cluster has no standby of its own".to_owned(),
+            ),
+        ];
+        for (_, key, text) in rules.into_iter().filter(|(is_broken, ..)| *is_broken) {
+            self.problem(&self.origin(key), key, text);
         }
-        let pair = (&self.settings.server.tls_cert, &self.settings.server.tls_key);
-        let (alone, missing) = match pair {
-            (Some(_), None) => ("server.tls_cert", "server.tls_key"),
-            (None, Some(_)) => ("server.tls_key", "server.tls_cert"),
-            _ => return,
-        };
-        self.problem(&self.origin(alone), alone, format!("is set without {missing}; set both, or none"));
     }
 }
 

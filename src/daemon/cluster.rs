@@ -52,10 +52,6 @@ pub enum NodeEnd {
 /// # Errors
 /// The settings do not fit the store, or the store cannot be read.
 pub fn is_node(settings: &Settings, disk: &dyn Disk) -> Result<bool, DaemonError> {
-    if settings.cluster.log.is_some() && settings.standby.of.is_some() {
-        let words = "cluster.log and standby.of are both set: a node of a cluster has no standby of its own";
-        return Err(DaemonError::Settings(words.to_owned()));
-    }
     let role = term_and_role(disk)?.map(|term_and_role| term_and_role.role);
     let dir = settings.data_dir.display();
     match (settings.cluster.log.is_some(), role) {
@@ -505,9 +501,6 @@ mod tests {
         let alone = Settings::default();
         let mut node = alone.clone();
         node.cluster.log = Some(SecretSetting::new("postgres://localhost/postrider"));
-        let mut both = node.clone();
-        both.standby.of = Some("https://a.example.com".to_owned());
-        assert!(is_node(&both, &*disk).is_err(), "a node has no standby of its own");
         assert!(is_node(&node, &*disk).unwrap() && !is_node(&alone, &*disk).unwrap());
 
         drop(open(disk.clone(), options(&alone), &[7; 32], Time(1), random()).unwrap());

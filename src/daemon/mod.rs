@@ -35,6 +35,7 @@ use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, op
 use crate::config::{ForeignTokenSettings, Settings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
+use crate::engine::log_backoff::LogBackoff;
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::DeliveryProxy;
 use crate::engine::{self, Engine, RunningTasks};
@@ -50,7 +51,7 @@ use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 use crate::ui;
 
-use self::link::{OtherMachine, OvertakenSignal, OwnerLinks};
+use self::link::{LinkAnswer, OtherMachine, OvertakenSignal, OwnerLinks};
 use self::listeners::{addresses, listen, listen_all};
 use self::ownership::open_as_owner;
 use self::policy_guard::PolicyGuard;
@@ -409,14 +410,27 @@ fn serve_links(
 fn ask_other(settings: &Settings, links: &OwnerLinks) -> Result<Option<tokio::task::JoinHandle<()>>, DaemonError> {
     let Some(other) = OtherMachine::of(&settings.standby)? else { return Ok(None) };
     let (own, overtaken) = (links.identity.clone(), links.overtaken.clone());
+    let mut log_backoff = LogBackoff::default();
     Ok(Some(tokio::spawn(async move {
         loop {
             let (store, term, owner_run) = (Some(own.name.clone()), own.term, own.run);
             let link_request = LinkRequest { stream: LinkStream::Status, store, term, owner_run };
-            if let Ok(answer) = other.ask(&link_request).await
-                && let Some(met) = own.overtaking(&answer)
-            {
-                overtaken.set(met);
+            match other.ask(&link_request).await.and_then(LinkAnswer::of_known_key) {
+                Ok(answer) => {
+                    log_backoff.reset();
+                    own.overtaking(&answer).into_iter().for_each(|met| overtaken.set(met));
+                }
+                Err(why) => {
+                    if let Some(times) = log_backoff.record() {
+                        let other = other.url();
+                        tracing::warn!(
+                            other,
+                            why,
+                            times,
+                            "the other machine does not tell its term: if both are owners, both go on"
+                        );
+                    }
+                }
             }
             tokio::time::sleep(ASK_EVERY).await;
         }

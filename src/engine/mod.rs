@@ -17,7 +17,7 @@ pub mod feeds;
 pub mod handshake;
 pub mod janitor;
 pub mod lease;
-mod log_backoff;
+pub mod log_backoff;
 mod machine_state;
 pub mod metrics;
 pub mod network;

@@ -79,6 +79,9 @@ impl Connect {
     pub fn of(url: &str) -> Result<Connect, String> {
         let known = with_known_mode(url)?;
         let mut config: Config = known.parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
+        if config.get_hosts().len() != 1 {
+            return Err("names several hosts or none: give the address that leads to the primary".to_owned());
+        }
         config.connect_timeout(ANSWER_MAX).tcp_user_timeout(ANSWER_MAX).keepalives_idle(ANSWER_MAX);
         Ok(Connect { config, tls: tls::Connector::new()? })
     }

@@ -184,6 +184,25 @@ fn a_certificate_needs_its_key() {
     );
 }
 
+/// `serve` would refuse them, so `config check` and SIGHUP do.
+#[test]
+fn a_second_machine_needs_its_other_settings() {
+    let problems = |config: &'static str| TestInputs { config: Some(config), ..given() }.problems();
+    for (config, expected) in [
+        ("[standby]\nof = \"http://a:1\"", "2: standby.of: is set without standby.key_file; set both, or none"),
+        (
+            "[cluster]\nlog = \"postgres://a/b\"",
+            "2: cluster.log: is set without cluster.url, the URL of this node's API for the other nodes",
+        ),
+        (
+            "[cluster]\nlog = \"postgres://a/b\"\nurl = \"http://n:1\"\n[standby]\nof = \"http://a:1\"\nkey_file = \"/k\"",
+            "2: cluster.log: is set beside standby.of: a node of a cluster has no standby of its own",
+        ),
+    ] {
+        assert_eq!(problems(config), [format!("/etc/postrider/postrider.toml:{expected}")], "{config}");
+    }
+}
+
 #[test]
 fn systemd_gives_the_data_directory_unless_another_source_does() {
     let variables = [("STATE_DIRECTORY", "/var/lib/postrider:/var/lib/other")];
