@@ -55,6 +55,23 @@ async fn every_live_secret_signs_until_its_overlap_ends() {
     assert_eq!(actions.iter().filter(|action| *action == "webhook.read_secret").count(), 2, "each reading is audited");
 }
 
+/// A secret whose end was promised signs until then, or the rotation that would end it is refused.
+#[tokio::test]
+async fn an_eleventh_old_secret_is_refused() {
+    let daemon = TestDaemon::start().await;
+    let webhook = daemon.webhook("https://hooks.example.com/in", json!({})).await;
+    let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
+    for _ in 0..10 {
+        daemon.post(&format!("{path}/rotate-secret"), json!({})).await;
+    }
+    let refused = daemon.try_post(&format!("{path}/rotate-secret"), json!({})).await.expect(409);
+    assert_eq!(refused["code"], "too_many_secrets");
+    let shown = daemon.get(&format!("{path}/secret")).await;
+    assert_eq!(shown["previous"].as_array().unwrap().last().unwrap()["secret"], webhook["secret"]);
+    daemon.post(&format!("{path}/rotate-secret"), json!({ "overlap_s": 0 })).await;
+    assert_eq!(daemon.get(&format!("{path}/secret")).await["previous"], json!([]));
+}
+
 #[tokio::test]
 async fn ed25519_signatures_verify_with_the_served_keys() {
     let daemon = TestDaemon::start().await;

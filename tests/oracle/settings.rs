@@ -14,7 +14,7 @@ use super::oracle::{Asked, AuditLine, Oracle};
 use super::stored::Found;
 
 /// Secrets that sign at the same time.
-const LIVE_SECRETS_MAX: usize = 10;
+const LIVE_SECRETS_MAX: usize = 11;
 
 type Answered = Check<Result<Receipt, String>>;
 
@@ -412,7 +412,9 @@ impl Oracle {
                 secrets.push(SigningSecret { expires_at: Some(own), ..past.clone() });
             }
         }
-        secrets.truncate(LIVE_SECRETS_MAX);
+        if secrets.len() > LIVE_SECRETS_MAX {
+            return Ok(Err("conflict too_many_secrets".into()));
+        }
         self.note(asked, old.org_id, "webhook.rotate_secret", id.to_string());
         let receipt = self.change(&old, now, |webhook| webhook.secrets = secrets);
         Ok(Ok(self.told_update(receipt)))

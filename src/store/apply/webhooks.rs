@@ -212,7 +212,10 @@ impl StateBatch<'_> {
             secrets.push(SigningSecret { expires_at, ..past.clone() });
         }
         secrets.retain(|s| s.expires_at.is_none_or(|end| end > now));
-        secrets.truncate(LIVE_SECRETS_MAX);
+        if secrets.len() > LIVE_SECRETS_MAX {
+            let detail = "ten old secrets sign already: wait until one has ended, or end them all with an overlap of 0";
+            return Err(conflict("too_many_secrets", detail));
+        }
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
         self.publish_notice(&webhook, Occurrence::Updated, "changed: secrets");

@@ -57,7 +57,7 @@ pub fn absent() -> ApiError {
     ApiError::not_found("entity")
 }
 
-pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
     if is_about_json(api_error) || api_error.status == StatusCode::UNPROCESSABLE_ENTITY {
         return HttpResponse::json(StatusCode::UNPROCESSABLE_ENTITY, &SvixError::Invalid { detail: wrong(api_error) });
     }
@@ -68,6 +68,7 @@ pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         (StatusCode::NOT_FOUND, "not_served") => ("not_found", detail),
         (StatusCode::NOT_FOUND, _) => ("not_found", "Entity not found"),
         (StatusCode::CONFLICT, "uid_taken" | "alias_taken" | "event_id_conflict") => ("conflict", detail),
+        (StatusCode::CONFLICT, "too_many_secrets") => return render(&refused("limit_reached", detail), error_context),
         (StatusCode::CONFLICT, "webhook_disabled") => ("endpoint_disabled", detail),
         (StatusCode::PAYLOAD_TOO_LARGE, _) => ("payload_too_large", detail),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => ("server_error", "Internal Server Error"),

@@ -16,14 +16,11 @@ use crate::model::webhook::SigningSecret;
 use crate::rules::signing;
 use crate::store::{Applied, StateCommand};
 
-use super::errors::refused;
 use super::{endpoints, ids};
 
 /// Seconds that an old secret signs if the body does not say.
 const GRACE_S_DEFAULT: u32 = 86_400;
 const GRACE_S_MAX: u64 = 604_800;
-/// Old secrets that sign beside the current one.
-const OLD_MAX: usize = 10;
 /// The beginning of Svix's Ed25519 private keys.
 const PRIVATE_KEY_PREFIX: &str = "whsk_";
 
@@ -63,11 +60,6 @@ pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let grace_s = object.optional("gracePeriodSeconds", &mut field_errors, grace);
     fields::into_result(field_errors)?;
     let overlap_s = grace_s.map_or(GRACE_S_DEFAULT, |s| s as u32);
-    // The current secret becomes an old one, unless it ends at once.
-    if overlap_s > 0 && webhook.live_secrets(context.now).count() > OLD_MAX {
-        let detail = format!("{OLD_MAX} old secrets sign already: wait until one has ended");
-        return Err(refused("limit_reached", detail));
-    }
     let text = key.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let command = StateCommand::RotateSecret { id: webhook.id, secret, overlap_s };
