@@ -1,8 +1,8 @@
 //! `Idempotency-Key` on every POST (docs/api.md), reduced to the two hashes that the store compares.
 //!
-//! The key hash covers API key, method and path, so that it never finds another caller's or another path's answer. The
-//! request hash covers the query, the body, and the headers that belong to the request: CloudEvents in binary mode, and the
-//! app that one dialect names in a header. Visitors of the portal share a key, so their app is part of the key hash.
+//! The key hash covers API key, method and path, so that it never finds another caller's or another path's answer. It also
+//! covers the app of a visitor of the portal, since visitors share a key, and the app that a dialect names in a header. The
+//! request hash covers the query, the body, and the headers of CloudEvents in binary mode.
 
 use http::{HeaderName, HeaderValue};
 
@@ -47,6 +47,7 @@ pub fn key_of(http_request: &HttpRequest, principal: &Principal) -> Result<Optio
     let app = principal.tenant.app.filter(|_| principal.portal_link.is_some());
     let mut parts: Vec<&[u8]> = vec![caller.as_bytes(), method.as_bytes(), http_request.path.as_bytes(), value];
     parts.extend(app.iter().map(|app| app.as_bytes().as_slice()));
+    parts.extend(http_request.headers.get(PROFILE).map(HeaderValue::as_bytes));
     Ok(Some(IdempotencyKey { key: fingerprint(&parts), request: request(http_request), extra: None, secret: false }))
 }
 
@@ -55,7 +56,7 @@ fn request(http_request: &HttpRequest) -> [u8; 32] {
     let mut attributes: Vec<(&str, &[u8])> = http_request
         .headers
         .iter()
-        .filter(|(name, _)| name.as_str().starts_with("ce-") || *name == PROFILE)
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
     attributes.sort_unstable();
@@ -134,11 +135,7 @@ mod tests {
         assert_ne!(key_with(&binary, 1).request, key_with(&first, 1).request, "attributes of a CloudEvent");
         let mut profiled = first.clone();
         profiled.headers.insert("x-profile-id", HeaderValue::from_static("1"));
-        assert_ne!(
-            key_with(&profiled, 1).request,
-            key_with(&first, 1).request,
-            "the app that sent.dm names in a header"
-        );
+        assert_ne!(key_with(&profiled, 1).key, key_with(&first, 1).key, "the app that sent.dm names in a header");
     }
 
     #[test]

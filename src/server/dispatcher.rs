@@ -13,7 +13,6 @@ use crate::api::auth::RequestOwner;
 use crate::api::link::LinkRequest;
 use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
-use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
 use crate::api::{
@@ -432,10 +431,7 @@ impl Service for ApiService {
     }
 
     fn refused(&self, pass: &Pass, api_error: &ApiError, request_id: &str) -> HttpResponse {
-        match pass.found.shares_origins() {
-            true => pass.found.render(api_error, request_id, self.dispatcher.engine.clock.now()),
-            false => problem::render(api_error, request_id),
-        }
+        pass.found.render(api_error, request_id, self.dispatcher.engine.clock.now())
     }
 
     async fn call(&self, http_request: HttpRequest, pass: Pass) -> HttpResponse {

@@ -48,6 +48,27 @@ async fn head_of_a_route_that_acts_is_refused() {
     assert_eq!(answer.status, 200);
 }
 
+/// The caller of a DELETE sees the id of the request in its header only.
+#[tokio::test]
+async fn a_repeated_delete_names_the_first_request() {
+    let daemon = TestDaemon::start().await;
+    let made = sent(&daemon, Method::POST, "/v3/webhooks", json!({ "endpoint_url": "https://a.example/" })).await;
+    let path = format!("/v3/webhooks/{}", text(&made.json()["data"], "id"));
+    let headers = [("x-api-key", daemon.key.as_str()), ("idempotency-key", "gone")];
+    let client = daemon.with_key("");
+    let first = client.call(Method::DELETE, &path, &headers, String::new()).await;
+    let again = client.call(Method::DELETE, &path, &headers, String::new()).await;
+    assert_eq!((first.status.as_u16(), again.status.as_u16()), (204, 204));
+    assert_eq!(again.header("x-original-request-id"), first.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_in_the_words_of_its_shape() {
+    let daemon = TestDaemon::start().await;
+    let answer = sent(&daemon, Method::POST, "/v3/webhooks", json!({ "x": "x".repeat(1 << 20) })).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["success"]), (413, &json!(false)), "{}", lossy(&answer));
+}
+
 fn lossy(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }

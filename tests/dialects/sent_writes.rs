@@ -209,6 +209,9 @@ fn every_flaw_is_named_by_the_vendors_field() {
         ("endpoint_url", json!(5), "endpoint_url"),
         ("event_types", json!("message"), "event_types"),
         ("event_types", json!(["a b"]), "event_types.0"),
+        ("event_types", json!(["ok", "a b"]), "event_types.1"),
+        ("event_types", json!(["ok", "x".repeat(254)]), "event_types.1"),
+        ("event_types", json!((0..251).map(|n| format!("f{n}")).collect::<Vec<_>>()), "event_types"),
         ("event_filters", json!({"absent": ["x"]}), "event_filters"),
         ("event_filters", json!({"message": "x"}), "event_filters"),
         ("retry_count", json!(0), "retry_count"),
@@ -347,4 +350,21 @@ fn a_webhook_is_made_for_the_profile_that_is_named() {
     let made = body_of(&response)["data"].clone();
     assert_eq!(made["customer_id"], profile);
     assert_eq!(sent(&mut bench, Method::PUT, &path_of(&made), json!({})).0, 404, "not of the default app");
+    let twice = [("x-api-key", ADMIN), ("x-profile-id", profile.as_str()), ("x-profile-id", profile.as_str())];
+    let refused = bench.call(Method::GET, &path_of(&made), &twice, "");
+    assert_eq!((refused.status.as_u16(), body_of(&refused)["error"]["code"].as_str()), (400, Some("VALIDATION_003")));
+}
+
+/// A profile stands for a key of its own, which has keys of idempotency of its own.
+#[test]
+fn two_profiles_may_use_one_idempotency_key() {
+    let mut bench = Bench::new(START);
+    let other = bench.app("other").id.to_string();
+    let body = json!({ "endpoint_url": URL }).to_string();
+    let plain = [("x-api-key", ADMIN), ("idempotency-key", "k")];
+    let profiled = [plain[0], plain[1], ("x-profile-id", other.as_str())];
+    let first = body_of(&bench.call(Method::POST, HOOKS, &plain, &body))["data"].clone();
+    let second = bench.call(Method::POST, HOOKS, &profiled, &body);
+    assert_eq!(second.status, 201);
+    assert_ne!(body_of(&second)["data"]["id"], first["id"]);
 }

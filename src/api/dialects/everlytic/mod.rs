@@ -302,12 +302,12 @@ fn identify(
     Ok(Principal::new(key, http_request))
 }
 
-/// The text after the first colon (RFC 7617 section 2).
+/// The text after the first colon (RFC 7617 section 2). The user name may have any encoding.
 fn password(http_request: &HttpRequest) -> Option<String> {
     let (scheme, pair) = credential(&http_request.headers, "authorization")?.split_once(' ')?;
     let pair = STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
-    let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-    Some(password.to_owned())
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    String::from_utf8(pair[colon + 1..].to_vec()).ok()
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
@@ -424,6 +424,7 @@ mod tests {
             let given = call(&format!("Basic {}", STANDARD.encode(text)));
             assert_eq!(password(&given).as_deref(), expected, "{text}");
         }
+        assert_eq!(password(&call(&format!("Basic {}", STANDARD.encode(b"\xfc:key")))).as_deref(), Some("key"));
         for other in ["Basic", "Basic ???", "Bearer bWU6a2V5"] {
             assert_eq!(password(&call(other)), None, "{other}");
         }

@@ -3,10 +3,12 @@
 //! A family `message` stands for `message` and every type below it. With the filter `["read"]` it stands for
 //! `message.read`. Any other name stands for itself.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::api::error::FieldError;
-use crate::api::fields::FieldErrors;
+use crate::api::fields::{FieldErrors, FieldResult};
+use crate::api::native::webhook_form;
 use crate::model::Webhook;
 use crate::model::webhook::FieldSet;
 use crate::rules::patterns;
@@ -36,7 +38,7 @@ impl EventFamilies {
             return EventFamilies { types: own.clone(), filters: Map::new(), exact };
         }
         let has = |pattern: &str| own.iter().any(|own| own == pattern);
-        let is_whole = |family: &str| has(family) && has(&format!("{family}.**"));
+        let is_whole = |family: &str| has(family) && has(&whole(family));
         let mut shown = EventFamilies::default();
         for pattern in own {
             let stem = pattern.strip_suffix(".**").unwrap_or(pattern);
@@ -92,7 +94,7 @@ impl EventFamilies {
                 true => patterns.push(name.clone()),
                 // A name that is sent back as it is shown is not widened to a family.
                 false if subs.is_empty() && self.exact.contains(name) => patterns.push(name.clone()),
-                false if subs.is_empty() => patterns.extend([name.clone(), format!("{name}.**")]),
+                false if subs.is_empty() => patterns.extend([name.clone(), whole(name)]),
                 false => patterns.extend(subs.iter().map(|sub| full_name(name, sub))),
             }
         }
@@ -100,6 +102,20 @@ impl EventFamilies {
         patterns.retain(|pattern| seen.insert(pattern.clone()));
         patterns
     }
+}
+
+/// A name in `event_types`: an event type, a family or a pattern.
+pub fn read_name(raw: &RawValue) -> FieldResult<String> {
+    let name = webhook_form::read_pattern(raw)?;
+    match name.contains(['.', '*']) || patterns::is_pattern(&whole(&name)) {
+        true => Ok(name),
+        false => Err("is too long for a family".to_owned()),
+    }
+}
+
+/// The pattern of every type below a family.
+fn whole(family: &str) -> String {
+    format!("{family}.**")
 }
 
 /// `message.read` for the family `message` and the sub-type `read`, or `message.read` itself.

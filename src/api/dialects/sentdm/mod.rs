@@ -214,11 +214,13 @@ impl SentdmPageQuery {
 fn scope(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
     let tenant = request.tenant();
     let default = || context.registry.organization(tenant.org).map(|org| org.default_app_id);
-    let app = match request.http.headers.get(PROFILE_ID) {
+    let mut profiles = request.http.headers.get_all(PROFILE_ID).iter();
+    let app = match profiles.next() {
         None => tenant.app.or_else(default),
         Some(value) => {
-            let malformed = || ApiError::bad_request("invalid_profile_id", "x-profile-id must be a UUID");
-            let id: AppId = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
+            let malformed = || ApiError::bad_request("invalid_profile_id", "x-profile-id must be a UUID, given once");
+            let text = value.to_str().ok().filter(|_| profiles.next().is_none());
+            let id: AppId = text.and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
             context.registry.app(tenant, id).map(|app| app.id)
         }
     };

@@ -26,7 +26,7 @@ use crate::api::dialects::derived;
 use crate::api::dialects::writes::{self, FieldNames, NativeForm, received};
 
 use super::envelope::ReplyHead;
-use super::event_types::EventFamilies;
+use super::event_types::{self, EventFamilies};
 use super::views::{SentdmOneWebhook, SentdmWebhook};
 use super::{in_path, scope};
 
@@ -115,7 +115,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         return Ok(Step::Reply(created(&head, &webhook, &WebhookState::default())));
     }
     let command = StateCommand::CreateWebhook { webhook: Box::new(webhook), of_app_max: None };
-    let extra = first_parts(&head, WebhookState::default());
+    let extra = first_parts(head.request_id(), WebhookState::default());
     let write_request = request.write_secret(command, Some(extra))?;
     Ok(apply(context.store.clone(), head, write_request, created))
 }
@@ -162,7 +162,8 @@ pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         )));
     }
     let id = in_path(context, request)?.id;
-    let extra = first_parts(&head, WebhookState::default());
+    // Without a body the caller sees the id of the request in its header only.
+    let extra = first_parts(&request.http.request_id, WebhookState::default());
     let write_request = request.write_with(StateCommand::RemoveWebhook { id }, extra)?;
     Ok(Step::apply(write_request, move |applied| {
         let response = head.no_content();
@@ -191,7 +192,7 @@ pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let command = StateCommand::RotateSecret { id: webhook.id, secret, overlap_s: 0 };
-    let extra = first_parts(&head, WebhookState::default());
+    let extra = first_parts(head.request_id(), WebhookState::default());
     let write_request = request.write_secret(command, Some(extra))?;
     Ok(apply(context.store.clone(), head, write_request, rotated))
 }
@@ -288,7 +289,7 @@ fn read_types(
 ) -> Option<Vec<String>> {
     let shown = was.map(EventFamilies::of);
     let found = field_errors.len();
-    let types = object.strings("event_types", field_errors, EVENT_TYPES_MAX, fields::text);
+    let types = object.strings("event_types", field_errors, EVENT_TYPES_MAX, event_types::read_name);
     let has_filters = object.has("event_filters");
     let filters = object.optional("event_filters", field_errors, read_filters);
     if field_errors.len() > found || (was.is_some() && types.is_none() && !has_filters) {
@@ -303,7 +304,16 @@ fn read_types(
     if !has_filters {
         wanted.drop_unnamed();
     }
-    if shown.as_ref() == Some(&wanted) { None } else { Some(wanted.patterns(field_errors)) }
+    if shown.as_ref() == Some(&wanted) {
+        return None;
+    }
+    let patterns = wanted.patterns(field_errors);
+    if patterns.len() > EVENT_TYPES_MAX {
+        let detail = format!("stand for {} patterns, and a webhook has at most {EVENT_TYPES_MAX}", patterns.len());
+        field_errors.push(FieldError::new("/event_types", detail));
+        return None;
+    }
+    Some(patterns)
 }
 
 /// `{family: [sub-type…]}`. A family without sub-types has no filter.
@@ -335,7 +345,7 @@ fn store_change(
         return stored_reply(request, head)?(&SentdmOneWebhook(SentdmWebhook::new(webhook, &state)));
     }
     let command = StateCommand::UpdateWebhook { webhook: Box::new(patched) };
-    let write_request = request.write_with(command, first_parts(&head, state))?;
+    let write_request = request.write_with(command, first_parts(head.request_id(), state))?;
     Ok(apply(context.store.clone(), head, write_request, changed))
 }
 
@@ -422,8 +432,8 @@ fn unreadable() -> ApiError {
 }
 
 /// The bytes that are stored beside a receipt.
-fn first_parts(head: &ReplyHead, state: WebhookState) -> Bytes {
-    let first = FirstAnswer { request_id: head.request_id().to_owned(), state };
+fn first_parts(request_id: &str, state: WebhookState) -> Bytes {
+    let first = FirstAnswer { request_id: request_id.to_owned(), state };
     serde_json::to_vec(&first).map(Bytes::from).unwrap_or_default()
 }
 
