@@ -14,7 +14,7 @@ use crate::engine::clock::SystemRandomness;
 use crate::store::admin::{
     self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress, Role, TermAndRole,
 };
-use crate::store::{self, RealDisk};
+use crate::store::{self, LOCK_FILE, RealDisk};
 
 use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
@@ -51,8 +51,8 @@ pub fn backup(
     name.push(PARTIAL);
     let partial = PathBuf::from(name);
     let copied = lock_empty(&partial).and_then(|disk| {
-        let copied = match RealDisk::lock(from) {
-            Ok(_lock) => copy_files(from, &partial, progress),
+        let copied = match lock_to_read(from) {
+            Ok(lock) => copy_locked(from, &lock, &partial, progress),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ask(from, &*disk, progress).map_err(|error| without_answer(settings, error))
             }
@@ -94,6 +94,37 @@ pub(super) fn lock_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonE
         fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
     }
     lock_folder(partial)
+}
+
+/// Locks a store for reading its files. A folder that this process cannot write, as on a read-only medium, is locked by
+/// the lock file that is there. Without that file it stays unlocked.
+///
+/// # Errors
+/// `WouldBlock` if a daemon holds the lock.
+fn lock_to_read(from: &Path) -> io::Result<RealDisk> {
+    match RealDisk::lock(from) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            RealDisk::read_only(from)
+        }
+        locked => locked,
+    }
+}
+
+/// Copies the files of a store under a lock.
+///
+/// # Errors
+/// A daemon has made the lock file meanwhile, or the disk fails.
+fn copy_locked(
+    from: &Path,
+    lock: &RealDisk,
+    to: &Path,
+    progress: OnBackupProgress<'_>,
+) -> Result<BackupProgress, DaemonError> {
+    let copied = copy_files(from, to, progress)?;
+    if !lock.is_locked() && exists(&from.join(LOCK_FILE))? {
+        return Err(store::Error::InUse(from.display().to_string()).into());
+    }
+    Ok(copied)
 }
 
 /// Asks the daemon for its store and writes it to files.
@@ -203,7 +234,7 @@ fn put_in_place(
     if !is_store(from)? {
         return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no backup here")));
     }
-    let lock = fs::File::open(from.join("lock"));
+    let lock = fs::File::open(from.join(LOCK_FILE));
     if lock.as_ref().is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))) {
         return Err(store::Error::InUse(from.display().to_string()).into());
     }

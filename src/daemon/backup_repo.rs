@@ -18,8 +18,8 @@ use std::thread::JoinHandle;
 
 use super::DaemonError;
 use crate::model::Time;
-use crate::store::RealDisk;
 use crate::store::admin::{self, CommitPosition, LogOutline};
+use crate::store::{LOCK_FILE, RealDisk};
 
 /// The copy of a generation.
 pub const BASE: &str = "base";
@@ -62,7 +62,7 @@ impl BackupRepo {
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, words)));
         }
         make_private(root).map_err(failed)?;
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"));
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK_FILE));
         let lock = lock.map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => {

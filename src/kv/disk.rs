@@ -113,6 +113,9 @@ const AROUND_BYTES: u64 = 64 << 10;
 /// Pieces that one system call writes: the least limit of the supported systems.
 const PIECES_MAX: usize = 1_024;
 
+/// Name of the lock file of a directory.
+pub const LOCK_FILE: &str = "lock";
+
 /// A directory of the file system. One lock on the directory keeps two daemons apart.
 #[derive(Debug)]
 pub struct RealDisk {
@@ -120,7 +123,7 @@ pub struct RealDisk {
     traffic: Arc<DiskTraffic>,
     is_read_only: bool,
     /// `None` for a directory without a lock file, such as a backup.
-    _lock: Option<fs::File>,
+    lock: Option<fs::File>,
 }
 
 impl RealDisk {
@@ -131,7 +134,7 @@ impl RealDisk {
     pub fn lock(root: &Path) -> io::Result<RealDisk> {
         make_private_dir(root)?;
         make_private_dir(&root.join("partitions"))?;
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK_FILE))?;
         match lock.try_lock() {
             Ok(()) => Ok(RealDisk::locked(root, false, Some(lock))),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -152,7 +155,7 @@ impl RealDisk {
     /// `WouldBlock` if a daemon holds the lock.
     pub fn read_only(root: &Path) -> io::Result<RealDisk> {
         fs::read_dir(root)?;
-        let lock = match fs::File::open(root.join("lock")) {
+        let lock = match fs::File::open(root.join(LOCK_FILE)) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -171,13 +174,18 @@ impl RealDisk {
     }
 
     fn locked(root: &Path, is_read_only: bool, lock: Option<fs::File>) -> RealDisk {
-        RealDisk { root: root.to_owned(), traffic: Arc::default(), is_read_only, _lock: lock }
+        RealDisk { root: root.to_owned(), traffic: Arc::default(), is_read_only, lock }
     }
 
     /// # Errors
     /// `PermissionDenied` if the directory is open for reading only.
     fn may_change(&self) -> io::Result<()> {
         if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
+    /// Whether this process holds the lock. A directory without a lock file is read without one.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The counts of writes and syncs, which go on rising.

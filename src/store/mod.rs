@@ -28,7 +28,7 @@ mod term;
 mod verify;
 mod writer;
 
-pub use crate::kv::disk::{Disk, RealDisk};
+pub use crate::kv::disk::{Disk, LOCK_FILE, RealDisk};
 pub use crate::kv::error::{Error, Result, lacks_space};
 pub use crate::kv::payload::ROW_PAYLOAD_BYTES_MAX;
 pub use apply::IdSource;

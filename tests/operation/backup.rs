@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::children;
 use crate::support::installation::Installation;
 
 /// Part of every published event.
@@ -104,6 +107,54 @@ async fn a_backup_of_a_stopped_store_is_the_same_and_one_killed_is_too() {
         other.serve();
         assert_eq!(other.json(&["event", "get", &before[29]])["id"], before[29].as_str());
     }
+}
+
+/// The command without the right of root to write everywhere.
+fn unprivileged(command: Command) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(command.get_program()).args(command.get_args());
+    let set = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    wrapped.env_clear().envs(set);
+    wrapped
+}
+
+#[tokio::test]
+async fn a_stopped_store_that_is_only_read_is_backed_up_and_walked() {
+    let mut installation = Installation::start();
+    publish(&installation, 5);
+    installation.stop();
+    let data = installation.data_dir();
+    let set_modes = |of_folder: u32, of_lock: u32| {
+        let _ = fs::set_permissions(data.join("lock"), fs::Permissions::from_mode(of_lock));
+        fs::set_permissions(&data, fs::Permissions::from_mode(of_folder)).expect("set");
+    };
+    let run = |words: &[&str]| {
+        let mut command = installation.command();
+        command.args(words);
+        let output = children::output(&mut unprivileged(command));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    set_modes(0o500, 0o400);
+    // A process that reads the store has a shared lock.
+    let backup = installation.folder.path().join("locked");
+    assert_eq!(run(&["backup", text(&backup)]), (Some(0), String::new()));
+    assert_eq!(run(&["verify"]), (Some(0), String::new()));
+    assert_eq!(run(&["verify", text(&backup)]), (Some(0), String::new()));
+    let owner = fs::File::open(data.join("lock")).expect("the lock");
+    owner.try_lock().expect("no process has the lock");
+    let (code, said) = run(&["backup", text(&installation.folder.path().join("of a daemon"))]);
+    assert!(code == Some(69) && said.contains("is in use"), "{code:?} {said}");
+    drop(owner);
+
+    set_modes(0o700, 0o600);
+    fs::remove_file(data.join("lock")).expect("removed");
+    set_modes(0o500, 0o400);
+    assert_eq!(run(&["backup", text(&installation.folder.path().join("unlocked"))]), (Some(0), String::new()));
+    assert!(!data.join("lock").exists());
+    set_modes(0o700, 0o600);
 }
 
 #[tokio::test]
