@@ -13,6 +13,7 @@ use crate::model::Time;
 use crate::model::id::AttemptId;
 use crate::model::webhook::{self, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
 use crate::rules::body::{self, BodyInput, BodyShape};
+use crate::rules::diagnosis::TARGET_TOO_LONG;
 use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
@@ -257,7 +258,7 @@ impl CompiledWebhook {
 fn too_long(query: &str) -> String {
     format!(
         "the data makes a query string of {} bytes, and a URL has at most {TARGET_BYTES_MAX} bytes: \
-         use another method than GET for this webhook, or publish less data",
+         use another method than GET for this webhook, or publish less data [{TARGET_TOO_LONG}]",
         query.len()
     )
 }

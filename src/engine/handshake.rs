@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue};
 use crate::model::id::WebhookId;
 use crate::model::time::DAY_MS;
 use crate::model::{AttemptOutcome, Time, Webhook};
+use crate::rules::diagnosis::HANDSHAKE_REFUSED;
 
 use crate::engine::clock::Clock;
 use crate::engine::compiled_webhook::CompiledWebhook;
@@ -120,7 +121,8 @@ impl Handshakes {
 fn read_answer(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
     let (proxy, shortage) = (exchange.proxy, exchange.shortage);
     let refused = |outcome, error| Err(HandshakeRefused { outcome, error, proxy, shortage });
-    let refused_by_answer = |error: String| refused(AttemptOutcome::RequestError, error);
+    let refused_by_answer =
+        |error: String| refused(AttemptOutcome::RequestError, format!("{error} [{HANDSHAKE_REFUSED}]"));
     if exchange.outcome != AttemptOutcome::HttpStatus {
         let error = exchange.error.as_deref().unwrap_or("no answer");
         return refused(exchange.outcome, format!("the handshake failed: {error}"));
@@ -193,7 +195,10 @@ mod tests {
         let refused = read_answer(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
         assert_eq!(
             (refused.outcome, refused.error.as_str()),
-            (AttemptOutcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
+            (
+                AttemptOutcome::RequestError,
+                "the handshake was answered with 405 Method Not Allowed [handshake_refused]"
+            )
         );
     }
 

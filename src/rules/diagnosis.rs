@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{AttemptId, IdKind as _};
 use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{Attempt, AttemptMade, AttemptOutcome, Delivery};
-use crate::rules::hold;
+use crate::rules::{hold, tls_words};
 
 /// The cause of a failure and its cure, each as a part of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -87,6 +87,11 @@ impl Failure {
     }
 }
 
+/// Code of an error of the handshake: the receiver answered without its consent.
+pub const HANDSHAKE_REFUSED: &str = "handshake_refused";
+/// Code of an error of a `GET` whose data does not fit into the URL.
+pub const TARGET_TOO_LONG: &str = "target_too_long";
+
 /// The command of a cure that leads to the attempt, if the rule knows no id.
 const FAILED_ATTEMPTS: &str = "postrider attempt list --failed --from 24h";
 
@@ -125,10 +130,7 @@ pub fn of_failure(failure: &Failure) -> Diagnosis {
         AttemptOutcome::ConnectReset => {
             ("The receiver closed the connection", "look at the receiver's log, and whether the URL's scheme is right")
         }
-        AttemptOutcome::RequestError => (
-            "The request could not be made, or the answer was no HTTP",
-            "look at the URL's scheme and port, and at the webhook's headers and tls",
-        ),
+        AttemptOutcome::RequestError => return of_request(failure),
         AttemptOutcome::ProxyError => (
             "The proxy of the settings failed, not the receiver",
             "look at the log of the proxy (delivery.proxy), and at its rules, user and password",
@@ -208,7 +210,7 @@ fn of_dns(failure: &Failure, host: &str) -> Diagnosis {
 
 /// Explains a TLS error by the stable code in brackets at the error's end (`engine::sender`).
 fn of_tls(failure: &Failure, host: &str) -> Diagnosis {
-    const KNOWN: [(&str, &str); 6] = [
+    const KNOWN: [(&str, &str); 7] = [
         ("certificate_expired", "have the receiver renew its certificate"),
         (
             "certificate_not_valid_yet",
@@ -227,8 +229,12 @@ fn of_tls(failure: &Failure, host: &str) -> Diagnosis {
             "have the receiver send its whole chain; for an authority of your own set tls.ca_pem of the webhook",
         ),
         ("certificate_revoked", "have the receiver replace its certificate, which its authority revoked"),
+        (
+            tls_words::CLIENT_CERTIFICATE,
+            "set tls.client_cert_pem and tls.client_key_pem of the webhook to a certificate that the receiver accepts",
+        ),
     ];
-    let code = tls_code(&failure.error);
+    let code = error_code(&failure.error);
     if let Some((_, fix)) = KNOWN.iter().find(|(known, _)| code == Some(known)) {
         return Diagnosis { words: format!("{}, at {host}", failure.error), fix: (*fix).to_owned() };
     }
@@ -237,8 +243,27 @@ fn of_tls(failure: &Failure, host: &str) -> Diagnosis {
     Diagnosis { words: failure.error_and(&format!("TLS cannot be spoken with {host}")), fix: fix.to_owned() }
 }
 
-/// The stable code in brackets at the end of a TLS error.
-fn tls_code(error: &str) -> Option<&str> {
+/// Explains a request that could not be made, or had no HTTP answer, by the stable code at the error's end.
+fn of_request(failure: &Failure) -> Diagnosis {
+    let (words, fix) = match error_code(&failure.error) {
+        Some(HANDSHAKE_REFUSED) => (
+            "Deliveries need the consent of the receiver",
+            "have the receiver answer OPTIONS with 200 and WebHook-Allowed-Origin, or set handshake of the webhook to false",
+        ),
+        Some(TARGET_TOO_LONG) => (
+            "No request was made",
+            "set another method of the webhook, so that the data is in the body, or publish less data",
+        ),
+        _ => (
+            "The request could not be made, or the answer was no HTTP",
+            "look at the URL's scheme and port, and at the webhook's headers and tls",
+        ),
+    };
+    Diagnosis { words: failure.error_and(words), fix: fix.to_owned() }
+}
+
+/// The stable code in brackets at the end of an error.
+fn error_code(error: &str) -> Option<&str> {
     error.rsplit_once('[').and_then(|(_, code)| code.strip_suffix(']'))
 }
 
@@ -252,7 +277,10 @@ fn of_status(failure: &Failure) -> Diagnosis {
         401 | 403 => "mend the webhook's auth or secret, which the receiver refuses",
         404 | 405 => "mend the URL or the method of the webhook",
         410 => "remove the webhook, or mend its URL: the receiver says that it is gone for good",
+        413 => "have the receiver take larger bodies, or publish less data",
+        414 => "have the receiver take longer URLs, or set another method of the webhook, or shorten its URL",
         429 => "set rate_limit_per_s of the webhook, or lower its max_in_flight: the receiver wants less",
+        431 => "have the receiver take larger heads, or send fewer headers of the webhook and a shorter URL",
         200..=299 => "have the receiver answer as success_rule of the webhook asks, or change that rule",
         300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => {

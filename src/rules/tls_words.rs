@@ -1,7 +1,7 @@
 //! Words for TLS errors, with a stable code in brackets at the end, for the webhook's owner, the doctor and the command
 //! line.
 
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 use rustls_pki_types::UnixTime;
 
 use crate::model::Time;
@@ -11,10 +11,16 @@ const DATE_CHARS: usize = 10;
 /// Names of a certificate that an error lists.
 const NAMES_MAX: usize = 5;
 
+/// Code of an error of a peer that refuses this side without a client certificate, or with another one.
+pub const CLIENT_CERTIFICATE: &str = "client_certificate";
+
 /// The error in a sentence. Errors without a code of their own have rustls' words and the code `tls`.
 pub fn words(error: &Error) -> String {
     let (sentence, code) = match error {
         Error::InvalidCertificate(why) => certificate(why),
+        Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
+            (format!("the peer asks for a client certificate that it accepts: {alert:?}"), CLIENT_CERTIFICATE)
+        }
         Error::AlertReceived(alert) => (format!("the peer refused the handshake: {alert:?}"), "refused"),
         Error::InvalidMessage(_) => ("TLS is not spoken at this port".to_owned(), "no_tls"),
         Error::PeerIncompatible(_) => {
@@ -23,6 +29,22 @@ pub fn words(error: &Error) -> String {
         other => (other.to_string(), "tls"),
     };
     format!("{sentence} [{code}]")
+}
+
+/// Whether a peer tells by this alert that it wants a client certificate, or another one (RFC 8446 section 6.2; before
+/// TLS 1.3 a missing certificate is `bad_certificate` for most servers).
+fn is_of_client_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+    )
 }
 
 fn certificate(why: &CertificateError) -> (String, &'static str) {

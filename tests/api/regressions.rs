@@ -163,6 +163,8 @@ async fn data_that_fits_into_no_url_ends_the_delivery_and_judges_no_webhook() {
     let delivery = daemon.delivery_in(&event, "failed").await;
     assert_eq!(delivery["attempts"], 1, "{delivery}");
     assert!(delivery["last_error"].as_str().is_some_and(|error| error.contains("65534 bytes")), "{delivery}");
+    let fix = &delivery["reason"]["fix"];
+    assert!(fix.as_str().is_some_and(|fix| fix.contains("another method")), "{delivery}");
     assert_eq!(daemon.read_webhook(&webhook).await["consecutive_failures"], 0);
     assert_eq!(receiver.count(), 0);
 }

@@ -4,8 +4,9 @@
 
 use crate::model::AttemptOutcome;
 use crate::model::webhook::{Webhook, WebhookStatus};
+use crate::rules::tls_words;
 
-use super::{Diagnosis, Failure, tls_code};
+use super::{Diagnosis, Failure, HANDSHAKE_REFUSED, TARGET_TOO_LONG, error_code};
 
 /// Explains a failed attempt to a tenant.
 pub fn for_tenant(failure: &Failure) -> Diagnosis {
@@ -19,7 +20,7 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
             ("The request was not sent, which is not your fault".to_owned(), "wait: it is sent again by the schedule")
         }
         AttemptOutcome::TlsError => {
-            (failure.error_and(&format!("TLS cannot be spoken with {host}")), of_tls(tls_code(&failure.error)))
+            (failure.error_and(&format!("TLS cannot be spoken with {host}")), of_tls(error_code(&failure.error)))
         }
         AttemptOutcome::HttpStatus => {
             let words = format!("it answered {} {}", failure.status_code.unwrap_or(0), failure.error);
@@ -43,7 +44,8 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
             "look at the receiver's log, and whether the URL's scheme is right",
         ),
         AttemptOutcome::RequestError => {
-            (failure.error_and("The answer was no HTTP"), "look at the URL's scheme and port")
+            let (words, fix) = of_request(error_code(&failure.error));
+            (failure.error_and(words), fix)
         }
     };
     Diagnosis { words, fix: fix.to_owned() }
@@ -59,11 +61,27 @@ pub(super) fn then_for_tenant(webhook: &Webhook, is_held: bool) -> Option<&'stat
     }
 }
 
+fn of_request(code: Option<&str>) -> (&'static str, &'static str) {
+    match code {
+        Some(HANDSHAKE_REFUSED) => (
+            "Webhooks need the consent of the receiver",
+            "have the receiver answer OPTIONS with 200 and WebHook-Allowed-Origin, or turn the handshake of the webhook off",
+        ),
+        Some(TARGET_TOO_LONG) => {
+            ("No request was made", "set another method of the webhook, so that the data is in the body")
+        }
+        _ => ("The answer was no HTTP", "look at the URL's scheme and port"),
+    }
+}
+
 fn of_tls(code: Option<&str>) -> &'static str {
     match code {
         Some("certificate_expired" | "certificate_not_valid_yet") => "renew the certificate of the receiver",
         Some("certificate_other_name") => "mend the host of the URL, or get a certificate with that name in it",
         Some("certificate_not_for_servers" | "certificate_revoked") => "replace the certificate of the receiver",
+        Some(tls_words::CLIENT_CERTIFICATE) => {
+            "set the client certificate and its key in the webhook's TLS fields, or have the receiver ask for none"
+        }
         Some("certificate_unknown_authority") => {
             "have the receiver send its whole chain, with a certificate of an authority that is generally trusted"
         }
@@ -76,7 +94,10 @@ fn of_status(status: u16) -> &'static str {
         401 | 403 => "mend the webhook's credentials or secret, which the receiver refuses",
         404 | 405 => "mend the URL or the method of the webhook",
         410 => "delete the webhook, or mend its URL: the receiver says that it is gone for good",
+        413 => "have the receiver take larger bodies",
+        414 => "have the receiver take longer URLs, or set another method of the webhook, or shorten its URL",
         429 => "lower the requests a second of the webhook: the receiver wants less",
+        431 => "have the receiver take larger heads, or send fewer headers of the webhook and a shorter URL",
         200..=299 => "have the receiver answer as the success rule of the webhook asks, or change that rule",
         300..=399 => "give the URL that the redirect leads to: redirects are not followed",
         _ => "look at the receiver's log, and at its answer",

@@ -35,8 +35,10 @@ fn a_tenant_reads_nothing_of_the_operator() {
         "10.0.0.7",
     ];
     for outcome in AttemptOutcome::ALL {
-        for status in [200, 302, 401, 404, 410, 429, 500] {
-            for error in ["", "it is bad [certificate_unknown_authority]"] {
+        for status in [200, 302, 401, 404, 410, 413, 414, 429, 431, 500] {
+            for code in ["certificate_unknown_authority", "client_certificate", HANDSHAKE_REFUSED, TARGET_TOO_LONG, ""]
+            {
+                let error = &format!("it is bad [{code}]");
                 let addresses = Some("10.0.0.7".to_owned());
                 let failure = Failure { status_code: Some(status), addresses, ..failure(outcome, error) };
                 let Diagnosis { words, fix } = for_tenant(&failure);
@@ -85,11 +87,39 @@ fn a_certificate_is_explained_in_plain_words() {
 }
 
 #[test]
+fn a_receiver_that_wants_a_client_certificate_is_answered_with_the_fields_for_it() {
+    use rustls::{AlertDescription as Alert, Error};
+    for alert in [Alert::CertificateRequired, Alert::BadCertificate, Alert::UnknownCA] {
+        let error = format!("TLS error: {}", crate::rules::tls_words::words(&Error::AlertReceived(alert)));
+        let failure = failure(AttemptOutcome::TlsError, &error);
+        let fix = of_failure(&failure).fix;
+        assert!(fix.contains("tls.client_cert_pem") && fix.contains("tls.client_key_pem"), "{alert:?}: {fix}");
+        assert!(for_tenant(&failure).fix.contains("client certificate"), "{alert:?}");
+    }
+    let other = crate::rules::tls_words::words(&Error::AlertReceived(Alert::ProtocolVersion));
+    assert!(!of_failure(&failure(AttemptOutcome::TlsError, &other)).fix.contains("client_cert_pem"), "{other}");
+}
+
+#[test]
+fn a_refused_handshake_and_a_url_that_is_too_long_have_cures_of_their_own() {
+    for (code, of_operator, of_tenant) in [
+        (HANDSHAKE_REFUSED, "set handshake of the webhook to false", "turn the handshake"),
+        (TARGET_TOO_LONG, "set another method", "set another method"),
+    ] {
+        let failure = failure(AttemptOutcome::RequestError, &format!("it is bad [{code}]"));
+        let (operator, tenant) = (of_failure(&failure), for_tenant(&failure));
+        assert!(operator.fix.contains(of_operator) && !operator.fix.contains("port"), "{operator:?}");
+        assert!(tenant.fix.contains(of_tenant) && !tenant.fix.contains("port"), "{tenant:?}");
+        assert!(!operator.words.contains("no HTTP") && !tenant.words.contains("no HTTP"), "{operator:?}, {tenant:?}");
+    }
+}
+
+#[test]
 fn a_status_with_a_cure_of_its_own_is_explained_by_it() {
     let explained = |status| Failure { status_code: Some(status), ..failure(AttemptOutcome::HttpStatus, "") };
     let fixes: BTreeSet<String> =
-        [401, 404, 410, 429, 302, 500].map(|status| of_failure(&explained(status)).fix).into();
-    assert_eq!(fixes.len(), 6);
+        [401, 404, 410, 413, 414, 429, 431, 302, 500].map(|status| of_failure(&explained(status)).fix).into();
+    assert_eq!(fixes.len(), 9);
     assert_eq!(of_failure(&explained(503)).words, "it answered 503");
 }
 
