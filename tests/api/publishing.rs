@@ -127,6 +127,17 @@ async fn the_same_event_id_is_the_same_event() {
     assert_eq!((&other["code"], &other["errors"][0]["pointer"]), (&json!("event_id_conflict"), &json!("/event_id")));
     let changed = json!({ "type": "a.c", "data": { "n": 1 }, "event_id": "e-1" });
     assert_eq!(daemon.try_post("/v1/events", changed.clone()).await.expect(409)["code"], "event_id_conflict");
+    // A space in the data counts, and members other than the type and the data do not.
+    let spaced = r#"{"type":"a.b","data":{"n": 1},"event_id":"e-1"}"#;
+    let spaced = daemon.call(Method::POST, "/v1/events", &[("content-type", "application/json")], spaced).await;
+    assert_eq!(spaced.expect(409)["code"], "event_id_conflict");
+    let beside = json!({
+        "type": "a.b", "data": { "n": 1 }, "event_id": "e-1", "subject": "s", "channels": ["c"], "metadata": { "m": "1" },
+        "ordering_key": "k", "deliver_at": "2100-01-01T00:00:00Z",
+    });
+    let again = daemon.publish_with(beside).await;
+    assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
+    assert_eq!(daemon.get(&format!("/v1/events/{}", text(&first, "id"))).await["subject"], Value::Null);
     let fresh = |id: &str, n: i64| json!({ "type": "a.b", "data": n, "event_id": id });
     for (events, pointer) in [
         (json!([fresh("e-2", 1), changed]), "/events/1/event_id"),
