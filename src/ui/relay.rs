@@ -61,6 +61,24 @@ pub fn relay(
     reshaped(step, Box::new(reshape), resend)
 }
 
+/// Shows the form of a request again by `again`, if the request has mistakes in its fields. The store may find them too.
+///
+/// # Errors
+/// Those without a field.
+pub fn corrected(
+    made: Result<Step, ApiError>,
+    again: impl FnOnce(ApiError) -> HttpResponse + Send + 'static,
+) -> Result<Step, ApiError> {
+    match made {
+        Err(api_error) if !api_error.errors.is_empty() => Ok(Step::Reply(again(api_error))),
+        Ok(Step::Apply { write_request, then }) => {
+            let then = move |result| corrected(then(result), again);
+            Ok(Step::Apply { write_request, then: Box::new(then) })
+        }
+        other => other,
+    }
+}
+
 fn reshaped(step: Step, reshape: Reshape, resend: Resend) -> Result<Step, ApiError> {
     Ok(match step {
         Step::Reply(response) if idempotency::is_marked(&response) => Step::Reply(resend.after(reshape(response)?)?),

@@ -189,12 +189,14 @@ async fn the_form_of_a_webhook_changes_the_touched_fields_only_and_an_emptied_on
     let id = webhook(&instance, "hook").await;
     let (path, api) = (format!("/ui/webhooks/{id}/edit"), format!("/v1/webhooks/{id}"));
     let first = json!({ "description": "a\nb", "headers": { "x-key": "1", "x-gone": "2" }, "secret_headers": ["x-key"],
-        "auth": { "type": "bearer", "token": "hidden-token" }, "retry_schedule_s": [5] });
+        "auth": { "type": "bearer", "token": "hidden-token" }, "retry_schedule_s": [5], "metadata": { "a": "1", "b": "2" } });
     instance.first.patch(&api, first).await.expect(200);
     let save = async |fields: &[(&str, &str)]| {
         let page = browser.get(&path).await.body;
         assert!(!page.contains("hidden-token"), "{page}");
-        let loaded = [("loaded", hidden(&page, "loaded")), ("loaded_headers", hidden(&page, "loaded_headers"))];
+        let loaded = ["loaded", "loaded_headers", "loaded_metadata"];
+        let texts = loaded.map(|name| hidden(&page, name).replace("&quot;", "\""));
+        let loaded: Vec<(&str, &str)> = loaded.into_iter().zip(texts.iter().map(String::as_str)).collect();
         let fields = encoded(&[&loaded, fields].concat());
         browser.submit(&path, &format!("webhooks/{id}/edit"), &fields).await
     };
@@ -210,10 +212,12 @@ async fn the_form_of_a_webhook_changes_the_touched_fields_only_and_an_emptied_on
     assert_eq!(location(&saved), format!("../{id}?done=saved"), "{}", saved.body);
     let shown = instance.first.get(&api).await.expect(200);
     assert_eq!((&shown["description"], &shown["timeout_ms"]), (&json!("a\nb"), &json!(5_000)), "{shown}");
-    let saved = save(&[("headers", "x-key: ********\r\nx-new: 3"), ("retry_schedule_s", "none"), ("name", "")]).await;
+    let changes = [("headers", "x-key: ********\r\nx-new: 3"), ("retry_schedule_s", "none"), ("name", "")];
+    let saved = save(&[&changes[..], &[("metadata", "{\"a\": \"9\"}"), ("proxy", "none")]].concat()).await;
     assert_eq!(saved.status, 303, "{}", saved.body);
     let shown = instance.first.get(&api).await.expect(200);
     assert_eq!(shown["headers"], json!({ "x-key": "********", "x-new": "3" }), "{shown}");
+    assert_eq!((&shown["metadata"], &shown["proxy"]), (&json!({ "a": "9" }), &json!("none")), "{shown}");
     assert_eq!((&shown["retry_schedule_s"], &shown["name"]), (&json!([]), &json!("127.0.0.1")), "{shown}");
     let saved = save(&[("retry_schedule_s", ""), ("timeout_ms", ""), ("auth", "")]).await;
     assert_eq!(saved.status, 303, "{}", saved.body);
@@ -223,8 +227,39 @@ async fn the_form_of_a_webhook_changes_the_touched_fields_only_and_an_emptied_on
     assert!(shown["auth"].is_null(), "{shown}");
     let wrong = save(&[("url", "")]).await;
     assert!(wrong.status == 422 && wrong.body.contains("id=\"wrong-url\""), "{}", wrong.body);
+    instance.first.post("/v1/webhooks", json!({ "url": "http://127.0.0.1:8099/", "uid": "own" })).await.expect(201);
+    let taken = save(&[("uid", "own"), ("name", "kept")]).await;
+    assert!(taken.status == 409 && taken.body.contains("id=\"wrong-uid\""), "{}", taken.body);
+    assert!(taken.body.contains("value=\"kept\"") && taken.body.contains("name=\"loaded_metadata\""), "{}", taken.body);
     let page = browser.get(&format!("/ui/webhooks/{id}")).await.body;
     assert!(page.contains("<dt>Headers</dt><dd>x-key (secret), x-new</dd>"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_that_publishes_keeps_its_input_whichever_mistake_it_has() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let publish = async |data: &str| {
+        let fields = [("type", "a.b"), ("event_id", "e-1"), ("subject", "s-1"), ("data", data)];
+        browser.submit("/ui/events/new", "events/new", &encoded(&fields)).await
+    };
+    assert_eq!(publish("{\"n\": 1}").await.status, 303);
+    for (data, status, mistake) in [
+        ("{\"n\": 1, \"n\": 2}", 400, "/data/n"),
+        ("{\"n\":", 422, "/data"),
+        // The store finds this one.
+        ("\r\n{\"n\": 2}", 409, "/event_id"),
+    ] {
+        let page = publish(data).await;
+        let input = data.replace('"', "&quot;");
+        assert_eq!(page.status, status, "{}", page.body);
+        assert!(page.body.contains(&format!("\n{input}</textarea>")), "{}", page.body);
+        assert!(
+            page.body.contains("value=\"s-1\"") && page.body.contains(&format!("<code>{mistake}</code>")),
+            "{}",
+            page.body
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,7 +109,8 @@ impl StateBatch<'_> {
     fn check_webhook_names(&self, webhook: &Webhook) -> ApplyResult<()> {
         let holder = webhook.uid.as_deref().and_then(|uid| self.registry.webhook_by_uid(webhook.app_id, uid));
         if holder.is_some_and(|holder| holder.id != webhook.id) {
-            return Err(conflict("uid_taken", "another webhook of the app has this uid"));
+            let (detail, pointer) = ("another webhook of the app has this uid".to_owned(), Some("/uid".to_owned()));
+            return Err(Rejection::Conflict { code: "uid_taken", detail, pointer }.into());
         }
         let holder = webhook.alias.as_deref().and_then(|alias| self.registry.webhook_by_alias(webhook.app_id, alias));
         match holder.is_some_and(|holder| holder.id != webhook.id) {

@@ -15,7 +15,7 @@ use crate::ui::chips;
 use crate::ui::filter;
 use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::see_other;
 use crate::ui::write::{self, foreign};
 
@@ -202,7 +202,8 @@ pub fn new_page(form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Mark
         label for="subject" { "Subject" }
         input #subject type="text" name="subject" value=(form.get("subject"));
         label for="data" { "Data, as JSON" }
-        textarea #data name="data" rows="10" spellcheck="false" { (form.get("data")) }
+        // A browser drops the first line break of an area.
+        textarea #data name="data" rows="10" spellcheck="false" { "\n" (form.get("data")) }
         (mistakes(errors))
         .acts { button.btn.main type="submit" { "Publish" } a.btn href=(frame.link("events")) { "Leave it" } }
     };
@@ -239,12 +240,9 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         }
         Err(error) => Err(ApiError::invalid(vec![FieldError::new("/data", format!("is no JSON: {error}"))])),
     };
-    match made {
-        Err(api_error) if !api_error.errors.is_empty() => {
-            let frame = Frame::new(context, request, Section::Events);
-            let content = new_page(&form, &api_error.errors, &frame);
-            Ok(Step::Reply(frame.reply(api_error.status, "Publish an event", &content)))
-        }
-        other => other,
-    }
+    let frame = Frame::new(context, request, Section::Events);
+    corrected(made, move |api_error| {
+        let content = new_page(&form, &api_error.errors, &frame);
+        frame.reply(api_error.status, "Publish an event", &content)
+    })
 }

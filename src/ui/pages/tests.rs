@@ -430,8 +430,9 @@ fn a_form_with_mistakes() {
     let view = webhook_form::WebhookFormView {
         webhook: None,
         form: PostedForm::parse(b"url=ftp%3A%2F%2Fx&filter=%7B"),
-        loaded: String::new(),
-        loaded_headers: String::new(),
+        loaded: PostedForm::default(),
+        may_bypass: true,
+        preset: None,
         errors: vec![FieldError::new("/url", "must be http or https"), FieldError::new("/filter/path", "is required")],
         apps: vec![("1".to_owned(), "halden".to_owned()), ("2".to_owned(), "<acme>".to_owned())],
     };

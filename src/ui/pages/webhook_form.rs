@@ -1,23 +1,24 @@
 //! A new webhook, and changing one: the fields of the API in four groups, with each mistake at its field.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use maud::{Markup, html};
-use serde_json::Value;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::api::native::webhook_text::MASK;
 use crate::api::native::{webhook_fields, webhooks};
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
-use crate::model::Webhook;
+use crate::model::{Scope, Webhook};
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::portal_words as words;
-use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{counted, foreign};
 
-use super::webhook_values::{
-    self as values, FormRequest, FormValue, LOADED_FIELD, LOADED_HEADERS_FIELD, VALUES, field_at, part_at,
-};
+use super::webhook_values::{self as values, FormRequest, FormValue, VALUES, field_at, part_at};
 
 /// Choices of `field_set`, beside the one that the webhook has.
 const FIELD_SETS: [&str; 4] = ["standard", "raw", "flat", "legacy"];
@@ -37,6 +38,18 @@ const REQUEST_GROUP: [&str; 9] = [
     "secret",
 ];
 
+/// The fields of the folded group of the sending.
+const SENDING_GROUP: [&str; 8] = [
+    "timeout_ms",
+    "success_rule",
+    "handshake",
+    "proxy",
+    "max_in_flight",
+    "rate_limit_per_s",
+    "ordered",
+    "disable_after_s",
+];
+
 /// Maximum number of apps to choose from. With more of them the app is written.
 const APPS_LISTED: usize = 25;
 /// Mistakes of one field that the form shows.
@@ -47,13 +60,15 @@ pub struct WebhookFormView {
     /// `None` for a new webhook.
     pub webhook: Option<std::sync::Arc<Webhook>>,
     pub form: PostedForm,
-    /// A digest of every value that the form was loaded with, by field. Empty for a new webhook.
-    pub loaded: String,
-    /// The names of the headers that the form was loaded with.
-    pub loaded_headers: String,
+    /// The hidden fields with the values that the form was loaded with. None for a new webhook.
+    pub loaded: PostedForm,
     pub errors: Vec<FieldError>,
     /// Ids and names of the apps that a new webhook can belong to: one more than are listed, if there are more.
     pub apps: Vec<(String, String)>,
+    /// Whether the caller may choose `proxy`.
+    pub may_bypass: bool,
+    /// The defaults of a new webhook by the portal link. `None` for the native ones.
+    pub preset: Option<Webhook>,
 }
 
 fn apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, String)> {
@@ -65,14 +80,8 @@ fn apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(String, 
 /// `GET /ui/webhooks/new`.
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Webhooks);
-    let view = WebhookFormView {
-        webhook: None,
-        form: frame.preset().map(|webhook| values::fields_of(&webhook)).unwrap_or_default(),
-        loaded: String::new(),
-        loaded_headers: String::new(),
-        errors: Vec::new(),
-        apps: apps(context, request),
-    };
+    let form = frame.preset().map(|webhook| values::fields_of(&webhook)).unwrap_or_default();
+    let view = WebhookFormView { form, ..WebhookFormView::of(context, request, &frame, None) };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "New webhook", &page(&view, &frame))))
 }
 
@@ -81,9 +90,8 @@ pub fn edit(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let webhook = webhooks::in_path(context, request)?;
     let frame = Frame::new(context, request, Section::Webhooks);
     let form = values::fields_of(&webhook);
-    let (loaded, loaded_headers) = (values::digests(&form), values::header_names(&form));
-    let (errors, apps) = (Vec::new(), Vec::new());
-    let view = WebhookFormView { webhook: Some(webhook), form, loaded, loaded_headers, errors, apps };
+    let loaded = values::loaded(&form);
+    let view = WebhookFormView { form, loaded, ..WebhookFormView::of(context, request, &frame, Some(webhook)) };
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Edit", &page(&view, &frame))))
 }
 
@@ -101,15 +109,46 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         let content = created_page(&id, &name, secret.as_deref(), &frame);
         Ok(html_response(StatusCode::CREATED, frame.page("New webhook", &content)))
     });
-    corrected(context, request, None, form, with_mistakes(made, mistakes))
+    shown_again(context, request, None, form, with_mistakes(made, mistakes))
+}
+
+/// The members of a request. Their texts stay as they are, so that numbers keep every digit.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+fn members_of(body: &str) -> serde_json::Result<Members> {
+    serde_json::from_str(body)
+}
+
+fn text_of(members: &Members) -> String {
+    let members: Vec<String> = members.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// The members in which the preset differs from the native defaults.
+fn chosen(preset: &Webhook) -> Members {
+    members_of(&json!(webhook_fields::chosen(preset)).to_string()).unwrap_or_default()
 }
 
 /// The JSON of a new webhook with the preset's value of each member that it lacks.
 fn with_preset(body: String, preset: Option<&Webhook>) -> String {
-    let (Some(preset), Ok(Value::Object(given))) = (preset, serde_json::from_str(&body)) else { return body };
-    let mut members = webhook_fields::chosen(preset);
-    members.extend(given);
-    Value::Object(members).to_string()
+    let (Some(preset), Ok(mut members)) = (preset, members_of(&body)) else { return body };
+    for (name, value) in chosen(preset) {
+        members.entry(name).or_insert(value);
+    }
+    text_of(&members)
+}
+
+/// The JSON of a change with the preset's value in place of each null, which means a default.
+fn with_preset_defaults(body: String, preset: Option<&Webhook>) -> String {
+    let (Some(preset), Ok(mut members)) = (preset, members_of(&body)) else { return body };
+    for (name, value) in chosen(preset) {
+        members.entry(name).and_modify(|given| {
+            if given.get() == "null" {
+                *given = value;
+            }
+        });
+    }
+    text_of(&members)
 }
 
 /// `POST /ui/webhooks/{id}/edit`.
@@ -117,10 +156,12 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = PostedForm::read(context, request)?;
     let webhook = webhooks::in_path(context, request)?;
     let FormRequest { body, mistakes } = values::request_of(&form, false);
+    let frame = Frame::new(context, request, Section::Webhooks);
+    let body = with_preset_defaults(body, frame.preset().as_ref());
     let call = ApiCall { handler: webhooks::update, body, form: Some(&form) };
     let to = format!("../{}?done=saved", webhook.id);
     let made = relay(context, request, &call, move |_| see_other(&to));
-    corrected(context, request, Some(webhook), form, with_mistakes(made, mistakes))
+    shown_again(context, request, Some(webhook), form, with_mistakes(made, mistakes))
 }
 
 /// The mistakes that the form saw, in place of those that the API sees in the same members.
@@ -136,28 +177,23 @@ fn with_mistakes(done: Result<Step, ApiError>, mistakes: Vec<FieldError>) -> Res
 }
 
 /// The form with its mistakes, if there are any.
-fn corrected(
+fn shown_again(
     context: &mut ApiContext<'_>,
     request: &RequestContext<'_>,
     webhook: Option<std::sync::Arc<Webhook>>,
     form: PostedForm,
     done: Result<Step, ApiError>,
 ) -> Result<Step, ApiError> {
-    match done {
-        Err(api_error) if !api_error.errors.is_empty() => {
-            let frame = Frame::new(context, request, Section::Webhooks);
-            let apps = apps(context, request);
-            let loaded = form.get(LOADED_FIELD).to_owned();
-            let loaded_headers = form.get(LOADED_HEADERS_FIELD).to_owned();
-            let errors = match frame.portal {
-                Some(_) => api_error.errors.into_iter().map(words::mistake).collect(),
-                None => api_error.errors,
-            };
-            let view = WebhookFormView { webhook, form, loaded, loaded_headers, errors, apps };
-            Ok(Step::Reply(frame.reply(api_error.status, "Webhook", &page(&view, &frame))))
-        }
-        other => other,
-    }
+    let frame = Frame::new(context, request, Section::Webhooks);
+    let loaded = values::repeated(&form);
+    let view = WebhookFormView { form, loaded, ..WebhookFormView::of(context, request, &frame, webhook) };
+    corrected(done, move |api_error| {
+        let errors = match frame.portal {
+            Some(_) => api_error.errors.into_iter().map(words::mistake).collect(),
+            None => api_error.errors,
+        };
+        frame.reply(api_error.status, "Webhook", &page(&WebhookFormView { errors, ..view }, &frame))
+    })
 }
 
 /// The page after a webhook was made.
@@ -180,6 +216,24 @@ pub fn created_page(id: &str, name: &str, secret: Option<&str>, frame: &Frame) -
 }
 
 impl WebhookFormView {
+    /// An empty form.
+    fn of(
+        context: &ApiContext<'_>,
+        request: &RequestContext<'_>,
+        frame: &Frame,
+        webhook: Option<std::sync::Arc<Webhook>>,
+    ) -> WebhookFormView {
+        WebhookFormView {
+            apps: if webhook.is_none() { apps(context, request) } else { Vec::new() },
+            webhook,
+            form: PostedForm::default(),
+            loaded: PostedForm::default(),
+            errors: Vec::new(),
+            may_bypass: frame.may(Scope::Admin) && frame.key.installation,
+            preset: frame.preset(),
+        }
+    }
+
     fn errors_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a FieldError> {
         self.errors.iter().filter(move |error| field_at(&error.pointer) == name)
     }
@@ -193,6 +247,7 @@ impl WebhookFormView {
         match name {
             "app_id" => self.webhook.is_none() && self.apps.len() > 1,
             "secret" => self.webhook.is_none(),
+            "proxy" => self.may_bypass,
             _ => values::value_of(name).is_some(),
         }
     }
@@ -227,7 +282,7 @@ impl WebhookFormView {
         html! {
             @if !field.hint.is_empty() || masked {
                 p.muted id={ "hint-" (field.name) } {
-                    (field.hint)
+                    (values::hint_under(field, self.preset.as_ref()))
                     @if masked { " " code { (MASK) } " stands for a value that stays." }
                 }
             }
@@ -325,10 +380,7 @@ pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
     let back = view.webhook.as_ref().map_or("webhooks".to_owned(), |webhook| format!("webhooks/{}", webhook.id));
     let fields = html! {
         (view.summary())
-        @if !view.loaded.is_empty() {
-            input type="hidden" name=(LOADED_FIELD) value=(view.loaded);
-            input type="hidden" name=(LOADED_HEADERS_FIELD) value=(view.loaded_headers);
-        }
+        @for (name, value) in view.loaded.fields() { input type="hidden" name=(name) value=(value); }
         (receiver_fields(view))
         (event_fields(view))
         (request_fields(view))
@@ -351,6 +403,10 @@ pub fn page(view: &WebhookFormView, frame: &Frame) -> Markup {
 fn receiver_fields(view: &WebhookFormView) -> Markup {
     let mut apps = vec![("", "The default app")];
     apps.extend(view.apps.iter().map(|(id, name)| (id.as_str(), name.as_str())));
+    let own = html! {
+        (view.written("uid", ""))
+        (view.written("metadata", "{\"team\": \"billing\"}"))
+    };
     html! {
         fieldset {
             legend { "Receiver" }
@@ -364,7 +420,7 @@ fn receiver_fields(view: &WebhookFormView) -> Markup {
                     (view.choice("app_id", &apps))
                 }
             }
-            (view.folded("Your own name for it", &["uid"], &view.written("uid", "")))
+            (view.folded("Your own name and data for it", &["uid", "metadata"], &own))
         }
     }
 }
@@ -449,18 +505,19 @@ fn sending_fields(view: &WebhookFormView) -> Markup {
         (view.written("timeout_ms", ""))
         (view.choice("success_rule", &[("2xx", "any 2xx"), ("200", "200 only")]))
         (view.choice("handshake", &[("false", "none"), ("true", "of CloudEvents, before the first request")]))
+        @if view.has("proxy") {
+            (view.choice("proxy", &[("default", "as the settings say"), ("none", "none: requests go there directly")]))
+        }
         (view.written("max_in_flight", ""))
         (view.written("rate_limit_per_s", ""))
         (view.choice("ordered", &orders))
         (view.written("disable_after_s", ""))
     };
-    let names =
-        ["timeout_ms", "success_rule", "handshake", "max_in_flight", "rate_limit_per_s", "ordered", "disable_after_s"];
     html! {
         fieldset {
             legend { "Sending" }
             (view.written("retry_schedule_s", ""))
-            (view.folded("Time limit, success, rate, order, switching off", &names, &folded))
+            (view.folded("Time limit, success, rate, order, switching off", &SENDING_GROUP, &folded))
         }
     }
 }

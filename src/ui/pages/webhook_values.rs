@@ -8,14 +8,19 @@ use crate::api::FieldError;
 use crate::api::auth::sha256;
 use crate::api::native::webhook_text::{MASK, ordered_value, shown_headers};
 use crate::model::Webhook;
+use crate::model::time::SECOND_MS;
 use crate::model::webhook::{SignatureScheme, WebhookAuth, WebhookTls};
+use crate::rules::durations;
 use crate::rules::filter::Filter;
+use crate::rules::json::{self, JsonLimits};
 use crate::ui::form::PostedForm;
 
 /// The name of the field that says which values the form was loaded with.
 pub const LOADED_FIELD: &str = "loaded";
 /// The name of the field with the names of the headers that the form was loaded with.
 pub const LOADED_HEADERS_FIELD: &str = "loaded_headers";
+/// The name of the field with the names in `metadata` that the form was loaded with, as a JSON array.
+pub const LOADED_METADATA_FIELD: &str = "loaded_metadata";
 /// Letters of a digest in `LOADED_FIELD`.
 const DIGEST_CHARS: usize = 16;
 /// Characters of a line that a mistake repeats.
@@ -40,6 +45,8 @@ pub enum ValueKind {
     /// `NAME: VALUE`, one a line.
     Headers,
     Filter,
+    /// A JSON object.
+    Object,
     Schemes,
     /// Durations, or the name of a schedule.
     Schedule,
@@ -63,7 +70,7 @@ const fn value(name: &'static str, label: &'static str, kind: ValueKind, hint: &
 }
 
 /// The fields, in the order of the form.
-pub static VALUES: [FormValue; 31] = [
+pub static VALUES: [FormValue; 33] = [
     value("url", "URL", ValueKind::Line, ""),
     value("name", "Name", ValueKind::Line, "Empty: the host of the URL."),
     value("description", "Description", ValueKind::Lines, ""),
@@ -103,6 +110,7 @@ pub static VALUES: [FormValue; 31] = [
     value("ordered", "Order", ValueKind::Boolean, ""),
     value("success_rule", "Delivered is", ValueKind::Line, ""),
     value("handshake", "Handshake", ValueKind::Boolean, ""),
+    value("proxy", "Proxy", ValueKind::Line, ""),
     value(
         "disable_after_s",
         "Switched off after failures, seconds",
@@ -110,6 +118,7 @@ pub static VALUES: [FormValue; 31] = [
         "Empty: 432000, which is 5 days. 0: never.",
     ),
     value("uid", "Uid", ValueKind::Line, "Unique in its app. Empty: none."),
+    value("metadata", "Metadata, as a JSON object of strings", ValueKind::Object, "Empty: none."),
 ];
 
 /// The field of this name.
@@ -129,7 +138,7 @@ impl ValueKind {
     pub const fn is_area(self) -> bool {
         match self {
             ValueKind::Lines | ValueKind::Words | ValueKind::Items | ValueKind::Headers | ValueKind::Filter => true,
-            ValueKind::PartLines => true,
+            ValueKind::Object | ValueKind::PartLines => true,
             ValueKind::Line | ValueKind::Number | ValueKind::Boolean | ValueKind::Schemes => false,
             ValueKind::Schedule | ValueKind::Part => false,
         }
@@ -190,8 +199,10 @@ pub fn fields_of(webhook: &Webhook) -> PostedForm {
         ("ordered", plain(&ordered_value(webhook.ordered))),
         ("success_rule", word(webhook.success_rule)),
         ("handshake", webhook.handshake.to_string()),
+        ("proxy", word(webhook.proxy)),
         ("disable_after_s", webhook.disable_after_s.to_string()),
         ("uid", webhook.uid.clone().unwrap_or_default()),
+        ("metadata", if webhook.metadata.is_empty() { String::new() } else { json!(webhook.metadata).to_string() }),
     ])
 }
 
@@ -205,16 +216,62 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// The hidden fields with the values that a form is loaded with.
+pub fn loaded(form: &PostedForm) -> PostedForm {
+    PostedForm::filled([
+        (LOADED_FIELD, digests(form)),
+        (LOADED_HEADERS_FIELD, header_names(form)),
+        (LOADED_METADATA_FIELD, metadata_names(form)),
+    ])
+}
+
+/// The hidden fields that a posted form has.
+pub fn repeated(form: &PostedForm) -> PostedForm {
+    let hidden = [LOADED_FIELD, LOADED_HEADERS_FIELD, LOADED_METADATA_FIELD].into_iter().filter(|name| form.has(name));
+    PostedForm::filled(hidden.map(|name| (name, form.get(name).to_owned())))
+}
+
+/// The hint of a field. The value of an emptied field is that of the preset, if the preset has another one.
+pub fn hint_under(field: &FormValue, preset: Option<&Webhook>) -> String {
+    let native = || field.hint.to_owned();
+    let (Some(preset), Some((_, rest))) =
+        (preset, field.hint.strip_prefix("Empty: ").and_then(|it| it.split_once('.')))
+    else {
+        return native();
+    };
+    let plain = fields_of(&Webhook::new(preset.org_id, preset.app_id));
+    let own = fields_of(preset);
+    let own = own.get(field.name);
+    match own == plain.get(field.name) || own.is_empty() {
+        true => native(),
+        false => {
+            format!("Empty: {}.{rest}", if field.kind == ValueKind::Schedule { spoken(own) } else { own.to_owned() })
+        }
+    }
+}
+
+/// The steps of a schedule with their units.
+fn spoken(schedule: &str) -> String {
+    let step = |text: &str| text.parse::<i64>().map_or_else(|_| text.to_owned(), |s| durations::exact(s * SECOND_MS));
+    schedule.split(", ").map(step).collect::<Vec<_>>().join(", ")
+}
+
 /// `name:digest` of every field, for `is_untouched`.
-pub fn digests(form: &PostedForm) -> String {
+fn digests(form: &PostedForm) -> String {
     let digests: Vec<String> = form.fields().map(|(name, text)| format!("{name}:{}", digest(name, text))).collect();
     digests.join(" ")
 }
 
 /// The names of the headers in the form, for `LOADED_HEADERS_FIELD`.
-pub fn header_names(form: &PostedForm) -> String {
+fn header_names(form: &PostedForm) -> String {
     let names = form.get("headers").lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
     names.collect::<Vec<_>>().join(" ")
+}
+
+/// The names in the metadata of the form, for `LOADED_METADATA_FIELD`.
+fn metadata_names(form: &PostedForm) -> String {
+    let metadata = serde_json::from_str::<Map<String, Value>>(form.get("metadata")).unwrap_or_default();
+    json!(metadata.keys().collect::<Vec<_>>()).to_string()
 }
 
 /// A digest of a field's value as far as a browser gives it back. A browser sends lines that end in CR LF, and removes
@@ -302,6 +359,7 @@ fn json_of(form: &PostedForm, field: &FormValue) -> Result<String, Vec<FieldErro
         ValueKind::Words | ValueKind::Items => json!(field.kind.items(text)),
         ValueKind::Headers => return headers_of(&lines, form.get(LOADED_HEADERS_FIELD)),
         ValueKind::Filter => return filter_of(text),
+        ValueKind::Object => return object_of(field.name, text, form.get(LOADED_METADATA_FIELD)),
         ValueKind::Schemes if text == "none" => text.into(),
         ValueKind::Schemes => json!(text.split(',').collect::<Vec<_>>()),
         ValueKind::Schedule => schedule_of(field.kind.items(text)),
@@ -320,6 +378,18 @@ fn filter_of(text: &str) -> Result<String, Vec<FieldError>> {
     let wrong = |(pointer, detail)| FieldError::new(format!("/filter{pointer}"), detail);
     let read = Filter::parse_text(text.as_bytes()).map(|filter| filter.as_json().to_owned());
     read.map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
+}
+
+/// The object as it was written, and null for each loaded name that is gone. A value that is no object goes on, so that
+/// the API says what it must be.
+fn object_of(name: &str, text: &str, loaded: &str) -> Result<String, Vec<FieldError>> {
+    json::check(text.as_bytes(), JsonLimits::default())
+        .map_err(|error| vec![FieldError::new(format!("/{name}{}", error.pointer), error.kind.to_string())])?;
+    let Ok(Value::Object(mut object)) = serde_json::from_str(text) else { return Ok(text.to_owned()) };
+    for name in serde_json::from_str::<Vec<String>>(loaded).unwrap_or_default() {
+        object.entry(name).or_insert(Value::Null);
+    }
+    Ok(Value::Object(object).to_string())
 }
 
 /// The headers of the lines, and null for each loaded one that is gone.

@@ -8,10 +8,11 @@ fn view(errors: Vec<FieldError>) -> WebhookFormView {
     WebhookFormView {
         webhook: None,
         form: PostedForm::default(),
-        loaded: String::new(),
-        loaded_headers: String::new(),
+        loaded: PostedForm::default(),
         errors,
         apps: Vec::new(),
+        may_bypass: true,
+        preset: None,
     }
 }
 
@@ -50,6 +51,8 @@ fn every_wrong_field_is_named_above_and_in_an_open_group() {
         ("/auth/token", "auth_secret"),
         ("/tls/client_key_pem", "tls_key"),
         ("/uid", "uid"),
+        ("/metadata/team", "metadata"),
+        ("/proxy", "proxy"),
     ] {
         let shown = page(&view(vec![FieldError::new(pointer, "is wrong here")]), &frame()).into_string();
         assert_eq!(shown.matches("<details open").count(), 1, "{pointer}: {shown}");
@@ -61,8 +64,28 @@ fn every_wrong_field_is_named_above_and_in_an_open_group() {
             "{pointer}: {group}"
         );
     }
-    let shown = page(&view(vec![FieldError::new("/metadata", "is wrong here")]), &frame()).into_string();
-    assert!(shown.contains("<code>/metadata</code> is wrong here"), "{shown}");
+    let shown = page(&view(vec![FieldError::new("/status", "is wrong here")]), &frame()).into_string();
+    assert!(shown.contains("<code>/status</code> is wrong here"), "{shown}");
+}
+
+#[test]
+fn a_caller_who_may_not_bypass_the_proxy_is_not_offered_it() {
+    let shown = page(&WebhookFormView { may_bypass: false, ..view(Vec::new()) }, &frame()).into_string();
+    assert!(!shown.contains("id=\"proxy\"") && shown.contains("id=\"handshake\""), "{shown}");
+}
+
+#[test]
+fn an_emptied_field_means_the_default_of_the_preset() {
+    let mut preset = Webhook::new(crate::model::Id::MIN, crate::model::Id::MIN);
+    (preset.timeout_ms, preset.retry_schedule_s) = (30_000, vec![5, 300, 7_200]);
+    let shown = sending_fields(&WebhookFormView { preset: Some(preset.clone()), ..view(Vec::new()) }).into_string();
+    for hint in ["Empty: 30000.", "Empty: 5s, 5m, 2h. For no retries write: none", "Empty: 16."] {
+        assert!(shown.contains(hint), "{hint}: {shown}");
+    }
+    let body = r#"{"filter":{"gte":100000000000000000001},"max_in_flight":null,"timeout_ms":null}"#;
+    let expected = r#"{"filter":{"gte":100000000000000000001},"max_in_flight":null,"timeout_ms":30000}"#;
+    assert_eq!(with_preset_defaults(body.to_owned(), Some(&preset)), expected);
+    assert_eq!(with_preset_defaults(body.to_owned(), None), body);
 }
 
 #[test]

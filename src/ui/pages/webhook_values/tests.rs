@@ -31,6 +31,7 @@ fn webhook() -> Webhook {
     webhook.retry_schedule_s = vec![5, 300];
     webhook.rate_limit_per_s = Some(2.5);
     webhook.uid = Some("own".to_owned());
+    webhook.metadata = [("team", "a"), ("cost centre", "x: \"7\"\n")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
     webhook
 }
 
@@ -46,7 +47,7 @@ fn sent(name: &str, text: &str) -> String {
 fn edited(webhook: &Webhook, changes: &[(&str, &str)]) -> PostedForm {
     let form = fields_of(webhook);
     let mut body = url::form_urlencoded::Serializer::new(String::new());
-    body.append_pair(LOADED_FIELD, &digests(&form)).append_pair(LOADED_HEADERS_FIELD, &header_names(&form));
+    body.extend_pairs(loaded(&form).fields());
     for (field, old) in form.fields() {
         let text = changes.iter().find(|(name, _)| *name == field).map_or(old, |(_, text)| text);
         body.append_pair(field, &sent(field, text));
@@ -196,6 +197,20 @@ fn a_filter_keeps_its_digits_and_loses_no_member() {
 }
 
 #[test]
+fn metadata_lose_the_names_that_are_gone_and_no_text_is_dropped() {
+    let changed = |text: &str| request_of(&edited(&webhook(), &[("metadata", text)]), false);
+    let body = |text: &str| serde_json::from_str::<Value>(&changed(text).body).unwrap();
+    assert_eq!(body("{\"team\":\"b\"}"), json!({ "metadata": { "team": "b", "cost centre": null } }));
+    assert_eq!(body(""), json!({ "metadata": null }));
+    assert_eq!(body("[1]"), json!({ "metadata": [1] }), "the API says what it must be");
+    for (text, pointer) in [("{", "/metadata"), ("{\"a\":\"1\",\"a\":\"2\"}", "/metadata/a")] {
+        let request = changed(text);
+        assert_eq!(request.body, r#"{"metadata":false}"#, "{text}");
+        assert_eq!(request.mistakes[0].pointer, pointer, "{text}");
+    }
+}
+
+#[test]
 fn credentials_are_masked_and_change_as_a_whole() {
     let form = fields_of(&webhook());
     assert!(form.fields().all(|(_, text)| !text.contains("hidden")));
@@ -222,5 +237,5 @@ fn the_form_has_every_member_that_callers_set_but_a_few() {
     let has = |name: &str| VALUES.iter().any(|value| field_at(&format!("/{name}")) == value.name);
     let missing: Vec<&str> = writable().map(|(field, _)| field.name).filter(|name| !has(name)).collect();
     // The status has its own buttons.
-    assert_eq!(missing, ["status", "proxy", "metadata"]);
+    assert_eq!(missing, ["status"]);
 }
