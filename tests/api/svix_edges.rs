@@ -58,6 +58,27 @@ async fn a_failed_resend_neither_ends_a_delivered_message_nor_exhausts_it() {
 }
 
 #[tokio::test]
+async fn events_of_the_daemon_are_no_messages_of_an_application() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    app(&daemon, "acme").await;
+    endpoint(&daemon, "acme", &receiver).await;
+    let native = native_webhook(&daemon).await;
+    daemon.patch(&format!("/v1/webhooks/{native}"), json!({ "retry_schedule_s": [] })).await;
+    receiver.next_statuses([500]);
+    let made = message(&daemon, "acme", 1).await;
+    attempts(&daemon, &made, 1).await;
+    let told = "/v1/events?type=postrider.delivery.exhausted";
+    let told = async || (daemon.get(told).await["data"] != json!([])).then_some(());
+    eventually("the event of the daemon", told).await;
+    for query in ["", "?event_types=postrider.delivery.exhausted"] {
+        let listed = get(&daemon, &format!("/app/acme/msg{query}")).await;
+        let ids: Vec<&str> = listed["data"].as_array().expect("a list").iter().map(|one| text(one, "id")).collect();
+        assert_eq!(ids, if query.is_empty() { vec![text(&made, "id")] } else { Vec::new() }, "{listed}");
+    }
+}
+
+#[tokio::test]
 async fn a_job_over_waiting_deliveries_leaves_out_those_that_a_resend_delivered() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;

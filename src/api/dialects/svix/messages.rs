@@ -18,6 +18,7 @@ use crate::api::step::Step;
 use crate::model::event::EventAttributes;
 use crate::model::{App, AppId, Event, Scope, Time};
 use crate::rules::json;
+use crate::rules::patterns::is_system;
 use crate::store::{Applied, EventInput, PartitionCommand, Receipt};
 
 use super::apps::{AppInput, read_uid};
@@ -104,7 +105,9 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let query = SvixQuery::read(request)?;
     let (window, filter) = (list::window(&query, Noun::Message)?, MessageFilter::read(&query)?);
     let with_content = query.flag(&WITH_CONTENT)?.unwrap_or(true);
-    let page = context.store.events_two_way(app.id, window, with_content, context.now, |event| filter.passes(event))?;
+    // The daemon's own events go to operational webhooks here, and are no messages of an application.
+    let is_message = |event: &Event| !is_system(&event.attributes.event_type) && filter.passes(event);
+    let page = context.store.events_two_way(app.id, window, with_content, context.now, is_message)?;
     list::window_page(
         Noun::Message,
         window,
