@@ -9,7 +9,7 @@ use crate::api::dialects::{self, WebhookPreset};
 use crate::api::logins::PageSettings;
 use crate::api::{ApiContext, HealthIssue, HttpResponse, RequestContext};
 use crate::model::time::DAY_MS;
-use crate::model::{ApiKey, AppId, Scope, Time, Webhook};
+use crate::model::{ApiKey, Scope, Time, Webhook};
 use crate::store::TimeSpan;
 
 use super::ask::Ask;
@@ -222,10 +222,7 @@ impl Frame {
 
     /// A new webhook with the defaults of the portal link. `None` for the native ones.
     pub fn preset(&self) -> Option<Webhook> {
-        let preset = self.portal.as_ref()?.preset?;
-        let mut webhook = Webhook::new(self.key.org_id, AppId::MIN);
-        preset(&mut webhook);
-        Some(webhook)
+        Some(self.portal.as_ref()?.preset?.webhook(self.key.org_id))
     }
 
     pub fn reader(&self) -> PageReader {

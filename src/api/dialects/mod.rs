@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::model::{ApiKey, Time, Webhook};
+use crate::model::{ApiKey, AppId, Id, OrganizationId, Time, Webhook};
+use crate::rules::signing;
 use crate::store::Registry;
 
 pub use doc::DialectDoc;
@@ -32,8 +33,24 @@ use super::error::ApiError;
 use super::media::BodyRule;
 use super::route::{ApiMount, Identify, LenientRules, Render, Route, RouteAccess, RouteMethod};
 
-/// Gives a new webhook the defaults of a dialect's webhooks.
-pub type WebhookPreset = fn(&mut Webhook);
+/// The webhooks of a dialect.
+#[derive(Clone, Copy)]
+pub struct WebhookPreset {
+    /// Gives a new webhook the defaults of the dialect's webhooks.
+    pub apply: fn(&mut Webhook),
+    /// Programs of receivers with the vendor's libraries: Markdown with a section for each language, as in
+    /// `docs/signatures.md`.
+    pub receivers: &'static str,
+}
+
+impl WebhookPreset {
+    /// A new webhook of the organization with the dialect's defaults.
+    pub fn webhook(&self, org: OrganizationId) -> Webhook {
+        let mut webhook = Webhook::new(org, AppId::MIN);
+        (self.apply)(&mut webhook);
+        webhook
+    }
+}
 
 /// One vendor's shape.
 pub struct Dialect {
@@ -77,6 +94,13 @@ pub fn mounts(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
 /// The preset of the dialect with this name. `None` if there is no such dialect, or if it has none.
 pub fn preset(name: &str) -> Option<WebhookPreset> {
     DIALECTS.iter().find(|dialect| dialect.name == name)?.preset
+}
+
+/// The programs of receivers for requests with the headers that a dialect signs its webhooks by. `None` if no dialect has
+/// them.
+pub fn receivers_of(headers: &[&str]) -> Option<&'static str> {
+    let names = |preset: &WebhookPreset| signing::header_names(&preset.webhook(Id::MIN).signature, false);
+    DIALECTS.iter().filter_map(|dialect| dialect.preset).find(|preset| names(preset) == headers).map(|it| it.receivers)
 }
 
 impl Dialect {

@@ -1,4 +1,5 @@
-//! Help for the tenant: how a receiver verifies a request, in the languages of `docs/signatures.md`.
+//! Help for the tenant: how a receiver verifies a request, in the languages of `docs/signatures.md`, with the libraries of
+//! the vendor whose headers the requests have.
 //!
 //! Invariant: it states the headers and the bodies of the tenant's own webhooks. Without one it states those of a webhook
 //! that the tenant would make.
@@ -6,6 +7,7 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
+use crate::api::dialects;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::FieldSet;
 use crate::model::{Scope, Webhook};
@@ -51,6 +53,16 @@ impl RequestForm {
     }
 }
 
+/// The page with a program for each language: of the vendor, if all webhooks have the headers that its libraries read, else of
+/// Standard Webhooks.
+fn programs(forms: &[RequestForm]) -> &'static str {
+    let own: Vec<_> = forms.iter().map(|form| dialects::receivers_of(&form.headers)).collect();
+    match own.as_slice() {
+        [Some(first), others @ ..] if others.iter().all(|other| *other == Some(first)) => first,
+        _ => SIGNATURES,
+    }
+}
+
 /// The headers of Standard Webhooks, which the libraries read.
 const STANDARD: [&str; 3] = [signing::WEBHOOK_ID, signing::WEBHOOK_TIMESTAMP, signing::WEBHOOK_SIGNATURE];
 
@@ -78,7 +90,7 @@ fn words(names: &[&str]) -> Markup {
 }
 
 /// The headers and the body of one form. Several forms name their webhooks.
-fn request_form(form: &RequestForm, is_only: bool) -> Markup {
+fn request_form(form: &RequestForm, is_only: bool, reads_standard: bool) -> Markup {
     let first = form.headers.first().copied().unwrap_or_default();
     html! {
         @if !is_only {
@@ -93,7 +105,7 @@ fn request_form(form: &RequestForm, is_only: bool) -> Markup {
             "The secret of the webhook, which begins with " code { "whsec_" }
             "; the body, byte for byte as it came in; and the headers " (words(&form.headers)) "."
         }
-        @if form.is_renamed() {
+        @if reads_standard && form.is_renamed() {
             p {
                 "The libraries below read " (words(&STANDARD)) ": hand them the three values under these names. The text "
                 "that is signed is made in the same way."
@@ -115,9 +127,9 @@ fn request_form(form: &RequestForm, is_only: bool) -> Markup {
     }
 }
 
-/// The first program of a section. `None` if the section is missing or has none.
-fn program(language: &str) -> Option<&'static str> {
-    let section = SIGNATURES.split("\n## ").find_map(|section| section.strip_prefix(language)?.strip_prefix('\n'))?;
+/// The first program of a section of a page. `None` if the section is missing or has none.
+fn program(page: &'static str, language: &str) -> Option<&'static str> {
+    let section = page.split("\n## ").find_map(|section| section.strip_prefix(language)?.strip_prefix('\n'))?;
     let (_, fenced) = section.split_once("\n```")?;
     let (_, code) = fenced.split_once('\n')?;
     Some(code.split_once("\n```")?.0)
@@ -125,6 +137,7 @@ fn program(language: &str) -> Option<&'static str> {
 
 /// The page.
 pub fn page(forms: &[RequestForm]) -> Markup {
+    let programs = programs(forms);
     html! {
         .head {
             div {
@@ -134,10 +147,10 @@ pub fn page(forms: &[RequestForm]) -> Markup {
         }
         section.panel aria-labelledby="need" {
             header { h2 #need { "What it takes" } }
-            .pad { @for form in forms { (request_form(form, forms.len() == 1)) } }
+            .pad { @for form in forms { (request_form(form, forms.len() == 1, programs == SIGNATURES)) } }
         }
         @for language in LANGUAGES {
-            @if let Some(program) = program(language) {
+            @if let Some(program) = program(programs, language) {
                 section.panel {
                     header { h2 { (language) } }
                     .pad { pre tabindex="0" { code { (program) } } }
@@ -151,11 +164,18 @@ pub fn page(forms: &[RequestForm]) -> Markup {
 mod tests {
     use super::*;
 
+    fn pages() -> impl Iterator<Item = &'static str> {
+        let presets = dialects::DIALECTS.iter().filter_map(|dialect| dialect.preset);
+        [SIGNATURES].into_iter().chain(presets.map(|preset| preset.receivers))
+    }
+
     #[test]
     fn every_language_of_the_docs_has_its_program() {
         for language in LANGUAGES {
-            let program = program(language).unwrap_or_else(|| panic!("{language} has no program"));
-            assert!(program.lines().count() > 4 && !program.contains("```"), "{language}: {program}");
+            for page in pages() {
+                let program = program(page, language).unwrap_or_else(|| panic!("{language} has no program"));
+                assert!(program.lines().count() > 4 && !program.contains("```"), "{language}: {program}");
+            }
         }
     }
 }

@@ -44,6 +44,13 @@ fn the_portal_in_its_states() {
     let mut renamed = Webhook::clone(&webhook);
     (renamed.signature, renamed.field_set) = (vec![SignatureScheme::Svix], FieldSet::Raw);
     renamed.name = "erp <orders>".to_owned();
+    let page = help::page(&help::RequestForm::of(std::iter::once(&renamed), false));
+    let shown = page.clone().into_string();
+    assert!(shown.contains("from svix.webhooks import") && !shown.contains("standardwebhooks"), "{shown}");
+    assert!(!shown.contains("hand them the three values"), "{shown}");
+    same("portal-help-of-a-vendor", &help, &page);
+    let page = help::page(&help::RequestForm::of(std::iter::once(&renamed), true)).into_string();
+    assert!(page.contains("standardwebhooks"), "the setting gives standard headers: {page}");
     let both = [&*webhook, &renamed];
     same("portal-help-two-forms", &help, &help::page(&help::RequestForm::of(both.into_iter(), false)));
     assert_eq!(

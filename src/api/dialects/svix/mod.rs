@@ -38,7 +38,7 @@ use crate::api::error::ApiError;
 use crate::api::route::LenientRules;
 use crate::model::Scope;
 
-use crate::api::dialects::Dialect;
+use crate::api::dialects::{Dialect, WebhookPreset};
 
 pub static DIALECT: Dialect = Dialect {
     name: "svix",
@@ -48,7 +48,7 @@ pub static DIALECT: Dialect = Dialect {
     render: errors::render,
     doc: &docs::DOC,
     lenient: Some(LenientRules { absent }),
-    preset: Some(endpoint_form::preset),
+    preset: Some(WebhookPreset { apply: endpoint_form::preset, receivers: include_str!("receivers.md") }),
 };
 
 /// Paths of Svix that are deliberately not served: a part of the path, and the reason.
