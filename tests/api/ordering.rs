@@ -182,3 +182,31 @@ async fn a_webhook_that_is_no_longer_ordered_sends_the_deliveries_behind_a_faile
         daemon.delivery_in(&events[0], "delivered").await;
     }
 }
+
+#[tokio::test]
+async fn after_a_change_of_the_kind_of_order_the_old_queue_keeps_its_order_and_later_events_do_not_wait() {
+    for (before, after) in [(json!(true), json!("key")), (json!("key"), json!(true))] {
+        let daemon = TestDaemon::start().await;
+        let receiver = Receiver::start().await;
+        receiver.next_acts([Act::status(500)]);
+        let fields = json!({ "ordered": before, "field_set": "raw", "retry_schedule_s": [60] });
+        let webhook = daemon.webhook(&receiver.url(), fields).await;
+        let keyed = |n: i64| json!({ "type": "a", "data": n, "ordering_key": "k" });
+        let mut events = Vec::new();
+        for n in 0..3 {
+            events.push(daemon.publish_with(keyed(n)).await);
+            daemon.delivery_in(&events[0], "retrying").await;
+        }
+        daemon.patch(&format!("/v1/webhooks/{}", text(&webhook, "id")), json!({ "ordered": after })).await;
+        let later = daemon.publish_with(keyed(3)).await;
+        daemon.delivery_in(&later, "delivered").await;
+        // The retry is up to a tenth later.
+        daemon.advance_s(67);
+        for event in &events {
+            daemon.delivery_in(event, "delivered").await;
+        }
+        let got: Vec<Value> = receiver.take(5).await.iter().map(|request| request.json()).collect();
+        assert_eq!(got, [0, 3, 0, 1, 2].map(|n| json!(n)), "{before} to {after}");
+        eventually("nothing waits", async || (lag(&daemon, &webhook).await.0 == 0).then_some(())).await;
+    }
+}
