@@ -381,7 +381,7 @@ fn filter_of(text: &str) -> Result<String, Vec<FieldError>> {
 }
 
 /// The object as it was written, and null for each loaded name that is gone. A value that is no object goes on, so that
-/// the API says what it must be.
+/// the API refuses it in its own words.
 fn object_of(name: &str, text: &str, loaded: &str) -> Result<String, Vec<FieldError>> {
     json::check(text.as_bytes(), JsonLimits::default())
         .map_err(|error| vec![FieldError::new(format!("/{name}{}", error.pointer), error.kind.to_string())])?;
