@@ -18,9 +18,10 @@ pub const CLIENT_CERTIFICATE: &str = "client_certificate";
 pub fn words(error: &Error) -> String {
     let (sentence, code) = match error {
         Error::InvalidCertificate(why) => certificate(why),
-        Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
-            (format!("the peer asks for a client certificate that it accepts: {alert:?}"), CLIENT_CERTIFICATE)
-        }
+        Error::AlertReceived(alert) if is_of_client_certificate(*alert) => (
+            format!("the peer refused the handshake for want of a client certificate that it accepts: {alert:?}"),
+            CLIENT_CERTIFICATE,
+        ),
         Error::AlertReceived(alert) => (format!("the peer refused the handshake: {alert:?}"), "refused"),
         Error::InvalidMessage(_) => ("TLS is not spoken at this port".to_owned(), "no_tls"),
         Error::PeerIncompatible(_) => {
