@@ -251,9 +251,19 @@ impl Frame {
 
     /// A form that posts to a path below `/ui/`, with its token.
     pub fn form(&self, class: &str, path: &str, fields: &Markup) -> Markup {
+        self.form_of(class, path, None, fields)
+    }
+
+    /// The same around a list. A browser that comes back to the page ticks nothing, because it would tick by position,
+    /// and other rows may stand there.
+    pub fn list_form(&self, class: &str, path: &str, fields: &Markup) -> Markup {
+        self.form_of(class, path, Some("off"), fields)
+    }
+
+    fn form_of(&self, class: &str, path: &str, autocomplete: Option<&str>, fields: &Markup) -> Markup {
         let action = if self.portal.is_some() { format!("portal/{path}") } else { path.to_owned() };
         html! {
-            form class=(class) method="post" action=(self.link(path)) {
+            form class=(class) method="post" action=(self.link(path)) autocomplete=[autocomplete] {
                 input type="hidden" name=(TOKEN_FIELD) value=(self.session.token(&self.pages, &action));
                 input type="hidden" name=(ONCE_FIELD) value=(self.once);
                 (fields)

@@ -11,8 +11,8 @@ use crate::api::{ApiContext, ApiError, ApiMount, HttpRequest, HttpResponse, Requ
 use crate::model::Scope;
 
 use super::pages::{
-    apps, audit, deliveries, delivery, delivery_cancel, errors, event, events, find, keys, live, overview, replays,
-    shortcuts, system, test_result, webhook, webhook_actions, webhook_form, webhooks,
+    apps, audit, deliveries, delivery, delivery_cancel, delivery_resend, errors, event, events, find, keys, live,
+    overview, replays, shortcuts, system, test_result, webhook, webhook_actions, webhook_form, webhooks,
 };
 use super::portal::{enter, event_types, help, home, logo};
 use super::{assets, login, respond, session};
@@ -75,7 +75,7 @@ static ROUTES: &[Route] = &[
     get("/ui/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::ask_delete),
     post("/ui/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::delete),
     get("/ui/deliveries", Scope::EventsRead, deliveries::show),
-    post("/ui/deliveries/retry", Scope::DeliveriesRetry, deliveries::retry),
+    post("/ui/deliveries/retry", Scope::DeliveriesRetry, delivery_resend::resend),
     post("/ui/deliveries/cancel", Scope::EventsWrite, delivery_cancel::cancel),
     get("/ui/deliveries/{id}", Scope::EventsRead, delivery::show),
     post("/ui/deliveries/{id}/retry", Scope::DeliveriesRetry, delivery::retry),
@@ -130,7 +130,7 @@ static ROUTES: &[Route] = &[
     get("/ui/portal/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::ask_delete),
     post("/ui/portal/webhooks/{id}/delete", Scope::WebhooksWrite, webhook_actions::delete),
     get("/ui/portal/deliveries", Scope::EventsRead, deliveries::show),
-    post("/ui/portal/deliveries/retry", Scope::DeliveriesRetry, deliveries::retry),
+    post("/ui/portal/deliveries/retry", Scope::DeliveriesRetry, delivery_resend::resend),
     post("/ui/portal/deliveries/cancel", Scope::EventsWrite, delivery_cancel::cancel),
     get("/ui/portal/deliveries/{id}", Scope::EventsRead, delivery::show),
     post("/ui/portal/deliveries/{id}/retry", Scope::DeliveriesRetry, delivery::retry),

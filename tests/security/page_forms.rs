@@ -74,6 +74,20 @@ async fn a_list_keeps_its_filter_over_its_forms() {
     assert_eq!(location(&none), "../deliveries?status=delivered&type=a.b&done=none-chosen");
     let shown = browser.get(list).await.body;
     assert!(shown.contains("name=\"list\" value=\"?status=delivered&amp;type=a.b\""), "{shown}");
+    assert!(shown.contains("<form class=\"filters\" autocomplete=\"off\">"), "{shown}");
+    // The chosen ones are sent after a question.
+    let (_, one) = shown.split_once("name=\"id[]\" value=\"").expect("a row");
+    let fields = format!("id[]={}&list=%3Fstatus%3Ddelivered", &one[..36]);
+    let asked = browser.submit(list, "deliveries/retry", &fields).await.body;
+    assert!(asked.contains("Send 1 delivery again") && asked.contains("To hook, at once"), "{asked}");
+    let made = async || {
+        let list = instance.first.get("/v1/deliveries").await.expect(200);
+        list["data"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(made().await, 1, "a question sends nothing");
+    let sent = browser.submit(list, "deliveries/retry", &format!("{fields}&sure=yes")).await;
+    assert_eq!(location(&sent), "../deliveries?status=delivered&done=retried-many");
+    assert_eq!(made().await, 2);
     // A replay's form shows every part of the filter, and hands it on.
     let filter = format!("webhook={id}&status=failed&outcome=timeout&last=24h");
     let form = browser.get(&format!("/ui/replays/new?{filter}")).await.body;

@@ -29,10 +29,15 @@ document.addEventListener("submit", (event) => {
   const button = event.submitter;
   setTimeout(() => { if (button) { button.disabled = true; button.ariaBusy = "true"; } }, 0);
 });
-// A page of the browser's memory is read anew: its forms may have been sent.
-addEventListener("pageshow", (event) => event.persisted && location.reload());
+// A page of the browser's memory is read anew.
+onpageshow = (event) => event.persisted && location.reload();
 
-all("form.filters select").forEach((select) => select.addEventListener("change", () => select.form.requestSubmit()));
+// A pointer's choice of a filter is sent at once. Keys pass its values one by one, and Enter sends it.
+let isPointed = false;
+onpointerdown = onkeydown = ({ type }) => { isPointed = type === "pointerdown"; };
+onchange = ({ target }) => isPointed && target.matches(".filters select") && target.form.requestSubmit();
+// A strip may be too wide.
+one(".nav [aria-current]")?.scrollIntoView({ block: "nearest" });
 
 // Secrets and ids can be copied.
 if (navigator.clipboard) for (const code of all("code[data-copy]")) {
@@ -40,10 +45,10 @@ if (navigator.clipboard) for (const code of all("code[data-copy]")) {
   button.type = "button";
   button.className = "btn small";
   button.textContent = "Copy";
-  button.addEventListener("click", async () => {
+  button.onclick = async () => {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
-  });
+  };
   code.after(" ", button);
 }
 
@@ -55,8 +60,8 @@ if (again) setTimeout(() => document.hidden || location.reload(), Number(again.d
 const loaded = Date.now();
 if (one(".frame") && !one("[data-live]")) {
   const stale = document.createElement("p");
-  stale.className = "muted stale";
-  stale.setAttribute("role", "status");
+  stale.className = "muted";
+  stale.role = "status";
   one("main").append(stale);
   setInterval(() => {
     const minutes = Math.floor((Date.now() - loaded) / 60000);
@@ -79,32 +84,31 @@ if (live) {
     more.hidden = true;
     while (body.rows.length > 200) body.lastElementChild.remove();
   };
-  live.addEventListener("pointerenter", () => { isHeld = true; });
-  // The pointer may be on its way to the button.
-  live.addEventListener("pointerleave", () => {
+  live.onpointerenter = () => { isHeld = true; };
+  live.onpointerleave = () => {
     isHeld = false;
     setTimeout(() => { if (!isStill() && !more.matches(":hover")) show(); }, 1000);
-  });
-  more.addEventListener("click", show);
+  };
+  more.onclick = show;
   pause.hidden = false;
-  pause.addEventListener("click", () => {
+  pause.onclick = () => {
     isPaused = !isPaused;
     pause.ariaPressed = isPaused;
     pause.textContent = isPaused ? "Go on" : "Pause";
     said.textContent = isPaused ? "Paused" : "Following";
     if (!isPaused) show();
-  });
+  };
   const rest = (ms) => new Promise((next) => setTimeout(next, ms));
   // A page that is left gives up its request.
   let request = new AbortController();
   const seen = () => document.hidden
     ? new Promise((next) => document.addEventListener("visibilitychange", next, { once: true }))
     : null;
-  document.addEventListener("visibilitychange", () => { if (document.hidden) request.abort(); });
+  document.onvisibilitychange = () => { if (document.hidden) request.abort(); };
   const look = async () => {
     const query = new URLSearchParams(live.dataset.query);
     query.set("after", newest);
-    query.set("wait_s", "25");
+    query.set("wait_s", 25);
     request = new AbortController();
     const answer = await fetch(`live-rows?${query}`, { headers: { accept: "text/html" }, signal: request.signal });
     if (answer.redirected || answer.status === 401) {
@@ -143,7 +147,9 @@ if (live) {
 // The number of chosen rows.
 const choices = () => all("main input[name='id[]']:checked").length;
 const chosen = one("[data-chosen]");
-if (chosen) document.addEventListener("change", () => { chosen.textContent = choices() ? ` (${choices()})` : ""; });
+const tell = () => { if (chosen) chosen.textContent = choices() ? ` (${choices()})` : ""; };
+tell();
+document.onchange = tell;
 
 // Keys, outside of fields: the page of `?` lists them.
 const isOff = () => localStorage.getItem("keys") === "off";
@@ -152,7 +158,7 @@ if (onOff) {
   const say = () => { onOff.textContent = `Switch the keys ${isOff() ? "on" : "off"}`; };
   onOff.hidden = false;
   say();
-  onOff.addEventListener("click", () => { localStorage.setItem("keys", isOff() ? "on" : "off"); say(); });
+  onOff.onclick = () => { localStorage.setItem("keys", isOff() ? "on" : "off"); say(); };
 }
 let isGoing = false;
 const pages = { o: "", w: "webhooks", d: "deliveries", e: "events", l: "live", r: "replays" };
@@ -183,7 +189,7 @@ document.addEventListener("keydown", (event) => {
   if (key === "r") {
     if (!choices()) box?.click();
     const send = one("main form[action$=retry] button");
-    if (send && (!chosen || choices()) && confirm(`${send.textContent}?`)) send.click();
+    if (send && (chosen ? choices() : confirm(`${send.textContent}?`))) send.click();
   }
   if (key === "[" || key === "]") {
     const row = one("tr.sel");

@@ -56,7 +56,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
     html! {
         .head { div { h1 { "Audit" } p.lead { "Every change and every secret that was shown, newest first." } } }
-        form.filters {
+        form.filters autocomplete="off" {
             @for (name, words) in FILTERS {
                 label.grow {
                     span.vh { (words) }

@@ -2,10 +2,8 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use serde_json::json;
 
 use crate::api::cursor::{self, CursorKind};
-use crate::api::native::bulk_retry;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, Scope, StatusCodes, Time, WebhookId};
 use crate::store::{AnyOf, DeliveryQuery, FailedPosition, ListWindow, Search, TenantScope, TimeSpan};
@@ -15,11 +13,10 @@ use crate::ui::counts;
 use crate::ui::filter;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, relay};
-use crate::ui::respond::see_other;
 use crate::ui::write::{self, foreign};
 
 use super::delivery_cancel;
+use super::delivery_resend;
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
 /// Rows of a page, which has at most 45 KB.
@@ -252,7 +249,7 @@ pub fn page(view: &DeliveriesView, frame: &Frame) -> Markup {
 fn filters(view: &DeliveriesView) -> Markup {
     let chosen = |name: &str, value: &str| view.ask.get(name) == Some(value);
     html! {
-        form.filters {
+        form.filters autocomplete="off" {
             label.grow {
                 span.vh { "Search" }
                 input type="search" name="search" placeholder="An id, type, error or code"
@@ -374,7 +371,7 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
     let fields = html! {
         @if view.ask != Ask::default() { input type="hidden" name=(LIST_FIELD) value=(view.ask.with("", "").link()); }
         .bulk {
-            button.btn.small type="submit" { "Send the chosen again" span data-chosen="" {} }
+            button.btn.small type="submit" { "Send the chosen again" span data-chosen="" {} "…" }
             @if is_replayable(&view.ask) {
                 span.muted { "or" }
                 a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
@@ -390,23 +387,19 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
         (table)
         (footer)
     };
-    frame.form("panel", "deliveries/retry", &fields)
-}
-
-/// `POST /ui/deliveries/retry`: sends the chosen deliveries again.
-pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let form = PostedForm::read(context, request)?;
-    let ids: Vec<&str> = form.all("id[]").collect();
-    if ids.is_empty() {
-        return Ok(Step::Reply(see_other(&back(&form, "none-chosen"))?));
-    }
-    let call = ApiCall { handler: bulk_retry::retry, body: json!({ "ids": ids }).to_string(), form: Some(&form) };
-    let to = back(&form, "retried-many");
-    relay(context, request, &call, move |_| see_other(&to))
+    frame.list_form("panel", delivery_resend::ACTION, &fields)
 }
 
 /// The list that a form came from, relative to the form's action, with a notice.
 pub fn back(form: &PostedForm, done: &str) -> String {
-    let list = filter::readable(&Ask::parse(form.get(LIST_FIELD).trim_start_matches('?')), Section::Deliveries);
-    list.with("done", done).to("../deliveries")
+    list_of(form.get(LIST_FIELD)).with("done", done).to("../deliveries")
+}
+
+/// The query of the list that a form came from, as a link ends with it.
+pub fn kept_query(list: &str) -> String {
+    list_of(list).link()
+}
+
+fn list_of(list: &str) -> Ask {
+    filter::readable(&Ask::parse(list.trim_start_matches('?')), Section::Deliveries)
 }

@@ -67,7 +67,7 @@ pub fn page(open: &[DeliveryId], list: &str, frame: &Frame) -> Markup {
         input type="hidden" name=(LIST_FIELD) value=(list);
         .acts {
             button.btn.main type="submit" { "Cancel " (counted) }
-            a.btn href=(frame.link("deliveries?status=waiting")) { "Leave them" }
+            a.btn href=(frame.link(&format!("deliveries{}", deliveries::kept_query(list)))) { "Leave them" }
         }
     };
     html! {

@@ -121,7 +121,7 @@ fn filters(view: &EventsView) -> Markup {
         }
     };
     html! {
-        form.filters {
+        form.filters autocomplete="off" {
             (field("type", "Type"))
             (field("event_id", "event_id"))
             (field("subject", "Subject"))

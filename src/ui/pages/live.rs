@@ -179,7 +179,7 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
 
 fn filters(view: &LiveView, only: &str) -> Markup {
     html! {
-        form.filters {
+        form.filters autocomplete="off" {
             label.grow {
                 span.vh { "Search" }
                 input type="search" name="search" placeholder="Type, error, URL or subject"

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod deliveries;
 pub mod delivery;
 pub mod delivery_cancel;
+pub mod delivery_resend;
 pub mod delivery_rows;
 pub mod errors;
 pub mod event;

@@ -10,8 +10,8 @@ use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
 use super::webhook_rows::WebhookRow;
 use super::{
-    apps, deliveries, delivery, delivery_rows, event, overview, replays, shortcuts, system, test_result, webhook,
-    webhook_actions, webhook_form, webhooks,
+    apps, deliveries, delivery, delivery_resend, delivery_rows, event, overview, replays, shortcuts, system,
+    test_result, webhook, webhook_actions, webhook_form, webhooks,
 };
 use crate::api::native::attempt_request::{self, AttemptRequestView};
 use crate::api::{FieldError, HealthIssue};
@@ -328,6 +328,14 @@ fn the_list_of_deliveries_in_its_states() {
         &frame,
         &deliveries::page(&deliveries_view(Vec::new(), "search=%3Cscript%3E"), &frame),
     );
+}
+
+#[test]
+fn chosen_deliveries_are_sent_again_after_a_page_that_asks() {
+    let frame = frame(Section::Deliveries);
+    let chosen: Vec<Delivery> = (1..4).map(|number| delivery_row(number, DeliveryStatus::Failed).delivery).collect();
+    let webhooks = ["crm-sync", "<erp>"].map(str::to_owned);
+    same("deliveries-resend", &frame, &delivery_resend::page(&chosen, &webhooks, "?status=failed&bad=1", &frame));
 }
 
 #[test]

@@ -144,7 +144,7 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
 fn filters(view: &WebhooksView) -> Markup {
     let (state, order) = (view.ask.get("state").unwrap_or_default(), view.ask.get("order").unwrap_or("worst"));
     html! {
-        form.filters {
+        form.filters autocomplete="off" {
             label.grow {
                 span.vh { "Search names and URLs" }
                 input type="search" name="search" placeholder="Search names and URLs"
