@@ -61,7 +61,10 @@ impl Principal {
         if self.key.may(scope) {
             return Ok(());
         }
-        Err(ApiError::forbidden("scope_missing", format!("this key does not have the scope {}", scope.as_str())))
+        Err(ApiError::forbidden(
+            "scope_missing",
+            format!("this key, {}, does not have the scope {}", self.key.name, scope.as_str()),
+        ))
     }
 
     /// The caller, as the store records it.

@@ -26,7 +26,7 @@ pub struct Attempt {
     /// The retry that was scheduled when the attempt finished.
     pub next_attempt_at: Option<Time>,
     pub made: AttemptMade,
-    /// When the response's headers and body were erased on request.
+    /// When the response's body was erased: with its event, or with its headers on request.
     pub response_erased_at: Option<Time>,
 }
 

@@ -37,7 +37,7 @@ mod tests {
         for hidden in [
             error(StatusCode::SERVICE_UNAVAILABLE, "disk_full", "/var/lib/postrider has 3 MB left"),
             error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "partitions/7.redb: damaged"),
-            error(StatusCode::FORBIDDEN, "scope_missing", "this key does not have the scope webhooks:write"),
+            error(StatusCode::FORBIDDEN, "scope_missing", "this key, ops, does not have the scope webhooks:write"),
             error(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "the quota webhooks_per_app of 5 is used up"),
         ] {
             assert_ne!(refusal(&hidden), hidden.detail);

@@ -43,6 +43,7 @@ async fn payload_and_response_bodies_go_and_the_record_stays() {
         assert_eq!(row["status"], "delivered");
         for attempt in daemon.attempts(row).await {
             assert_eq!(attempt["response_body"], Value::Null);
+            assert_eq!(attempt["response_erased_at"], read["erased_at"]);
             assert!(attempt["status_code"].is_number());
         }
     }

@@ -361,7 +361,11 @@ impl Oracle {
         }
         self.cancel_all(id, asked.now)?;
         self.touched.insert(id);
-        self.attempts.values_mut().filter(|attempt| attempt.event_id == id).for_each(|a| a.made.response_body = None);
+        for attempt in self.attempts.values_mut().filter(|attempt| attempt.event_id == id) {
+            if attempt.made.response_body.take().is_some() {
+                attempt.response_erased_at.get_or_insert(asked.now);
+            }
+        }
         if let Some(posted) = self.events.get_mut(&id) {
             posted.data.clear();
             posted.event.data_bytes = 0;

@@ -120,7 +120,11 @@ async fn every_page_and_form_refuses_a_session_without_its_scope() {
     let instance = Instance::start().await;
     let mut refused = 0;
     for scope in Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin) {
-        let key = instance.first.post("/v1/keys", json!({ "name": "k", "scopes": [scope.as_str()] })).await.expect(201);
+        let key = instance
+            .first
+            .post("/v1/keys", json!({ "name": format!("key of {}", scope.as_str()), "scopes": [scope.as_str()] }))
+            .await
+            .expect(201);
         let browser = Browser::with_key(&instance, text(&key, "key")).await;
         instance.clock.advance_ms(60 * 1_000);
         for (verb, path, needed) in paths() {
@@ -130,6 +134,8 @@ async fn every_page_and_form_refuses_a_session_without_its_scope() {
                 _ => browser.post(&path, "token=x").await,
             };
             assert_eq!(answer.status, 403, "{} on {path} ({})", scope.as_str(), needed.as_str());
+            let said = format!("This key, key of {}, does not have the scope {}", scope.as_str(), needed.as_str());
+            assert!(answer.body.to_lowercase().contains(&said.to_lowercase()), "{path}: {}", answer.body);
             refused += 1;
         }
     }

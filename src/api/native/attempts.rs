@@ -59,7 +59,7 @@ pub struct AttemptView<'a> {
     response_headers: Map<String, Value>,
     /// As text, cut at 16 KiB.
     response_body: Option<&'a str>,
-    /// When the headers and the body of the response were erased on request.
+    /// When the body of the response was erased: with its event, or with its headers on request.
     response_erased_at: Option<Time>,
     /// In milliseconds; null for a phase that did not occur.
     timings_ms: Timings,

@@ -102,7 +102,7 @@ pub fn example_error(status: u16) -> (&'static str, &'static str) {
     match status {
         400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),
         401 => ("credentials_missing", "an Authorization: Bearer header with a key is needed"),
-        403 => ("scope_missing", "this key does not have the scope events:write"),
+        403 => ("scope_missing", "this key, billing, does not have the scope events:write"),
         404 => ("not_found", "webhook not found"),
         408 => ("request_timeout", "the body took too long"),
         409 => ("event_id_conflict", "event_id \"inv-42-paid\" was used with another type or other data"),

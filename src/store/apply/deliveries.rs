@@ -123,7 +123,9 @@ impl PartitionBatch<'_> {
         for delivery in self.deliveries_of(&event)? {
             self.cancel(&delivery)?;
             for mut attempt in self.attempts_of(&delivery)? {
-                attempt.made.response_body = None;
+                if attempt.made.response_body.take().is_some() {
+                    attempt.response_erased_at.get_or_insert(self.inputs.now);
+                }
                 self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
             }
         }
