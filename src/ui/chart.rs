@@ -75,16 +75,30 @@ fn bars(bins: &[Bin], up: u64, down: u64) -> (String, String) {
     (ok, bad)
 }
 
+/// Bars without gaps as one outline from the height `base` on: a list has many of them, and is short by that.
+fn outline(heights: impl Iterator<Item = u64>, base: u64, is_up: bool) -> String {
+    let mut path = format!("M0 {base}");
+    let (mut at, mut width) = (base, 0);
+    for height in heights {
+        let top = if is_up { base - height } else { base + height };
+        if top != at {
+            path.push_str(&if width > 0 { format!("h{width}V{top}") } else { format!("V{top}") });
+            (at, width) = (top, 0);
+        }
+        width += 4;
+    }
+    path + &format!("h{width}V{base}")
+}
+
 /// 24 bars in a row of a table.
 pub fn spark(bins: &[Bin]) -> Markup {
-    let (ok, bad) = bars(bins, 19, 6);
-    let width = bins.len() * 4;
-    let label = totals(bins);
+    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
+    let ok = outline(bins.iter().map(|bin| scaled(bin.ok, most, 19)), 19, true);
+    let bad = outline(bins.iter().map(|bin| scaled(bin.failed, most, 19).min(6)), 20, false);
     html! {
-        svg.spark viewBox={ "0 0 " (width) " 26" } preserveAspectRatio="none" role="img" aria-label=(label) {
+        svg.spark viewBox={ "0 0 " (bins.len() * 4) " 26" } role="img" aria-label=(totals(bins)) {
             path.c-ok d=(PreEscaped(ok)) {}
-            path.c-bad d=(PreEscaped(bad)) {}
-            path.base d={ "M0 19.5H" (width) } {}
+            @if bins.iter().any(|bin| bin.failed > 0) { path.c-bad d=(PreEscaped(bad)) {} }
         }
     }
 }
@@ -113,7 +127,7 @@ pub fn attempts(title: &str, bins: &[Bin], axis: ChartAxis, table: &Markup) -> M
                     path.c-bad d=(PreEscaped(bad)) {}
                     path.base d={ "M0 82.5H" (width) } {}
                 }
-                span.y.top aria-hidden="true" { (write::short(most)) }
+                span.y aria-hidden="true" { (write::short(most)) }
             }
             (axis.below(bins.len()))
             (table)
@@ -179,7 +193,7 @@ fn lines(
                     (drawing)
                     path.base d={ "M0 99.5H" (width) } {}
                 }
-                span.y.top aria-hidden="true" { (most) }
+                span.y aria-hidden="true" { (most) }
             }
             (axis.below(steps))
             (table)
@@ -204,21 +218,21 @@ pub fn waiting(values: &[Option<u64>], axis: ChartAxis, table: &Markup) -> Marku
 
 /// A chart of response times at 50 and 95 percent, in milliseconds.
 pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis, table: &Markup) -> Markup {
-    let most = percentiles.iter().flatten().flatten().copied().max().unwrap_or(0);
+    let most = percentiles.iter().flatten().flatten().copied().max();
     let shown = |ms: u64| write::millis(u32::try_from(ms).unwrap_or(u32::MAX));
     let drawing = html! {
         @for (values, class) in percentiles.iter().zip(["line c-p50", "line c-p95"]).rev() {
-            path class=(class) d=(PreEscaped(line(&pieces(values, most)))) {}
+            path class=(class) d=(PreEscaped(line(&pieces(values, most.unwrap_or(0))))) {}
         }
     };
     let last =
         |at: usize| percentiles[at].iter().rev().flatten().next().map_or_else(|| "–".to_owned(), |ms| shown(*ms));
     let words = match most {
-        0 => "kept by the hour, and none here".to_owned(),
-        _ => format!("p50 {}, p95 {} at last", last(0), last(1)),
+        None => "kept by the hour, and none here".to_owned(),
+        Some(_) => format!("p50 {}, p95 {} at last", last(0), last(1)),
     };
     let label = format!("Response times: {words}");
-    let top = if most == 0 { String::new() } else { shown(most) };
+    let top = most.map(shown).unwrap_or_default();
     lines("Response time", &html! { (words) }, &label, &top, (percentiles[0].len(), &drawing), (axis, table))
 }
 
@@ -234,7 +248,9 @@ fn phases(timings: &Timings) -> Vec<(&'static str, &'static str, u32)> {
     let names = [("dns", "f-dns"), ("connect", "f-con"), ("tls", "f-tls"), ("wait", "f-wait")];
     let mut phases: Vec<_> =
         names.into_iter().zip(known).filter_map(|((name, class), ms)| ms.map(|ms| (name, class, ms))).collect();
-    phases.push(("body", "f-body", timings.total.saturating_sub(spent)));
+    let rest = timings.total.saturating_sub(spent);
+    // Without a first byte the rest is the time that was waited for it.
+    phases.push(if timings.first_byte.is_some() { ("body", "f-body", rest) } else { ("wait", "f-wait", rest) });
     phases
 }
 
@@ -295,10 +311,30 @@ mod tests {
     }
 
     #[test]
+    fn response_times_of_0_ms_are_data() {
+        let axis = ChartAxis { from: Time(0), step_ms: HOUR_MS };
+        let fast = vec![None, Some(0)];
+        let shown = responses(&[fast.clone(), fast], axis, &html! { "a table" }).into_string();
+        assert!(shown.contains("p50 0 ms, p95 0 ms at last") && !shown.contains("none here"), "{shown}");
+    }
+
+    #[test]
+    fn small_bars_are_one_outline_in_their_box() {
+        let bins = [(9, 0), (9, 3), (0, 900), (900, 0)].map(|(ok, failed)| Bin { ok, failed });
+        let shown = spark(&bins).into_string();
+        assert!(shown.contains("d=\"M0 19V17h8V19h4V0h4V19\""), "{shown}");
+        assert!(shown.contains("d=\"M0 20h4V22h4V26h4V20h4V20\""), "{shown}");
+    }
+
+    #[test]
     fn a_split_is_as_wide_as_its_time() {
         let timings = Timings { dns: Some(2), connect: Some(11), tls: Some(26), first_byte: Some(171), total: 214 };
         let shown = split(&timings, 214).into_string();
         assert!(shown.contains("dns 2 ms, connect 11 ms, tls 26 ms, wait 171 ms, body 4 ms"), "{shown}");
+        // Of a timeout no byte came, and the time was waited.
+        let late = Timings { first_byte: None, total: 1_000, ..timings };
+        let shown = split(&late, 1_000).into_string();
+        assert!(shown.contains("tls 26 ms, wait 961 ms<") && !shown.contains("body"), "{shown}");
         let odd = Timings { first_byte: Some(u32::MAX), total: 1, ..timings };
         let shown = split(&odd, 1).into_string();
         assert!(shown.contains("M0 0h200v12h-200z") && !shown.contains("h-0"), "{shown}");

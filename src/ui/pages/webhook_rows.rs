@@ -180,7 +180,7 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
     let types = if webhook.event_types.is_empty() { "all".to_owned() } else { webhook.event_types.join(", ") };
     html! {
         tr {
-            td.w-state { (row.mood.folded()) }
+            td { (row.mood.folded()) }
             td {
                 a.key href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) }
                 span.sub.cut { @if row.reason.is_empty() { (foreign(&webhook.url)) } @else { (foreign(&row.reason)) } }
@@ -194,7 +194,7 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
                 @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
                 @if let Some(since) = row.oldest_waiting { span.sub { (write::age(frame.now.since(since))) } }
             }
-            td.num.w-when.nowrap { @match row.last_attempt_at { Some(at) => (write::ago(at, frame.now)), None => "–" } }
+            td.num { @match row.last_attempt_at { Some(at) => (write::ago(at, frame.now)), None => "–" } }
         }
     }
 }
