@@ -27,6 +27,39 @@ pub fn mistakes(errors: &[FieldError]) -> Markup {
     }
 }
 
+/// A field of one line with its label, and its mistakes below it. The placeholder is an example, if there is one.
+pub fn line(name: &str, label: &str, example: &str, form: &PostedForm, errors: &[FieldError]) -> Markup {
+    let wrong = is_wrong(name, errors);
+    html! {
+        label for=(name) { (label) }
+        input id=(name) type="text" name=(name) value=(form.get(name)) placeholder=[Some(example).filter(|example| !example.is_empty())]
+            aria-invalid=[wrong.then_some("true")]
+            aria-describedby=[wrong.then(|| format!("wrong-{name}"))];
+        (mistakes_of(name, errors))
+    }
+}
+
+/// Whether a field has a mistake.
+pub fn is_wrong(name: &str, errors: &[FieldError]) -> bool {
+    errors.iter().any(|one| one.pointer.strip_prefix('/') == Some(name))
+}
+
+/// The mistakes of one field.
+pub fn mistakes_of(name: &str, errors: &[FieldError]) -> Markup {
+    let own = || errors.iter().filter(|one| one.pointer.strip_prefix('/') == Some(name));
+    html! {
+        @if own().next().is_some() {
+            p.wrong id={ "wrong-" (name) } role="alert" { @for one in own() { (foreign(&one.detail)) ". " } }
+        }
+    }
+}
+
+/// The mistakes of all fields but these.
+pub fn mistakes_beside(names: &[&str], errors: &[FieldError]) -> Markup {
+    let others = errors.iter().filter(|one| !names.iter().any(|name| one.pointer.strip_prefix('/') == Some(name)));
+    mistakes(&others.cloned().collect::<Vec<_>>())
+}
+
 /// The fields of a posted form, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct PostedForm(Vec<(String, String)>);

@@ -157,6 +157,11 @@ async fn a_mistake_in_a_small_form_keeps_its_input_and_the_theme_its_page() {
     let wrong =
         browser.submit("/ui/keys", "keys/new", &format!("name={}&scope[]=events%3Aread", "k".repeat(2_000))).await;
     assert!(wrong.status == 422 && wrong.body.contains("value=\"events:read\" checked"), "{}", wrong.body);
+    // The store finds a taken uid once it applies the change.
+    browser.submit("/ui/apps", "apps/new", "name=one&uid=taken").await;
+    let taken = browser.submit("/ui/apps", "apps/new", "name=two&uid=taken").await;
+    assert!(taken.status == 409 && taken.body.contains("name=\"name\" value=\"two\""), "{}", taken.body);
+    assert!(taken.body.contains("id=\"wrong-uid\" role=\"alert\">another app has this uid"), "{}", taken.body);
     let token = token_of(&browser.get("/ui/apps").await.body, "theme");
     let headers = [
         crate::security::pages::FORM,

@@ -11,9 +11,9 @@ use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{App, Scope};
 use crate::store::TenantScope;
 use crate::ui::ask::Ask;
-use crate::ui::form::{PostedForm, mistakes};
+use crate::ui::form::{self, PostedForm};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::relay::{ApiCall, member, relay, relay_or};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
@@ -35,11 +35,9 @@ fn own_apps(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Vec<(Arc<
 /// The page, with the form of a new app as it was filled, and its mistakes.
 pub fn page(rows: &[(Arc<App>, usize)], form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Markup {
     let fields = html! {
-        label for="name" { "Name" }
-        input #name type="text" name="name" value=(form.get("name")) required;
-        label for="uid" { "uid, your own name for it" }
-        input #uid type="text" name="uid" value=(form.get("uid"));
-        (mistakes(errors))
+        (form::line("name", "Name", "", form, errors))
+        (form::line("uid", "uid, your own name for it", "", form, errors))
+        (form::mistakes_beside(&["name", "uid"], errors))
         .acts { button.btn.main type="submit" { "Make an app" } }
     };
     let has_portal = frame.pages.portal.enabled;
@@ -68,7 +66,7 @@ pub fn page(rows: &[(Arc<App>, usize)], form: &PostedForm, errors: &[FieldError]
                             }
                             td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
                             td.num {
-                                (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks?app={}", app.id), &webhooks.to_string()))
+                                (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks?app={}", app.id), &write::count(*webhooks as u64)))
                             }
                             td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
                             @if frame.may(Scope::AppsWrite) && has_portal {
@@ -134,14 +132,20 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         body["uid"] = form.get("uid").trim().into();
     }
     let call = ApiCall { handler: apps::create, body: body.to_string(), form: Some(&form) };
-    match relay(context, request, &call, |_| see_other("../apps?done=created")) {
-        Err(api_error) if !api_error.errors.is_empty() => {
-            let frame = Frame::new(context, request, Section::Apps);
-            let content = page(&own_apps(context, request), &form, &api_error.errors, &frame);
-            Ok(Step::Reply(frame.reply(api_error.status, "Apps", &content)))
+    let frame = Arc::new(Frame::new(context, request, Section::Apps));
+    let (rows, kept) = (own_apps(context, request), form.clone());
+    let corrected = move |mut api_error: ApiError| {
+        if api_error.code == "uid_taken" {
+            api_error.errors = vec![FieldError::new("/uid", api_error.detail.clone())];
         }
-        other => other,
-    }
+        match api_error.errors.is_empty() {
+            true => Err(api_error),
+            false => Ok(frame.reply(api_error.status, "Apps", &page(&rows, &kept, &api_error.errors, &frame))),
+        }
+    };
+    let refuse = corrected.clone();
+    relay_or(context, request, &call, |_| see_other("../apps?done=created"), refuse)
+        .or_else(|api_error| corrected(api_error).map(Step::Reply))
 }
 
 /// `POST /ui/apps/{id}/portal-link`: makes a link, and shows it once.

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::api::cursor::{self, CursorKind};
 use crate::api::native::replays;
-use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{AttemptOutcome, WebhookId};
 use crate::model::{Scope, StatusCodes};
 use crate::store::{ListWindow, Registry, TenantScope};
 use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::filter;
-use crate::ui::form::{MISTAKES_LISTED, PostedForm};
+use crate::ui::form::{self, PostedForm, line};
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
@@ -115,6 +115,8 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 /// The page of one replay. A running one asks for itself again.
 pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
     let path = format!("replays/{}", job.id);
+    // The deliveries made are counted at once, and the matched ones with the slice that they are in.
+    let matched = job.matched.max(job.created);
     html! {
         .head data-reload=[(job.status == JobStatus::Running).then_some("2")] {
             div {
@@ -133,7 +135,7 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
         dl.panel.figs {
             div {
                 dt { "Matched" }
-                dd { (write::count(job.matched)) }
+                dd { (write::count(matched)) }
                 dd { @if job.exhausted { "all were looked at" } @else { "so far" } }
             }
             @if follows(job) { (followed(job)) } @else { (moved(job)) }
@@ -176,7 +178,7 @@ fn followed(job: &Job) -> Markup {
 fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
     let outcomes: Vec<&str> = spec.last.outcomes.iter().map(|outcome| outcome.as_str()).collect();
     let (ended_from, ended_to) = (spec.last.ended_from, spec.last.ended_to);
-    let times = [("From", spec.from), ("To", spec.to), ("Ended from", ended_from), ("Ended to", ended_to)];
+    let times = [("From", spec.from), ("Until", spec.to), ("Ended from", ended_from), ("Ended until", ended_to)];
     let codes: Vec<String> = spec.last.status_codes.iter().map(StatusCodes::text).collect();
     html! {
         dl.facts {
@@ -266,8 +268,10 @@ fn written_target(written: &str) -> Markup {
 }
 
 /// The form of a new replay.
-pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[String], frame: &Frame) -> Markup {
+pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[FieldError], frame: &Frame) -> Markup {
     let chosen = |name: &str, value: &str| form.get(name) == value;
+    let wrong = |name: &str| form::is_wrong(name, errors).then_some("true");
+    let described = |name: &str| form::is_wrong(name, errors).then(|| format!("wrong-{name}"));
     let statuses = [
         ("failed", "that failed"),
         ("cancelled", "that were cancelled"),
@@ -279,29 +283,28 @@ pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[String], f
     let fields = html! {
         @if form.get("webhook").is_empty() && targets.listed.len() > 1 { (one_target()) }
         label for="webhook" { "To" }
-        select #webhook name="webhook" required {
+        select #webhook name="webhook" required aria-invalid=[wrong("webhook")] aria-describedby=[described("webhook")] {
             @for (id, name) in &targets.listed { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
         }
+        (form::mistakes_of("webhook", errors))
         @if let Some(written) = &targets.written { (written_target(written)) }
         label for="status" { "Events" }
-        select #status name="status" {
+        select #status name="status" aria-invalid=[wrong("status")] aria-describedby=[described("status")] {
             @for (value, words) in statuses { option value=(value) selected[chosen("status", value)] { (words) } }
         }
-        label for="from" { "From" }
-        input #from type="text" name="from" value=(form.get("from")) placeholder="2026-11-28T02:00:00Z" list="spans";
-        label for="to" { "To" }
-        input #to type="text" name="to" value=(form.get("to")) placeholder="now";
+        (form::mistakes_of("status", errors))
+        (line("from", "From", "2026-11-28T02:00:00Z", form, errors))
+        (line("to", "Until", "now", form, errors))
         label for="outcome" { "Whose last answer was" }
-        select #outcome name="outcome" {
+        select #outcome name="outcome" aria-invalid=[wrong("outcome")] aria-describedby=[described("outcome")] {
             option value="" { "any" }
             @for value in outcomes(form.get("outcome")) {
                 option value=(value) selected[chosen("outcome", &value)] { (foreign(&value)) }
             }
         }
-        label for="rate" { "At most, a second" }
-        input #rate type="text" name="rate" value=(form.get("rate")) inputmode="decimal"
-            placeholder="as fast as the webhook takes them";
-        @for said in errors.iter().take(MISTAKES_LISTED) { p.wrong role="alert" { (foreign(said)) } }
+        (form::mistakes_of("outcome", errors))
+        (line("rate", "At most, a second", "as fast as the webhook takes them", form, errors))
+        (form::mistakes_beside(&["webhook", "status", "from", "to", "outcome", "rate"], errors))
         .acts { button.btn.main type="submit" { "Count first" } a.btn href=(frame.link("replays")) { "Leave it" } }
     };
     html! {
@@ -400,6 +403,21 @@ pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     corrected(context, request, &form, counted)
 }
 
+/// A mistake of the request as one of the form's field that the member comes from.
+pub fn at_field(mistake: &FieldError) -> FieldError {
+    let member = mistake.pointer.trim_start_matches('/');
+    let field = match member.split('/').next().unwrap_or_default() {
+        "webhook_id" | "app_id" => "webhook",
+        "missing" | "waiting" => "status",
+        "ended_from" => "from",
+        "ended_to" => "to",
+        "status_code" => "outcome",
+        "rate_per_s" => "rate",
+        other => other,
+    };
+    FieldError::new(format!("/{field}"), mistake.detail.clone())
+}
+
 /// The form with its mistakes, if there are any.
 fn corrected(
     context: &mut ApiContext<'_>,
@@ -409,11 +427,7 @@ fn corrected(
 ) -> Result<Step, ApiError> {
     match done {
         Err(api_error) if !api_error.errors.is_empty() => {
-            let said: Vec<String> = api_error
-                .errors
-                .iter()
-                .map(|one| format!("{} {}", one.pointer.trim_start_matches('/'), one.detail))
-                .collect();
+            let said: Vec<FieldError> = api_error.errors.iter().map(at_field).collect();
             let frame = Frame::new(context, request, Section::Replays);
             let content = new_page(&ReplayTargets::of(context, request.tenant(), form), form, &said, &frame);
             Ok(Step::Reply(frame.reply(api_error.status, "New replay", &content)))
@@ -455,7 +469,7 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
                 dt { "From" }
                 dd { @if form.get("from").is_empty() { "the oldest kept" } @else { (foreign(form.get("from"))) } }
             }
-            div { dt { "To" } dd { @if form.get("to").is_empty() { "now" } @else { (foreign(form.get("to"))) } } }
+            div { dt { "Until" } dd { @if form.get("to").is_empty() { "now" } @else { (foreign(form.get("to"))) } } }
             @if !form.get("outcome").is_empty() { div { dt { "Outcome" } dd { (foreign(form.get("outcome"))) } } }
             div {
                 dt { "Rate" }
