@@ -96,6 +96,12 @@ pub const TARGET_TOO_LONG: &str = "target_too_long";
 const FAILED_ATTEMPTS: &str = "postrider attempt list --failed --from 24h";
 
 impl Diagnosis {
+    /// The same without a command, for a reader who sees the attempt.
+    pub fn beside_answer(mut self) -> Diagnosis {
+        self.fix = self.fix.replace(&format!(": {FAILED_ATTEMPTS}"), "");
+        self
+    }
+
     /// The same with the command that shows the attempt.
     pub fn of_attempt(mut self, id: AttemptId) -> Diagnosis {
         self.fix = self.fix.replace(FAILED_ATTEMPTS, &format!("postrider attempt get {}{id}", Attempt::PREFIX));

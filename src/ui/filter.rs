@@ -60,7 +60,7 @@ fn cure(section: Section, name: &str, value: &str) -> Option<&'static str> {
             (matches!(value, "waiting" | "missing" | "failed" | "cancelled" | "delivered"), "choose one of the list")
         }
         (Section::Webhooks, "state") => {
-            (matches!(value, "trouble" | "enabled" | "paused" | "disabled"), "choose one of the tabs")
+            (matches!(value, "trouble" | "failing" | "enabled" | "paused" | "disabled"), "choose one of the tabs")
         }
         (Section::Webhooks, "order") => {
             (matches!(value, "worst" | "busiest" | "name" | "newest"), "choose worst, busiest, name or newest")

@@ -319,7 +319,7 @@ impl Frame {
                             @for reason in &self.reasons {
                                 .note.bad role="status" {
                                     (icon("bad"))
-                                    div { p { b { "Not ready. " } (write::foreign(&reason.detail)) } }
+                                    div { p { b { "Not ready. " } (write::with_code(&reason.detail)) } }
                                 }
                             }
                             @if let Some(notice) = self.notice {
@@ -445,8 +445,10 @@ impl Frame {
                             }
                         }
                     }
-                    h2 { "Installation" }
-                    ul { @for entry in &INSTALLATION { (self.entry(entry)) } }
+                    @if INSTALLATION.iter().any(|entry| self.may(entry.scope)) {
+                        h2 { "Installation" }
+                        ul { @for entry in &INSTALLATION { (self.entry(entry)) } }
+                    }
                 }
                 (self.foot())
             }
@@ -461,9 +463,9 @@ impl Frame {
                     a href=(self.link(entry.path)) aria-current=[current] {
                         svg aria-hidden="true" { use href=(entry.icon) {} }
                         (entry.name)
-                        @if entry.section == Section::Webhooks && self.failing > 0 {
-                            " " span.n.bad { (self.failing) " failing" }
-                        }
+                    }
+                    @if entry.section == Section::Webhooks && self.failing > 0 {
+                        " " a.n.bad href=(self.link("webhooks?state=failing")) { (write::count(self.failing as u64)) " failing" }
                     }
                 }
             }
@@ -531,7 +533,7 @@ fn notice(word: &str) -> Option<&'static str> {
         "revoked" => "Revoked. Its sessions have ended too.",
         "published" => "Published. It is on the disk.",
         "erased" => "Erased. The records stay.",
-        "stopped" => "Stopped.",
+        "stopped" => "Stopped. The deliveries that it has made are still sent.",
         "logged-out" => "You are logged out.",
         _ => return None,
     })

@@ -5,7 +5,7 @@ use maud::Markup;
 use crate::api::native::webhook_live::QueueHead;
 use crate::api::{ApiContext, RequestContext};
 use crate::model::webhook::{DisabledReason, Webhook, WebhookState, WebhookStatus};
-use crate::model::{AttemptMade, AttemptOutcome, DeliveryStatus, Time};
+use crate::model::{Attempt, AttemptMade, AttemptOutcome, DeliveryStatus, Time};
 use crate::rules::circuit;
 use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::hold::{self, HoldReason};
@@ -165,15 +165,25 @@ pub fn answer_of(status_code: Option<u16>, outcome: Option<AttemptOutcome>, erro
     }
 }
 
-/// The cause of a failed attempt and its cure, as two sentences.
+/// The cause of a failed attempt and its cure, as two sentences, on a page that shows the answer too.
 pub fn meaning(made: &AttemptMade, reader: PageReader) -> String {
+    meaning_by(made, reader, Diagnosis::beside_answer)
+}
+
+/// The same of a stored attempt, on a page that does not show its answer.
+pub fn meaning_of(attempt: &Attempt, reader: PageReader) -> String {
+    meaning_by(&attempt.made, reader, |explained| explained.of_attempt(attempt.id))
+}
+
+fn meaning_by(made: &AttemptMade, reader: PageReader, named: impl FnOnce(Diagnosis) -> Diagnosis) -> String {
     let Some(failure) = Failure::of_attempt(made) else {
         return "Delivered: the receiver has taken it.".to_owned();
     };
-    let Diagnosis { words, fix } = match reader {
+    let explained = match reader {
         PageReader::Operator => diagnosis::of_failure(&failure),
         PageReader::Tenant => diagnosis::for_tenant(&failure),
     };
+    let Diagnosis { words, fix } = named(explained);
     format!("{}. {}.", sentence(&words), sentence(&fix))
 }
 

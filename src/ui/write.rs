@@ -145,10 +145,24 @@ fn date(full: &str) -> String {
     format!("{day} {}", MONTHS.get(month.wrapping_sub(1)).copied().unwrap_or_default())
 }
 
+/// A text in which backticks stand around commands and names.
+pub fn with_code(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    // Without its partner a backtick is one of the text.
+    if parts.len().is_multiple_of(2) {
+        return html! { (foreign(text)) };
+    }
+    html! {
+        @for (at, part) in parts.into_iter().enumerate() {
+            @if at % 2 == 1 { code { (foreign(part)) } } @else { (foreign(part)) }
+        }
+    }
+}
+
 /// The age of a moment.
 pub fn ago(at: Time, now: Time) -> Markup {
     let full = at.to_string();
-    html! { time datetime=(full) data-age="" { (age(now.since(at))) } }
+    html! { time datetime=(full) data-age { (age(now.since(at))) } }
 }
 
 #[cfg(test)]
@@ -192,6 +206,13 @@ mod tests {
         assert_eq!(foreign("a\u{202e}b\u{0}c\u{1b}[1m"), "a\\u{202e}b\\u{0}c\\u{1b}[1m");
         assert_eq!(foreign("Grüße\n\t😀"), "Grüße\n\t😀");
         assert_eq!(foreign("👨\u{200d}👩\u{200d}👧 می\u{200c}خواهم"), "👨\u{200d}👩\u{200d}👧 می\u{200c}خواهم");
+    }
+
+    #[test]
+    fn commands_between_backticks_are_code() {
+        let shown = |text: &str| with_code(text).into_string();
+        assert_eq!(shown("run `a --b` and `<c>`"), "run <code>a --b</code> and <code>&lt;c&gt;</code>");
+        assert_eq!(shown("an odd ` stays"), "an odd ` stays");
     }
 
     #[test]

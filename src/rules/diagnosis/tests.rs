@@ -181,6 +181,8 @@ fn a_tenant_reads_no_command_about_a_webhook() {
 fn a_cure_names_the_attempt_if_it_is_known() {
     let explained = of_failure(&failure(AttemptOutcome::HttpStatus, ""));
     assert!(explained.fix.ends_with(": postrider attempt list --failed --from 24h"), "{}", explained.fix);
+    let seen = explained.clone().beside_answer();
+    assert!(seen.fix.ends_with("at the body of its answer"), "{}", seen.fix);
     let named = explained.of_attempt(Id::from_u128(7));
     assert!(named.fix.ends_with(": postrider attempt get att_00000000-0000-0000-0000-000000000007"), "{}", named.fix);
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::cursor::{self, CursorKind};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::model::Id;
 use crate::model::id::without_prefix;
 use crate::store::{AuditFilter, AuditRow, ListWindow};
 use crate::ui::ask::{Ask, Span};
@@ -40,7 +41,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         target: ask.get("target").map(|target| without_prefix(target).to_owned()),
     };
     let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Audit, text));
-    let window = ListWindow { from: span.from, to: span.to, before, ..ListWindow::newest(ROWS_MAX) };
+    let window = ListWindow { from: span.from, to: span.to, before, ..super::newest(ROWS_MAX) };
     let page = context.store.audit(request.tenant(), &filter, window)?;
     let name = |row: &AuditRow| match row.key_id {
         Some(id) => context.registry.key(id).map_or_else(|| id.to_string(), |key| key.name.clone()),
@@ -68,7 +69,10 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
         section.panel {
             @if view.rows.is_empty() {
                 .pad {
-                    @if view.ask == Ask::default() {
+                    @if let Some(next) = view.next {
+                        p { (looked(next, frame)) " None of them passes these filters." }
+                        p.filters { (chips::chips(&view.ask, &CHIPS, |_, value| value.to_owned())) }
+                    } @else if view.ask == Ask::default() {
                         p { "Nothing here yet." }
                     } @else {
                         (chips::none_passes("No entry passes these filters:", &view.ask, &CHIPS, |_, value| value.to_owned()))
@@ -90,14 +94,24 @@ pub fn page(view: &AuditPageView, frame: &Frame) -> Markup {
                 }
             }
             @if let Some(next) = view.next {
+                @let is_short = view.rows.len() < ROWS_MAX;
                 footer {
+                    span { @if is_short && !view.rows.is_empty() { (looked(next, frame)) } }
                     @let next = cursor::write(CursorKind::Audit, next);
                     a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
-                        "Older"
+                        @if is_short { "Look further" } @else { "Older" }
                     }
                 }
             }
         }
+    }
+}
+
+/// How much a page looked at that ended before it was full.
+pub fn looked(next: u128, frame: &Frame) -> Markup {
+    html! {
+        "Looked at " (write::counted(super::EXAMINED_MAX as u64, "entry", "entries")) ", back to "
+        (write::moment(Id::<AuditRow>::from_u128(next).time(), frame.now)) "."
     }
 }
 

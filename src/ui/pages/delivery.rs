@@ -139,7 +139,7 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
             (actions(view, frame))
         }
         (way(view, frame))
-        @if !view.attempts.is_empty() { (attempts(view, frame)) } @else { (unsent(view)) }
+        @if !view.attempts.is_empty() { (attempts(view, frame)) } @else { (unsent(view, frame)) }
     }
 }
 
@@ -295,7 +295,7 @@ fn attempts(view: &DeliveryPageView, frame: &Frame) -> Markup {
                 }
             }
             @if let Some(attempt) = view.attempts.get(view.chosen) {
-                .pair { (request_of(view, attempt)) (test_result::answer(&attempt.made, frame)) }
+                .pair { (request_of(view, attempt, frame)) (test_result::answer(&attempt.made, attempt.response_erased_at.or(erased_at(view)), frame)) }
             }
         }
     }
@@ -316,7 +316,7 @@ fn attempt_row(attempt: &Attempt, is_chosen: bool, longest_ms: u32, frame: &Fram
     }
 }
 
-fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
+fn request_of(view: &DeliveryPageView, attempt: &Attempt, frame: &Frame) -> Markup {
     let made = &attempt.made;
     let method = format!("{:?}", made.method).to_uppercase();
     html! {
@@ -325,7 +325,7 @@ fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
             p.start { (method) " " (foreign(view.sent.as_ref().map_or(&made.url, |sent| &sent.url))) }
             h4 { "Headers" }
             (bodies::headers(&made.request_headers))
-            (body(view))
+            (body(view, frame))
             @if let Some(curl) = view.sent.as_ref().and_then(curl::command) {
                 details {
                     summary { "The request as a curl command" }
@@ -337,9 +337,9 @@ fn request_of(view: &DeliveryPageView, attempt: &Attempt) -> Markup {
 }
 
 /// The body as it was sent, or as far as it is known. A request without a body shows the data of its event.
-fn body(view: &DeliveryPageView) -> Markup {
+fn body(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let Some((sent, body)) = view.sent.as_ref().and_then(|sent| Some((sent, sent.body.as_ref()?))) else {
-        return html! { h4 { "Data of the event" } (data(view)) };
+        return html! { h4 { "Data of the event" } (data(view, frame)) };
     };
     html! {
         @if sent.was_encrypted() {
@@ -355,17 +355,27 @@ fn body(view: &DeliveryPageView) -> Markup {
     }
 }
 
-fn data(view: &DeliveryPageView) -> Markup {
+/// The time that the event was erased.
+fn erased_at(view: &DeliveryPageView) -> Option<Time> {
+    view.event.as_ref().and_then(|event| event.erased_at)
+}
+
+fn data(view: &DeliveryPageView, frame: &Frame) -> Markup {
     html! {
         @match &view.data {
             Some(data) => (bodies::block(data)),
-            None => p.muted { "Erased, or older than the time that events are kept." },
+            None => p.muted {
+                @match erased_at(view) {
+                    Some(at) => { "Erased at " (write::moment(at, frame.now)) "." }
+                    None => "Older than the time that events are kept.",
+                }
+            },
         }
     }
 }
 
-fn unsent(view: &DeliveryPageView) -> Markup {
-    html! { section.panel aria-labelledby="da" { header { h2 #da { "Data of the event" } } .pad { (data(view)) } } }
+fn unsent(view: &DeliveryPageView, frame: &Frame) -> Markup {
+    html! { section.panel aria-labelledby="da" { header { h2 #da { "Data of the event" } } .pad { (data(view, frame)) } } }
 }
 
 /// `POST /ui/deliveries/{id}/retry`.

@@ -18,6 +18,8 @@ pub struct DeliveryRow {
     pub webhook: String,
     /// The first line of the last answer's body.
     pub first_line: String,
+    /// Milliseconds that the last attempt took, with or without an answer. `None` without an attempt.
+    pub took_ms: Option<u32>,
 }
 
 /// The columns that only some pages have.
@@ -43,11 +45,13 @@ pub fn read(
             Some(id) => context.store.attempt(tenant, id, context.now)?,
             None => None,
         };
+        let took_ms = last.as_ref().map(|attempt| attempt.made.timings.total);
         let body = last.and_then(|attempt| attempt.made.response_body).unwrap_or_default();
         rows.push(DeliveryRow {
             event_id: event.and_then(|event| event.attributes.event_id),
             webhook: webhook_name(context, request, delivery.webhook_id),
             first_line: first_line(&body),
+            took_ms: took_ms.or(delivery.last_response_time_ms),
             delivery,
         });
     }
@@ -171,7 +175,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
                 }
             }
             td.num.big { (write::count(u64::from(delivery.attempts))) }
-            td.num.big { @match delivery.last_response_time_ms { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num.big { @match row.took_ms { Some(ms) => (write::millis(ms)), None => "–" } }
             td.num { (write::moment(at, frame.now)) }
         }
     }

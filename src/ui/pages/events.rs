@@ -174,7 +174,7 @@ pub fn table(rows: &[Event], frame: &Frame) -> Markup {
                                 (write::size(u64::from(event.data_bytes)))
                             }
                         }
-                        td.num.big { (event.deliveries) }
+                        td.num.big { (write::count(u64::from(event.deliveries))) }
                         td.num.w-when.nowrap { (write::moment(event.received_at, frame.now)) }
                     }
                 }

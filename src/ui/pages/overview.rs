@@ -139,7 +139,7 @@ fn sentence(moods: &[WebhookMood]) -> String {
     .filter(|(number, _, _)| *number > 0)
     .map(|(number, one, many)| match number {
         1 => format!("one {one}"),
-        _ => format!("{number} {many}"),
+        _ => format!("{} {many}", write::count(number as u64)),
     })
     .collect();
     if sentences.is_empty() {
@@ -162,7 +162,7 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
         (figures(&view.figures, frame))
         (series::charts(&view.series))
         section.panel aria-labelledby="wh" {
-            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (view.moods.len()) } }
+            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (write::count(view.moods.len() as u64)) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))
         }
         @if let Some(facts) = &view.machine { (machine(&facts.state, facts.retention_days, frame)) }
@@ -177,7 +177,7 @@ fn needs(view: &OverviewView, frame: &Frame) -> Markup {
             section.panel aria-labelledby="needs" {
                 header {
                     h2 #needs { "Needs you" }
-                    span.muted { (count) " of " (write::counted(view.moods.len() as u64, "webhook", "webhooks")) }
+                    span.muted { (write::count(count as u64)) " of " (write::counted(view.moods.len() as u64, "webhook", "webhooks")) }
                 }
                 ul.needs { @for row in troubled().take(TROUBLES_SHOWN) { (need(row, frame)) } }
             }
@@ -289,7 +289,7 @@ pub fn machine(state: &MachineState, retention_days: i64, frame: &Frame) -> Mark
             }
             div {
                 dt { "Followers" }
-                dd { (state.followers) }
+                dd { (write::count(state.followers as u64)) }
                 dd { (write::size(state.follower_queue_bytes as u64)) " behind" }
             }
             div {

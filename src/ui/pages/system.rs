@@ -46,10 +46,10 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
                 header { h2 #is { "What needs attention" } }
                 ul.words {
                     @for issue in &view.reasons {
-                        li { (frame::state("bad", "bad", "Not ready")) p { (foreign(&issue.detail)) } }
+                        li { (frame::state("bad", "bad", "Not ready")) p { (write::with_code(&issue.detail)) } }
                     }
                     @for issue in &view.warnings {
-                        li { (frame::state("retry", "retry", "Warning")) p { (foreign(&issue.detail)) } }
+                        li { (frame::state("retry", "retry", "Warning")) p { (write::with_code(&issue.detail)) } }
                     }
                 }
             }

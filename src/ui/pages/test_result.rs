@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::api::native::{test_send, webhooks};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::WebhookStatus;
-use crate::model::{AttemptMade, Webhook};
+use crate::model::{AttemptMade, Time, Webhook};
 use crate::ui::bodies;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{self, Frame, Section};
@@ -74,13 +74,13 @@ fn pair(made: &AttemptMade, frame: &Frame) -> Markup {
                 h4 { "Headers" }
                 (bodies::headers(&made.request_headers))
             }
-            (answer(made, frame))
+            (answer(made, None, frame))
         }
     }
 }
 
-/// The answer of an attempt: its origin, headers, body and meaning.
-pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
+/// The answer of an attempt: its origin, headers, body and meaning. `erased_at` is the time that its body was erased.
+pub fn answer(made: &AttemptMade, erased_at: Option<Time>, frame: &Frame) -> Markup {
     let (class, icon) = mood::attempt_parts(made);
     let body = made.response_body.as_deref().unwrap_or_default();
     let error = made.error.as_ref().filter(|_| !mood::is_hidden(made.outcome, frame.reader()));
@@ -96,7 +96,10 @@ pub fn answer(made: &AttemptMade, frame: &Frame) -> Markup {
                 h4 { "Headers" }
                 (bodies::headers(&made.response_headers))
                 h4 { "Body" }
-                (bodies::block(body))
+                @match erased_at.filter(|_| body.is_empty()) {
+                    Some(at) => p.muted { "Erased at " (write::moment(at, frame.now)) "." },
+                    None => (bodies::block(body)),
+                }
                 @if made.may_be_cut() { p.muted { "Cut here: no more of an answer is kept." } }
             } @else if let Some(error) = error {
                 p { code { (foreign(error)) } }

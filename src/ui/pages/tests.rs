@@ -33,6 +33,8 @@ use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::{self, WebhookMood};
 use crate::ui::series::{ChartRow, ChartSeries, SPANS};
 
+mod lists;
+
 pub const NOW: Time = Time(1_795_832_047_118);
 /// Bytes of a full page.
 const PAGE_BYTES_MAX: usize = 45_000;
@@ -244,6 +246,7 @@ pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
         },
         event_id: Some(format!("ord-{number}-shipped")),
         webhook: "crm-sync".to_owned(),
+        took_ms: is_tried.then_some(191),
         first_line: "{\"error\": \"NullPointerException at OrderMapper.j".to_owned(),
     }
 }
@@ -297,7 +300,7 @@ fn the_list_of_webhooks() {
         total: rows.len(),
         rows,
         ask: Ask::parse(query),
-        counts: [3, 2, 2, 1, 0],
+        counts: [9_999, 2, 1, 2, 1, 0],
         apps: Vec::new(),
         skipped: 0,
     };
@@ -383,6 +386,14 @@ fn one_delivery_in_its_states() {
         repeated_by: Some(Id::from_u128(13)),
     };
     same("delivery", &frame, &delivery::page(&view, &frame));
+    // An event that was erased, also by a version that kept no time at its attempts.
+    view.attempts[2].made.response_body = None;
+    view.event = Some(Event { erased_at: Some(NOW.minus_ms(1_000)), ..Event::default() });
+    view.sent = None;
+    view.data = None;
+    let erased = delivery::page(&view, &frame).into_string();
+    assert!(erased.matches("Erased at <time").count() == 2 && !erased.contains(">empty<"), "{erased}");
+    view.event = None;
     view.attempts.clear();
     view.sent = None;
     view.data = None;
@@ -481,6 +492,9 @@ fn replays_and_the_installation() {
         mark: None,
     };
     same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
+    let begun =
+        replays::one_page("erp-invoices", &Job { matched: 0, created: 351, ..job.clone() }, &frame).into_string();
+    assert!(begun.contains("<dt>Matched</dt><dd>351</dd><dd>so far</dd>"), "{begun}");
     let waited = Job {
         spec: JobSpec { waiting: true, ..job.spec.clone() },
         matched: 15,
@@ -500,7 +514,10 @@ fn replays_and_the_installation() {
     same("replay-confirm-at-least", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
     let view = system::SystemPageView {
         reasons: Vec::new(),
-        warnings: vec![HealthIssue { code: "clock", detail: "the clock steps".to_owned() }],
+        warnings: vec![HealthIssue {
+            code: "clock",
+            detail: "the clock steps: `postrider doctor` says why".to_owned(),
+        }],
         state: machine_state(),
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
@@ -529,6 +546,7 @@ fn one_webhook_says_why_it_fails_and_how_it_is() {
         deliveries: vec![delivery_row(1, DeliveryStatus::Retrying)],
         tab: "",
         changes: Vec::new(),
+        changes_until: None,
         disable_at: Some(NOW.plus_ms(DAY_MS)),
         series: chart_series("24h", HOUR_MS, 24),
         health: Some(Health {

@@ -12,13 +12,14 @@ use crate::model::webhook::{Webhook, WebhookState, WebhookStatus};
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::health::Health;
 use crate::rules::hold;
-use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, TenantScope};
+use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, Page, TenantScope};
 use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood::{self, WebhookMood};
 use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
 
+use super::audit;
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 use super::replays;
 use super::webhook_health;
@@ -41,6 +42,8 @@ pub struct WebhookPageView {
     /// The value of the chosen tab.
     pub tab: &'static str,
     pub changes: Vec<AuditRow>,
+    /// The entry of the audit that the search for changes ended at, if it ended before it was through.
+    pub changes_until: Option<u128>,
     pub disable_at: Option<Time>,
     pub series: ChartSeries,
     /// `None` for a key that may not read attempts.
@@ -72,10 +75,9 @@ fn view(
     let changes = match request.may(Scope::Admin) {
         true => {
             let filter = AuditFilter { target: Some(webhook.id.to_string()), ..AuditFilter::default() };
-            let window = ListWindow::newest(CHANGES_SHOWN);
-            context.store.audit(tenant, &filter, window)?.rows
+            context.store.audit(tenant, &filter, super::newest(CHANGES_SHOWN))?
         }
-        false => Vec::new(),
+        false => Page { rows: Vec::new(), next: None },
     };
     let state = context.store.shown_state(webhook.id, context.store.state(webhook.id), context.now);
     let span = ChartSpan::of(&ask, context.now);
@@ -90,7 +92,8 @@ fn view(
         last: webhook_rows::newest_attempt(context, tenant, webhook.id)?,
         deliveries,
         tab,
-        changes,
+        changes: changes.rows,
+        changes_until: changes.next,
         disable_at: hold::disable_at(webhook, &state),
         series: span.series(&hours, row.waiting),
         health,
@@ -187,9 +190,9 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     let shown = failed.filter(|made| !mood::is_hidden(made.outcome, frame.reader()));
     let error = shown.and_then(|made| made.error.as_deref()).filter(|error| !row.reason.contains(error));
     let class = if row.mood.is_failing() { "note bad" } else { "note" };
-    // The explanation of a failure begins with its error, which is often the reason.
-    let (reason, meaning) =
-        (mood::sentence(&row.reason), failed.map(|made| mood::meaning(made, frame.reader())).unwrap_or_default());
+    // The explanation of a failure has its error, which is often the reason.
+    let meaning = view.last.as_ref().filter(|_| failed.is_some()).map(|last| mood::meaning_of(last, frame.reader()));
+    let (reason, meaning) = (mood::sentence(&row.reason), meaning.unwrap_or_default());
     html! {
         @if row.mood.needs_person() {
             div class=(class) role="status" {
@@ -199,7 +202,7 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                         @if let Some(since) = state.failing_since.filter(|_| row.mood.is_failing()) {
                             b { "No attempt has succeeded since " (write::moment(since, frame.now)) "." } " "
                         }
-                        @if !meaning.starts_with(&reason) { (foreign(&reason)) ". " }
+                        @if !meaning.contains(&reason) { (foreign(&reason)) ". " }
                         (foreign(&meaning))
                     }
                     p {
@@ -307,15 +310,18 @@ fn deliveries(view: &WebhookPageView, frame: &Frame) -> Markup {
 
 fn changes(view: &WebhookPageView, frame: &Frame) -> Markup {
     html! {
-        @if !view.changes.is_empty() {
+        @if !view.changes.is_empty() || view.changes_until.is_some() {
             section.panel aria-labelledby="ch" {
                 header {
                     h2 #ch { "Changes" }
                     a href=(frame.link(&format!("audit?target={}", view.row.webhook.id))) { "Audit" }
                 }
-                ul.words {
-                    @for row in &view.changes {
-                        li { span.muted { (write::moment(row.at, frame.now)) } p { code { (foreign(&row.action)) } } }
+                @match view.changes_until.filter(|_| view.changes.is_empty()) {
+                    Some(next) => { .pad { p.muted { (audit::looked(next, frame)) " None of them is of this webhook." } } }
+                    None => ul.words {
+                        @for row in &view.changes {
+                            li { span.muted { (write::moment(row.at, frame.now)) } p { code { (foreign(&row.action)) } } }
+                        }
                     }
                 }
             }

@@ -451,9 +451,9 @@ fn request_fields(view: &WebhookFormView) -> Markup {
         field_sets.push((own, own));
     }
     let mut signatures = vec![
-        ("standard", "Standard Webhooks"),
-        ("ed25519", "Standard Webhooks, Ed25519"),
-        ("standard,ed25519", "both"),
+        ("standard", "Standard Webhooks: the shared secret"),
+        ("ed25519", "Standard Webhooks: a public key only, Ed25519"),
+        ("standard,ed25519", "Standard Webhooks: both"),
         ("none", "unsigned"),
     ];
     let own = view.form.get("signature");

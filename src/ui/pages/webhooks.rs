@@ -18,13 +18,19 @@ use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RankedWebhook, RowOrder, WebhookRow};
 
-/// Maximum number of rows of a page.
-const ROWS_MAX: usize = 50;
+/// Rows of a page, which has at most 45 KB.
+pub const ROWS_MAX: usize = 38;
 /// Maximum number of apps to choose from, beside the chosen one. The list of apps leads to the webhooks of every app.
 const APPS_SHOWN: usize = 25;
 
-const STATES: [(&str, &str); 5] =
-    [("", "All"), ("trouble", "Trouble"), ("enabled", "Enabled"), ("paused", "Paused"), ("disabled", "Disabled")];
+const STATES: [(&str, &str); 6] = [
+    ("", "All"),
+    ("trouble", "Trouble"),
+    ("failing", "Failing"),
+    ("enabled", "Enabled"),
+    ("paused", "Paused"),
+    ("disabled", "Disabled"),
+];
 const ORDERS: [(&str, &str, RowOrder); 4] = [
     ("worst", "Worst first", RowOrder::Worst),
     ("busiest", "Busiest first", RowOrder::Busiest),
@@ -36,7 +42,7 @@ pub struct WebhooksView {
     pub rows: Vec<WebhookRow>,
     pub ask: Ask,
     /// Webhooks that pass the search and the app, of each state of `STATES`.
-    pub counts: [usize; 5],
+    pub counts: [usize; 6],
     pub apps: Vec<Arc<App>>,
     /// Webhooks before the first row.
     pub skipped: usize,
@@ -54,6 +60,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 fn has_state(state: &str, webhook: &Webhook, mood: WebhookMood) -> bool {
     match state {
         "trouble" => mood.is_trouble(),
+        "failing" => mood.is_failing(),
         "enabled" => webhook.status == WebhookStatus::Enabled,
         "paused" => webhook.status == WebhookStatus::Paused,
         "disabled" => webhook.status == WebhookStatus::Disabled,
@@ -66,7 +73,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     let search = ask.get("search").map(Search::new);
     // An app that is not there has no webhooks.
     let app = ask.get("app").map(|name| context.registry.app_named(tenant, name).map(|app| app.id));
-    let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 5]);
+    let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 6]);
     let mut wanted: Vec<RankedWebhook> = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         let is_found = search.as_ref().is_none_or(|search| {
@@ -153,7 +160,7 @@ fn filters(view: &WebhooksView) -> Markup {
             nav.seg aria-label="State" {
                 @for ((value, word), count) in STATES.into_iter().zip(view.counts) {
                     a href=(view.ask.with("state", value).link()) aria-current=[(value == state).then_some("true")] {
-                        (word) " " span.n { (count) }
+                        (word) " " span.n { (write::count(count as u64)) }
                     }
                 }
             }

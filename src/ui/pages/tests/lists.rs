@@ -1,0 +1,70 @@
+//! Full and short lists, and small forms with their mistakes.
+
+use maud::html;
+
+use super::*;
+use crate::store::AuditRow;
+use crate::ui::pages::{audit, replay_targets};
+
+#[test]
+fn a_full_page_of_webhooks_is_small() {
+    let frame = frame(Section::Webhooks);
+    let failing = WebhookState { consecutive_failures: 12, failing_since: Some(NOW), ..WebhookState::default() };
+    let hours =
+        || (0..24).map(|hour| Bin { ok: 50 + hour * 1_234 % 977, failed: hour % 8 * (hour / 20) * 9 }).collect();
+    let one = |number: u128| {
+        let id = (0x01a2_201e_2d46_7000_8000 << 48) + number;
+        let hook = hook(id, "warehouse-eu-central", WebhookStatus::Enabled);
+        WebhookRow { hours: hours(), ..row(hook, &failing, 1_204) }
+    };
+    let app = |number: u128| {
+        let name = format!("customer-{number}");
+        Arc::new(App { id: Id::from_u128(number << 64), name, ..App::default() })
+    };
+    let view = webhooks::WebhooksView {
+        rows: (0..webhooks::ROWS_MAX as u128).map(one).collect(),
+        ask: Ask::parse("state=trouble"),
+        counts: [9_999, 50, 50, 0, 0, 0],
+        apps: (0..25).map(app).collect(),
+        skipped: 0,
+        total: 9_999,
+    };
+    let page = frame.page("Webhooks", &webhooks::page(&view, &frame)).into_string();
+    assert!(page.len() <= PAGE_BYTES_MAX, "{}", page.len());
+    assert!(page.contains("9,999") && !page.contains("9999"), "numbers have their separators");
+}
+
+#[test]
+fn the_audit_says_how_far_it_looked() {
+    let frame = frame(Section::Audit);
+    let at = Id::<AuditRow>::floor(NOW.minus_ms(HOUR_MS)).as_u128();
+    let view = |next| audit::AuditPageView { rows: Vec::new(), ask: Ask::parse("action=webhook."), next };
+    same("audit-incomplete", &frame, &audit::page(&view(Some(at)), &frame));
+    let all = audit::page(&view(None), &frame).into_string();
+    assert!(all.contains("No entry passes") && !all.contains("Look further"), "{all}");
+}
+
+#[test]
+fn an_app_of_a_taken_uid_is_said_at_the_field() {
+    let frame = frame(Section::Apps);
+    let form = PostedForm::parse(b"name=Acme&uid=%3Cacme%3E");
+    let errors = [FieldError::new("/uid", "another app has this uid"), FieldError::new("", "is odd")];
+    same("apps-mistakes", &frame, &apps::page(&[], &form, &errors, &frame));
+}
+
+#[test]
+fn a_replay_with_mistakes_says_them_at_their_fields() {
+    let frame = frame(Section::Replays);
+    let targets = replay_targets::ReplayTargets { listed: vec![("11".to_owned(), "erp".to_owned())], written: None };
+    let form = PostedForm::parse(b"webhook=11&status=failed&from=yesterday&rate=x");
+    let errors = [("/ended_from", "is no time"), ("/rate_per_s", "must be a number"), ("/types/0", "is odd")];
+    let errors = errors.map(|(pointer, detail)| replays::at_field(&FieldError::new(pointer, detail)));
+    same("replay-new-mistakes", &frame, &replays::new_page(&targets, &form, &errors, &frame));
+}
+
+#[test]
+fn a_reader_has_no_heading_over_nothing() {
+    let reader = reader(Section::Overview);
+    let page = reader.page("Overview", &html! {}).into_string();
+    assert!(!page.contains("Installation") && page.contains("href=\"webhooks?state=failing\""), "{page}");
+}
