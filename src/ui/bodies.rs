@@ -22,13 +22,22 @@ enum Piece {
     Plain(String),
 }
 
-/// A body as a block.
+impl Piece {
+    fn text(&self) -> &str {
+        match self {
+            Piece::Key(text) | Piece::Text(text) | Piece::Plain(text) => text,
+        }
+    }
+}
+
+/// A body as a block. An indented one has its own text beside it.
 pub fn block(body: &str) -> Markup {
     if body.is_empty() {
         return html! { p.muted { "empty" } };
     }
     if body.len() <= TINTED_BYTES_MAX && serde_json::from_str::<IgnoredAny>(body).is_ok() {
         let pieces = pieces(body);
+        let is_altered = pieces.iter().map(Piece::text).collect::<String>() != body;
         return html! {
             pre {
                 @for piece in &pieces {
@@ -39,6 +48,7 @@ pub fn block(body: &str) -> Markup {
                     }
                 }
             }
+            @if is_altered { details { summary { "not indented" } pre { (foreign(body)) } } }
         };
     }
     let end = (0..=SHOWN_BYTES_MAX.min(body.len())).rev().find(|at| body.is_char_boundary(*at)).unwrap_or(0);
@@ -131,10 +141,7 @@ mod tests {
     use super::*;
 
     fn text(json: &str) -> String {
-        let text = |piece: Piece| match piece {
-            Piece::Key(text) | Piece::Text(text) | Piece::Plain(text) => text,
-        };
-        pieces(json).into_iter().map(text).collect()
+        pieces(json).iter().map(Piece::text).collect()
     }
 
     #[test]
@@ -145,6 +152,15 @@ mod tests {
         );
         let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         assert_eq!(text(&deep).chars().filter(|c| *c == '[').count(), 100);
+    }
+
+    #[test]
+    fn an_indented_body_has_its_own_text_beside_it() {
+        let shown = block("{\"a\":  1}").into_string();
+        assert!(shown.ends_with("<pre>{&quot;a&quot;:  1}</pre></details>"), "{shown}");
+        for same in ["17", "no JSON {"] {
+            assert!(!block(same).into_string().contains("<details"), "{same}");
+        }
     }
 
     #[test]
