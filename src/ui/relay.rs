@@ -16,8 +16,6 @@ use super::resend::Resend;
 
 /// The continuation with the API's response.
 type Reshape = Box<dyn FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send>;
-/// The continuation with an error of the store.
-type Refuse = Box<dyn FnOnce(ApiError) -> Result<HttpResponse, ApiError> + Send>;
 
 /// One call of a handler of the API.
 pub struct ApiCall<'a> {
@@ -38,20 +36,6 @@ pub fn relay(
     request: &RequestContext<'_>,
     call: &ApiCall<'_>,
     reshape: impl FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send + 'static,
-) -> Result<Step, ApiError> {
-    relay_or(context, request, call, reshape, Err)
-}
-
-/// The same, where `refuse` answers an error that the store gives once it applies the change.
-///
-/// # Errors
-/// Those of the handler, before it returns a step.
-pub fn relay_or(
-    context: &mut ApiContext<'_>,
-    request: &RequestContext<'_>,
-    call: &ApiCall<'_>,
-    reshape: impl FnOnce(HttpResponse) -> Result<HttpResponse, ApiError> + Send + 'static,
-    refuse: impl FnOnce(ApiError) -> Result<HttpResponse, ApiError> + Send + 'static,
 ) -> Result<Step, ApiError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -74,7 +58,7 @@ pub fn relay_or(
     let inner = RequestContext { http: &inner, principal, path: &path, query, takes_key: true };
     let resend = Resend::of(request, call.form.unwrap_or(&PostedForm::default()), context.draw());
     let step = (call.handler)(context, &inner)?;
-    reshaped(step, Box::new(reshape), Box::new(refuse), resend)
+    reshaped(step, Box::new(reshape), resend)
 }
 
 /// Shows the form of a request again by `again`, if the request has mistakes in its fields. The store may find them too.
@@ -95,19 +79,19 @@ pub fn corrected(
     }
 }
 
-fn reshaped(step: Step, reshape: Reshape, refuse: Refuse, resend: Resend) -> Result<Step, ApiError> {
+fn reshaped(step: Step, reshape: Reshape, resend: Resend) -> Result<Step, ApiError> {
     Ok(match step {
         Step::Reply(response) if idempotency::is_marked(&response) => Step::Reply(resend.after(reshape(response)?)?),
         Step::Reply(response) => Step::Reply(reshape(response)?),
         Step::Apply { write_request, then } => {
             let then = move |result| match then(result) {
-                Ok(step) => reshaped(step, reshape, refuse, resend),
-                Err(api_error) => resend.in_place_of(api_error).or_else(refuse).map(Step::Reply),
+                Ok(step) => reshaped(step, reshape, resend),
+                Err(api_error) => resend.in_place_of(api_error).map(Step::Reply),
             };
             Step::Apply { write_request, then: Box::new(then) }
         }
         Step::Test { test_send, then } => {
-            Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape, refuse, resend)) }
+            Step::Test { test_send, then: Box::new(move |made| reshaped(then(made)?, reshape, resend)) }
         }
         Step::Wait { .. } | Step::Link(_) => return Err(ApiError::internal("a form has no answer to wait for")),
     })

@@ -214,13 +214,14 @@ async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
     let (code, said) = installation.fails(&["backup", text(&backup)]);
     assert!(code == 69 && said.contains("no daemon answers") && !said.contains("cluster"), "{code} {said}");
     // A node of a cluster that stands by has no socket either.
+    let own = installation.variables.len();
     installation.variables.push(("POSTRIDER_CLUSTER__LOG".into(), "postgres://127.0.0.1/postrider".into()));
     installation.variables.push(("POSTRIDER_CLUSTER__URL".into(), "http://127.0.0.1:1".into()));
     for words in [&["backup", text(&backup)][..], &["promote"]] {
         let (code, said) = installation.fails(words);
         assert!(code == 69 && said.contains("postrider cluster status"), "{code} {said}");
     }
-    installation.variables.pop();
+    installation.variables.truncate(own);
     // A stream that ends in the middle of `state.redb`.
     let control = UnixListener::bind(installation.data_dir().join("control")).expect("a socket");
     let daemon = std::thread::spawn(move || {

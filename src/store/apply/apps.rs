@@ -10,7 +10,7 @@ use crate::model::{ApiKey, App, Organization, Webhook};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
 use crate::store::apply::audit::AuditSubject;
-use crate::store::apply::deliveries::conflict;
+use crate::store::apply::deliveries::{conflict, uid_taken};
 use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{AppChange, AppSettings, Caller, Receipt, Rejection};
@@ -75,7 +75,7 @@ impl StateBatch<'_> {
     fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
         let holder = uid.and_then(|uid| self.registry.app_by_uid(org, uid));
         if holder.is_some_and(|app| Some(app.id) != own) {
-            return Err(conflict("uid_taken", "another app has this uid"));
+            return Err(uid_taken("another app has this uid"));
         }
         Ok(())
     }

@@ -232,3 +232,8 @@ fn code_and_detail(rejection: &Rejection) -> (String, String) {
 pub(in crate::store) fn conflict(code: &'static str, detail: &str) -> crate::store::apply::ApplyError {
     Rejection::Conflict { code, detail: detail.to_owned(), pointer: None }.into()
 }
+
+/// The conflict of a `uid` that another object has.
+pub(in crate::store) fn uid_taken(detail: &str) -> crate::store::apply::ApplyError {
+    Rejection::Conflict { code: "uid_taken", detail: detail.to_owned(), pointer: Some("/uid".to_owned()) }.into()
+}

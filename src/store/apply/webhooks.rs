@@ -14,7 +14,7 @@ use crate::rules::circuit;
 use crate::kv::tables::{self, Table};
 use crate::store::apply::apps::is_another;
 use crate::store::apply::audit::AuditSubject;
-use crate::store::apply::deliveries::conflict;
+use crate::store::apply::deliveries::{conflict, uid_taken};
 use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, notice, queue};
@@ -109,8 +109,7 @@ impl StateBatch<'_> {
     fn check_webhook_names(&self, webhook: &Webhook) -> ApplyResult<()> {
         let holder = webhook.uid.as_deref().and_then(|uid| self.registry.webhook_by_uid(webhook.app_id, uid));
         if holder.is_some_and(|holder| holder.id != webhook.id) {
-            let (detail, pointer) = ("another webhook of the app has this uid".to_owned(), Some("/uid".to_owned()));
-            return Err(Rejection::Conflict { code: "uid_taken", detail, pointer }.into());
+            return Err(uid_taken("another webhook of the app has this uid"));
         }
         let holder = webhook.alias.as_deref().and_then(|alias| self.registry.webhook_by_alias(webhook.app_id, alias));
         match holder.is_some_and(|holder| holder.id != webhook.id) {

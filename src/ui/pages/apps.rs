@@ -13,7 +13,7 @@ use crate::store::TenantScope;
 use crate::ui::ask::Ask;
 use crate::ui::form::{self, PostedForm};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, member, relay, relay_or};
+use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::series::{self, ChartSeries, ChartSpan};
 use crate::ui::write::{self, foreign};
@@ -132,20 +132,12 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         body["uid"] = form.get("uid").trim().into();
     }
     let call = ApiCall { handler: apps::create, body: body.to_string(), form: Some(&form) };
-    let frame = Arc::new(Frame::new(context, request, Section::Apps));
+    let frame = Frame::new(context, request, Section::Apps);
     let (rows, kept) = (own_apps(context, request), form.clone());
-    let corrected = move |mut api_error: ApiError| {
-        if api_error.code == "uid_taken" {
-            api_error.errors = vec![FieldError::new("/uid", api_error.detail.clone())];
-        }
-        match api_error.errors.is_empty() {
-            true => Err(api_error),
-            false => Ok(frame.reply(api_error.status, "Apps", &page(&rows, &kept, &api_error.errors, &frame))),
-        }
-    };
-    let refuse = corrected.clone();
-    relay_or(context, request, &call, |_| see_other("../apps?done=created"), refuse)
-        .or_else(|api_error| corrected(api_error).map(Step::Reply))
+    let made = relay(context, request, &call, |_| see_other("../apps?done=created"));
+    corrected(made, move |api_error| {
+        frame.reply(api_error.status, "Apps", &page(&rows, &kept, &api_error.errors, &frame))
+    })
 }
 
 /// `POST /ui/apps/{id}/portal-link`: makes a link, and shows it once.

@@ -57,7 +57,7 @@ pub fn absent() -> ApiError {
     ApiError::not_found("entity")
 }
 
-pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
+pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     if is_about_json(api_error) || api_error.status == StatusCode::UNPROCESSABLE_ENTITY {
         return HttpResponse::json(StatusCode::UNPROCESSABLE_ENTITY, &SvixError::Invalid { detail: wrong(api_error) });
     }
@@ -68,14 +68,15 @@ pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpRes
         (StatusCode::NOT_FOUND, "not_served") => ("not_found", detail),
         (StatusCode::NOT_FOUND, _) => ("not_found", "Entity not found"),
         (StatusCode::CONFLICT, "uid_taken" | "alias_taken" | "event_id_conflict") => ("conflict", detail),
-        (StatusCode::CONFLICT, "too_many_secrets") => return render(&refused("limit_reached", detail), error_context),
+        (StatusCode::CONFLICT, "too_many_secrets") => ("limit_reached", detail),
         (StatusCode::CONFLICT, "webhook_disabled") => ("endpoint_disabled", detail),
         (StatusCode::PAYLOAD_TOO_LARGE, _) => ("payload_too_large", detail),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => ("server_error", "Internal Server Error"),
         (StatusCode::BAD_REQUEST, "invalid_parameter" | "malformed_query") => ("generic_error", detail),
         (_, code) => (code, detail),
     };
-    HttpResponse::json(api_error.status, &SvixError::Plain { code, detail })
+    let status = if code == "limit_reached" { StatusCode::BAD_REQUEST } else { api_error.status };
+    HttpResponse::json(status, &SvixError::Plain { code, detail })
 }
 
 /// Whether the body is no JSON, or JSON that readers understand differently.
