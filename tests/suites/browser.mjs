@@ -257,7 +257,8 @@ const flows = {
     await logIn(page);
     await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
     await page.check("tbody tr:first-child input[type=checkbox]");
-    await press(page, "Send the chosen again (1)…");
+    await shows(page, "Send the chosen again (1)…");
+    await press(page, "Send the chosen again");
     await shows(page, "Nothing has been sent yet");
     assert.equal((await deliveries(`webhook_id=${id}`)).length, 3, "a question sends nothing");
     await press(page, "Send 1 delivery again");

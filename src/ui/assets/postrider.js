@@ -32,10 +32,10 @@ document.addEventListener("submit", (event) => {
 // A page of the browser's memory is read anew.
 onpageshow = (event) => event.persisted && location.reload();
 
-// A pointer's choice of a filter is sent at once. Keys pass its values one by one, and Enter sends it.
-let isPointed = false;
-onpointerdown = onkeydown = ({ type }) => { isPointed = type === "pointerdown"; };
-onchange = ({ target }) => isPointed && target.matches(".filters select") && target.form.requestSubmit();
+// Keys pass a filter's values one by one, and Filter sends it. Any other choice is sent at once.
+let typed;
+onkeydown = onpointerdown = ({ type, target }) => { typed = type === "keydown" && target; };
+onchange = ({ target }) => target !== typed && target.matches(".filters select") && target.form.requestSubmit();
 // A strip may be too wide.
 one(".nav [aria-current]")?.scrollIntoView({ block: "nearest" });
 
