@@ -11,7 +11,7 @@ use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{ApiKey, Scope};
 use crate::ui::form::{PostedForm, mistakes};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
@@ -105,14 +105,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         };
         Ok(html_response(StatusCode::CREATED, frame.page("New key", &content)))
     });
-    match made {
-        Err(api_error) if !api_error.errors.is_empty() => {
-            let frame = Frame::new(context, request, Section::Keys);
-            let content = page(&own_keys(context, request), &form, &api_error.errors, &frame);
-            Ok(Step::Reply(frame.reply(api_error.status, "Keys", &content)))
-        }
-        other => other,
-    }
+    let (frame, rows) = (Frame::new(context, request, Section::Keys), own_keys(context, request));
+    corrected(made, move |api_error| {
+        frame.reply(api_error.status, "Keys", &page(&rows, &form, &api_error.errors, &frame))
+    })
 }
 
 /// `GET /ui/keys/{id}/revoke`.

@@ -15,7 +15,7 @@ use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::filter;
 use crate::ui::form::{self, PostedForm, line};
 use crate::ui::frame::{self, Frame, Section};
-use crate::ui::relay::{ApiCall, member, relay};
+use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
@@ -400,7 +400,7 @@ pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
         let content = confirm_page(&to, Counted { matched, at_least }, &shown, None, &frame);
         Ok(html_response(StatusCode::OK, frame.page("Replay", &content)))
     });
-    corrected(context, request, &form, counted)
+    shown_again(context, request, form, counted)
 }
 
 /// A mistake of the request as one of the form's field that the member comes from.
@@ -419,21 +419,18 @@ pub fn at_field(mistake: &FieldError) -> FieldError {
 }
 
 /// The form with its mistakes, if there are any.
-fn corrected(
+fn shown_again(
     context: &mut ApiContext<'_>,
     request: &RequestContext<'_>,
-    form: &PostedForm,
+    form: PostedForm,
     done: Result<Step, ApiError>,
 ) -> Result<Step, ApiError> {
-    match done {
-        Err(api_error) if !api_error.errors.is_empty() => {
-            let said: Vec<FieldError> = api_error.errors.iter().map(at_field).collect();
-            let frame = Frame::new(context, request, Section::Replays);
-            let content = new_page(&ReplayTargets::of(context, request.tenant(), form), form, &said, &frame);
-            Ok(Step::Reply(frame.reply(api_error.status, "New replay", &content)))
-        }
-        other => other,
-    }
+    let frame = Frame::new(context, request, Section::Replays);
+    let targets = ReplayTargets::of(context, request.tenant(), &form);
+    corrected(done, move |api_error| {
+        let said: Vec<FieldError> = api_error.errors.iter().map(at_field).collect();
+        frame.reply(api_error.status, "New replay", &new_page(&targets, &form, &said, &frame))
+    })
 }
 
 /// The size of a replay before it is started.
@@ -537,5 +534,5 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let call = ApiCall { handler: replays::create, body: request_json(&form, false).to_string(), form: Some(&form) };
     let made =
         relay(context, request, &call, |response| see_other(member(&response, "id").as_str().unwrap_or_default()));
-    corrected(context, request, &form, made)
+    shown_again(context, request, form, made)
 }
