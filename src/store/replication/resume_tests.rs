@@ -193,4 +193,8 @@ fn an_answer_that_requires_a_standby_waits_for_every_connected_one() {
         "the one that lacks it is none any more"
     );
     assert!(followers[1].is_given_up() && !followers[0].is_given_up());
+    // If none confirms in time, no later commit waits for them again.
+    publish(&mut opened, "third");
+    assert!(!replication.wait_for_standbys());
+    assert!(followers[0].is_given_up() && !replication.has_standby());
 }
