@@ -197,7 +197,11 @@ impl RealDisk {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = fs::OpenOptions::new();
         options.read(true).write(!self.is_read_only).create(create).truncate(false).mode(0o600);
-        Ok(RealFile { file: options.open(self.root.join(name))?, traffic: self.traffic.clone() })
+        let file = options.open(self.root.join(name))?;
+        // A read then fills single pages of the page cache. A small write into a larger folio counts as the whole folio.
+        // The advice may fail: then more bytes are counted.
+        let _ = fadvise(&file, 0, None, Advice::Random);
+        Ok(RealFile { file, traffic: self.traffic.clone() })
     }
 }
 

@@ -176,12 +176,21 @@ impl Wal {
             disk.rename(WAL_FILE_NEW, WAL_FILE).map_err(failed)?;
             self.backend = Some(disk.open(WAL_FILE, false).map_err(failed)?);
             self.len = WAL_FILE_BYTES;
+            self.fill_page_cache()?;
         }
         if self.len < WAL_FILE_BYTES {
             self.backend()?.set_len(WAL_FILE_BYTES).map_err(failed)?;
             self.len = WAL_FILE_BYTES;
         }
         Ok(())
+    }
+
+    /// Reads the new file, whose halves are holes, so that the page cache has single pages for it. The first record in
+    /// an uncached place would make a folio as large as the record, and the kernel counts all of it as written for each
+    /// later record in it (docs/performance.md). Recovery reads an older file in the same way.
+    fn fill_page_cache(&self) -> Result<()> {
+        let mut read = vec![0; SEARCHED_BYTES];
+        (0..WAL_BYTES).step_by(SEARCHED_BYTES).try_for_each(|offset| self.read_bytes(offset, &mut read))
     }
 
     /// Writes a head and syncs it. The first one fills all slots, so that a later one needs no space on a full disk.
