@@ -142,6 +142,13 @@ impl ApiError {
     pub fn internal(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
+
+    /// Whether the body is no JSON, or JSON that readers understand differently. The pointer is then where reading ended, and
+    /// no field is wrong.
+    pub fn is_about_json(&self) -> bool {
+        let codes = ["malformed_json", "duplicate_member", "lone_surrogate", "invalid_utf8"];
+        self.status == StatusCode::BAD_REQUEST && codes.contains(&self.code)
+    }
 }
 
 impl From<json::JsonError> for ApiError {

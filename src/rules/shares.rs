@@ -2,7 +2,8 @@
 //!
 //! A group is an origin (scheme, host and port) or an app. The first two fifths of the slots are free to all. Above
 //! them, a group may have the more requests in flight, the more of them its receivers answer. So a silent origin or app
-//! leaves slots to the others, and a busy one that answers within a second is not limited.
+//! leaves slots to the others, and a busy one that answers within a second is not limited. Of many silent groups each has
+//! a slot, so the last slots are reserved for webhooks that were answered.
 
 /// Slots below which nothing is divided.
 pub const DIVIDED_SLOTS_MIN: usize = 100;
@@ -14,6 +15,9 @@ const IN_FLIGHT_PER_ANSWER: usize = 2;
 const PROVEN_PART: f64 = 0.9;
 /// The same part for the first request of a webhook, so that a new one at a silent app shows whether it answers.
 const UNTRIED_PART: f64 = 0.75;
+
+/// Part of the slots in use from which the rest is reserved for webhooks whose last request was answered.
+const RESERVED_PART: f64 = 0.98;
 
 /// Maximum requests in flight of a group that got `answers` in the last second, with `taken` of `slots` in use.
 pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
@@ -34,6 +38,12 @@ pub fn is_exempt(was_answered: Option<bool>, in_flight: usize, taken: usize, slo
         _ => return false,
     };
     (taken as f64) < part * slots as f64
+}
+
+/// Whether a slot that is free is reserved for other webhooks than this one. `was_answered` is `None` if no request of it
+/// has ended.
+pub fn is_reserved(was_answered: Option<bool>, taken: usize, slots: usize) -> bool {
+    slots >= DIVIDED_SLOTS_MIN && was_answered != Some(true) && taken as f64 >= RESERVED_PART * slots as f64
 }
 
 #[cfg(test)]
@@ -76,5 +86,12 @@ mod tests {
         assert!(!is_exempt(Some(true), 5, 900, 1_000));
         assert!(!is_exempt(Some(false), 0, 0, 1_000));
         assert!(is_exempt(None, 0, 749, 1_000) && !is_exempt(None, 0, 750, 1_000) && !is_exempt(None, 1, 0, 1_000));
+    }
+
+    #[test]
+    fn the_last_slots_are_reserved_for_webhooks_that_were_answered() {
+        assert!(is_reserved(None, 980, 1_000) && is_reserved(Some(false), 980, 1_000));
+        assert!(!is_reserved(Some(true), 999, 1_000) && !is_reserved(None, 979, 1_000));
+        assert!(!is_reserved(None, 99, 99));
     }
 }

@@ -39,7 +39,8 @@ use super::links::LinkHandler;
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
 use super::rates::RequestRates;
 use super::shared_origins::{self, SharedOrigins};
-use super::turns::{ReadTurns, RunningTests};
+use super::table::PeerGroup;
+use super::turns::{ReadTurns, RunningTests, TurnOwner};
 use super::{Admitted, Service};
 
 /// Maximum calls of a handler because the data that it read has changed.
@@ -172,7 +173,8 @@ impl Dispatcher {
         if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, wait);
         }
-        let owner = pass.principal.as_ref().map(Principal::owner);
+        let stranger = || TurnOwner::Stranger(PeerGroup::of(http_request.remote));
+        let owner = pass.principal.as_ref().map_or_else(stranger, |principal| TurnOwner::Known(principal.owner()));
         let turn =
             self.read_turns.wait(owner).await.ok_or_else(|| {
                 too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S)
@@ -293,8 +295,8 @@ impl Dispatcher {
             }
         };
         let applied = self.engine.apply(write_request).await;
-        if matches!(applied, Ok(Ok(_))) {
-            share.applied();
+        if let Ok(Ok(applied)) = &applied {
+            share.applied(&applied.receipt);
         }
         Ok(applied)
     }

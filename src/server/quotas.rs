@@ -9,7 +9,7 @@ use crate::api::QuotaUse;
 use crate::model::id::{AppId, OrganizationId};
 use crate::model::{Time, WebhookId};
 use crate::rules::quotas::{PublishedVolume, Quota, QuotaExceeded, QuotaLimits};
-use crate::store::{Command, Registry, StateCommand, Store, TenantScope, WriteRequest};
+use crate::store::{Command, Published, Receipt, Registry, StateCommand, Store, TenantScope, WriteRequest};
 
 /// Time for which a count of waiting deliveries is used.
 const WAITING_MS: i64 = 1_000;
@@ -25,10 +25,18 @@ pub(super) struct Quotas {
 #[derive(Default)]
 struct QuotasUsed {
     published: HashMap<AppId, PublishedVolume>,
-    /// Waiting deliveries of an app, and when they were counted.
-    waiting: HashMap<AppId, (u64, Time)>,
+    waiting: HashMap<AppId, WaitingCount>,
     /// Webhooks that are being made.
     making: HashMap<(OrganizationId, AppId), u64>,
+}
+
+/// The waiting deliveries of an app. The sum of `counted` and `added` is no less than their number, because deliveries that
+/// have ended since are still in it.
+struct WaitingCount {
+    counted: u64,
+    counted_at: Time,
+    /// Deliveries of the events that were published since.
+    added: u64,
 }
 
 /// A webhook that is being made. Dropping it ends its count, when the registry has it.
@@ -45,9 +53,16 @@ pub(super) struct CountedEvents<'a> {
 }
 
 impl CountedEvents<'_> {
-    /// The events were stored, so they stay counted.
-    fn stored(&mut self) {
+    /// The events were stored, so they stay counted, and their deliveries wait.
+    fn stored(&mut self, receipt: &Receipt) {
         self.counted.clear();
+        let Receipt::Published(published) = receipt else { return };
+        let mut used = self.quotas.lock();
+        for Published { event, .. } in published.iter().filter(|one| !one.duplicate) {
+            if let Some(waiting) = used.waiting.get_mut(&event.app_id) {
+                waiting.added += u64::from(event.deliveries);
+            }
+        }
     }
 }
 
@@ -72,8 +87,8 @@ pub(super) struct QuotaShare<'a> {
 
 impl QuotaShare<'_> {
     /// The write request was applied.
-    pub fn applied(&mut self) {
-        self.events.iter_mut().for_each(CountedEvents::stored);
+    pub fn applied(&mut self, receipt: &Receipt) {
+        self.events.iter_mut().for_each(|events| events.stored(receipt));
     }
 }
 
@@ -127,7 +142,7 @@ impl Quotas {
             (*events, *sum) = (*events + 1, *sum + bytes);
         }
         for app in asked.keys() {
-            let waiting = self.waiting(context, *app);
+            let waiting = self.waiting(context, *app, limits.waiting_deliveries);
             if limits.waiting_deliveries > 0 && waiting >= limits.waiting_deliveries {
                 let (quota, limit) = (Quota::WaitingDeliveries, limits.waiting_deliveries);
                 return Err(QuotaExceeded { quota, limit, until: None });
@@ -177,16 +192,17 @@ impl Quotas {
         Ok(MakingWebhook { quotas: self, place: (org, app) })
     }
 
-    /// The waiting deliveries of an app, as of the last second. 0 if there is no such quota.
-    fn waiting(&self, context: &QuotaContext<'_>, app: AppId) -> u64 {
+    /// The waiting deliveries of an app: as of the last second, or more than there are if they are fewer than `limit`. 0 if
+    /// there is no such quota.
+    fn waiting(&self, context: &QuotaContext<'_>, app: AppId, limit: u64) -> u64 {
         if context.limits.waiting_deliveries == 0 {
             return 0;
         }
-        let last = self.lock().waiting.get(&app).copied();
-        if let Some((count, at)) = last
-            && (0..WAITING_MS).contains(&context.now.since(at))
+        if let Some(last) = self.lock().waiting.get(&app)
+            && (0..WAITING_MS).contains(&context.now.since(last.counted_at))
+            && (last.added == 0 || last.counted + last.added < limit)
         {
-            return count;
+            return last.counted + last.added;
         }
         let webhooks: Vec<WebhookId> = context.registry.webhooks_of(app).map(|webhook| webhook.id).collect();
         // A store that cannot be read refuses the publish itself.
@@ -195,7 +211,7 @@ impl Quotas {
         if used.waiting.len() > APPS_MAX {
             used.waiting.clear();
         }
-        used.waiting.insert(app, (count, context.now));
+        used.waiting.insert(app, WaitingCount { counted: count, counted_at: context.now, added: 0 });
         count
     }
 
@@ -215,7 +231,7 @@ impl Quotas {
                 raise(Quota::BytesPerDay, bytes);
             }
             raise(Quota::WebhooksPerApp, context.webhooks(TenantScope { org: tenant.org, app: Some(*app) }));
-            raise(Quota::WaitingDeliveries, self.waiting(context, *app));
+            raise(Quota::WaitingDeliveries, self.waiting(context, *app, 0));
         }
         if tenant.app.is_none() {
             raise(Quota::WebhooksPerOrganization, context.webhooks(tenant));

@@ -5,7 +5,7 @@
 //! hold at most `strangers_bytes_max` together. Connections over loopback and unix sockets have a reserve.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,15 +32,16 @@ const ANSWERING: u64 = 1 << 63;
 
 /// The peers that share one limit: an IPv4 address, a /64 network of IPv6, or all peers of unix sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum PeerGroup {
+pub(super) enum PeerGroup {
     V4(Ipv4Addr),
     V6([u16; 4]),
     Unix,
 }
 
 impl PeerGroup {
-    fn of(peer: Peer) -> PeerGroup {
-        match peer.addr().map(|addr| addr.ip().to_canonical()) {
+    /// The group of a peer's address. A peer of a unix socket has none.
+    pub fn of(addr: Option<SocketAddr>) -> PeerGroup {
+        match addr.map(|addr| addr.ip().to_canonical()) {
             None => PeerGroup::Unix,
             Some(IpAddr::V4(ip)) => PeerGroup::V4(ip),
             Some(IpAddr::V6(ip)) => {
@@ -128,7 +129,7 @@ impl ConnectionTable {
     /// # Errors
     /// The bound that leaves no place, and no connection under it waits.
     pub fn take(self: &Arc<Self>, peer: Peer) -> Result<Arc<ConnectionSlot>, ConnectionBound> {
-        let group = PeerGroup::of(peer);
+        let group = PeerGroup::of(peer.addr());
         let is_local = peer.addr().is_none_or(|addr| addr.ip().to_canonical().is_loopback());
         let reserved = if is_local { 0 } else { self.limits.reserved_for_local };
         let now = self.now_us();

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 use crate::api::auth::RequestOwner;
 use crate::model::id::WebhookId;
 
+use super::table::PeerGroup;
+
 /// Maximum reads of one caller that wait for their turn.
 const WAITING_READS_MAX: usize = 256;
 /// One read runs at once for this many processors, and at least `READS_MIN`.
@@ -20,6 +22,14 @@ const READS_MIN: usize = 2;
 pub(super) const TESTS_OF_WEBHOOK_MAX: usize = 4;
 /// Maximum tests that run at once.
 pub(super) const TESTS_MAX: usize = 64;
+
+/// The caller whose turns a read uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum TurnOwner {
+    Known(RequestOwner),
+    /// Callers without a key, by the group of their address.
+    Stranger(PeerGroup),
+}
 
 /// The turns of reads.
 pub(super) struct ReadTurns {
@@ -31,8 +41,8 @@ pub(super) struct ReadTurns {
 struct ReadTurnsState {
     running: usize,
     /// Callers with waiting reads, in the order of their turns.
-    ring: VecDeque<Option<RequestOwner>>,
-    waiting: HashMap<Option<RequestOwner>, VecDeque<oneshot::Sender<ReadTurn>>>,
+    ring: VecDeque<TurnOwner>,
+    waiting: HashMap<TurnOwner, VecDeque<oneshot::Sender<ReadTurn>>>,
 }
 
 /// The turn of a read. Dropping it gives it to the next.
@@ -46,7 +56,7 @@ impl ReadTurns {
     }
 
     /// Waits for the turn of a read of this caller. `None` if too many of the caller's reads wait.
-    pub async fn wait(self: &Arc<Self>, key: Option<RequestOwner>) -> Option<ReadTurn> {
+    pub async fn wait(self: &Arc<Self>, key: TurnOwner) -> Option<ReadTurn> {
         let turn = {
             let mut state = self.lock();
             if state.running < self.reads_max {
@@ -162,8 +172,12 @@ mod tests {
     use super::*;
     use crate::model::id::Id;
 
-    fn key(nth: u128) -> Option<RequestOwner> {
-        Some(RequestOwner::Key(Id::from_u128(nth)))
+    fn key(nth: u128) -> TurnOwner {
+        TurnOwner::Known(RequestOwner::Key(Id::from_u128(nth)))
+    }
+
+    fn stranger(last: u8) -> TurnOwner {
+        TurnOwner::Stranger(PeerGroup::of(Some(([127, 0, 0, last], 1).into())))
     }
 
     #[tokio::test]
@@ -215,6 +229,23 @@ mod tests {
         drop(running);
         assert!(last.await.unwrap());
         assert_eq!(turns.lock().running, 0);
+    }
+
+    #[tokio::test]
+    async fn strangers_of_one_address_refuse_nothing_to_those_of_another() {
+        let turns = ReadTurns::new(1);
+        let running = [turns.wait(stranger(1)).await.unwrap(), turns.wait(stranger(1)).await.unwrap()];
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING_READS_MAX {
+            let turns = turns.clone();
+            waiting.push(tokio::spawn(async move { turns.wait(stranger(1)).await.is_some() }));
+            tokio::task::yield_now().await;
+        }
+        assert!(turns.wait(stranger(1)).await.is_none());
+        let other = tokio::spawn(async move { turns.wait(stranger(2)).await.is_some() });
+        tokio::task::yield_now().await;
+        drop(running);
+        assert!(other.await.unwrap());
     }
 
     #[test]

@@ -542,7 +542,8 @@ pub static ROUTES: &[Route] = &[
         "/healthz",
         Open(meta::alive),
         doc("getAlive", "daemon", "Whether the daemon answers", &[ok::<meta::AliveView>("It does.")]),
-    ),
+    )
+    .inline(),
     get(
         "/readyz",
         Open(meta::ready),

@@ -431,7 +431,8 @@ fn has_share(lane: &Lane, taken: usize, slots: usize, now: Time) -> bool {
     let most = if part < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };
     let has_own = slots < DIVIDED_SLOTS_MIN || part < UNDIVIDED_PARTS.0 || lane.unanswered() < most;
     let is_exempt = shares::is_exempt(lane.was_answered, lane.in_flight(), taken, slots);
-    has_own && (is_exempt || lane.groups.iter().all(|group| group.has_share(taken, slots, now)))
+    let is_reserved = shares::is_reserved(lane.was_answered, taken, slots);
+    has_own && !is_reserved && (is_exempt || lane.groups.iter().all(|group| group.has_share(taken, slots, now)))
 }
 
 #[cfg(test)]

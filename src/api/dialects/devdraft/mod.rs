@@ -449,7 +449,8 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         status => status,
     };
     let title = status.canonical_reason().unwrap_or("Error");
-    let about_url = api_error.errors.first().is_some_and(|field_error| field_error.pointer == "/url");
+    let about_json = api_error.is_about_json();
+    let about_url = !about_json && api_error.errors.first().is_some_and(|field_error| field_error.pointer == "/url");
     let message = match api_error.code {
         "invalid_id" => "Invalid webhook ID format",
         "invalid_events_limit" => "Invalid events_limit",
@@ -465,7 +466,7 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         .map(|field_error| format!("{} {}", own_field(&field_error.pointer), field_error.detail));
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
-        _ if api_error.errors.is_empty() => api_error.detail.clone(),
+        _ if about_json || api_error.errors.is_empty() => api_error.detail.clone(),
         _ if about_url => URL_DETAILS.to_owned(),
         _ => field_errors.collect::<Vec<_>>().join("; "),
     };

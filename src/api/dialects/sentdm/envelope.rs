@@ -23,6 +23,8 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 /// The page that explains the codes, as the vendor prints it.
 const ERRORS_URL: &str = "https://docs.sent.dm/errors/";
 const VERSION: &str = "v3";
+/// The name of the whole body among the fields.
+const BODY: &str = "body";
 /// The vendor's words for any mistake in a URL.
 const BAD_URL: &str = "Endpoint URL must be a valid HTTP or HTTPS URL";
 
@@ -170,10 +172,10 @@ pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpRes
                 _ if code == "INTERNAL_001" => {
                     format!("An unexpected error occurred while {}", action_at(error_context))
                 }
-                Some(first) => message_of(first),
-                None => api_error.detail.clone(),
+                Some(first) if !api_error.is_about_json() => message_of(first),
+                _ => api_error.detail.clone(),
             };
-            let details = details_of(&api_error.errors);
+            let details = details_of(api_error);
             let error = SentdmError { code, message: &message, details, doc_url: format!("{ERRORS_URL}{code}") };
             let meta = SentdmMeta::new(error_context.request_id, error_context.now);
             HttpResponse::json(status, &SentdmFailure { success: false, data: (), error, meta })
@@ -187,7 +189,7 @@ pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpRes
 /// The field of a mistake: `event_types.0` for the pointer `/event_types/0`.
 fn field_of(field_error: &FieldError) -> String {
     match field_error.pointer.trim_start_matches('/') {
-        "" => "body".to_owned(),
+        "" => BODY.to_owned(),
         pointer => pointer.replace('/', "."),
     }
 }
@@ -201,10 +203,13 @@ fn message_of(field_error: &FieldError) -> String {
     }
 }
 
-/// The mistakes by field. `None` without any.
-fn details_of(field_errors: &[FieldError]) -> Option<BTreeMap<String, Vec<&str>>> {
+/// The mistakes by field. `None` without any. A text that is no JSON is a mistake of the whole body.
+fn details_of(api_error: &ApiError) -> Option<BTreeMap<String, Vec<&str>>> {
+    if api_error.is_about_json() {
+        return Some(BTreeMap::from([(BODY.to_owned(), vec![api_error.detail.as_str()])]));
+    }
     let mut details: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for field_error in field_errors {
+    for field_error in &api_error.errors {
         details.entry(field_of(field_error)).or_default().push(&field_error.detail);
     }
     Some(details).filter(|details| !details.is_empty())
@@ -228,6 +233,7 @@ fn action_at(error_context: &ErrorContext<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::json;
 
     #[test]
     fn a_request_id_is_ten_characters_and_one_in_that_form_stays() {
@@ -237,6 +243,23 @@ mod tests {
             assert!(made.len() == 14 && made[4..].bytes().all(|b| b.is_ascii_alphanumeric()), "{made}");
             assert_eq!(made, short_id(other), "one request has one id");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_json_is_a_mistake_of_the_body() {
+        let error = json::check(b"{\"endpoint_url\":", json::JsonLimits::default()).expect_err("it ends too early");
+        let error_context = ErrorContext {
+            request_id: "r",
+            now: Time::ZERO,
+            pattern: WEBHOOKS,
+            verb: Some(RouteMethod::Post),
+            slashes: 1,
+        };
+        let response = render(&error.into(), &error_context);
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("ends too early"), "{message}");
+        assert_eq!(body["error"]["details"], serde_json::json!({ "body": [message] }));
     }
 
     #[test]

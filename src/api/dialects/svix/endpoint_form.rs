@@ -130,11 +130,8 @@ fn read_url(raw: &RawValue, policy: &TargetPolicy) -> FieldResult<String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must be an http or https URL".to_owned());
     }
-    match target::check_url(url.as_str(), policy) {
-        Ok(_) => Ok(url.into()),
-        Err(refused) if refused.to_string().contains("delivery.allow") => Err(refused.to_string()),
-        Err(refused) => Err(format!("{refused}: the setting delivery.allow lists what is allowed")),
-    }
+    target::check_url(url.as_str(), policy).map_err(|refused| refused.to_string())?;
+    Ok(url.into())
 }
 
 /// `eventTypes`, or `filterTypes` of older clients.

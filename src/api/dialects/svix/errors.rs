@@ -58,7 +58,7 @@ pub fn absent() -> ApiError {
 }
 
 pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    if is_about_json(api_error) || api_error.status == StatusCode::UNPROCESSABLE_ENTITY {
+    if api_error.is_about_json() || api_error.status == StatusCode::UNPROCESSABLE_ENTITY {
         return HttpResponse::json(StatusCode::UNPROCESSABLE_ENTITY, &SvixError::Invalid { detail: wrong(api_error) });
     }
     let detail = api_error.detail.as_str();
@@ -79,15 +79,9 @@ pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     HttpResponse::json(status, &SvixError::Plain { code, detail })
 }
 
-/// Whether the body is no JSON, or JSON that readers understand differently.
-fn is_about_json(api_error: &ApiError) -> bool {
-    let codes = ["malformed_json", "duplicate_member", "lone_surrogate", "invalid_utf8"];
-    api_error.status == StatusCode::BAD_REQUEST && codes.contains(&api_error.code)
-}
-
 /// The wrong values. At least one.
 fn wrong(api_error: &ApiError) -> Vec<SvixWrongValue<'_>> {
-    let about_json = is_about_json(api_error);
+    let about_json = api_error.is_about_json();
     let one = |pointer: &str, msg| SvixWrongValue { loc: location(pointer), msg, r#type: kind(about_json, msg) };
     if api_error.errors.is_empty() || about_json {
         return vec![one("", &api_error.detail)];

@@ -47,7 +47,8 @@ pub static ROUTES: &[Route] = &[
         Open(health::ping),
         BodyRule::None,
         doc("svixPing", "Whether the daemon answers", &[done("It does.")]),
-    ),
+    )
+    .inline(),
     route(
         RouteMethod::Get,
         "/api/v1/app",

@@ -229,6 +229,19 @@ fn an_app_with_silent_hosts_leaves_slots_to_other_apps_and_to_its_own_webhooks_t
 }
 
 #[test]
+fn a_thousand_silent_apps_at_hosts_of_their_own_leave_slots_to_a_webhook_that_was_answered() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_at(&mut all, 5_000, 5_000, "well.example", 1), [5_000]);
+    end_one(&mut all.0, 5_000, true);
+    let webhooks: Vec<_> = (1..=1_100).map(|id| (id, id, format!("host-{id}.example"))).collect();
+    time_out(&mut all, &webhooks);
+    assert_eq!(all.0.outstanding(), 980);
+    assert_eq!(publish_at(&mut all, 5_000, 5_000, "well.example", 4), [5_000]);
+    end_one(&mut all.0, 5_000, true);
+    assert_eq!(turns(&mut all.0), [5_000]);
+}
+
+#[test]
 fn a_lane_without_a_share_is_looked_at_again_soon() {
     let mut all = lanes(1_000, &[], 0);
     let webhooks: Vec<_> = (1..=1_100).map(|id| (id, id, "silent.example".to_owned())).collect();
