@@ -67,7 +67,7 @@ fn percent(word: &str) -> [String; 4] {
 }
 
 /// In HTML: by names, by decimal and by hexadecimal numbers.
-fn html(word: &str) -> [String; 3] {
+fn html(word: &str) -> [String; 5] {
     let escaped = |apostrophe: &str, quote: &str, also: &[(char, &str)]| -> String {
         let spell = |c: char| match c {
             '&' => "&amp;".to_owned(),
@@ -82,6 +82,8 @@ fn html(word: &str) -> [String; 3] {
     [
         escaped("&#39;", "&quot;", &[]),
         escaped("&#039;", "&#34;", &[]),
+        escaped("&#x27;", "&quot;", &[]),
+        escaped("&apos;", "&quot;", &[]),
         escaped("&#x27;", "&quot;", &[('/', "&#x2F;"), ('=', "&#x3D;"), ('`', "&#x60;")]),
     ]
 }
@@ -117,6 +119,8 @@ mod tests {
             "p%2F%C3%A4%22s%20%3Cw%3E%26%27%3D%2B1",
             "p%2F%C3%A4%22s+%3Cw%3E%26%27%3D%2B1",
             "p/ä&quot;s &lt;w&gt;&amp;&#39;=+1",
+            "p/ä&quot;s &lt;w&gt;&amp;&#x27;=+1",
+            "p/ä&quot;s &lt;w&gt;&amp;&apos;=+1",
             "702fc3a42273203c773e26273d2b31",
         ] {
             assert!(spellings.iter().any(|spelling| spelling.eq_ignore_ascii_case(expected)), "{expected}");
