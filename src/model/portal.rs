@@ -29,9 +29,15 @@ pub struct PortalLink {
 impl PortalLink {
     /// Bytes of a key's hash in a link.
     pub const HASH_BYTES: usize = 8;
-    /// The scopes that a link may have.
-    pub const SCOPES: [Scope; 5] =
-        [Scope::EventsRead, Scope::EventsWrite, Scope::WebhooksRead, Scope::WebhooksWrite, Scope::WebhooksSecret];
+    /// The scopes that a link may have. Their order is the order of the bits in a token, so a new one stands last.
+    pub const SCOPES: [Scope; 6] = [
+        Scope::EventsRead,
+        Scope::EventsWrite,
+        Scope::WebhooksRead,
+        Scope::WebhooksWrite,
+        Scope::WebhooksSecret,
+        Scope::DeliveriesRetry,
+    ];
 }
 
 /// A link that was revoked before its end.

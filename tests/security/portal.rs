@@ -3,6 +3,7 @@
 use http::Method;
 use postrider::api::route::{RouteAccess, RouteMethod};
 use postrider::model::Scope;
+use postrider::model::portal::PortalLink;
 use postrider::ui;
 use serde_json::{Value, json};
 
@@ -272,7 +273,7 @@ async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its
     }
     let own = Browser::with_key(&instance, &instance.first.key).await;
     assert_eq!(own.get("/ui/portal/").await.status, 401, "a session of the dashboard is none of the portal");
-    for scope in ["events:read", "webhooks:read", "webhooks:write", "events:write", "webhooks:secret"] {
+    for scope in PortalLink::SCOPES.map(Scope::as_str) {
         // The visitors of an app share a rate.
         instance.clock.advance_ms(1_000);
         let browser =
@@ -291,6 +292,21 @@ async fn every_page_of_the_portal_needs_a_link_with_its_scope_and_every_form_its
         let answer = browser.client.call(Method::POST, "/ui/portal/leave", &headers, "").await;
         assert_eq!(answer.status, 403, "a form of another site");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_maker_that_may_send_again_and_not_cancel_gives_its_tenant_the_same() {
+    let instance = Instance::start().await;
+    make_app(&instance, "acme").await;
+    let fields = json!({ "name": "maker", "scopes": ["apps:write", "events:read", "deliveries:retry"] });
+    let key = instance.first.post("/v1/keys", fields).await.expect(201);
+    let maker = instance.client(text(&key, "key"));
+    let link = maker.post("/v1/portal-links", json!({ "app_id": "acme" })).await.expect(201);
+    assert_eq!(link["scopes"], json!(["events:read", "deliveries:retry"]));
+    let browser = enter(&instance, &link).await;
+    assert_eq!(browser.get("/ui/portal/replays").await.status, 200);
+    let link = make_link(&instance, json!({ "app_id": "acme" })).await;
+    assert_eq!(link["scopes"], json!(["events:read", "events:write", "webhooks:read", "webhooks:write"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,8 +26,10 @@ use super::publish::{AppLookup, app};
 const EXPIRES_IN_S: u64 = 3_600;
 /// Default time in seconds within which a link must be opened.
 const ENTER_WITHIN_S: u64 = 300;
-/// The scopes of a link that names none.
+/// The scopes of a link that names none, as far as its maker has them.
 const USUAL_SCOPES: [Scope; 4] = [Scope::EventsRead, Scope::EventsWrite, Scope::WebhooksRead, Scope::WebhooksWrite];
+/// The scope that such a link has besides if its maker lacks `events:write`, which includes it.
+const LESSER_SCOPE: Scope = Scope::DeliveriesRetry;
 
 pub const CREATE_DOC: RouteDoc = doc(
     "createPortalLink",
@@ -124,7 +126,10 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Po
     }
     let scopes: Vec<Scope> = match given {
         Some(given) => given.iter().filter_map(|text| portal_scope(text)).collect(),
-        None => USUAL_SCOPES.into_iter().filter(|scope| request.may(*scope)).collect(),
+        None => {
+            let lesser = Some(LESSER_SCOPE).filter(|_| !request.may(Scope::EventsWrite));
+            USUAL_SCOPES.into_iter().chain(lesser).filter(|scope| request.may(*scope)).collect()
+        }
     };
     if scopes.is_empty() && field_errors.is_empty() {
         field_errors.push(FieldError::new("/scopes", "must have at least one that this key has too"));
