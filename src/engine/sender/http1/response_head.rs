@@ -101,6 +101,7 @@ pub(in crate::engine) enum ResponseFault {
 pub(in crate::engine) fn read_head(bytes: &[u8]) -> Result<HeadProgress, ResponseFault> {
     let mut config = ParserConfig::default();
     config
+        .allow_multiple_spaces_in_response_status_delimiters(true)
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
         .ignore_invalid_headers_in_responses(true);

@@ -184,6 +184,13 @@ async fn odd_header_lines_leave_the_status_as_it_is() {
 }
 
 #[tokio::test]
+async fn blanks_in_a_row_in_the_status_line_leave_the_status_as_it_is() {
+    let receiver = TestReceiver::responding(b"HTTP/1.1  200  OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let got = send(&receiver.url(), PATIENT).await;
+    assert_eq!((got.status_code, got.response_body.as_slice()), (Some(200), b"ok".as_slice()), "{:?}", got.detail);
+}
+
+#[tokio::test]
 async fn framing_in_doubt_is_an_error() {
     for line in ["Content-Length: 2, 3", "Content-Length: two", "Content-Length: 2\r\n 3", "Content-Length: 3"] {
         let receiver =
