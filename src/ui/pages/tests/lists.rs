@@ -55,11 +55,52 @@ fn an_app_of_a_taken_uid_is_said_at_the_field() {
 #[test]
 fn a_replay_with_mistakes_says_them_at_their_fields() {
     let frame = frame(Section::Replays);
-    let targets = replay_targets::ReplayTargets { listed: vec![("11".to_owned(), "erp".to_owned())], written: None };
+    let listed = vec![("11".to_owned(), "erp".to_owned())];
+    let targets = replay_targets::ReplayTargets { listed, written: None, has_one_app: true };
     let form = PostedForm::parse(b"webhook=11&status=failed&from=yesterday&rate=x");
     let errors = [("/ended_from", "is no time"), ("/rate_per_s", "must be a number"), ("/types/0", "is odd")];
     let errors = errors.map(|(pointer, detail)| replays::at_field(&FieldError::new(pointer, detail)));
     same("replay-new-mistakes", &frame, &replays::new_page(&targets, &form, &errors, &frame));
+}
+
+#[test]
+fn a_replay_of_several_apps_asks_for_its_target() {
+    let frame = frame(Section::Replays);
+    let listed = || ["app:1", "app:2"].map(|value| (value.to_owned(), value.to_owned())).to_vec();
+    let shown = |targets: replay_targets::ReplayTargets, form: &str| {
+        replays::new_page(&targets, &PostedForm::parse(form.as_bytes()), &[], &frame).into_string()
+    };
+    let several = |written| replay_targets::ReplayTargets { listed: listed(), written, has_one_app: false };
+    let asked = shown(several(None), "status=failed");
+    assert!(
+        asked.contains("name=\"webhook\" required") && asked.contains("<option value=\"\" selected>Choose…"),
+        "{asked}"
+    );
+    let written = shown(several(Some(String::new())), "status=failed");
+    assert!(written.contains("Choose…") && !written.contains("name=\"webhook\" required"), "{written}");
+    let chosen = shown(several(None), "webhook=app:2");
+    assert!(!chosen.contains("Choose…") && chosen.contains("value=\"app:2\" selected"), "{chosen}");
+    let one = replay_targets::ReplayTargets { listed: listed()[..1].to_vec(), written: None, has_one_app: true };
+    assert!(!shown(one, "status=failed").contains("Choose…"));
+}
+
+#[test]
+fn a_replay_to_a_paused_webhook_promises_nothing() {
+    let frame = frame(Section::Replays);
+    let asked = |paused, form: &str| {
+        let to = replay_targets::ReplayTarget { name: "shop".to_owned(), paused };
+        let counted = replays::Counted { matched: 15, at_least: false };
+        replays::confirm_page(&to, counted, &PostedForm::parse(form.as_bytes()), None, &frame).into_string()
+    };
+    let one = asked(PausedTarget::One(Id::from_u128(11)), "webhook=11&status=waiting");
+    assert!(
+        one.contains("is paused. What waits for it is sent once it is resumed.") && !one.contains("at once"),
+        "{one}"
+    );
+    let some = asked(PausedTarget::OfApp(Id::from_u128(5), 2), "webhook=app:5&status=failed");
+    assert!(some.contains(">2 webhooks</a> of the app are paused."), "{some}");
+    let none = asked(PausedTarget::None, "webhook=11&status=waiting");
+    assert!(none.contains("become due at once") && !none.contains("paused"), "{none}");
 }
 
 #[test]
