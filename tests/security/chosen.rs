@@ -86,6 +86,28 @@ async fn a_webhook_whose_queue_waits_behind_a_failed_delivery_is_shown_as_blocke
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_whose_deliveries_failed_for_good_says_so_where_nothing_waits() {
+    let instance = Instance::start().await;
+    let hook = failing(&instance, json!({ "retry_schedule_s": [] })).await;
+    for n in 0..2 {
+        instance.first.post("/v1/events", json!({ "type": "a", "data": n })).await.expect(202);
+    }
+    eventually("both failures", async || {
+        (rows(&instance.first, "/v1/deliveries?status=failed").await.len() == 2).then_some(())
+    })
+    .await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let id = text(&hook, "id");
+    for (page, up) in [("/ui/".to_owned(), ""), (format!("/ui/webhooks/{id}"), "../")] {
+        let shown = browser.get(&page).await.body;
+        let said = format!(
+            "Nothing waits. <a href=\"{up}deliveries?status=failed&amp;webhook={id}&amp;last=24h\">2 failed for good</a>"
+        );
+        assert!(shown.contains(&said), "{page}: {shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_what_waits_for_a_paused_webhook_says_that_it_is_paused() {
     let instance = Instance::start().await;
     let hook = failing(&instance, json!({ "status": "paused" })).await;

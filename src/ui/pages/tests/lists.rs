@@ -4,7 +4,7 @@ use maud::html;
 
 use super::*;
 use crate::store::AuditRow;
-use crate::ui::pages::{audit, replay_targets};
+use crate::ui::pages::{audit, replay_targets, webhook_rows};
 
 #[test]
 fn a_full_page_of_webhooks_is_small() {
@@ -101,6 +101,28 @@ fn a_replay_to_a_paused_webhook_promises_nothing() {
     assert!(some.contains(">2 webhooks</a> of the app are paused."), "{some}");
     let none = asked(PausedTarget::None, "webhook=11&status=waiting");
     assert!(none.contains("become due at once") && !none.contains("paused"), "{none}");
+}
+
+#[test]
+fn trouble_tells_what_failed_for_good() {
+    let frame = frame(Section::Overview);
+    let shown = |waiting, failed_day: Option<&str>| {
+        let row = row(hook(11, "erp", WebhookStatus::Paused), &WebhookState::default(), waiting);
+        let row = WebhookRow { failed_day: failed_day.map(str::to_owned), ..row };
+        webhook_rows::outlook(&row, &frame).into_string()
+    };
+    assert_eq!(shown(0, Some("0")), "Nothing waits.");
+    let list = "<a href=\"deliveries?status=failed&amp;webhook=00000000-0000-0000-0000-00000000000b&amp;last=24h\">";
+    assert_eq!(shown(0, Some("4")), format!("Nothing waits. {list}4 failed for good</a> in 24 hours."));
+    let some = shown(2, Some("1,000+"));
+    assert!(
+        some.ends_with(&format!(
+            ">2 deliveries wait</a>, late by up to 1 h 14 m. {list}1,000+ failed for good</a> in 24 hours."
+        )),
+        "{some}"
+    );
+    assert!(shown(2, Some("0")).ends_with("late by up to 1 h 14 m. None failed for good in 24 hours."));
+    assert!(shown(2, None).ends_with("late by up to 1 h 14 m."), "it is not known on the day of an upgrade");
 }
 
 #[test]
