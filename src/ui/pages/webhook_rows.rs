@@ -139,8 +139,8 @@ pub fn outlook(row: &WebhookRow, frame: &Frame) -> Markup {
             "."
         }
         @match row.failed_day.as_deref() {
-            None => {}
-            Some("0") => @if row.waiting > 0 { " None failed for good in 24 hours." },
+            Some("0") if row.waiting > 0 => " None failed for good in 24 hours.",
+            None | Some("0") => {}
             Some(failed) => {
                 " "
                 (frame.link_if_may(Scope::EventsRead, &(list("failed") + "&last=24h"), &format!("{failed} failed for good")))
