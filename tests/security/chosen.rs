@@ -108,7 +108,7 @@ async fn a_webhook_whose_deliveries_failed_for_good_says_so_where_nothing_waits(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_of_what_waits_for_a_paused_webhook_says_that_it_is_paused() {
+async fn a_replay_to_a_paused_webhook_says_that_it_is_paused() {
     let instance = Instance::start().await;
     let hook = failing(&instance, json!({ "status": "paused" })).await;
     instance.first.post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);

@@ -104,7 +104,7 @@ fn a_replay_to_a_paused_webhook_promises_nothing() {
 }
 
 #[test]
-fn trouble_tells_what_failed_for_good() {
+fn trouble_tells_the_failures_for_good() {
     let frame = frame(Section::Overview);
     let shown = |waiting, failed_day: Option<&str>| {
         let row = row(hook(11, "erp", WebhookStatus::Paused), &WebhookState::default(), waiting);
