@@ -43,7 +43,7 @@ const FIGURES_COLUMNS: &[Column] = &[
     number("OK %", "figures.success_rate"),
     number("P95 MS", "figures.p95_response_time_ms"),
     number("WAITING", "figures.waiting"),
-    time("OLDEST (UTC)", "figures.oldest_waiting"),
+    time("LATE SINCE (UTC)", "figures.oldest_waiting"),
     time("LAST TRY (UTC)", "figures.last_attempt_at"),
 ];
 

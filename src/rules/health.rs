@@ -1,7 +1,7 @@
 //! Rates a webhook's success, speed and activity in the last 24 hours, each with a reason (docs/concepts.md).
 //!
 //! The thresholds are Devdraft's, whose own figures are of all time. Invariant: ratings use the figures as shown, rounding
-//! included.
+//! included. A reason says 100 % only if all attempts succeeded.
 
 use serde::Serialize;
 
@@ -27,11 +27,11 @@ pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
 /// Figures of the last 24 hours that the ratings are derived from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct HealthInput {
-    /// Percent of the attempts that succeeded, as `success_rate` gives it.
-    pub success_rate: Option<f64>,
     /// Milliseconds over the newest attempts with a response, as `average` gives it.
     pub average_response_ms: Option<u32>,
     pub attempts: u64,
+    /// Number of those that failed.
+    pub failures: u64,
     /// How many deliveries were attempted, at most the last ten.
     pub recent_deliveries: u32,
     /// Number of those that failed at their last attempt.
@@ -58,14 +58,17 @@ const FAILING_MIN: u32 = 2;
 /// Rates the figures in words.
 pub fn health(measured: &HealthInput) -> Health {
     Health {
-        success_rate: rate_word(measured.success_rate),
+        success_rate: rate_word(measured.attempts.saturating_sub(measured.failures), measured.failures),
         response_time: speed_word(measured.average_response_ms),
         activity: activity_word(measured),
     }
 }
 
-fn rate_word(rate: Option<f64>) -> HealthWord {
-    let Some(rate) = rate else {
+/// The highest rate that a reason gives if an attempt failed.
+const NOT_ALL: f64 = 99.9;
+
+fn rate_word(ok: u64, failed: u64) -> HealthWord {
+    let Some(rate) = success_rate(ok, failed) else {
         return HealthWord { state: "unknown", reason: "no attempt in the last 24 hours".into() };
     };
     let (state, bound) = match rate {
@@ -74,7 +77,8 @@ fn rate_word(rate: Option<f64>) -> HealthWord {
         r if r >= 90.0 => ("warning", "at least 90 %, under 95 %"),
         _ => ("critical", "under 90 %"),
     };
-    HealthWord { state, reason: format!("{rate:.1} % of the attempts in the last 24 hours succeeded ({bound})") }
+    let shown = if failed > 0 { rate.min(NOT_ALL) } else { rate };
+    HealthWord { state, reason: format!("{shown:.1} % of the attempts in the last 24 hours succeeded ({bound})") }
 }
 
 fn speed_word(average_ms: Option<u32>) -> HealthWord {
@@ -135,17 +139,17 @@ mod tests {
 
     #[test]
     fn each_word_begins_at_its_threshold() {
-        for (rate, state) in [
-            (100.0, "excellent"),
-            (99.0, "excellent"),
-            (98.9, "good"),
-            (95.0, "good"),
-            (94.9, "warning"),
-            (90.0, "warning"),
-            (89.9, "critical"),
-            (0.0, "critical"),
+        for (ok, state) in [
+            (1_000, "excellent"),
+            (990, "excellent"),
+            (989, "good"),
+            (950, "good"),
+            (949, "warning"),
+            (900, "warning"),
+            (899, "critical"),
+            (0, "critical"),
         ] {
-            assert_eq!(rate_word(Some(rate)).state, state, "{rate}");
+            assert_eq!(rate_word(ok, 1_000 - ok).state, state, "{ok} of 1,000");
         }
         for (ms, state) in [
             (0, "fast"),
@@ -157,6 +161,14 @@ mod tests {
             (5_001, "critical"),
         ] {
             assert_eq!(speed_word(Some(ms)).state, state, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_reason_says_100_percent_only_if_all_succeeded() {
+        for (ok, failed, shown) in [(1_999, 1, "99.9 % "), (u64::MAX, 1, "99.9 % "), (2_000, 0, "100.0 % ")] {
+            let word = rate_word(ok, failed);
+            assert!(word.state == "excellent" && word.reason.starts_with(shown), "{}", word.reason);
         }
     }
 

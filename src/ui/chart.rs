@@ -14,6 +14,11 @@ const HEIGHT: u64 = 100;
 /// The smallest height of a value that is not zero.
 const SEEN_MIN: u64 = 2;
 
+/// The smallest height of a half with a line through its middle.
+const MIDDLE_LINE_MIN: u64 = HEIGHT / 3;
+/// Height of the bars in a row of a table.
+const SPARK_HEIGHT: u64 = 26;
+
 /// The hours and minutes in an RFC 3339 time.
 const CLOCK: std::ops::Range<usize> = 11..16;
 
@@ -58,13 +63,48 @@ fn scaled(value: u64, max: u64, room: u64) -> u64 {
     }
 }
 
-/// The bars of a chart: succeeded attempts up, failed ones down, on one scale.
-fn bars(bins: &[Bin], up: u64, down: u64) -> (String, String) {
-    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
+/// The scale of bars: succeeded attempts go up and failed ones go down by one measure, and their highest bars fill the
+/// room together.
+struct BarScale {
+    /// The highest values.
+    most: Bin,
+    room: u64,
+    /// The height of the half that goes up.
+    up: u64,
+}
+
+impl BarScale {
+    fn of(bins: &[Bin], room: u64) -> BarScale {
+        let most = bins
+            .iter()
+            .fold(Bin::default(), |most, bin| Bin { ok: most.ok.max(bin.ok), failed: most.failed.max(bin.failed) });
+        let up = match most.failed {
+            0 => room,
+            failed => scaled(most.ok, most.ok.saturating_add(failed), room).min(room - SEEN_MIN),
+        };
+        BarScale { most, room, up }
+    }
+
+    fn height(&self, value: u64) -> u64 {
+        scaled(value, self.most.ok.saturating_add(self.most.failed), self.room)
+    }
+
+    fn high(&self, bin: &Bin) -> u64 {
+        self.height(bin.ok).min(self.up)
+    }
+
+    fn low(&self, bin: &Bin) -> u64 {
+        self.height(bin.failed).min(self.room - self.up)
+    }
+}
+
+/// The bars of a chart.
+fn bars(bins: &[Bin], scale: &BarScale) -> (String, String) {
+    let up = scale.up;
     let (mut ok, mut bad) = (String::new(), String::new());
     for (x, bin) in bins.iter().enumerate() {
         let x = x * 4;
-        let (high, low) = (scaled(bin.ok, most, up), scaled(bin.failed, most, up).min(down));
+        let (high, low) = (scale.high(bin), scale.low(bin));
         if high > 0 {
             ok.push_str(&format!("M{x} {up}v-{high}h3V{up}"));
         }
@@ -92,11 +132,11 @@ fn outline(heights: impl Iterator<Item = u64>, base: u64, is_up: bool) -> String
 
 /// 24 bars in a row of a table.
 pub fn spark(bins: &[Bin]) -> Markup {
-    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
-    let ok = outline(bins.iter().map(|bin| scaled(bin.ok, most, 19)), 19, true);
-    let bad = outline(bins.iter().map(|bin| scaled(bin.failed, most, 19).min(6)), 20, false);
+    let scale = BarScale::of(bins, SPARK_HEIGHT - 1);
+    let ok = outline(bins.iter().map(|bin| scale.high(bin)), scale.up, true);
+    let bad = outline(bins.iter().map(|bin| scale.low(bin)), scale.up + 1, false);
     html! {
-        svg.spark viewBox={ "0 0 " (bins.len() * 4) " 26" } role="img" aria-label=(totals(bins)) {
+        svg.spark viewBox={ "0 0 " (bins.len() * 4) " " (SPARK_HEIGHT) } role="img" aria-label=(totals(bins)) {
             path.c-ok d=(PreEscaped(ok)) {}
             @if bins.iter().any(|bin| bin.failed > 0) { path.c-bad d=(PreEscaped(bad)) {} }
         }
@@ -110,29 +150,46 @@ fn totals(bins: &[Bin]) -> String {
 
 /// A chart of attempts with its words, above the same numbers as a table.
 pub fn attempts(title: &str, bins: &[Bin], axis: ChartAxis, table: &Markup) -> Markup {
-    let (ok, bad) = bars(bins, 82, 17);
+    let scale = BarScale::of(bins, HEIGHT - 1);
+    let (ok, bad) = bars(bins, &scale);
     let width = bins.len() * 4;
-    let most = bins.iter().map(|bin| bin.ok.max(bin.failed)).max().unwrap_or(0);
+    let (up, most) = (scale.up, scale.most);
     html! {
         figure.chart {
             figcaption {
                 b { (title) }
                 span.legend { (key("c-ok", "succeeded")) (key("c-bad", "failed")) }
             }
-            .plot.tall {
+            .plot.tall.down[most.failed > 0] {
                 svg viewBox={ "0 0 " (width) " " (HEIGHT) } preserveAspectRatio="none" role="img"
                     aria-label=(totals(bins)) {
-                    path.grid d={ "M0 1H" (width) "M0 42H" (width) } {}
+                    path.grid d=(PreEscaped(grid(&scale, width))) {}
                     path.c-ok d=(PreEscaped(ok)) {}
                     path.c-bad d=(PreEscaped(bad)) {}
-                    path.base d={ "M0 82.5H" (width) } {}
+                    path.base d={ "M0 " (up) ".5H" (width) } {}
                 }
-                span.y aria-hidden="true" { (write::short(most)) }
+                @if most.ok > 0 { span.y aria-hidden="true" { (write::short(most.ok)) } }
+                @if most.failed > 0 { span.y.low aria-hidden="true" { (write::short(most.failed)) } }
             }
             (axis.below(bins.len()))
             (table)
         }
     }
+}
+
+/// The lines behind bars: one at each highest value, and one through the middle of a half that has room for it.
+fn grid(scale: &BarScale, width: usize) -> String {
+    let (up, end) = (scale.up, HEIGHT - 1);
+    let mut path = format!("M0 1H{width}");
+    for (height, middle) in [(up, up / 2), (end - up, (HEIGHT + up) / 2)] {
+        if height >= MIDDLE_LINE_MIN {
+            path.push_str(&format!("M0 {middle}H{width}"));
+        }
+    }
+    if scale.most.failed > 0 {
+        path.push_str(&format!("M0 {end}H{width}"));
+    }
+    path
 }
 
 /// The pieces of a line, each of values that follow each other: a value that is not known is a gap.
@@ -322,8 +379,34 @@ mod tests {
     fn small_bars_are_one_outline_in_their_box() {
         let bins = [(9, 0), (9, 3), (0, 900), (900, 0)].map(|(ok, failed)| Bin { ok, failed });
         let shown = spark(&bins).into_string();
-        assert!(shown.contains("d=\"M0 19V17h8V19h4V0h4V19\""), "{shown}");
-        assert!(shown.contains("d=\"M0 20h4V22h4V26h4V20h4V20\""), "{shown}");
+        assert!(shown.contains("d=\"M0 12V10h8V12h4V0h4V12\""), "{shown}");
+        assert!(shown.contains("d=\"M0 13h4V15h4V25h4V13h4V13\""), "{shown}");
+        let fine = spark(&bins[..1]).into_string();
+        assert!(fine.contains("d=\"M0 25V0h4V25\"") && !fine.contains("c-bad"), "{fine}");
+    }
+
+    #[test]
+    fn bars_up_and_down_have_one_scale() {
+        let bins = [(67, 0), (0, 56), (1, 1)].map(|(ok, failed)| Bin { ok, failed });
+        let scale = BarScale::of(&bins, 99);
+        assert_eq!((scale.up, scale.high(&bins[0]), scale.low(&bins[1])), (53, 53, 45), "67 and 56 of 123");
+        assert_eq!((scale.high(&bins[2]), scale.low(&bins[2])), (SEEN_MIN, SEEN_MIN));
+        let shown = attempts("a", &bins, ChartAxis { from: Time(0), step_ms: HOUR_MS }, &html! {}).into_string();
+        assert!(
+            shown.contains("M0 53v-53h3V53M8 53v-2h3V53") && shown.contains("M4 54v45h3V54M8 54v2h3V54"),
+            "{shown}"
+        );
+        assert!(shown.contains(">67</span>") && shown.contains("class=\"y low\" aria-hidden=\"true\">56<"), "{shown}");
+        for (ok, failed, up) in [(0, 0, 99), (7, 0, 99), (0, 7, 0), (1, u64::MAX, 2), (u64::MAX, 1, 97)] {
+            let bin = Bin { ok, failed };
+            let scale = BarScale::of(&[bin], 99);
+            assert_eq!(
+                (scale.up, scale.high(&bin) > 0, scale.low(&bin) > 0),
+                (up, ok > 0, failed > 0),
+                "{ok} {failed}"
+            );
+            assert!(scale.high(&bin) + scale.low(&bin) <= 99, "{ok} {failed}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ static SIXTH: Dialect = Dialect {
     doc: &DOC,
     lenient: None,
     preset: None,
+    read_id: |_| None,
 };
 
 static DOC: DialectDoc = DialectDoc {

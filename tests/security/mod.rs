@@ -6,6 +6,7 @@ mod bad_requests;
 mod bad_rows;
 mod certificates;
 mod chosen;
+mod found;
 mod guards;
 mod hostile_clients;
 mod hostile_receivers;

@@ -332,3 +332,16 @@ async fn the_form_of_a_replay_lists_some_webhooks_and_takes_every_one() {
     let wrong = browser.submit("/ui/replays/new", "replays/count", &fields).await;
     assert!(wrong.status == 422 && wrong.body.contains("name=\"other\" value=\"own-99\""), "{}", wrong.body);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_from_a_list_of_several_apps_asks_for_the_app() {
+    let instance = Instance::start().await;
+    let browser = Browser::with_key(&instance, &instance.first.key).await;
+    let page = "/ui/replays/new?status=failed";
+    assert!(!browser.get(page).await.body.contains("Choose…"), "there is one app");
+    instance.first.post("/v1/apps", json!({ "name": "another" })).await.expect(201);
+    let asked = browser.get(page).await.body;
+    assert!(asked.contains("<option value=\"\" selected>Choose…</option>"), "{asked}");
+    let refused = browser.submit(page, "replays/count", "webhook=&status=failed").await;
+    assert!(refused.status == 422 && refused.body.contains("id=\"wrong-webhook\""), "{}", refused.body);
+}

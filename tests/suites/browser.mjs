@@ -262,7 +262,7 @@ const flows = {
     await shows(page, "Nothing has been sent yet");
     assert.equal((await deliveries(`webhook_id=${id}`)).length, 3, "a question sends nothing");
     await press(page, "Send 1 delivery again");
-    await shows(page, "The chosen deliveries are sent again.");
+    await shows(page, "The chosen deliveries are due now.");
     await until("one arrives", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 1);
     await page.goto(`${base}deliveries?status=failed&webhook=${id}`);
     await page.click("main a.btn:text-matches('^Send all [0-9]+ again…$')");
@@ -338,7 +338,7 @@ const flows = {
     await shows(page, "Nothing has been sent yet");
     assert.equal((await deliveries(`webhook_id=${id}`)).length, 1, "a question sends nothing");
     await press(page, "Send 1 delivery again");
-    await shows(page, "The chosen deliveries are sent again.");
+    await shows(page, "The chosen deliveries are due now.");
     await until("it arrives", async () => (await deliveries(`webhook_id=${id}&status=delivered`)).length === 1);
     await page.keyboard.press("?");
     await page.waitForSelector("h1:text-is('Keys')");
@@ -360,7 +360,7 @@ const flows = {
     assert.match(page.url(), /outcome=2xx/);
     await page.click("tbody a.key >> nth=0");
     await press(page, "Send again");
-    await shows(page, "It is sent now.");
+    await shows(page, "It is due now.");
     await page.goto(`${base}webhooks/${id}`);
     await press(page, "Pause");
     await shows(page, "Paused.");
@@ -417,7 +417,7 @@ const flows = {
     });
     await page.goto(`${base}portal/deliveries/${own.id}`);
     await press(page, "Send again");
-    await shows(page, "It is sent now.");
+    await shows(page, "It is due now.");
     for (const path of [`webhooks/${foreign.id}`, `deliveries/${other.id}`, "audit", "system"]) {
       assert.equal((await page.goto(`${base}portal/${path}`)).status(), 404, path);
     }

@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::model::{ApiKey, AppId, Id, OrganizationId, Time, Webhook};
+use crate::model::job::JobId;
+use crate::model::{ApiKey, AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, Time, Webhook, WebhookId};
 use crate::rules::signing;
 use crate::store::Registry;
 
@@ -67,6 +68,19 @@ pub struct Dialect {
     pub lenient: Option<LenientRules>,
     /// The defaults of the webhooks that a tenant makes in a portal opened by this dialect. `None` for the native ones.
     pub preset: Option<WebhookPreset>,
+    /// Reads an id as the dialect writes it. `None` for any other text, and for a UUID.
+    pub read_id: fn(&str) -> Option<DialectObject>,
+}
+
+/// An object that an id of a dialect names, whether it exists or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialectObject {
+    App(AppId),
+    Webhook(WebhookId),
+    Event(EventId),
+    Delivery(DeliveryId),
+    Attempt(AttemptId),
+    Replay(JobId),
 }
 
 /// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
@@ -89,6 +103,11 @@ pub static DIALECT_LISTS: [DialectList; 1] = [dfns::CREDENTIALS];
 /// The mounts of the enabled dialects, for `Api::new`.
 pub fn mounts(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
     DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.mount()).collect()
+}
+
+/// The object that a text names in the form of some dialect, enabled or not: headers of requests have such ids too.
+pub fn object_of(text: &str) -> Option<DialectObject> {
+    DIALECTS.iter().find_map(|dialect| (dialect.read_id)(text))
 }
 
 /// The preset of the dialect with this name. `None` if there is no such dialect, or if it has none.

@@ -174,9 +174,9 @@ fn measured(minutes: &[(u32, Minute)], attempts: &[RecentAttempt]) -> HealthInpu
         recent_failures += u32::from(!attempt.success);
     }
     HealthInput {
-        success_rate: health::success_rate(made.saturating_sub(failed), failed),
         average_response_ms: health::average(responses.iter().sum(), responses.len() as u64),
         attempts: made,
+        failures: failed,
         recent_deliveries,
         recent_failures,
     }

@@ -134,7 +134,7 @@ fn retry_words(attempt: &Value) -> &'static str {
 fn in_words(health: &Value) -> (String, String) {
     let state = health["reasons"]["state"].as_str().unwrap_or_default().to_owned();
     let waiting = match (health["state"]["waiting"].as_u64(), health["state"]["oldest_waiting"].as_str()) {
-        (Some(count), Some(since)) => format!("Deliveries that wait: {count}, the oldest since {since}. "),
+        (Some(count), Some(since)) => format!("Deliveries that wait: {count}, the next one to go since {since}. "),
         (Some(count @ 1..), None) => format!("Deliveries that wait: {count}. "),
         _ => String::new(),
     };

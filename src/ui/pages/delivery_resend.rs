@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::api::native::bulk_retry;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{Delivery, DeliveryId};
+use crate::model::webhook::WebhookStatus;
+use crate::model::{Delivery, DeliveryId, Scope};
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, relay};
@@ -41,7 +42,7 @@ pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     relay(context, request, &call, move |_| see_other(&to))
 }
 
-/// The names of the webhooks that these deliveries go to, each once, in the order of the deliveries.
+/// The names of the webhooks that these deliveries go to, each once, in the order of the deliveries. A paused one says so.
 fn names(context: &ApiContext<'_>, request: &RequestContext<'_>, chosen: &[Delivery]) -> Vec<String> {
     let mut webhooks = Vec::new();
     for delivery in chosen {
@@ -49,7 +50,15 @@ fn names(context: &ApiContext<'_>, request: &RequestContext<'_>, chosen: &[Deliv
             webhooks.push(delivery.webhook_id);
         }
     }
-    webhooks.into_iter().map(|id| delivery_rows::webhook_name(context, request, id)).collect()
+    let is_paused = |id| {
+        let webhook = context.registry.webhook(request.tenant(), id).filter(|_| request.may(Scope::WebhooksRead));
+        webhook.is_some_and(|webhook| webhook.status == WebhookStatus::Paused)
+    };
+    let name = |id| match (delivery_rows::webhook_name(context, request, id), is_paused(id)) {
+        (name, true) => format!("{name} (paused: sent once it is resumed)"),
+        (name, false) => name,
+    };
+    webhooks.into_iter().map(name).collect()
 }
 
 /// The page that asks before these deliveries are sent again to the named webhooks. `list` is the query of the list that

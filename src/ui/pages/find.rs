@@ -4,6 +4,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use crate::api::cursor::{self, CursorKind};
+use crate::api::dialects::{self, DialectObject};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{ApiKey, Event, EventId, Scope, Webhook};
 use crate::store::{EventName, EventQuery, ListWindow, Search};
@@ -46,21 +47,9 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Find", &page(&view, &frame))))
 }
 
-/// The page of the object with this id.
+/// The page of the object with this id, in the form of the daemon or of a dialect.
 fn by_id(context: &ApiContext<'_>, request: &RequestContext<'_>, text: &str) -> Result<Option<String>, ApiError> {
-    let (tenant, now) = (request.tenant(), context.now);
-    if request.may(Scope::WebhooksRead)
-        && let Ok(id) = text.parse()
-        && context.registry.webhook(tenant, id).is_some()
-    {
-        return Ok(Some(format!("webhooks/{id}")));
-    }
-    if request.may(Scope::AppsRead)
-        && let Ok(id) = text.parse()
-        && context.registry.app(tenant, id).is_some()
-    {
-        return Ok(Some(format!("apps/{id}")));
-    }
+    let tenant = request.tenant();
     let is_own = |key: &ApiKey| key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own));
     if request.may(Scope::KeysRead)
         && let Ok(id) = text.parse()
@@ -68,30 +57,58 @@ fn by_id(context: &ApiContext<'_>, request: &RequestContext<'_>, text: &str) -> 
     {
         return Ok(Some("keys".to_owned()));
     }
-    if !request.may(Scope::EventsRead) {
-        return Ok(None);
-    }
-    if let Ok(id) = text.parse()
-        && context.store.event(tenant, id, now)?.is_some()
-    {
-        return Ok(Some(format!("events/{id}")));
-    }
-    if let Ok(id) = text.parse()
-        && context.store.delivery(tenant, id, now)?.is_some()
-    {
-        return Ok(Some(format!("deliveries/{id}")));
-    }
-    if let Ok(id) = text.parse()
-        && let Some(attempt) = context.store.attempt(tenant, id, now)?
-    {
-        return Ok(Some(format!("deliveries/{}?attempt={}", attempt.delivery_id, attempt.made.number)));
-    }
-    if let Ok(id) = text.parse()
-        && context.store.job(tenant, id)?.is_some()
-    {
-        return Ok(Some(format!("replays/{id}")));
+    for object in own_objects(text).into_iter().flatten().chain(dialects::object_of(text)) {
+        if let Some(to) = page_of(context, request, object)? {
+            return Ok(Some(to));
+        }
     }
     Ok(None)
+}
+
+/// The objects that a text may name in the daemon's own form.
+fn own_objects(text: &str) -> [Option<DialectObject>; 6] {
+    [
+        text.parse().ok().map(DialectObject::Webhook),
+        text.parse().ok().map(DialectObject::App),
+        text.parse().ok().map(DialectObject::Event),
+        text.parse().ok().map(DialectObject::Delivery),
+        text.parse().ok().map(DialectObject::Attempt),
+        text.parse().ok().map(DialectObject::Replay),
+    ]
+}
+
+/// The page of an object, if it exists and the key may read it.
+fn page_of(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    object: DialectObject,
+) -> Result<Option<String>, ApiError> {
+    let (tenant, now) = (request.tenant(), context.now);
+    let scope = match object {
+        DialectObject::Webhook(_) => Scope::WebhooksRead,
+        DialectObject::App(_) => Scope::AppsRead,
+        _ => Scope::EventsRead,
+    };
+    if !request.may(scope) {
+        return Ok(None);
+    }
+    Ok(match object {
+        DialectObject::Webhook(id) => context.registry.webhook(tenant, id).map(|_| format!("webhooks/{id}")),
+        DialectObject::App(id) => context.registry.app(tenant, id).map(|_| format!("apps/{id}")),
+        DialectObject::Event(id) => context.store.event(tenant, id, now)?.map(|_| format!("events/{id}")),
+        DialectObject::Delivery(id) => context.store.delivery(tenant, id, now)?.map(|_| format!("deliveries/{id}")),
+        DialectObject::Attempt(id) => context.store.attempt(tenant, id, now)?.map(|attempt| {
+            let number = attempt.made.number;
+            format!("deliveries/{}?attempt={number}", attempt.delivery_id)
+        }),
+        DialectObject::Replay(id) => context.store.job(tenant, id)?.map(|_| format!("replays/{id}")),
+    })
+}
+
+/// Whether a text is the name of a webhook that its owner gave it: its `uid`, or its id in the system that it was imported
+/// from.
+fn is_named(webhook: &Webhook, text: &str) -> bool {
+    [&webhook.uid, &webhook.alias].into_iter().flatten().any(|own| own == text)
 }
 
 fn view(
@@ -107,7 +124,9 @@ fn view(
     let (tenant, search) = (request.tenant(), Search::new(&view.wanted));
     if request.may(Scope::WebhooksRead) {
         let webhooks = context.registry.webhooks_within(tenant);
-        let found = webhooks.filter(|webhook| search.within(&webhook.name) || search.within(&webhook.url));
+        let found = webhooks.filter(|webhook| {
+            search.within(&webhook.name) || search.within(&webhook.url) || is_named(webhook, &view.wanted)
+        });
         view.webhooks = found.take(ROWS_MAX).cloned().collect();
     }
     if !request.may(Scope::EventsRead) {

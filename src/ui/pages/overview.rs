@@ -42,7 +42,8 @@ pub struct OverviewFigures {
     pub ok_day: u64,
     pub attempts_day: u64,
     pub waiting: u64,
-    pub oldest_waiting: Option<Time>,
+    /// Since when the next delivery to go waits.
+    pub late_since: Option<Time>,
     /// At 50, 95 and 99 percent, over the clock hours of the last 24 hours.
     pub percentiles_ms: [Option<u32>; 3],
     /// Requests under way.
@@ -80,6 +81,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
     let mut rows = webhook_rows::read(context, all.iter().take(TROUBLES_SHOWN).map(|ranked| &ranked.webhook))?;
     for row in &mut rows {
         webhook_rows::explain(context, request, row)?;
+        webhook_rows::count_failed(context, request, row)?;
     }
     let moods = all.iter().map(|ranked| ranked.mood).collect();
     let span = ChartSpan::of(&ask, now);
@@ -108,7 +110,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
 fn sum_up(minutes: &[(u32, Minute)], backlog: Backlog, now: Time) -> OverviewFigures {
     let mut figures = OverviewFigures {
         waiting: backlog.waiting,
-        oldest_waiting: backlog.oldest_due.filter(|due| *due <= now),
+        late_since: backlog.oldest_due.filter(|due| *due <= now),
         ..OverviewFigures::default()
     };
     for (minute, counts) in minutes {
@@ -193,19 +195,7 @@ fn need(row: &WebhookRow, frame: &Frame) -> Markup {
             (row.mood.tag())
             div {
                 b { a href=(frame.link(&path)) { (foreign(&row.webhook.name)) } } ": " (foreign(&row.reason)) ". "
-                p {
-                    @if row.waiting == 0 {
-                        "Nothing waits."
-                    } @else {
-                        @let waiting = write::counted(row.waiting, "delivery waits", "deliveries wait");
-                        @let list = format!("deliveries?status=waiting&webhook={}", row.webhook.id);
-                        (frame.link_if_may(Scope::EventsRead, &list, &waiting))
-                        @if let Some(since) = row.oldest_waiting {
-                            ", the oldest for " (write::age(frame.now.since(since)))
-                        }
-                        ". None is lost."
-                    }
-                }
+                p { (webhook_rows::outlook(row, frame)) }
             }
             .acts {
                 @if may_write && row.mood == WebhookMood::Paused {
@@ -243,12 +233,7 @@ fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
                 dd {
                     (frame.link_if_may(Scope::EventsRead, "deliveries?status=waiting", &write::count(figures.waiting)))
                 }
-                dd {
-                    @match figures.oldest_waiting {
-                        Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
-                        None => "nothing is late",
-                    }
-                }
+                dd { (webhook_rows::lateness(figures.late_since, frame)) }
             }
             div { dt { "Response time, p95" } dd { (p95) } dd { "p50 " (p50) ", p99 " (p99) } }
             div {

@@ -2,10 +2,17 @@
 //!
 //! The form lists some of them. The others are written.
 
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
 use crate::api::ApiContext;
-use crate::model::{App, Webhook};
-use crate::store::TenantScope;
+use crate::model::webhook::WebhookStatus;
+use crate::model::{App, AppId, Webhook, WebhookId};
+use crate::store::{Registry, TenantScope};
 use crate::ui::form::PostedForm;
+use crate::ui::frame::Frame;
+use crate::ui::write;
 
 /// The value of a target that is an app begins with this.
 pub const APP_TARGET: &str = "app:";
@@ -21,6 +28,8 @@ pub struct ReplayTargets {
     pub listed: Vec<(String, String)>,
     /// The text of the field for a target that is not listed. `None` if all are listed.
     pub written: Option<String>,
+    /// Whether the first one is chosen unless the form names another: the list that led here is of one app.
+    pub has_one_app: bool,
 }
 
 impl ReplayTargets {
@@ -29,20 +38,28 @@ impl ReplayTargets {
         let mut apps = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
         let mut webhooks = context.registry.webhooks_within(tenant);
         let mut listed: Vec<_> = apps.by_ref().take(TARGETS_LISTED).map(|app| of_app(app)).collect();
+        let has_one_app = listed.len() == 1;
         listed.extend(webhooks.by_ref().take(TARGETS_LISTED).map(|webhook| of_webhook(webhook)));
         let are_all = apps.next().is_none() && webhooks.next().is_none();
         let chosen = form.get("webhook");
         if chosen.is_empty() || listed.iter().any(|(value, _)| value == chosen) {
-            return ReplayTargets { listed, written: (!are_all).then(String::new) };
+            return ReplayTargets { listed, written: (!are_all).then(String::new), has_one_app };
         }
         match named(context, tenant, chosen) {
             Some(target) => {
                 listed.push(target);
-                ReplayTargets { listed, written: (!are_all).then(String::new) }
+                ReplayTargets { listed, written: (!are_all).then(String::new), has_one_app }
             }
             // A text that names nothing stays in its field, with the mistake.
-            None => ReplayTargets { listed, written: Some(chosen.to_owned()) },
+            None => ReplayTargets { listed, written: Some(chosen.to_owned()), has_one_app },
         }
+    }
+}
+
+impl ReplayTargets {
+    /// Whether the form asks for its target: it names none of the list, and several apps could be meant.
+    pub fn asks(&self, form: &PostedForm) -> bool {
+        !self.has_one_app && !self.listed.iter().any(|(value, _)| value == form.get("webhook"))
     }
 }
 
@@ -74,7 +91,76 @@ pub fn resolved(context: &ApiContext<'_>, tenant: TenantScope, form: PostedForm)
     form.with(WRITTEN_FIELD, "").with("webhook", &value)
 }
 
-/// The name of the form's target. Empty if there is none.
-pub fn name_of(context: &ApiContext<'_>, tenant: TenantScope, form: &PostedForm) -> String {
-    named(context, tenant, form.get("webhook")).map_or_else(String::new, |(_, name)| name)
+/// The target of a replay, as its pages name it.
+pub struct ReplayTarget {
+    /// Empty if there is none.
+    pub name: String,
+    pub paused: PausedTarget,
+}
+
+/// The paused webhooks of a target, to which nothing is sent before they are resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PausedTarget {
+    None,
+    One(WebhookId),
+    OfApp(AppId, usize),
+}
+
+impl PausedTarget {
+    /// The paused webhooks of a webhook, or of an app.
+    pub fn of(
+        registry: &Registry,
+        tenant: TenantScope,
+        webhook: Option<WebhookId>,
+        app: Option<AppId>,
+    ) -> PausedTarget {
+        let is_paused = |webhook: &&Arc<Webhook>| webhook.status == WebhookStatus::Paused;
+        if let Some(id) = webhook {
+            let paused = registry.webhook(tenant, id).filter(is_paused);
+            return paused.map_or(PausedTarget::None, |_| PausedTarget::One(id));
+        }
+        let Some(app) = app else { return PausedTarget::None };
+        match registry.webhooks_within(TenantScope { app: Some(app), ..tenant }).filter(is_paused).count() {
+            0 => PausedTarget::None,
+            count => PausedTarget::OfApp(app, count),
+        }
+    }
+
+    /// Says that waiting deliveries are sent once they are resumed.
+    pub fn note(self, frame: &Frame) -> Markup {
+        match self {
+            PausedTarget::None => html! {},
+            PausedTarget::One(id) => html! {
+                p.note {
+                    span {
+                        "The " a href=(frame.link(&format!("webhooks/{id}"))) { "webhook" }
+                        " is paused. What waits for it is sent once it is resumed."
+                    }
+                }
+            },
+            PausedTarget::OfApp(app, count) => html! {
+                p.note {
+                    span {
+                        a href=(frame.link(&format!("webhooks?state=paused&app={app}"))) {
+                            (write::counted(count as u64, "webhook", "webhooks"))
+                        }
+                        " of the app " @if count == 1 { "is" } @else { "are" }
+                        " paused. What waits for a paused one is sent once it is resumed."
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// The target of the form.
+pub fn target_of(context: &ApiContext<'_>, tenant: TenantScope, form: &PostedForm) -> ReplayTarget {
+    let Some((value, name)) = named(context, tenant, form.get("webhook")) else {
+        return ReplayTarget { name: String::new(), paused: PausedTarget::None };
+    };
+    let (webhook, app) = match value.strip_prefix(APP_TARGET) {
+        Some(app) => (None, app.parse().ok()),
+        None => (value.parse().ok(), None),
+    };
+    ReplayTarget { name, paused: PausedTarget::of(&context.registry, tenant, webhook, app) }
 }

@@ -19,7 +19,7 @@ use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::write::{self, foreign};
 
-use super::replay_targets::{self, APP_TARGET, ReplayTargets, WRITTEN_FIELD};
+use super::replay_targets::{self, APP_TARGET, PausedTarget, ReplayTarget, ReplayTargets, WRITTEN_FIELD};
 
 /// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
@@ -107,13 +107,14 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
 pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: JobId = request.id("replay")?;
     let job = context.store.job(request.tenant(), id)?.ok_or_else(|| ApiError::not_found("replay"))?;
-    let target = target(&context.registry, request.tenant(), &job.spec);
+    let paused = PausedTarget::of(&context.registry, request.tenant(), job.spec.webhook, job.spec.app);
+    let target = ReplayTarget { name: target(&context.registry, request.tenant(), &job.spec), paused };
     let frame = Frame::new(context, request, Section::Replays);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Replay", &one_page(&target, &job, &frame))))
 }
 
 /// The page of one replay. A running one asks for itself again.
-pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
+pub fn one_page(target: &ReplayTarget, job: &Job, frame: &Frame) -> Markup {
     let path = format!("replays/{}", job.id);
     // The deliveries made are counted at once, and the matched ones with the slice that they are in.
     let matched = job.matched.max(job.created);
@@ -121,7 +122,7 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
         .head data-reload=[(job.status == JobStatus::Running).then_some("2")] {
             div {
                 p.crumb { a href=(frame.link("replays")) { "Replays" } }
-                h1 { "Replay to " (foreign(target)) }
+                h1 { "Replay to " (foreign(&target.name)) }
                 p.lead { (status(job)) " begun at " (write::moment(job.created_at, frame.now))
                     @if let Some(at) = job.finished_at { ", ended at " (write::moment(at, frame.now)) } "." }
             }
@@ -132,6 +133,7 @@ pub fn one_page(target: &str, job: &Job, frame: &Frame) -> Markup {
                 }
             }
         }
+        @if !job.spec.erasing { (target.paused.note(frame)) }
         dl.panel.figs {
             div {
                 dt { "Matched" }
@@ -283,7 +285,9 @@ pub fn new_page(targets: &ReplayTargets, form: &PostedForm, errors: &[FieldError
     let fields = html! {
         @if form.get("webhook").is_empty() && targets.listed.len() > 1 { (one_target()) }
         label for="webhook" { "To" }
-        select #webhook name="webhook" required aria-invalid=[wrong("webhook")] aria-describedby=[described("webhook")] {
+        select #webhook name="webhook" required[targets.written.is_none()] aria-invalid=[wrong("webhook")]
+            aria-describedby=[described("webhook")] {
+            @if targets.asks(form) { option value="" selected { "Choose…" } }
             @for (id, name) in &targets.listed { option value=(id) selected[chosen("webhook", id)] { (foreign(name)) } }
         }
         (form::mistakes_of("webhook", errors))
@@ -393,7 +397,7 @@ pub fn count(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let form = replay_targets::resolved(context, request.tenant(), PostedForm::read(context, request)?);
     let call = ApiCall { handler: replays::create, body: request_json(&form, true).to_string(), form: None };
     let frame = Frame::new(context, request, Section::Replays);
-    let (shown, to) = (form.clone(), replay_targets::name_of(context, request.tenant(), &form));
+    let (shown, to) = (form.clone(), replay_targets::target_of(context, request.tenant(), &form));
     let counted = relay(context, request, &call, move |response| {
         let matched = member(&response, "matched").as_u64().unwrap_or(0);
         let at_least = member(&response, "at_least").as_bool().unwrap_or(false);
@@ -449,7 +453,13 @@ impl Counted {
 }
 
 /// The page that asks before a replay is started.
-pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<&str>, frame: &Frame) -> Markup {
+pub fn confirm_page(
+    to: &ReplayTarget,
+    counted: Counted,
+    form: &PostedForm,
+    said: Option<&str>,
+    frame: &Frame,
+) -> Markup {
     let Counted { matched, at_least } = counted;
     let most = if at_least { "at least " } else { "" };
     let fields = html! {
@@ -494,10 +504,11 @@ pub fn confirm_page(to: &str, counted: Counted, form: &PostedForm, said: Option<
     html! {
         .head {
             div {
-                h1 { @if at_least { "At least " } (counted_deliveries(counted, form)) " to " (foreign(to)) }
-                p.lead { (said_before(counted, form)) }
+                h1 { @if at_least { "At least " } (counted_deliveries(counted, form)) " to " (foreign(&to.name)) }
+                p.lead { (said_before(counted, form, to.paused)) }
             }
         }
+        (to.paused.note(frame))
         section.panel { (frame.form("pad fields", "replays/new", &fields)) }
     }
 }
@@ -511,10 +522,11 @@ fn counted_deliveries(counted: Counted, form: &PostedForm) -> String {
 }
 
 /// The sentence below the number of a replay that is not started.
-fn said_before(counted: Counted, form: &PostedForm) -> &'static str {
+fn said_before(counted: Counted, form: &PostedForm, paused: PausedTarget) -> &'static str {
     match (counted.at_least, counted.matched, form.get("status")) {
         (true, ..) => "The count ended early, so more may match. Nothing has been sent yet.",
         (false, 0, _) => "Nothing matches: there is nothing to send.",
+        (.., "waiting") if paused != PausedTarget::None => "The same deliveries become due. Nothing has been sent yet.",
         (.., "waiting") => "The same deliveries become due at once. Nothing has been sent yet.",
         _ => "Each is sent again as a new delivery. Nothing has been sent yet.",
     }
@@ -527,7 +539,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let counted = Counted { matched, at_least: form.get("at_least") == "true" };
     if counted.must_be_typed() && form.get("typed").replace([',', ' '], "") != matched.to_string() {
         let frame = Frame::new(context, request, Section::Replays);
-        let to = replay_targets::name_of(context, request.tenant(), &form);
+        let to = replay_targets::target_of(context, request.tenant(), &form);
         let content = confirm_page(&to, counted, &form, Some("This is not the number."), &frame);
         return Ok(Step::Reply(frame.reply(StatusCode::UNPROCESSABLE_ENTITY, "Replay", &content)));
     }

@@ -8,6 +8,7 @@ use maud::Markup;
 
 use super::delivery_rows::{DeliveryRow, RowColumns};
 use super::overview::{MachineFacts, OverviewFigures, OverviewView};
+use super::replay_targets::{PausedTarget, ReplayTarget};
 use super::webhook_rows::WebhookRow;
 use super::{
     apps, deliveries, delivery, delivery_resend, delivery_rows, event, overview, replays, shortcuts, system,
@@ -132,7 +133,8 @@ fn row(webhook: Arc<Webhook>, state: &WebhookState, waiting: u64) -> WebhookRow 
         hours: (0..24).map(|hour| Bin { ok: hour * 7, failed: hour % 5 }).collect(),
         percentiles_ms: [Some(35), Some(64)],
         waiting,
-        oldest_waiting: (waiting > 0).then(|| NOW.minus_ms(74 * MINUTE_MS)),
+        late_since: (waiting > 0).then(|| NOW.minus_ms(74 * MINUTE_MS)),
+        failed_day: Some(if waiting > 100 { "4" } else { "0" }.to_owned()),
         last_attempt_at: Some(NOW.minus_ms(42_000)),
         sums: Sums::default(),
         webhook,
@@ -216,7 +218,7 @@ fn overview_view(rows: Vec<WebhookRow>) -> OverviewView {
             ok_day: 99_999,
             attempts_day: 100_000,
             waiting: 1_226,
-            oldest_waiting: Some(NOW.minus_ms(74 * MINUTE_MS)),
+            late_since: Some(NOW.minus_ms(74 * MINUTE_MS)),
             percentiles_ms: [Some(31), Some(118), None],
             in_flight: 7,
             deliveries: 7,
@@ -491,9 +493,9 @@ fn replays_and_the_installation() {
         exhausted: false,
         mark: None,
     };
-    same("replay", &frame, &replays::one_page("erp-invoices", &job, &frame));
-    let begun =
-        replays::one_page("erp-invoices", &Job { matched: 0, created: 351, ..job.clone() }, &frame).into_string();
+    let to = ReplayTarget { name: "erp-invoices".to_owned(), paused: PausedTarget::None };
+    same("replay", &frame, &replays::one_page(&to, &job, &frame));
+    let begun = replays::one_page(&to, &Job { matched: 0, created: 351, ..job.clone() }, &frame).into_string();
     assert!(begun.contains("<dt>Matched</dt><dd>351</dd><dd>so far</dd>"), "{begun}");
     let waited = Job {
         spec: JobSpec { waiting: true, ..job.spec.clone() },
@@ -502,16 +504,16 @@ fn replays_and_the_installation() {
         delivered: 0,
         ..job.clone()
     };
-    let waited = replays::one_page("erp-invoices", &waited, &frame).into_string();
+    let waited = replays::one_page(&to, &waited, &frame).into_string();
     assert!(waited.contains("<dt>Made due</dt><dd>15</dd>") && !waited.contains("<dt>Delivered</dt>"), "{waited}");
     same("replays", &frame, &replays::list_page(&[("erp-invoices".to_owned(), job)], Some(7), &frame));
     let form = PostedForm::parse(b"webhook=11&status=failed&from=2026-11-27T00%3A00%3A00Z&rate=20");
     let counted = replays::Counted { matched: 10_001, at_least: false };
-    let asked = replays::confirm_page("erp-invoices", counted, &form, None, &frame).into_string();
+    let asked = replays::confirm_page(&to, counted, &form, None, &frame).into_string();
     assert!(asked.contains("Type the number to go on") && asked.contains("20 a second"), "{asked}");
-    same("replay-confirm", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
+    same("replay-confirm", &frame, &replays::confirm_page(&to, counted, &form, None, &frame));
     let counted = replays::Counted { matched: 3, at_least: true };
-    same("replay-confirm-at-least", &frame, &replays::confirm_page("erp-invoices", counted, &form, None, &frame));
+    same("replay-confirm-at-least", &frame, &replays::confirm_page(&to, counted, &form, None, &frame));
     let view = system::SystemPageView {
         reasons: Vec::new(),
         warnings: vec![HealthIssue {

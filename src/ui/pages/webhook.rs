@@ -68,6 +68,7 @@ fn view(
     let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
     let mut row = webhook_rows::read(context, std::iter::once(webhook))?.swap_remove(0);
     webhook_rows::explain(context, request, &mut row)?;
+    webhook_rows::count_failed(context, request, &mut row)?;
     let deliveries = match request.may(Scope::EventsRead) {
         true => delivery_rows::read(context, request, newest(context, tenant, webhook, tab)?)?,
         false => Vec::new(),
@@ -206,7 +207,7 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                         (foreign(&meaning))
                     }
                     p {
-                        (waits(row, frame))
+                        (webhook_rows::outlook(row, frame))
                         @if let Some(at) = state.held_until().filter(|at| *at > frame.now) {
                             " The next request goes at "
                             (write::moment(at, frame.now))
@@ -232,18 +233,6 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
     }
 }
 
-fn waits(row: &WebhookRow, frame: &Frame) -> Markup {
-    html! {
-        @if row.waiting == 0 {
-            "Nothing waits."
-        } @else {
-            (write::counted(row.waiting, "delivery waits", "deliveries wait"))
-            @if let Some(since) = row.oldest_waiting { ", the oldest for " (write::age(frame.now.since(since))) }
-            "."
-        }
-    }
-}
-
 fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.sums;
@@ -262,12 +251,7 @@ fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
             div {
                 dt { "Waiting" }
                 dd { (counted("waiting", view.row.waiting)) }
-                dd {
-                    @match view.row.oldest_waiting {
-                        Some(since) => { "oldest " b { (write::age(frame.now.since(since))) } }
-                        None => "nothing is late",
-                    }
-                }
+                dd { (webhook_rows::lateness(view.row.late_since, frame)) }
             }
             div { dt { "Response, p95" } dd { (p95) } dd { "p50 " (p50) } }
             div {

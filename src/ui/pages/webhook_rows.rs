@@ -9,9 +9,10 @@ use crate::api::native::webhook_live::QueueHead;
 use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::figures::Sums;
 use crate::model::time::{DAY_MS, HOUR_MS};
-use crate::model::{Attempt, Time, Webhook, WebhookId};
-use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope};
+use crate::model::{Attempt, Scope, Time, Webhook, WebhookId};
+use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, TimeSpan};
 use crate::ui::chart::{self, Bin};
+use crate::ui::counts;
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
 use crate::ui::series;
@@ -30,7 +31,10 @@ pub struct WebhookRow {
     /// At 50 and 95 percent, over the clock hours of the last 24 hours.
     pub percentiles_ms: [Option<u32>; 2],
     pub waiting: u64,
-    pub oldest_waiting: Option<Time>,
+    /// Since when the next delivery to go waits.
+    pub late_since: Option<Time>,
+    /// Deliveries that failed for good in the last 24 hours. `None` where they are not shown or not known.
+    pub failed_day: Option<String>,
     pub last_attempt_at: Option<Time>,
     pub sums: Sums,
 }
@@ -82,7 +86,8 @@ pub fn read<'w>(
             hours: hours.map(|hour| Bin { ok: hour.attempts - hour.failures, failed: hour.failures }).collect(),
             percentiles_ms: series::percentiles_of(&context.store.recent_responses(webhook.id, context.now)?, [50, 95]),
             waiting: sums.open(),
-            oldest_waiting: None,
+            late_since: None,
+            failed_day: None,
             last_attempt_at: sums.last_attempt_at,
             sums,
             webhook,
@@ -91,10 +96,10 @@ pub fn read<'w>(
     webhooks.into_iter().zip(sums).map(row).collect()
 }
 
-/// Reads why a webhook needs a person, and since when its deliveries wait.
+/// Reads why a webhook needs a person, and since when its next delivery waits.
 pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut WebhookRow) -> Result<(), ApiError> {
     if row.waiting > 0 {
-        row.oldest_waiting = context.store.waiting_since(&row.webhook, context.now)?;
+        row.late_since = context.store.waiting_since(&row.webhook, context.now)?;
     }
     if row.mood.needs_person() {
         let shown = context.store.shown_state(row.webhook.id, context.store.state(row.webhook.id), context.now);
@@ -106,6 +111,53 @@ pub fn explain(context: &ApiContext<'_>, request: &RequestContext<'_>, row: &mut
         row.blocking = mood::blocking(context, &row.webhook);
     }
     Ok(())
+}
+
+/// Reads how many deliveries failed for good in the last 24 hours, if the webhook needs a person.
+pub fn count_failed(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    row: &mut WebhookRow,
+) -> Result<(), ApiError> {
+    if row.mood.needs_person() {
+        let day = TimeSpan { from: Some(context.now.minus_ms(DAY_MS)), to: None };
+        row.failed_day = counts::failed(context, (request.tenant(), Some(row.webhook.id)), day)?;
+    }
+    Ok(())
+}
+
+/// How much of a webhook in trouble waits, how late it is, and how much failed for good, in sentences.
+pub fn outlook(row: &WebhookRow, frame: &Frame) -> Markup {
+    let list = |status: &str| format!("deliveries?status={status}&webhook={}", row.webhook.id);
+    let waits = write::counted(row.waiting, "delivery waits", "deliveries wait");
+    html! {
+        @if row.waiting == 0 {
+            "Nothing waits."
+        } @else {
+            (frame.link_if_may(Scope::EventsRead, &list("waiting"), &waits))
+            @if let Some(since) = row.late_since { ", late by up to " (write::age(frame.now.since(since))) }
+            "."
+        }
+        @match row.failed_day.as_deref() {
+            Some("0") if row.waiting > 0 => " None failed for good in 24 hours.",
+            None | Some("0") => {}
+            Some(failed) => {
+                " "
+                (frame.link_if_may(Scope::EventsRead, &(list("failed") + "&last=24h"), &format!("{failed} failed for good")))
+                " in 24 hours."
+            }
+        }
+    }
+}
+
+/// How late the deliveries that wait are, below their number.
+pub fn lateness(late_since: Option<Time>, frame: &Frame) -> Markup {
+    html! {
+        @match late_since {
+            Some(since) => { "late by up to " b { (write::age(frame.now.since(since))) } }
+            None => "nothing is late",
+        }
+    }
 }
 
 /// The newest attempt of a webhook.
@@ -192,7 +244,7 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
             td.num.big { @match row.percentiles_ms[1] { Some(ms) => (write::millis(ms)), None => "–" } }
             td.num.big {
                 @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
-                @if let Some(since) = row.oldest_waiting { span.sub { (write::age(frame.now.since(since))) } }
+                @if let Some(since) = row.late_since { span.sub { "late " (write::age(frame.now.since(since))) } }
             }
             td.num { @match row.last_attempt_at { Some(at) => (write::ago(at, frame.now)), None => "–" } }
         }

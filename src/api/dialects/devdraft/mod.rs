@@ -27,7 +27,7 @@ use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
-use crate::model::{Scope, Time, Webhook, WebhookId};
+use crate::model::{Id, Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::store::first_secret;
 use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
@@ -35,7 +35,7 @@ use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::writes::{self, received};
-use crate::api::dialects::{Dialect, credential, get, key_of, pages};
+use crate::api::dialects::{Dialect, DialectObject, credential, get, key_of, pages};
 
 use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
 
@@ -48,6 +48,7 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: None,
     preset: None,
+    read_id,
 };
 
 const WEBHOOKS: &str = "/api/v0/webhooks";
@@ -122,14 +123,29 @@ const URL_DETAILS: &str = "URL must be a valid HTTPS endpoint";
 /// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
 
+/// The number of 32 hex digits.
+fn parse_hex(hex: &str) -> Option<u128> {
+    let is_hex = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(hex, 16).ok().filter(|_| is_hex)
+}
+
 /// `wh_` and 32 hex digits, or a UUID.
 fn parse_id(text: &str) -> Option<WebhookId> {
-    let is_hex = |hex: &&str| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.strip_prefix("wh_") {
-        Some(hex) => {
-            Some(hex).filter(is_hex).and_then(|hex| u128::from_str_radix(hex, 16).ok()).map(WebhookId::from_u128)
-        }
+        Some(hex) => parse_hex(hex).map(WebhookId::from_u128),
         None => text.parse().ok(),
+    }
+}
+
+/// The ids that `prefixed` writes.
+fn read_id(text: &str) -> Option<DialectObject> {
+    let (noun, hex) = text.split_once('_')?;
+    let number = parse_hex(hex)?;
+    match noun {
+        "wh" => Some(DialectObject::Webhook(Id::from_u128(number))),
+        "app" => Some(DialectObject::App(Id::from_u128(number))),
+        "evt" => Some(DialectObject::Delivery(Id::from_u128(number))),
+        _ => None,
     }
 }
 

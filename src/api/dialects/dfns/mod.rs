@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
-use crate::api::dialects::{Dialect, DialectList, get};
+use crate::api::dialects::{Dialect, DialectList, DialectObject, get};
 
 use self::user_actions::{DfnsChallenge, DfnsUserActionToken};
 use self::writes::DfnsDeleted;
@@ -46,7 +46,13 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: None,
     preset: None,
+    read_id,
 };
+
+fn read_id(text: &str) -> Option<DialectObject> {
+    let webhook = dfns_id::parse_webhook(text).map(DialectObject::Webhook);
+    webhook.or_else(|| dfns_id::parse_event(text).map(DialectObject::Attempt))
+}
 
 static ROUTES: &[Route] = &[
     get(

@@ -45,6 +45,7 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: None,
     preset: None,
+    read_id: |_| None,
 };
 
 const LIST: &str = "/transactional/email/v1/webhooks";

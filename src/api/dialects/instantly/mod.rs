@@ -41,6 +41,7 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: None,
     preset: None,
+    read_id: |_| None,
 };
 
 static ROUTES: &[Route] = &[

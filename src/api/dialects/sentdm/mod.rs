@@ -43,6 +43,7 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: None,
     preset: None,
+    read_id: |_| None,
 };
 
 const WEBHOOKS: &str = "/v3/webhooks";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::context::ApiContext;
+use crate::api::dialects::DialectObject;
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
 use crate::model::ksuid;
@@ -57,6 +58,19 @@ impl Noun {
     /// The regular expression of an id.
     pub fn pattern(self) -> String {
         format!("^{}[0-9A-Za-z]{{{}}}$", self.prefix(), ksuid::KSUID_DIGITS)
+    }
+}
+
+/// The object that an id names.
+pub fn object(text: &str) -> Option<DialectObject> {
+    let (noun, _) = text.split_once('_')?;
+    match noun {
+        "app" => Noun::App.read(text).map(DialectObject::App),
+        "ep" => Noun::Endpoint.read(text).map(DialectObject::Webhook),
+        "msg" => Noun::Message.read(text).map(DialectObject::Event),
+        "atmpt" => Noun::Attempt.read(text).map(DialectObject::Attempt),
+        "qtask" => Noun::Task.read(text).map(DialectObject::Replay),
+        _ => None,
     }
 }
 

@@ -49,6 +49,7 @@ pub static DIALECT: Dialect = Dialect {
     doc: &docs::DOC,
     lenient: Some(LenientRules { absent }),
     preset: Some(WebhookPreset { apply: endpoint_form::preset, receivers: include_str!("receivers.md") }),
+    read_id: ids::object,
 };
 
 /// Paths of Svix that are deliberately not served: a part of the path, and the reason.
