@@ -4,6 +4,8 @@
 //! whole while a new copy is made beside it.
 
 pub(super) mod base;
+#[cfg(test)]
+mod killed_tests;
 pub mod running;
 pub(super) mod service;
 
@@ -25,7 +27,7 @@ use super::link::{LinkAnswer, OtherMachine};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::Settings;
 use crate::engine::clock::{SystemRandomness, numbers};
-use crate::store::admin::{self, CommitMark, Replica, Role, TermAndRole};
+use crate::store::admin::{self, CommitMark, Replica, Role, TermAndRole, UnappliedLog};
 use crate::store::{self, Disk, RealDisk};
 
 /// The folder of the replica's log, below the data directory.
@@ -345,13 +347,43 @@ fn open_replica(data_dir: &Path, disk: Arc<dyn Disk>) -> Result<Replica, DaemonE
     Ok(Replica::open(disk, Arc::new(log), random())?)
 }
 
+/// The commits that only the log of the closed standby or node in a data directory has. `None` for another store, or without
+/// a log. Nothing is changed.
+///
+/// # Errors
+/// A file of the store does not open, or the disk fails. Damage of the log is part of the answer.
+pub(super) fn unapplied(data_dir: &Path) -> Result<Option<UnappliedLog>, DaemonError> {
+    let folder = data_dir.join(LOG_FOLDER);
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let (disk, log) = (RealDisk::unlocked(data_dir), RealDisk::unlocked(&folder));
+    Ok(admin::unapplied(Arc::new(disk), &log)?)
+}
+
+/// Applies the commits that only the log of the standby or node in `data_dir` has to a copy of its files.
+///
+/// # Errors
+/// The log is damaged, or a disk fails.
+pub(super) fn apply_log(data_dir: &Path, copy: &dyn Disk) -> Result<(), DaemonError> {
+    let Some(found) = unapplied(data_dir)? else { return Ok(()) };
+    let log = RealDisk::unlocked(&data_dir.join(LOG_FOLDER));
+    if let Some(damage) = found.damage {
+        return Err(damage.error(&log).into());
+    }
+    if found.commits > 0 {
+        admin::replay_log(&log, copy, u64::MAX)?;
+    }
+    Ok(())
+}
+
 /// Random numbers of the machine.
 pub(super) fn random() -> Box<dyn FnMut() -> u64 + Send> {
     Box::new(numbers(Arc::new(SystemRandomness::default())))
 }
 
 /// The error of a standby, with the whole path of the file if its disk is full.
-fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
+pub(super) fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
     let file = match &error {
         DaemonError::Store(error) => error.file_without_space(),
         DaemonError::Io { context, source } if store::lacks_space(source) => Some(context.as_str()),
@@ -365,33 +397,35 @@ fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
 }
 
 /// Makes the closed standby or restored copy in the data directory the owner, under a higher term. An owner that has
-/// met another owner of its term gets a higher term too. Returns the term, and a standby's last commit.
+/// met another owner of its term gets a higher term too.
 ///
 /// # Errors
-/// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.
-pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
+/// The store is an owner's, the master key does not open it, or a file is damaged. So is the standby's log, unless
+/// `accepts_loss`.
+pub fn promote(settings: &Settings, disk: Arc<dyn Disk>, accepts_loss: bool) -> Result<PromotedStore, DaemonError> {
     let data_dir = &settings.data_dir;
     let Some(own) = term_and_role(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
     let promoted = own.promoted();
     if own.role != Role::Member {
         keys::check_master_key(settings, &*disk)?;
     }
-    let last = match own.role {
-        Role::Owner if own.overtaken_by == own.term => None,
+    let (last, kept) = match own.role {
+        Role::Owner if own.overtaken_by == own.term => (None, None),
         Role::Owner => {
             let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), own.term);
             return Err(DaemonError::Engine(words));
         }
-        Role::Copy => None,
+        Role::Copy => (None, None),
         Role::Member => {
             let words = format!("{}: the nodes of a cluster take over by themselves", data_dir.display());
             return Err(DaemonError::Engine(words));
         }
         Role::Standby => {
+            let kept = if accepts_loss { give_up_damaged(data_dir, &*disk)? } else { None };
             let replica = open_replica(data_dir, disk.clone()).map_err(|error| naming_full_disk(data_dir, error))?;
             let last = replica.last();
             replica.close()?;
-            Some(last)
+            (Some(last), kept)
         }
     };
     admin::set_term_and_role(&*disk, promoted)?;
@@ -399,7 +433,36 @@ pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<
     if last.is_some() {
         fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
     }
-    Ok((promoted.term, last))
+    Ok(PromotedStore { term: promoted.term, last, kept })
+}
+
+/// A store that was made the owner.
+pub struct PromotedStore {
+    pub term: u64,
+    /// A standby's last commit.
+    pub last: Option<CommitMark>,
+    /// The folder of a damaged log that was given up.
+    pub kept: Option<PathBuf>,
+}
+
+/// Applies the commits before the damage of a standby's log, and keeps the log under another name. Returns the new path.
+/// `None` if the log is whole.
+fn give_up_damaged(data_dir: &Path, disk: &dyn Disk) -> Result<Option<PathBuf>, DaemonError> {
+    if unapplied(data_dir)?.is_none_or(|found| found.damage.is_none()) {
+        return Ok(None);
+    }
+    let folder = data_dir.join(LOG_FOLDER);
+    admin::replay_log(&RealDisk::unlocked(&folder), disk, u64::MAX)?;
+    let mut number = 1;
+    let kept = loop {
+        let kept = data_dir.join(format!("{LOG_FOLDER}.damaged-{number}"));
+        if !kept.exists() {
+            break kept;
+        }
+        number += 1;
+    };
+    fs::rename(&folder, &kept).and_then(|()| fs::File::open(data_dir)?.sync_all()).map_err(|e| failed(&kept, e))?;
+    Ok(Some(kept))
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> DaemonError {
