@@ -20,7 +20,7 @@ use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::protocol::{GREETING, greet, without_answer};
-use super::{DaemonError, lock_folder, standby};
+use super::{DaemonError, lock_folder, standby_log};
 
 /// Suffix of an incomplete backup, and name of an incomplete store.
 pub(super) const PARTIAL: &str = "partial";
@@ -54,7 +54,7 @@ pub fn backup(
         let copied = match lock_to_read(from) {
             Ok(lock) => {
                 let copied = copy_locked(from, &lock, &partial, progress)?;
-                standby::apply_log(from, &*disk).map(|()| copied)
+                standby_log::apply_log(from, &*disk).map(|()| copied)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ask(from, &*disk, progress).map_err(|error| without_answer(settings, error))
@@ -291,7 +291,7 @@ fn fill(
     let copied = copy_files(from, partial, progress)?;
     match &source.log {
         Some((log, point)) => bring_forward(&*disk, log, *point)?,
-        None => standby::apply_log(from, &*disk)?,
+        None => standby_log::apply_log(from, &*disk)?,
     }
     let to = &settings.data_dir;
     // A key that lies in the data directory already is used instead of the backup's own.

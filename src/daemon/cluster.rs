@@ -20,9 +20,8 @@ use tokio::time::Instant;
 
 use self::beats::BeatState;
 use super::standby::base::BaseCopy;
-use super::standby::{
-    LOG_FOLDER, SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role,
-};
+use super::standby::{SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role};
+use super::standby_log::LOG_FOLDER;
 use super::{DaemonError, keys, options};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::{Settings, StandbySettings};

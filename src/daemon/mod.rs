@@ -20,6 +20,7 @@ mod portal_logo;
 pub mod promote;
 pub mod protocol;
 pub mod standby;
+mod standby_log;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use super::backup::PARTIAL;
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
 use super::ownership::overtaken_error;
-use super::{DaemonError, checked_lock, lock_folder, standby};
+use super::{DaemonError, checked_lock, lock_folder, standby_log};
 
 /// Changes the master key of a store that no daemon has open. `keys::rotate_master` does the work.
 ///
@@ -147,9 +147,9 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
     let disk = checked_lock(RealDisk::read_only(&settings.data_dir), &settings.data_dir)?;
     let master_key = keys::stored_master_key(settings, &*disk)?;
     let mut report = admin::verify(disk, &master_key, progress)?;
-    report.unapplied = standby::unapplied(&settings.data_dir)?;
+    report.unapplied = standby_log::unapplied(&settings.data_dir)?;
     if let Some(damage) = report.unapplied.as_ref().and_then(|unapplied| unapplied.damage.as_ref()) {
-        let file = format!("{}/{}", standby::LOG_FOLDER, damage.segment);
+        let file = format!("{}/{}", standby_log::LOG_FOLDER, damage.segment);
         report.problems.push(Defect { file, table: None, key: None, detail: damage.to_string() });
     }
     Ok(report)
@@ -163,7 +163,7 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
 pub fn unapplied(data_dir: &Path) -> Result<Option<UnappliedLog>, DaemonError> {
     has_store(data_dir)?;
     let _lock = checked_lock(RealDisk::read_only(data_dir), data_dir)?;
-    standby::unapplied(data_dir)
+    standby_log::unapplied(data_dir)
 }
 
 /// Refuses the closed store of the data directory if the master key of the settings does not open it. Nothing is changed.

@@ -180,7 +180,7 @@ fn a_journal_that_is_missing_after_a_kill_is_refused_until_the_loss_is_accepted(
 }
 
 #[test]
-fn no_store_begins_in_what_a_restore_left_that_was_killed() {
+fn a_directory_in_which_a_restore_was_killed_is_refused() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().join("data");
     fs::create_dir_all(data.join("partitions")).expect("made");

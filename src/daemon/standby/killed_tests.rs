@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LOG_FOLDER, promote, random, unapplied};
+use super::{LOG_FOLDER, promote, random};
 use crate::config::Settings;
 use crate::daemon::backup::{backup, restore};
+use crate::daemon::standby_log::unapplied;
 use crate::daemon::{DaemonError, keys, open_store, options, verify};
 use crate::engine::clock::SystemRandomness;
 use crate::model::Time;
