@@ -11,7 +11,8 @@ use super::{
     screen::{Output, Screen},
 };
 use crate::config::service::SERVICE_DATA_DIR;
-use crate::config::{self, Environment, Flag, Flags, ListenSetting, Loaded, Settings, ValueSource};
+use crate::config::{self, Environment, Flag, Flags, ListenSetting, Loaded, SettingProblem, Settings, ValueSource};
+use crate::daemon;
 
 /// The settings that are flags too, and the file; on every verb that starts or opens a store.
 #[derive(Args, Clone, Debug, Default)]
@@ -125,9 +126,21 @@ impl Config {
     pub fn run(self) -> Result<(), Exit> {
         let screen = self.output.screen();
         match self.action {
-            Action::Check => check(screen, self.settings.load()),
+            Action::Check => check(screen, self.settings.load().and_then(with_certificate)),
             Action::Show { offline } => show(screen, &self.settings.load()?, offline),
             Action::Default => screen.text(config::SETTINGS_FILE),
+        }
+    }
+}
+
+/// The settings, unless the files of their certificate cannot be used: a start reads them first.
+fn with_certificate(loaded: Loaded) -> Result<Loaded, config::ConfigError> {
+    match daemon::certificate(&loaded.settings) {
+        Ok(_) => Ok(loaded),
+        Err(error) => {
+            let file = loaded.file.as_ref().map_or("settings".to_owned(), |file| file.display().to_string());
+            let problem = SettingProblem { place: file, key: Some("server.tls_cert".into()), text: error.to_string() };
+            Err(config::ConfigError { problems: vec![problem] })
         }
     }
 }

@@ -423,13 +423,8 @@ impl From<daemon::DaemonError> for Exit {
             daemon::DaemonError::Store(store::Error::MasterKey(_)) => {
                 Exit::configuration(text).hint("put the key back, or set POSTRIDER_MASTER_KEY or master_key_file")
             }
-            daemon::DaemonError::Overtaken { .. } => Exit::overtaken(text).hint(
-                "move the data directory away, set standby.of to the owner, and start again: it copies the owner's store",
-            ),
-            daemon::DaemonError::TwoOwners { .. } => Exit::overtaken(text).hint(
-                "keep one of the two: postrider promote there gives it a higher term; move the other's data directory \
-                 away, and start that machine as the standby (docs/standby.md)",
-            ),
+            daemon::DaemonError::Overtaken { .. } => Exit::overtaken(text).hint(daemon::OVERTAKEN_CURE),
+            daemon::DaemonError::TwoOwners { .. } => Exit::overtaken(text).hint(daemon::TWO_OWNERS_CURE),
             daemon::DaemonError::StandbyDiskFull(_) => Exit::storage(text).hint(
                 "free space, then start again: it follows the owner again; with standby.required the owner acknowledges \
                  nothing until a standby is back",
@@ -448,6 +443,10 @@ impl From<daemon::DaemonError> for Exit {
             }
             daemon::DaemonError::NoStore(_) => Exit::failed(text)
                 .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
+            daemon::DaemonError::Store(store::Error::ReplicaLogDamaged { .. }) => {
+                Exit::failed(text).hint(daemon::STANDBY_LOG_CURE)
+            }
+            daemon::DaemonError::RestoreBrokeOff(_) => Exit::failed(text).hint(daemon::BROKEN_RESTORE_CURE),
             daemon::DaemonError::StateMissing(_) => Exit::failed(text).hint(daemon::STATE_MISSING_CURE),
             daemon::DaemonError::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),

@@ -85,7 +85,20 @@ fn summary(report: &VerifyReport) -> String {
         text.push_str(&format!("\n{} ordered queues were cut off; the next start lets them go on", report.to_release));
     }
     for name in &report.unlisted {
-        text.push_str(&format!("\n{name} belongs to nothing; the next start removes it"));
+        text.push_str(&match report.is_state_older {
+            true => format!("\n{name} is not listed in state.redb, which is older; no start removes it"),
+            false => format!("\n{name} belongs to nothing; the next start removes it"),
+        });
+    }
+    if let Some(unapplied) = report.unapplied.as_ref().filter(|unapplied| unapplied.commits > 0) {
+        let next = match unapplied.damage {
+            Some(_) => "they come before its damage",
+            None => "the next start, promote and a backup apply them",
+        };
+        text.push_str(&format!(
+            "\nonly the log in standby/ has the last commits, and the files above lack them: {} up to number {}; {next}",
+            unapplied.commits, unapplied.last
+        ));
     }
     text
 }
@@ -99,6 +112,7 @@ fn as_json(report: &VerifyReport) -> Value {
         "problems_left_out": report.problems_left_out,
         "to_release": report.to_release,
         "unlisted": report.unlisted,
+        "unapplied_commits": report.unapplied.as_ref().map_or(0, |unapplied| unapplied.commits),
     })
 }
 

@@ -20,7 +20,7 @@ use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{FIRST_KEY_FILE, MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::protocol::{GREETING, greet, without_answer};
-use super::{DaemonError, lock_folder};
+use super::{DaemonError, lock_folder, standby_log};
 
 /// Suffix of an incomplete backup, and name of an incomplete store.
 pub(super) const PARTIAL: &str = "partial";
@@ -52,7 +52,10 @@ pub fn backup(
     let partial = PathBuf::from(name);
     let copied = lock_empty(&partial).and_then(|disk| {
         let copied = match lock_to_read(from) {
-            Ok(lock) => copy_locked(from, &lock, &partial, progress),
+            Ok(lock) => {
+                let copied = copy_locked(from, &lock, &partial, progress)?;
+                standby_log::apply_log(from, &*disk).map(|()| copied)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ask(from, &*disk, progress).map_err(|error| without_answer(settings, error))
             }
@@ -286,8 +289,9 @@ fn fill(
     let disk = lock_empty(partial)?;
     let from = &source.copy;
     let copied = copy_files(from, partial, progress)?;
-    if let Some((log, point)) = &source.log {
-        bring_forward(&*disk, log, *point)?;
+    match &source.log {
+        Some((log, point)) => bring_forward(&*disk, log, *point)?,
+        None => standby_log::apply_log(from, &*disk)?,
     }
     let to = &settings.data_dir;
     // A key that lies in the data directory already is used instead of the backup's own.
@@ -321,8 +325,8 @@ fn fill(
 /// Applies the log to a copy, up to a commit.
 fn bring_forward(copy: &dyn store::Disk, log: &Path, to: CommitPosition) -> Result<(), DaemonError> {
     let disk = RealDisk::read_only(log).map_err(|error| failed(log, error))?;
-    let last = admin::replay_log(&disk, copy, to.number)?;
-    if last.is_none_or(|last| last < to.number) {
+    let read = admin::replay_log(&disk, copy, to.number)?;
+    if read.is_none_or(|read| read.last.number < to.number) {
         return Err(failed(log, io::Error::new(io::ErrorKind::InvalidData, "the log has changed while it was read")));
     }
     Ok(())

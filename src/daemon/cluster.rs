@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use self::beats::BeatState;
 use super::standby::base::BaseCopy;
-use super::standby::{LOG_FOLDER, SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, random, term_and_role};
+use super::standby::{SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role};
+use super::standby_log::LOG_FOLDER;
 use super::{DaemonError, keys, options};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::{Settings, StandbySettings};
@@ -138,8 +139,13 @@ impl Node {
         }
     }
 
-    /// Does the next step of standing by, copying or taking over.
+    /// Does the next step. The error of a full disk names the whole path of the file.
     fn step(&mut self) -> Result<NodeStep, DaemonError> {
+        self.next_step().map_err(|error| naming_full_disk(&self.settings.data_dir, error))
+    }
+
+    /// Does the next step of standing by, copying or taking over.
+    fn next_step(&mut self) -> Result<NodeStep, DaemonError> {
         if self.stop.is_set() {
             self.open.take().map_or(Ok(()), |open| open.replica.close())?;
             return Ok(NodeStep::Ended(NodeEnd::Stopped));
@@ -415,12 +421,14 @@ fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::io;
     use std::path::Path;
     use std::sync::Mutex;
 
     use super::*;
     use crate::config::SecretSetting;
     use crate::engine::clock::SystemRandomness;
+    use crate::kv::disk::StorageBackend;
     use crate::store::admin::{Appended, LogUnreachable, TermAndRole};
     use crate::store::open;
 
@@ -492,6 +500,63 @@ mod tests {
         assert!(!may_take(), "the log may still lack it");
         assert!(may_take(), "the log has it");
         assert!(may_take(), "the log has had it");
+    }
+
+    /// The disk of a replication log without any space.
+    #[derive(Debug)]
+    struct FullDisk(String);
+
+    impl Disk for FullDisk {
+        fn open(&self, _: &str, _: bool) -> io::Result<Box<dyn StorageBackend>> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn exists(&self, _: &str) -> io::Result<bool> {
+            Ok(false)
+        }
+
+        fn list(&self, _: &str) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn remove(&self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn len(&self, _: &str) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn free_bytes(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn describe(&self) -> String {
+            self.0.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_disk_is_full_names_the_whole_path_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&data_dir).unwrap());
+        let settings = Settings { data_dir: data_dir.clone(), ..Settings::default() };
+        let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
+        drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
+        admin::set_term_and_role(&*disk, MEMBER).unwrap();
+        let log = data_dir.join(LOG_FOLDER);
+        let mut node = node(&data_dir, &disk, vec![None]);
+        node.replica_log = Some(Arc::new(FullDisk(log.display().to_string())));
+        match node.step() {
+            Err(DaemonError::StandbyDiskFull(path)) => assert_eq!(path, log.join("000001.log")),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("a full disk takes no log"),
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod backup_repo;
 pub mod cluster;
 pub mod control;
 mod descriptors;
+mod error;
 pub mod follow;
 mod keys;
 pub mod link;
@@ -19,8 +20,9 @@ mod portal_logo;
 pub mod promote;
 pub mod protocol;
 pub mod standby;
+mod standby_log;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,8 +58,14 @@ use self::listeners::{addresses, listen, listen_all};
 use self::ownership::open_as_owner;
 use self::policy_guard::PolicyGuard;
 
+pub use error::{
+    BROKEN_RESTORE_CURE, DaemonError, OVERTAKEN_CURE, STANDBY_LOG_CURE, STATE_MISSING_CURE, TWO_OWNERS_CURE,
+};
 pub use keys::{FirstKey, KeyRotation};
-pub use offline::{accept_loss, check_files, compact, rotate_master_key, verify, wal_damage};
+pub use offline::{
+    accept_loss, check_files, check_master_key, compact, refuse_broken_restore, refuse_overtaken, rotate_master_key,
+    unapplied, verify, wal_damage,
+};
 pub use ownership::Ownership;
 pub use protocol::CONTROL_FILE;
 
@@ -66,51 +74,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// Time for which a printed login link can be used.
 const LOGIN_LINK_MS: i64 = 15 * MINUTE_MS;
-
-/// The cure of `DaemonError::StateMissing`.
-pub const STATE_MISSING_CURE: &str = "put the file back, or restore a backup into an empty data directory";
-
-/// Why the daemon does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// The settings cannot be applied.
-    #[error("{0}")]
-    Settings(String),
-    #[error("{context}: {source}")]
-    Io { context: String, source: std::io::Error },
-    #[error("{0}")]
-    Engine(String),
-    #[error("{0}: there is no store here")]
-    NoStore(String),
-    /// Files of a store are there, and the file that lists them is missing.
-    #[error("{0}: missing, and yet there are files of a store beside it")]
-    StateMissing(String),
-    /// A daemon has the store open and does not answer.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The store has an owner of a higher term elsewhere.
-    #[error(
-        "{dir}: this store is of term {own}, and it has an owner of term {term} elsewhere: this one takes nothing any more"
-    )]
-    Overtaken { dir: String, own: u64, term: u64 },
-    /// Another owner of the same term has been met.
-    #[error(
-        "{dir}: two stores are the owner's of term {term}, and each may have events that the other lacks: this one takes \
-             nothing any more"
-    )]
-    TwoOwners { dir: String, term: u64 },
-    /// The disk of a standby is full.
-    #[error("{}: no space is left on the disk: this standby ends, and the owner goes on", .0.display())]
-    StandbyDiskFull(PathBuf),
-}
-
-impl From<admin::LogUnreachable> for DaemonError {
-    fn from(error: admin::LogUnreachable) -> DaemonError {
-        DaemonError::Unreachable(error.to_string())
-    }
-}
 
 /// The daemon's platform: clock, randomness, network and disk.
 pub struct Platform {
@@ -587,6 +550,7 @@ pub fn dialect_mounts(settings: &Settings) -> Vec<ApiMount> {
 
 /// Opens the store on the disk, for the verbs that work without a daemon.
 pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, DaemonError> {
+    refuse_broken_restore(&settings.data_dir, &*disk)?;
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;
     Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)

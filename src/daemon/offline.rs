@@ -10,14 +10,17 @@ use std::path::Path;
 
 use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
-use crate::store::RealDisk;
 use crate::store::admin::{
-    self, AcceptedLoss, Compacted, Defect, FileCheck, LostPayloads, OnBackupProgress, OnVerifyProgress, VerifyReport,
+    self, AcceptedLoss, Compacted, Defect, FileCheck, LostPayloads, OnBackupProgress, OnVerifyProgress, UnappliedLog,
+    VerifyReport,
 };
+use crate::store::{Disk, RealDisk};
 
+use super::backup::PARTIAL;
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
-use super::{DaemonError, checked_lock, lock_folder};
+use super::ownership::overtaken_error;
+use super::{DaemonError, checked_lock, lock_folder, standby_log};
 
 /// Changes the master key of a store that no daemon has open. `keys::rotate_master` does the work.
 ///
@@ -45,13 +48,14 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
 /// opens the store without them. Nothing is given up if nothing is damaged, or there is no store.
 ///
 /// # Errors
-/// A daemon has the store, or a file of it does not open.
+/// A daemon has the store, a file of it does not open, or `state.redb` is older than its partitions.
 pub fn accept_loss(data_dir: &Path) -> Result<(Vec<LostPayloads>, Option<AcceptedLoss>), DaemonError> {
     match has_store(data_dir) {
         Err(DaemonError::NoStore(_)) => return Ok((Vec::new(), None)),
         found => found?,
     }
     let disk = lock_folder(data_dir)?;
+    admin::refuse_older_state(disk.clone())?;
     let mut payloads = admin::accept_lost_payloads(&*disk)?;
     let accepted = admin::accept_loss(&*disk)?;
     if accepted.is_some() {
@@ -68,7 +72,7 @@ pub fn accept_loss(data_dir: &Path) -> Result<(Vec<LostPayloads>, Option<Accepte
 /// The damage of the write-ahead log in words. `None` if nothing is damaged or there is no store. Nothing is changed.
 ///
 /// # Errors
-/// A daemon has the store, or a file of it does not open.
+/// A daemon has the store, a file of it does not open, or `state.redb` is older than its partitions.
 pub fn wal_damage(data_dir: &Path) -> Result<Option<String>, DaemonError> {
     match has_store(data_dir) {
         Err(DaemonError::NoStore(_)) => return Ok(None),
@@ -142,7 +146,59 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
     has_store(&settings.data_dir)?;
     let disk = checked_lock(RealDisk::read_only(&settings.data_dir), &settings.data_dir)?;
     let master_key = keys::stored_master_key(settings, &*disk)?;
-    Ok(admin::verify(disk, &master_key, progress)?)
+    let mut report = admin::verify(disk, &master_key, progress)?;
+    report.unapplied = standby_log::unapplied(&settings.data_dir)?;
+    if let Some(damage) = report.unapplied.as_ref().and_then(|unapplied| unapplied.damage.as_ref()) {
+        let file = format!("{}/{}", standby_log::LOG_FOLDER, damage.segment);
+        report.problems.push(Defect { file, table: None, key: None, detail: damage.to_string() });
+    }
+    Ok(report)
+}
+
+/// The commits that only the log of the closed standby or node has. `None` for another store, or without a log. Nothing is
+/// changed.
+///
+/// # Errors
+/// A daemon has the store, there is none, or a file of it does not open.
+pub fn unapplied(data_dir: &Path) -> Result<Option<UnappliedLog>, DaemonError> {
+    has_store(data_dir)?;
+    let _lock = checked_lock(RealDisk::read_only(data_dir), data_dir)?;
+    standby_log::unapplied(data_dir)
+}
+
+/// Refuses the closed store of the data directory if the master key of the settings does not open it. Nothing is changed.
+///
+/// # Errors
+/// The key is missing or another one, a daemon has the store, there is none, or it does not open.
+pub fn check_master_key(settings: &Settings) -> Result<(), DaemonError> {
+    has_store(&settings.data_dir)?;
+    let disk = checked_lock(RealDisk::read_only(&settings.data_dir), &settings.data_dir)?;
+    keys::check_master_key(settings, &*admin::without_writes(disk))
+}
+
+/// Refuses the closed store of the data directory if it has met a higher term, or another owner of its term. Nothing is
+/// changed.
+///
+/// # Errors
+/// It has, a daemon has the store, there is none, or it does not open.
+pub fn refuse_overtaken(settings: &Settings) -> Result<(), DaemonError> {
+    has_store(&settings.data_dir)?;
+    let disk = checked_lock(RealDisk::read_only(&settings.data_dir), &settings.data_dir)?;
+    let found = admin::term_and_role(&*admin::without_writes(disk))?;
+    if found.overtaken_by == 0 { Ok(()) } else { Err(overtaken_error(settings, found)) }
+}
+
+/// Refuses a data directory in which a restore broke off, before a store begins there. A standby makes its copy anew and
+/// needs no check.
+///
+/// # Errors
+/// A restore broke off, or the disk fails.
+pub fn refuse_broken_restore(data_dir: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
+    let found = admin::has_store(disk).and_then(|has_store| Ok(!has_store && disk.exists(PARTIAL)?));
+    match found.map_err(|source| DaemonError::Io { context: data_dir.display().to_string(), source })? {
+        true => Err(DaemonError::RestoreBrokeOff(data_dir.display().to_string())),
+        false => Ok(()),
+    }
 }
 
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DaemonError, keys, options};
+use super::{DaemonError, keys, options, refuse_broken_restore};
 use crate::config::Settings;
 use crate::engine::clock::{Clock, Random, numbers};
 use crate::engine::serve_window::ServeWindow;
@@ -28,6 +28,7 @@ pub(super) fn open_as_owner(
     (clock, random): (&dyn Clock, &Arc<dyn Random>),
     ownership: Option<Ownership>,
 ) -> Result<(store::Opened, TermAndRole), DaemonError> {
+    refuse_broken_restore(&settings.data_dir, &*disk)?;
     let master_key = keys::master_key(settings, &*disk, &**random)?;
     let ids = Box::new(numbers(random.clone()));
     if let Some(Ownership { order, term, .. }) = ownership {

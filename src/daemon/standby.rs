@@ -4,6 +4,8 @@
 //! whole while a new copy is made beside it.
 
 pub(super) mod base;
+#[cfg(test)]
+mod killed_tests;
 pub mod running;
 pub(super) mod service;
 
@@ -22,14 +24,13 @@ use super::follow::StopSignal;
 use super::follow::stream::{FrameReader, StreamFrame};
 use super::keys;
 use super::link::{LinkAnswer, OtherMachine};
+use super::standby_log::{LOG_FOLDER, give_up_damaged};
 use crate::api::link::{LinkRequest, LinkStream};
 use crate::config::Settings;
 use crate::engine::clock::{SystemRandomness, numbers};
 use crate::store::admin::{self, CommitMark, Replica, Role, TermAndRole};
 use crate::store::{self, Disk, RealDisk};
 
-/// The folder of the replica's log, below the data directory.
-pub(super) const LOG_FOLDER: &str = "standby";
 /// File in that folder with the name of the store.
 const NAME_FILE: &str = "store";
 /// Delay between two attempts to reach the owner, or the engine of a cluster.
@@ -351,7 +352,7 @@ pub(super) fn random() -> Box<dyn FnMut() -> u64 + Send> {
 }
 
 /// The error of a standby, with the whole path of the file if its disk is full.
-fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
+pub(super) fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
     let file = match &error {
         DaemonError::Store(error) => error.file_without_space(),
         DaemonError::Io { context, source } if store::lacks_space(source) => Some(context.as_str()),
@@ -365,33 +366,35 @@ fn naming_full_disk(data_dir: &Path, error: DaemonError) -> DaemonError {
 }
 
 /// Makes the closed standby or restored copy in the data directory the owner, under a higher term. An owner that has
-/// met another owner of its term gets a higher term too. Returns the term, and a standby's last commit.
+/// met another owner of its term gets a higher term too.
 ///
 /// # Errors
-/// The store is an owner's, the master key does not open it, or the standby's log or a file is damaged.
-pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<CommitMark>), DaemonError> {
+/// The store is an owner's, the master key does not open it, or a file is damaged. So is the standby's log, unless
+/// `accepts_loss`.
+pub fn promote(settings: &Settings, disk: Arc<dyn Disk>, accepts_loss: bool) -> Result<PromotedStore, DaemonError> {
     let data_dir = &settings.data_dir;
     let Some(own) = term_and_role(&*disk)? else { return Err(DaemonError::NoStore(data_dir.display().to_string())) };
     let promoted = own.promoted();
     if own.role != Role::Member {
         keys::check_master_key(settings, &*disk)?;
     }
-    let last = match own.role {
-        Role::Owner if own.overtaken_by == own.term => None,
+    let (last, kept) = match own.role {
+        Role::Owner if own.overtaken_by == own.term => (None, None),
         Role::Owner => {
             let words = format!("{}: this store is an owner's already, of term {}", data_dir.display(), own.term);
             return Err(DaemonError::Engine(words));
         }
-        Role::Copy => None,
+        Role::Copy => (None, None),
         Role::Member => {
             let words = format!("{}: the nodes of a cluster take over by themselves", data_dir.display());
             return Err(DaemonError::Engine(words));
         }
         Role::Standby => {
+            let kept = if accepts_loss { give_up_damaged(data_dir, &*disk)? } else { None };
             let replica = open_replica(data_dir, disk.clone()).map_err(|error| naming_full_disk(data_dir, error))?;
             let last = replica.last();
             replica.close()?;
-            Some(last)
+            (Some(last), kept)
         }
     };
     admin::set_term_and_role(&*disk, promoted)?;
@@ -399,7 +402,16 @@ pub fn promote(settings: &Settings, disk: Arc<dyn Disk>) -> Result<(u64, Option<
     if last.is_some() {
         fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
     }
-    Ok((promoted.term, last))
+    Ok(PromotedStore { term: promoted.term, last, kept })
+}
+
+/// A store that was made the owner.
+pub struct PromotedStore {
+    pub term: u64,
+    /// A standby's last commit.
+    pub last: Option<CommitMark>,
+    /// The folder of a damaged log that was given up.
+    pub kept: Option<PathBuf>,
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> DaemonError {

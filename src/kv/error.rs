@@ -28,6 +28,9 @@ pub enum Error {
         /// Offset behind the last payload that a row names.
         end: u64,
     },
+    /// A standby's log that lacks confirmed commits.
+    #[error("{file}: the log of the standby {damage}")]
+    ReplicaLogDamaged { file: String, damage: String },
     /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to
     /// another key.
     #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]

@@ -126,7 +126,8 @@ impl Segment {
 
     /// Opens an existing file. A schema newer than `SCHEMA` is refused before anything is written.
     pub fn open(disk: &dyn Disk, name: &str, access: OpenMode, cache_bytes: usize) -> Result<Segment> {
-        let backend = disk.open(name, false).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
+        let backend = disk.open(name, false).and_then(ChecksummedFile::open).and_then(refuse_empty);
+        let backend = backend.map_err(|e| io(name, e))?;
         let mut builder = builder(cache_bytes);
         builder.set_check_integrity_on_open(access == OpenMode::Check);
         let opened = catch_panic(name, || match access {
@@ -507,6 +508,17 @@ impl ReadFile for Segment {
 
     fn blobs(&self) -> &BlobFile {
         &self.blobs
+    }
+}
+
+/// Refuses a file without pages, because redb would make an empty database of it.
+fn refuse_empty(file: ChecksummedFile) -> std::io::Result<ChecksummedFile> {
+    match redb::StorageBackend::len(&file)? {
+        0 => {
+            let words = "it was cut short, and no page is left of it; put the file back, or restore a backup";
+            Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, words))
+        }
+        _ => Ok(file),
     }
 }
 

@@ -4,9 +4,11 @@
 //! writer has open.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::kv::disk::Disk;
 use crate::kv::error::{Result, io};
+use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::scan::ScanStep;
 use crate::kv::wal::WAL_FILE;
 use crate::store::partitions::set::{PARTITIONS, owner_of};
@@ -24,10 +26,12 @@ pub use crate::store::order::{
 pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};
 pub use crate::store::partitions::set::{STATE_FILE, has_partitions};
+pub use crate::store::partitions::state_age::refuse_older_state;
 pub use crate::store::partitions::wal_loss::{AcceptedLoss, accept_loss, wal_damage};
 pub use crate::store::replication::log::{LogOutline, LogWriter};
 pub use crate::store::replication::replay::LogReplay;
 pub use crate::store::replication::replica::{Replica, last_mark, remove_log};
+pub use crate::store::replication::unapplied::{UnappliedLog, unapplied};
 pub use crate::store::replication::{
     CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, ReplicaKind,
     Replication, ReplicationStats, point_of, renumber,
@@ -91,12 +95,17 @@ pub fn walk_log(
     walked.map(Some)
 }
 
-/// Applies the replication log on a disk to a copy of a store, up to the commit `number`. Returns the number of the last
-/// commit that was read, `None` if there is no log.
+/// A disk that shows the files of another one, and keeps all writes in memory.
+pub fn without_writes(disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+    Arc::new(ReadOnlyDisk(disk))
+}
+
+/// Applies the replication log on a disk to a copy of a store, up to the commit `number`. The outline covers the commits that
+/// were read. `None` if there is no log.
 ///
 /// # Errors
-/// A record is damaged, or a disk fails.
-pub fn replay_log(log: &dyn Disk, copy: &dyn Disk, number: u64) -> Result<Option<u64>> {
+/// A disk fails. Damage is part of the outline.
+pub fn replay_log(log: &dyn Disk, copy: &dyn Disk, number: u64) -> Result<Option<LogOutline>> {
     let Some(log) = ReplicationLog::on(log)? else { return Ok(None) };
     let mut replay = LogReplay::of(copy);
     let walked = log.walk(|record| {
@@ -107,7 +116,7 @@ pub fn replay_log(log: &dyn Disk, copy: &dyn Disk, number: u64) -> Result<Option
         Ok(if is_before { ScanStep::Go } else { ScanStep::Stop })
     })?;
     replay.finish()?;
-    Ok(Some(walked.last.number))
+    Ok(Some(walked))
 }
 
 #[cfg(test)]

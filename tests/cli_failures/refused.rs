@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use postrider::store::RealDisk;
+use postrider::store::admin::{Role, TermAndRole, set_term_and_role};
+
 use crate::cli_failures::{files, made, name, partition};
 use crate::support::process::{refused, said_by, start, start_with};
 
@@ -14,12 +17,16 @@ fn a_file_that_was_cut_short_is_refused_by_name() {
     let data = made(folder.path());
     for path in [data.join("state.redb"), partition(&data)] {
         let whole = fs::read(&path).expect("bytes");
-        for bytes in [whole.len() / 2, 5000, 100, 0] {
+        for bytes in [whole.len() / 2, 5000, 4096, 100, 0] {
             fs::write(&path, &whole[..bytes]).expect("written");
             let (code, words) = refused(&data, &folder.path().join("log"), &[]);
             assert_eq!(code, FAILED, "{words}");
             assert!(words.contains(name(&path)), "{bytes} bytes of {path:?}: {words}");
             assert!(!words.contains("panicked"), "{words}");
+            if [0, 4096].contains(&bytes) {
+                assert!(words.contains("cut short") && words.contains("restore a backup"), "{words}");
+                assert_eq!(fs::read(&path).expect("bytes").len(), bytes, "nothing is made in its place");
+            }
         }
         fs::write(&path, &whole).expect("written");
     }
@@ -170,4 +177,68 @@ fn a_journal_that_is_missing_after_a_kill_is_refused_until_the_loss_is_accepted(
     let words = fs::read_to_string(&log).expect("a log");
     assert!(words.contains("the file is missing") && words.contains("how much is lost is not known"), "{words}");
     start(&data, &log, &[]).stop();
+}
+
+#[test]
+fn a_directory_in_which_a_restore_was_killed_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = folder.path().join("data");
+    fs::create_dir_all(data.join("partitions")).expect("made");
+    fs::create_dir_all(data.join("partial/partitions")).expect("made");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("set");
+    let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+    assert!(code == FAILED && words.contains("broke off") && words.contains("postrider restore again"), "{words}");
+    assert!(!data.join("state.redb").exists() && !data.join("master.key").exists());
+    let (code, words) = said_by(&data, &["doctor", "--offline"], &[]);
+    assert!(code == FAILED && words.contains("broke off"), "{words}");
+}
+
+#[test]
+fn the_doctor_finds_a_start_that_would_fail_for_its_key_or_its_partitions() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    let doctor = || said_by(&data, &["doctor", "--offline"], &[]);
+    let (_, words) = doctor();
+    assert!(!words.contains("master_key") && words.contains("files open"), "{words}");
+    let (key, aside) = (data.join("master.key"), folder.path().join("aside"));
+    fs::rename(&key, &aside).expect("moved");
+    let (code, words) = doctor();
+    assert!(code == FAILED && words.contains("master_key") && words.contains("is missing"), "{words}");
+    fs::write(&key, "another key of thirty-two bytes or more").expect("written");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("set");
+    let (code, words) = doctor();
+    assert!(code == FAILED && words.contains("master_key") && words.contains("does not open"), "{words}");
+    fs::rename(&aside, &key).expect("moved back");
+    fs::rename(data.join("partitions"), &aside).expect("moved");
+    let (code, words) = doctor();
+    assert!(code == FAILED && words.contains("partitions: ") && words.contains("restore a backup"), "{words}");
+}
+
+#[test]
+fn a_certificate_that_no_start_can_use_is_found_by_config_check() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let named = |path: &std::path::Path| path.display().to_string();
+    let variables = [("POSTRIDER_SERVER__TLS_CERT", named(&cert)), ("POSTRIDER_SERVER__TLS_KEY", named(&key))];
+    let variables = [0, 1].map(|n| (variables[n].0, variables[n].1.as_str()));
+    for _ in 0..2 {
+        let (code, words) = said_by(folder.path(), &["config", "check"], &variables);
+        assert!(code == 78 && words.contains("server.tls_cert") && words.contains(&named(&cert)), "{words}");
+        fs::write(&cert, "no certificate").expect("written");
+        fs::write(&key, "no key").expect("written");
+    }
+}
+
+#[test]
+fn the_doctor_names_the_higher_term_that_a_stopped_store_has_met() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    for (overtaken_by, told) in [(3, "an owner of term 3 elsewhere"), (1, "two stores are the owner's of term 1")] {
+        let met = TermAndRole { term: 1, role: Role::Owner, overtaken_by };
+        set_term_and_role(&RealDisk::folder(&data).expect("a directory"), met).expect("stored");
+        let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+        assert!(code == 76 && words.contains(told), "{words}");
+        let (code, words) = said_by(&data, &["doctor", "--offline", "-o", "json"], &[]);
+        assert!(code == FAILED && words.contains(told), "{words}");
+    }
 }

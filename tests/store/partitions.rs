@@ -1,12 +1,14 @@
 //! Partitions begin and go without making publishers wait. A full one is sealed when redb has nearly all of it, and old
 //! ones are dropped a few at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider::daemon::accept_loss;
 use postrider::model::EventId;
 use postrider::model::job::{JobSpec, LastDeliveryFilter};
-use postrider::store::admin::{Defect, verify};
+use postrider::store::admin::{Defect, check_files, verify, wal_damage};
 use postrider::store::{Command, EventInput, PartitionCommand, RealDisk, Receipt, Retention, StateCommand};
 
 use crate::store::bench::{Bench, DAY_MS, MASTER_KEY, START, open_on};
@@ -168,6 +170,17 @@ fn a_state_file_that_is_older_than_a_partition_with_events_is_refused_and_nothin
         let report = verify(Arc::new(RealDisk::unlocked(folder.path())), &MASTER_KEY, &mut |_| {}).unwrap();
         let told = |problem: &Defect| problem.to_string().starts_with("state.redb: it is older than partitions/");
         assert!(report.problems.iter().any(told), "{:?}", report.problems);
+        assert!(report.is_state_older && report.problems.iter().all(|problem| problem.file != "journal"));
+        let disk = || Arc::new(RealDisk::unlocked(folder.path()));
+        let check = check_files(disk()).unwrap();
+        assert!(check.damaged.iter().any(told), "{:?}", check.damaged);
+        let files = || std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let before: BTreeSet<_> = files().collect();
+        for error in [wal_damage(disk()).unwrap_err().to_string(), accept_loss(folder.path()).unwrap_err().to_string()]
+        {
+            assert!(error.starts_with("state.redb: it is older than partitions/"), "{error}");
+        }
+        assert_eq!(files().filter(|name| !before.contains(name) && name != "lock").count(), 0, "no log was renamed");
         let error = open_on(Arc::new(RealDisk::lock(folder.path()).unwrap()), START).unwrap_err().to_string();
         assert!(error.starts_with("state.redb: it is older than partitions/"), "{error}");
         assert_eq!(partitions(), 2);

@@ -7,8 +7,11 @@ use std::path::Path;
 use super::Site;
 use super::finding::Finding;
 use crate::config::Settings;
-use crate::daemon::{self, DaemonError, STATE_MISSING_CURE};
+use crate::daemon::{
+    self, BROKEN_RESTORE_CURE, DaemonError, OVERTAKEN_CURE, STANDBY_LOG_CURE, STATE_MISSING_CURE, TWO_OWNERS_CURE,
+};
 use crate::server::{ServerTls, TlsFiles};
+use crate::store;
 
 const OF_OTHERS: u32 = 0o007;
 const OTHER_USERS_BITS: u32 = 0o077;
@@ -19,7 +22,11 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
     findings.extend(store_files(&site.data_dir));
     findings.extend(write_ahead_log(&site.data_dir));
+    findings.extend(standby_log(&site.data_dir));
     let settings = &site.settings;
+    findings.extend(broken_restore(settings, &site.data_dir));
+    findings.extend(master_key(settings, &site.data_dir));
+    findings.extend(overtaken(settings, &site.data_dir));
     let key_files = [("admin_key_file", &settings.admin_key_file), ("master_key_file", &settings.master_key_file)];
     let tls = [("server.tls_key", &settings.server.tls_key)];
     for (name, file) in key_files.into_iter().chain(tls).filter_map(|(name, file)| Some((name, file.as_ref()?))) {
@@ -85,7 +92,12 @@ fn store_files(dir: &Path) -> Vec<Finding> {
         Err(missing @ DaemonError::StateMissing(_)) => {
             return vec![Finding::fail(CHECK, missing.to_string(), STATE_MISSING_CURE)];
         }
-        Ok(None) | Err(_) => return Vec::new(),
+        Ok(None) => return Vec::new(),
+        Err(error) if is_hidden(&error) => return Vec::new(),
+        Err(error) => {
+            let fix = "put the files back, or restore a backup into an empty data directory";
+            return vec![Finding::fail(CHECK, format!("{}: {error}", dir.display()), fix)];
+        }
     };
     let damaged = check.damaged.iter().map(|defect| {
         let fix = match defect.file.ends_with(".blobs") {
@@ -116,6 +128,66 @@ fn write_ahead_log(dir: &Path) -> Option<Finding> {
         }
         Ok(None) | Err(_) => None,
     }
+}
+
+/// Whether a store is not to be looked into: another process has it, this user may not read it, or there is none.
+fn is_hidden(error: &DaemonError) -> bool {
+    let is_denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
+    match error {
+        DaemonError::NoStore(_) | DaemonError::Store(store::Error::InUse(_)) => true,
+        DaemonError::Io { source, .. } | DaemonError::Store(store::Error::Io { source, .. }) => is_denied(source),
+        _ => false,
+    }
+}
+
+/// `None` if the daemon has the store, or it has no such log.
+fn standby_log(dir: &Path) -> Option<Finding> {
+    const CHECK: &str = "standby_log";
+    let found = daemon::unapplied(dir).ok().flatten()?;
+    Some(match found.damage {
+        Some(damage) => {
+            let detail = format!("{}: the log {damage}", dir.join("standby").join(&damage.segment).display());
+            Finding::fail(CHECK, detail, STANDBY_LOG_CURE)
+        }
+        None => Finding::ok(CHECK, format!("it is whole; the next start applies {} commits of it", found.commits)),
+    })
+}
+
+/// `None` if a start goes on: no restore broke off, or the machine copies the store of another one.
+fn broken_restore(settings: &Settings, dir: &Path) -> Option<Finding> {
+    if settings.standby.of.is_some() || settings.cluster.log.is_some() {
+        return None;
+    }
+    match daemon::refuse_broken_restore(dir, &store::RealDisk::unlocked(dir)) {
+        Err(broken @ DaemonError::RestoreBrokeOff(_)) => {
+            Some(Finding::fail("store", broken.to_string(), BROKEN_RESTORE_CURE))
+        }
+        _ => None,
+    }
+}
+
+/// `None` if the key opens the store, or there is no store to be looked into.
+fn master_key(settings: &Settings, dir: &Path) -> Option<Finding> {
+    let there = Settings { data_dir: dir.to_owned(), ..settings.clone() };
+    match daemon::check_master_key(&there) {
+        Err(error @ (DaemonError::Store(store::Error::MasterKey(_)) | DaemonError::Settings(_))) => {
+            let fix = "put the key back, or set POSTRIDER_MASTER_KEY or master_key_file as the daemon has it";
+            Some(Finding::fail("master_key", error.to_string(), fix))
+        }
+        _ => None,
+    }
+}
+
+/// `None` if no other owner has overtaken the store, or there is no store to be looked into.
+fn overtaken(settings: &Settings, dir: &Path) -> Option<Finding> {
+    let there = Settings { data_dir: dir.to_owned(), ..settings.clone() };
+    let error = daemon::refuse_overtaken(&there).err()?;
+    let fix = match error {
+        DaemonError::Overtaken { .. } => OVERTAKEN_CURE,
+        DaemonError::TwoOwners { .. } => TWO_OWNERS_CURE,
+        _ => return None,
+    };
+    Some(Finding::fail("owner", error.to_string(), fix))
 }
 
 /// `None` if its mode is right.

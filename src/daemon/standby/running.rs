@@ -104,14 +104,16 @@ impl RunningStandby {
         ended.map_err(|_| DaemonError::Engine("the thread that follows the owner has panicked".to_owned()))??;
         let Some(mut promoter) = promoter else { return Ok(StandbyEnd::Stopped) };
         let (settings, disk) = (self.settings, self.disk);
-        let promoted = tokio::task::spawn_blocking(move || promote(&settings, disk)).await;
+        let promoted = tokio::task::spawn_blocking(move || promote(&settings, disk, false)).await;
         let promoted = promoted.map_err(|_| DaemonError::Engine("the promotion has panicked".to_owned()))?;
         let words = match &promoted {
-            Ok((term, last)) => format!("{PROMOTED} {term} {}\n", last.unwrap_or_default().number),
+            Ok(promoted) => {
+                format!("{PROMOTED} {} {}\n", promoted.term, promoted.last.unwrap_or_default().number)
+            }
             Err(error) => format!("{REFUSED} {error}\n"),
         };
         let _ = promoter.write_all(words.as_bytes()).await;
-        promoted.map(|(term, _)| StandbyEnd::Promoted { term })
+        promoted.map(|promoted| StandbyEnd::Promoted { term: promoted.term })
     }
 }
 

@@ -10,5 +10,6 @@ pub mod recovery;
 pub mod set;
 pub mod sizes;
 pub mod space;
+pub mod state_age;
 pub mod tenant_figures;
 pub mod wal_loss;

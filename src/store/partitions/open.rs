@@ -14,7 +14,6 @@ use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
 use crate::kv::payload::erased_in;
-use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
@@ -24,11 +23,11 @@ use crate::store::apply::{FanoutCache, IdSource, queue, waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
-use crate::store::idempotency::run_file::is_run_file;
 use crate::store::order::CommitOrder;
 use crate::store::partitions::set::{
-    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of, has_partitions, owner_of,
+    PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, has_partitions,
 };
+use crate::store::partitions::state_age::{older, older_than_unlisted, unlisted};
 use crate::store::partitions::tenant_figures;
 use crate::store::partitions::{last_dropped, last_seen};
 use crate::store::read::lists::Store;
@@ -233,50 +232,16 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
 /// A file that is newer than a listed one has events: `state.redb` is of an earlier moment. Nothing is removed then.
 pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet, wal: &Wal) -> Result<()> {
     let disk = &*partition_set.disk;
-    let names = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
-    let is_listed = |name: &String| {
-        is_run_file(name) || owner_of(name).is_some_and(|first| partition_set.partition(first).is_some())
-    };
-    let unlisted: Vec<String> = names.into_iter().filter(|name| !is_listed(name)).collect();
+    let unlisted = unlisted(disk, |first| partition_set.partition(first).is_some())?;
     let oldest = partition_set.partitions().first().map_or(0, |oldest| oldest.first);
     if let Some(words) = older_than_unlisted(&partition_set.disk, &unlisted, oldest, wal)? {
-        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, words);
-        return Err(crate::kv::error::io(STATE_FILE, error));
+        return Err(older(words));
     }
     for name in unlisted {
         let name = format!("{PARTITIONS}/{name}");
         disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
     }
     Ok(())
-}
-
-/// Why `state.redb` is of an earlier moment than the unlisted files. `None` if none of them has events and is newer than the
-/// oldest listed partition.
-pub(in crate::store) fn older_than_unlisted(
-    disk: &Arc<dyn Disk>,
-    unlisted: &[String],
-    oldest: u128,
-    wal: &Wal,
-) -> Result<Option<String>> {
-    // Partitions are delisted in their order, so one that lies behind the oldest never was.
-    for first in unlisted.iter().filter_map(|name| first_of(name)).filter(|first| *first > oldest) {
-        let name = Partition::new(first, PartitionRow::default()).file_name();
-        if has_events(disk, &name, first, wal)? {
-            return Ok(Some(format!(
-                "it is older than {name}, which it does not list; put the files of one moment back, or restore a backup"
-            )));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a partition's file has events, or the write-ahead log has records for it. A repair of the file stays in
-/// memory, because a full disk may have no space for it.
-fn has_events(disk: &Arc<dyn Disk>, name: &str, first: u128, wal: &Wal) -> Result<bool> {
-    let file = Arc::new(Segment::open(&ReadOnlyDisk(disk.clone()), name, OpenMode::Write, OTHER_CACHE_BYTES)?);
-    // The log of a partition that was just made may still be that of the one before.
-    let has_records = matches!(file.replay_wal(first, wal), Ok(Some(_)));
-    Ok(has_records || file.snapshot()?.rows(Table::Events)? > 0)
 }
 
 impl Writer {

@@ -18,6 +18,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::model::id::EventId;
 use crate::store::partitions::set::{Partition, PartitionRow, STATE_FILE};
+use crate::store::partitions::state_age::refuse_older_state;
 use crate::store::read::lookup::last_id;
 
 /// A damaged write-ahead log that was given up.
@@ -37,8 +38,10 @@ pub struct AcceptedLoss {
 /// must not have the store.
 ///
 /// # Errors
-/// `state.redb` or the active partition does not open.
+/// `state.redb` or the active partition does not open, or `state.redb` is older than its partitions: then the log need not
+/// be that of the partition that it lists.
 pub fn wal_damage(disk: Arc<dyn Disk>) -> Result<Option<String>> {
+    refuse_older_state(disk.clone())?;
     let disk = ReadOnlyDisk(disk);
     match active_partition(&disk)? {
         Some(active) => {

@@ -13,7 +13,7 @@ use std::fmt;
 use crate::kv::disk::StorageBackend;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::{Result, io};
+use crate::kv::error::{Error, Result, io};
 use crate::model::Time;
 use crate::store::replication::CommitPosition;
 
@@ -48,6 +48,13 @@ impl fmt::Display for LogDamage {
             "does not read back as it was written from byte {byte} on; whole up to commit {} ({})",
             last.number, last.at
         )
+    }
+}
+
+impl LogDamage {
+    /// The error that names the whole path of the segment: the log has a disk of its own beside the store's.
+    pub fn error(&self, disk: &dyn Disk) -> Error {
+        Error::ReplicaLogDamaged { file: format!("{}/{}", disk.describe(), self.segment), damage: self.to_string() }
     }
 }
 

@@ -15,6 +15,7 @@ mod resume_tests;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod unapplied;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

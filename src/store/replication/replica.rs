@@ -68,8 +68,7 @@ impl Replica {
             // A failed commit has a number too, and leaves no mark in the copy.
             last.number = last.number.max(walked.from.number);
             if let Some(damage) = walked.damage {
-                let error = std::io::Error::new(std::io::ErrorKind::InvalidData, damage.to_string());
-                return Err(io(&damage.segment, error));
+                return Err(damage.error(&*log_disk));
             }
         }
         let mut replica = Replica { disk, log_disk, log: None, files, last, at, random };

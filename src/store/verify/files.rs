@@ -2,19 +2,16 @@
 //!
 //! Invariant: no file is changed.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};
 use crate::kv::read_only::ReadOnlyDisk;
-use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::segment::{Segment, catch_panic};
-use crate::kv::tables::Table;
+use crate::kv::segment::catch_panic;
 use crate::store::idempotency::run_file::{self, IdSpan};
 use crate::store::partitions::blob_loss::opens;
-use crate::store::partitions::set::{PARTITIONS, PartitionRow, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::state_age::{listed, older, older_state};
 use crate::store::verify::Defect;
 
 /// The files of a store that do not open.
@@ -33,25 +30,34 @@ pub struct FileCheck {
 /// # Errors
 /// The folder of partitions cannot be listed.
 pub fn check_files(disk: Arc<dyn Disk>) -> Result<FileCheck> {
-    let disk = ReadOnlyDisk(disk);
+    let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(disk));
     let mut check = FileCheck { files: 1, ..FileCheck::default() };
     let mut names = disk.list(PARTITIONS).map_err(|error| io(PARTITIONS, error))?;
     names.sort();
     for span in names.iter().filter_map(|name| IdSpan::of_file_name(name)) {
-        let head = run_file::read_head(&disk, span).ok().flatten();
-        if head.is_none_or(|head| run_file::read_summary(&disk, &head).is_err()) {
+        let head = run_file::read_head(&*disk, span).ok().flatten();
+        if head.is_none_or(|head| run_file::read_summary(&*disk, &head).is_err()) {
             check.remade.push(span.file_name());
         }
     }
     let mut firsts: Vec<u128> = names.iter().filter_map(|name| first_of(name)).collect();
-    match catch_panic(STATE_FILE, || listed(&disk)).flatten() {
-        Ok(listed) => firsts = listed,
+    match catch_panic(STATE_FILE, || listed(&*disk)).flatten() {
+        Ok(listed) => {
+            // The files that it does not list are opened for this, and one that fails is reported by name.
+            let aged = catch_panic(PARTITIONS, || older_state(&disk, &listed)).flatten();
+            match aged.map(|words| words.map(older)) {
+                Ok(Some(error)) => check.damaged.push(Defect::of_error(STATE_FILE, &error)),
+                Ok(None) | Err(Error::WalDamaged { .. }) => {}
+                Err(error) => check.damaged.push(Defect::of_error(PARTITIONS, &error)),
+            }
+            firsts = listed;
+        }
         Err(error) => check.damaged.push(Defect::of_error(STATE_FILE, &error)),
     }
     for first in firsts {
         check.files += 1;
         let name = format!("{PARTITIONS}/{}.redb", uuid::Uuid::from_u128(first).hyphenated());
-        if let Err(error) = catch_panic(&name, || opens(&disk, &name, first)).flatten() {
+        if let Err(error) = catch_panic(&name, || opens(&*disk, &name, first)).flatten() {
             check.damaged.push(match &error {
                 Error::BlobsDamaged { file, .. } => Defect::of_error(file, &error),
                 _ => Defect::of_error(&name, &error),
@@ -59,18 +65,4 @@ pub fn check_files(disk: Arc<dyn Disk>) -> Result<FileCheck> {
         }
     }
     Ok(check)
-}
-
-/// The first ids of the partitions that `state.redb` lists.
-fn listed(disk: &dyn Disk) -> Result<Vec<u128>> {
-    let state = Arc::new(Segment::open_for_reading(disk, STATE_FILE)?);
-    let snapshot = state.snapshot()?;
-    let mut firsts = Vec::new();
-    snapshot.scan(Table::Partitions, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
-        codec::decode::<PartitionRow>(value).ok_or_else(|| snapshot.damaged(Table::Partitions, key))?;
-        let first = key.try_into().map(u128::from_be_bytes).map_err(|_| snapshot.damaged(Table::Partitions, key))?;
-        firsts.push(first);
-        Ok(ScanStep::Go)
-    })?;
-    Ok(firsts)
 }

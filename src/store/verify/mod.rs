@@ -11,23 +11,22 @@ mod state;
 #[cfg(test)]
 pub(in crate::store) mod tests;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::{Error, Result, io};
+use crate::kv::error::{Error, Result};
 use crate::kv::payload::ROW_PAYLOAD_BYTES_MAX;
 pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
-use crate::kv::wal::Wal;
+use crate::kv::wal::{WAL_FILE, Wal};
 use crate::store::idempotency::index::NEWEST_MAX as FINGERPRINTS_MAX;
-use crate::store::idempotency::run_file::is_run_file;
-use crate::store::partitions::open::older_than_unlisted;
-use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, owner_of};
+use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions};
+use crate::store::partitions::state_age::{older_than_unlisted, unlisted};
 use crate::store::read::lists::Store;
+use crate::store::replication::unapplied::UnappliedLog;
 use crate::store::secrets::master_key::data_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
@@ -99,8 +98,13 @@ pub struct VerifyReport {
     /// Heads of ordered queues that are not due, because a crash came between the commits of two files. The next start
     /// promotes them.
     pub to_release: u64,
-    /// Files that the list of partitions does not name, left by a crash. The next start removes them.
+    /// Files that the list of partitions does not name, left by a crash. The next start removes them, unless
+    /// `is_state_older`.
     pub unlisted: Vec<String>,
+    /// Whether `state.redb` is older than partitions that it does not list. No start opens the store then.
+    pub is_state_older: bool,
+    /// The commits that only the log of a standby or a node has. `None` for another store, or without a log.
+    pub unapplied: Option<UnappliedLog>,
 }
 
 impl VerifyReport {
@@ -231,11 +235,14 @@ fn walk(
         }
     }
     state::compare_totals(&mut walk, &view);
-    let unlisted = unlisted(partition_set, &view)?;
+    let unlisted = unlisted(&*partition_set.disk, |first| view.partitions.contains_key(&first))?;
     if let (Some(offline), Some(oldest)) = (&offline, view.partitions.keys().next()) {
         match older_than_unlisted(&partition_set.disk, &unlisted, *oldest, &offline.wal) {
             Ok(None) => {}
             Ok(Some(detail)) => {
+                walk.report.is_state_older = true;
+                // The log is that of a partition which `state.redb` does not list, and is not judged by another one.
+                walk.report.problems.retain(|problem| problem.file != WAL_FILE);
                 walk.report.note(Defect { file: STATE_FILE.to_owned(), table: None, key: None, detail });
             }
             Err(error) => walk.report.note(Defect::of_error(PARTITIONS, &error)),
@@ -286,12 +293,4 @@ fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
     let has_queue = |snapshot: Result<Snapshot>| snapshot.and_then(|s| s.rows(Table::Queue)).is_ok_and(|rows| rows > 0);
     let firsts = view.partitions.keys().copied();
     firsts.filter(|first| has_queue(partition_set.snapshot(&partition_of(partition_set, view, *first)))).collect()
-}
-
-/// The files of partitions that `state.redb` does not list.
-fn unlisted(partition_set: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
-    let files = partition_set.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
-    let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
-    let is_listed = |name: &str| is_run_file(name) || owner_of(name).is_some_and(|first| listed.contains(&first));
-    Ok(files.into_iter().filter(|name| !is_listed(name)).collect())
 }
