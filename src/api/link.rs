@@ -1,5 +1,7 @@
 //! The request of a standby for a stream of its owner, as `GET /v1/replication` reads it.
 
+use crate::model::id::KeyId;
+
 /// The value of `Upgrade` (RFC 9110 section 7.8).
 pub const PROTOCOL: &str = "postrider-replication/1";
 /// Response header with the name of the store.
@@ -32,4 +34,6 @@ pub struct LinkRequest {
     pub term: u64,
     /// The random number of the running owner that asks. `None` if no owner asks.
     pub owner_run: Option<u64>,
+    /// The key by which the owner has admitted the request. `None` on the side that asks.
+    pub key: Option<KeyId>,
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Exit, SettingsFlags, screen::Output};
 use crate::daemon::cluster::{init, leave, rebase};
+use crate::daemon::standby::ENDED;
 use crate::engine::lease::MemberRow;
 
 /// Run two or more machines as one, with the order of commits in PostgreSQL
@@ -146,15 +147,20 @@ impl ClusterStatus {
     fn run(&self) -> Result<(), Exit> {
         let screen = self.output.screen();
         let settings = self.settings.load_for_store()?;
-        let (members, is_synchronous) = runtime()?.block_on(init::status(&settings))?;
+        let (cluster, members, is_synchronous) = runtime()?.block_on(init::status(&settings))?;
         if screen.is_json() {
             let nodes: Vec<_> = members.iter().map(node_json).collect();
-            return screen.text(json!({ "nodes": nodes, "synchronous": is_synchronous }).to_string());
+            return screen.text(
+                json!({ "nodes": nodes, "synchronous": is_synchronous, "ended": cluster.has_ended }).to_string(),
+            );
         }
         let mut lines: Vec<String> = members.iter().map(node_line).collect();
         let options: Vec<i64> = members.iter().map(|row| row.member.options).collect();
         if options.windows(2).any(|pair| pair[0] != pair[1]) {
             lines.push("warning: retention and idempotency_window are not the same on all nodes".to_owned());
+        }
+        if cluster.has_ended {
+            lines.push(format!("warning: {ENDED}"));
         }
         if !is_synchronous {
             lines.push(

@@ -199,7 +199,17 @@ async fn ended_tenure(node: Option<&RunningNode>) {
 async fn stop(daemon: Daemon, node: Option<RunningNode>, timeout: Duration) {
     notify_supervisor(&[NotifyState::Stopping]);
     tracing::info!("stopping");
-    daemon.stop(timeout).await;
+    let by = tokio::time::Instant::now() + timeout;
+    let giving_up = async {
+        match &node {
+            Some(node) => node.give_up_before(by).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = daemon.stop(timeout) => {}
+        () = giving_up => {}
+    }
     release(node).await;
     tracing::info!("stopped");
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use self::beats::BeatState;
 use super::standby::base::BaseCopy;
-use super::standby::{SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role};
+use super::standby::{ENDED, SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role};
 use super::standby_log::LOG_FOLDER;
 use super::{DaemonError, keys, options};
 use crate::api::link::{LinkRequest, LinkStream};
@@ -30,6 +30,7 @@ use crate::daemon::link::OtherMachine;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, numbers};
 use crate::model::Time;
+use crate::rules::tenure::LeaseHolder;
 use crate::store::admin::{
     self, CommitLog, CommitMark, CommitOrder, CommitPosition, FenceError, LogEntry, LogMark, LogTail, Replica, Role,
 };
@@ -150,6 +151,8 @@ impl Node {
             self.open.take().map_or(Ok(()), |open| open.replica.close())?;
             return Ok(NodeStep::Ended(NodeEnd::Stopped));
         }
+        let has_ended = self.state.last().is_some_and(|beat| beat.lease.holder == LeaseHolder::Ended);
+        self.status.set(|status| status.has_ended = has_ended);
         let lacks_store = match self.lacks_store {
             Some(lacks_store) => lacks_store,
             None => term_and_role(&*self.disk)?.is_none(),
@@ -295,11 +298,14 @@ impl Node {
         let unreachable = |words: &str| DaemonError::Unreachable(words.to_owned());
         let Some(beat) = self.state.last() else { return Err(unreachable("the engine is not reached")) };
         let term = beat.lease.term;
-        let Some(url) = beat.owner else { return Err(unreachable("the cluster has no owner")) };
+        let Some(url) = beat.owner else {
+            let has_ended = beat.lease.holder == LeaseHolder::Ended;
+            return Err(unreachable(if has_ended { ENDED } else { "the cluster has no owner" }));
+        };
         let other = self.other(url)?;
         // The snapshot for the copy is taken between two commits, so it has every record that the log has now.
         let from = self.log.last()?;
-        let status = LinkRequest { stream: LinkStream::Status, store: None, term: 0, owner_run: None };
+        let status = LinkRequest { stream: LinkStream::Status, store: None, term: 0, owner_run: None, key: None };
         let answer = self.runtime.block_on(other.ask(&status)).map_err(DaemonError::Unreachable)?;
         if answer.term != term || from.term > term {
             return Err(unreachable(&format!("the owner of term {term} does not answer: {}", answer.detail)));
@@ -419,7 +425,7 @@ fn bodies(entries: &[LogEntry]) -> Vec<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::VecDeque;
     use std::io;
     use std::path::Path;
@@ -432,11 +438,17 @@ mod tests {
     use crate::store::admin::{Appended, LogUnreachable, TermAndRole};
     use crate::store::open;
 
-    const MEMBER: TermAndRole = TermAndRole { term: 1, role: Role::Member, overtaken_by: 0 };
+    pub const MEMBER: TermAndRole = TermAndRole { term: 1, role: Role::Member, overtaken_by: 0 };
 
     /// A log that is read only, by a script. `None` gives no answer.
     #[derive(Debug)]
-    struct ReadLog(Mutex<VecDeque<Option<Vec<LogEntry>>>>);
+    pub struct ReadLog(Mutex<VecDeque<Option<Vec<LogEntry>>>>);
+
+    impl ReadLog {
+        pub fn of(script: Vec<Option<Vec<LogEntry>>>) -> ReadLog {
+            ReadLog(Mutex::new(script.into()))
+        }
+    }
 
     impl CommitLog for ReadLog {
         fn append(&self, _: LogMark, _: &[LogEntry]) -> Result<Appended, LogUnreachable> {
@@ -457,13 +469,24 @@ mod tests {
         }
     }
 
+    /// A new store of a member in a folder, and its settings.
+    pub fn member_store(folder: &Path) -> (Settings, Arc<dyn Disk>) {
+        let data_dir = folder.join("data");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&data_dir).unwrap());
+        let settings = Settings { data_dir, ..Settings::default() };
+        let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
+        drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
+        admin::set_term_and_role(&*disk, MEMBER).unwrap();
+        (settings, disk)
+    }
+
     /// A node with the store of a data directory.
     fn node(data_dir: &Path, disk: &Arc<dyn Disk>, log: Vec<Option<Vec<LogEntry>>>) -> Node {
         Node {
             settings: Settings { data_dir: data_dir.to_owned(), ..Settings::default() },
             disk: disk.clone(),
             replica_log: None,
-            log: Arc::new(ReadLog(Mutex::new(log.into()))),
+            log: Arc::new(ReadLog::of(log)),
             state: Arc::default(),
             status: SharedStatus::default(),
             stop: Arc::default(),
@@ -480,13 +503,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_the_log_lacks_commits_of_takes_nothing_until_the_log_has_them() {
         let folder = tempfile::tempdir().unwrap();
-        let data_dir = folder.path().join("data");
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&data_dir).unwrap());
-        let settings = Settings { data_dir: data_dir.clone(), ..Settings::default() };
-        let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
-        drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
-        admin::set_term_and_role(&*disk, MEMBER).unwrap();
-
+        let (Settings { data_dir, .. }, disk) = member_store(folder.path());
         let mark = log_mark(admin::last_mark(&*disk).unwrap());
         let own = LogEntry::new(mark, b"".as_slice().into());
         // A log that ends before the node's last commit has none of the records that the node asks for.

@@ -29,9 +29,11 @@ use crate::engine::Engine;
 use crate::engine::clock::{SystemRandomness, numbers};
 use crate::engine::network::Conn;
 use crate::http_client::HttpEndpoint;
+use crate::model::Scope;
+use crate::model::id::KeyId;
 use crate::server::links::LinkHandler;
-use crate::store::Store;
-use crate::store::admin::{CommitMark, ReplicaKind, Role, TermAndRole};
+use crate::store::admin::{self, CommitMark, MasterKey, ReplicaKind, Role, TermAndRole};
+use crate::store::{self, Disk, Store};
 
 /// Purpose of the derived key that names a store.
 const NAME_PURPOSE: &str = "postrider store name";
@@ -40,11 +42,26 @@ const NAME_BYTES: usize = 16;
 
 /// The name of a store: the same on every machine that has its data key.
 pub(super) fn store_name(store: &Store) -> String {
-    store.derived_key(NAME_PURPOSE)[..NAME_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+    name_of(&store.derived_key(NAME_PURPOSE))
+}
+
+/// The name of a store that no writer has open.
+///
+/// # Errors
+/// `state.redb` cannot be read, or the master key does not open it.
+pub(super) fn closed_store_name(disk: &dyn Disk, master_key: &MasterKey) -> Result<String, store::Error> {
+    Ok(name_of(&admin::closed_derived_key(disk, master_key, NAME_PURPOSE)?))
+}
+
+fn name_of(derived: &[u8]) -> String {
+    derived[..NAME_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Time in which an owner answers another owner of its term, before it stops itself. So the other hears of it.
 const TWIN_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// Interval at which an owner looks whether the key of a link may still replicate.
+const LOOK_AT_KEY_EVERY: Duration = Duration::from_secs(2);
 
 /// The term that overtakes an owner: a higher one, or its own if another owner has it too.
 #[derive(Debug, Default)]
@@ -173,8 +190,16 @@ impl LinkHandler for OwnerLinks {
         let Ok((near, mut far)) = UnixStream::pair() else {
             return tracing::warn!("a standby was refused: no descriptors are left");
         };
+        let (engine, key) = (self.engine.clone(), link_request.key);
         // The streams are written by threads that block. The pair between lets them, over TLS too.
-        tokio::spawn(async move { drop(tokio::io::copy_bidirectional(&mut conn, &mut far).await) });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut conn, &mut far) => {}
+                () = refused_key(&engine, key) => {
+                    tracing::warn!("the link of a standby was ended: its key was revoked, has expired, or lost its scope");
+                }
+            }
+        });
         let engine = self.engine.clone();
         tokio::spawn(async move {
             match link_request.stream {
@@ -188,6 +213,17 @@ impl LinkHandler for OwnerLinks {
                 },
             }
         });
+    }
+}
+
+/// Waits until the key of a link may not replicate any more.
+async fn refused_key(engine: &Engine, key: Option<KeyId>) {
+    let may = |key: KeyId| {
+        let (registry, now) = (engine.store.registry(), engine.clock.now());
+        registry.key(key).is_some_and(|key| key.may(Scope::Replicate) && !key.expired(now))
+    };
+    while key.is_some_and(may) {
+        tokio::time::sleep(LOOK_AT_KEY_EVERY).await;
     }
 }
 

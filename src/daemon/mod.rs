@@ -377,7 +377,7 @@ fn ask_other(settings: &Settings, links: &OwnerLinks) -> Result<Option<tokio::ta
     Ok(Some(tokio::spawn(async move {
         loop {
             let (store, term, owner_run) = (Some(own.name.clone()), own.term, own.run);
-            let link_request = LinkRequest { stream: LinkStream::Status, store, term, owner_run };
+            let link_request = LinkRequest { stream: LinkStream::Status, store, term, owner_run, key: None };
             match other.ask(&link_request).await.and_then(LinkAnswer::of_known_key) {
                 Ok(answer) => {
                     log_backoff.reset();

@@ -42,6 +42,10 @@ pub(super) const WRITE_EVERY: Duration = Duration::from_secs(2);
 /// Time for the last answers at a stop.
 pub(super) const DRAIN: Duration = Duration::from_secs(1);
 
+/// The state of a node whose cluster has ended, and the cure.
+pub const ENDED: &str = "the cluster has ended, and its store goes on alone on the machine where postrider cluster leave was \
+    run: send producers there, stop this node, and move its data directory away";
+
 /// The state of a standby, for its metrics and its readiness.
 #[derive(Debug, Clone, Copy)]
 pub struct StandbyStatus {
@@ -57,6 +61,8 @@ pub struct StandbyStatus {
     pub term: u64,
     /// Copies of the whole store since the start.
     pub copies: u64,
+    /// Whether the cluster of the node has ended.
+    pub has_ended: bool,
 }
 
 impl StandbyStatus {
@@ -88,6 +94,7 @@ impl Default for SharedStatus {
             caught_up_at: Instant::now(),
             term: 0,
             copies: 0,
+            has_ended: false,
         })))
     }
 }
@@ -223,7 +230,8 @@ impl Standby {
     }
 
     fn ask(&self, stream: LinkStream) -> Result<LinkAnswer, String> {
-        let link_request = LinkRequest { stream, store: self.name.clone(), term: self.term, owner_run: None };
+        let link_request =
+            LinkRequest { stream, store: self.name.clone(), term: self.term, owner_run: None, key: None };
         self.runtime.block_on(self.owner.ask(&link_request))
     }
 

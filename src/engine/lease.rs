@@ -31,6 +31,15 @@ pub struct MemberRow {
     pub is_owner: bool,
 }
 
+/// The cluster as the engine shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterRow {
+    /// The name of the store, which all nodes have.
+    pub store: String,
+    /// Whether it has ended, so that no node owns the store any more.
+    pub has_ended: bool,
+}
+
 /// The answer to a beat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
@@ -60,6 +69,9 @@ pub trait Leases: Send + Sync {
     /// Takes the lease for ever, so that no node takes it any more: the cluster has ended. Returns the new term, `None` if
     /// the lease of another node runs.
     fn end(&self) -> Pending<'_, Option<u64>>;
+
+    /// The cluster.
+    fn cluster(&self) -> Pending<'_, ClusterRow>;
 
     /// The members, by name.
     fn members(&self) -> Pending<'_, Vec<MemberRow>>;

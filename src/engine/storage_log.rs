@@ -1,7 +1,7 @@
 //! The log of the storage's health: failing batches and checkpoints with back-off, and changes of a full disk.
 
 use crate::engine::log_backoff::LogBackoff;
-use crate::store::Result;
+use crate::store::{Result, WriterHealth};
 
 /// The state of the writer's storage as of the last log line.
 #[derive(Debug, Default)]
@@ -14,19 +14,25 @@ pub struct StorageLog {
 
 impl StorageLog {
     /// Logs the failures of a batch, or that there are none any more.
-    pub fn batch(&mut self, failures: &[String], is_disk_full: bool) {
+    pub fn batch(&mut self, failures: &[String], health: &WriterHealth) {
         for failure in failures {
             if let Some(failures) = self.failing_batches.record() {
-                tracing::error!(
-                    failure,
-                    failures,
-                    "storage failed; nothing of the batch is kept, the file is opened again"
-                );
+                tracing::error!(failure, failures, "{}", Self::words(health));
             }
         }
         // While the disk is full, batches without writes succeed and prove nothing.
-        if failures.is_empty() && !is_disk_full && self.failing_batches.reset() {
+        if failures.is_empty() && !health.is_disk_full && self.failing_batches.reset() {
             tracing::info!("storage takes batches again");
+        }
+    }
+
+    /// The message of a batch that failed.
+    fn words(health: &WriterHealth) -> &'static str {
+        match health.has_lost_order {
+            true => {
+                "a batch failed that the log of the cluster may have: other nodes may keep it, and this one steps down"
+            }
+            false => "storage failed; nothing of the batch is kept, the file is opened again",
         }
     }
 

@@ -211,6 +211,9 @@ impl WriterLoop {
     fn tick(&mut self) {
         let tick = self.parts.writer.tick(self.parts.clock.now(), self.started.elapsed());
         tick.checkpoints.iter().for_each(|ended| self.log.checkpoint(ended));
+        if let Err(error) = &tick.healed {
+            tracing::error!(%error, "the log of the cluster has forgotten commits, and this node cannot append them again");
+        }
         self.log.space(self.parts.writer.health().is_disk_full);
         self.next_tick = tick.next.map(|wait| Instant::now() + wait);
     }
@@ -277,7 +280,7 @@ impl WriterLoop {
             let written = self.written_bytes.saturating_sub(before);
             self.parts.metrics.committed(requests.len(), started.elapsed(), written);
             self.waiting.set_failing(!done.effects.failures.is_empty());
-            self.log.batch(&done.effects.failures, health.is_disk_full);
+            self.log.batch(&done.effects.failures, &health);
             self.parts.metrics.applied(&requests, &done.results);
             let mut effects = done.effects;
             effects.unrecorded = self.retry_buffer.add_failed(&requests, &done.results, health.is_disk_full);

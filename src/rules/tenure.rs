@@ -30,6 +30,8 @@ pub enum LeaseHolder {
     /// This node, by its name: this process or one before it.
     Me,
     Other,
+    /// None for ever: the cluster has ended.
+    Ended,
 }
 
 /// The lease as a beat showed it, after the beat renewed this node's own.
@@ -51,6 +53,8 @@ pub enum TenureStep {
     Wait,
     /// Take the lease if its term is still this one.
     Take { seen: u64 },
+    /// The lease is free. A node that was seen lately has more commits, and may take it.
+    Outrun,
     /// Serve until this moment of the monotonic clock.
     Serve { until: Duration },
     /// Stop to serve.
@@ -136,7 +140,7 @@ impl TenureWatch {
         let is_free = match (shown.holder, shown.is_running) {
             // The lock on the data directory says that the process before has ended.
             (LeaseHolder::Me | LeaseHolder::Free, _) => true,
-            (LeaseHolder::Other, true) => {
+            (LeaseHolder::Other, true) | (LeaseHolder::Ended, _) => {
                 self.expired_beats = 0;
                 false
             }
@@ -145,7 +149,11 @@ impl TenureWatch {
                 self.expired_beats >= EXPIRED_BEATS
             }
         };
-        if is_free && !shown.is_outrun { TenureStep::Take { seen: shown.term } } else { TenureStep::Wait }
+        match (is_free, shown.is_outrun) {
+            (false, _) => TenureStep::Wait,
+            (true, true) => TenureStep::Outrun,
+            (true, false) => TenureStep::Take { seen: shown.term },
+        }
     }
 }
 
@@ -249,6 +257,16 @@ mod tests {
     fn a_node_behind_another_waits_for_it() {
         let mut watch = TenureWatch::default();
         let lease = ShownLease { term: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
-        assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Wait);
+        assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Outrun);
+        let running = ShownLease { holder: LeaseHolder::Other, is_running: true, ..lease };
+        assert_eq!(watch.after_beat(Some(running), at(2), at(2)), TenureStep::Wait);
+    }
+
+    #[test]
+    fn the_lease_of_a_cluster_that_has_ended_is_never_taken() {
+        let mut watch = TenureWatch::default();
+        for n in 1..=9 {
+            assert_eq!(watch.after_beat(shown(4, LeaseHolder::Ended, n % 2 == 0), at(n), at(n)), TenureStep::Wait);
+        }
     }
 }

@@ -36,7 +36,7 @@ pub use crate::store::replication::{
     CommitMark, CommitPosition, CommitRecord, DisconnectReason, Follower, QUEUE_BYTES_MAX, ReplicaBatch, ReplicaKind,
     Replication, ReplicationStats, point_of, renumber,
 };
-pub use crate::store::secrets::master_key::{opens, rewrap};
+pub use crate::store::secrets::master_key::{closed_derived_key, opens, rewrap};
 pub use crate::store::term::{Role, TermAndRole, set_term_and_role, term_and_role};
 pub use crate::store::verify::{
     Defect, FileCheck, OnVerifyProgress, VerifyProgress, VerifyReport, check_files, verify,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::kv::error::Result;
 use crate::model::Time;
 use crate::store::command::WriteRequest;
+use crate::store::order::CommitOrder;
 use crate::store::writer::Writer;
 
 /// Group-commit delay for sealed partitions: this long for each partition concerned, up to the maximum.
@@ -25,6 +26,8 @@ const CHECKPOINT_RETRY_WAIT: Duration = Duration::from_secs(1);
 const CHECKPOINT_POLL_WAIT: Duration = Duration::from_millis(50);
 /// While the disk is full, the interval of the checks for space.
 const SPACE_CHECK_WAIT: Duration = Duration::from_secs(1);
+/// Interval at which an owner of a cluster looks whether the log has forgotten its end.
+const ORDER_CHECK_WAIT: Duration = Duration::from_secs(2);
 
 /// Requests that are applied together. `R` is the caller's responder, which the store never uses.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct Tick {
     pub next: Option<Duration>,
     /// Results of the checkpoints that were requested or ended since the last call.
     pub checkpoints: Vec<Result<()>>,
+    /// Whether the log outside this machine has the commits of this store, as far as it was looked at.
+    pub healed: Result<()>,
 }
 
 /// The state of the writer's storage, for the writer's owner.
@@ -173,10 +178,11 @@ impl Writer {
         [batch, sealed]
     }
 
-    /// Does the timed work: starts a due checkpoint, collects an ended one, checks the space of a full disk, and stores
-    /// a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
+    /// Does the timed work: heals a log that has forgotten its end, starts a due checkpoint, collects an ended one, checks the
+    /// space of a full disk, and stores a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
     pub fn tick(&mut self, now: Time, uptime: Duration) -> Tick {
         let mut checkpoints = Vec::new();
+        let healed = self.order.as_mut().map_or(Ok(()), CommitOrder::heal_if_forgotten);
         if self.checkpoint_schedule.is_due(self.has_uncheckpointed(), uptime) {
             let requested = self.request_checkpoint();
             self.checkpoint_schedule.restart(requested.is_err() || self.has_uncheckpointed(), uptime);
@@ -201,7 +207,7 @@ impl Writer {
         }
         // A run is stored after the batch that filled it, so that no more than one delays a batch.
         let next = if self.store_fingerprints() { Some(Duration::ZERO) } else { self.next_tick(uptime) };
-        Tick { next, checkpoints }
+        Tick { next, checkpoints, healed }
     }
 
     /// Writes the file of a run of fingerprints that has none, unless the disk is full. Returns whether another lacks one.
@@ -213,7 +219,9 @@ impl Writer {
     fn next_tick(&self, uptime: Duration) -> Option<Duration> {
         let space = self.space.is_full().then_some(SPACE_CHECK_WAIT);
         let poll = self.checkpoint_runner.is_running().then_some(CHECKPOINT_POLL_WAIT);
-        [self.sealed_batch.wait(uptime), self.checkpoint_schedule.wait(uptime), space, poll].into_iter().flatten().min()
+        let order = self.order.is_some().then_some(ORDER_CHECK_WAIT);
+        let waits = [self.sealed_batch.wait(uptime), self.checkpoint_schedule.wait(uptime), space, poll, order];
+        waits.into_iter().flatten().min()
     }
 
     /// Ends the work with other threads before a stop: cancels the backup. Returns the gathered requests, to be applied

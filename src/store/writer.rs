@@ -442,9 +442,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Rejects requests that the store could not apply or commit, and marks the file that failed.
+    /// Rejects requests that the store could not apply or commit, and marks the file that failed. If the order has ended with
+    /// them, the log outside this machine may have them.
     fn fail<C>(&mut self, slots: &[Slot<'_, C>], error: &Error, results: &mut Results, batch: &mut AppliedBatch) {
-        results.reject_all(slots, &rejection_of(error));
+        let rejection = if self.has_lost_order() { Rejection::OrderEnded } else { rejection_of(error) };
+        results.reject_all(slots, &rejection);
         batch.effects.failures.push(error.to_string());
         self.mark_failed(error);
     }

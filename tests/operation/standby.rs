@@ -276,3 +276,15 @@ async fn a_key_without_the_scope_and_another_protocol_are_refused() {
     let other = ask(own.trim(), "upgrade: websocket\r\n");
     assert!(other.starts_with("HTTP/1.1 426"), "{other}");
 }
+
+#[tokio::test]
+async fn a_revoked_key_loses_the_link_that_it_has_opened() {
+    let mut pair = Pair::start(false).await;
+    pair.owner.says(&["key", "revoke", "standby"]);
+    eventually("the standby is not followed", || {
+        (metric(&pair.standby, "postrider_standby_connected")? == 0.0).then_some(())
+    })
+    .await;
+    pair.standby.stop();
+    pair.owner.stop();
+}

@@ -6,11 +6,14 @@ use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings};
 use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
+use postrider::store::admin::{CommitOrder, LogMark, LogTail, fold_wal};
 use postrider::store::{
     Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, FINGERPRINTS_MAX, NewKey,
     Opened, PartitionCommand, Published, ROW_PAYLOAD_BYTES_MAX, RealDisk, Receipt, Rejection, StateCommand,
-    StoreOptions, TenantScope, WriteRequest, open,
+    StoreOptions, TenantScope, WriteRequest, open, open_in_order,
 };
+
+use crate::support::memory_log::MemoryLog;
 
 pub const START: Time = Time(1_772_704_800_000);
 pub const DAY_MS: i64 = 86_400_000;
@@ -39,16 +42,29 @@ fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
     open_on(Arc::new(RealDisk::lock(folder.path()).unwrap()), now).unwrap()
 }
 
-/// Opens a store on a disk, with random numbers that follow from the time.
-pub fn open_on(disk: Arc<dyn Disk>, now: Time) -> postrider::store::Result<Opened> {
+/// Random numbers that follow from the time.
+fn random(now: Time) -> Box<dyn FnMut() -> u64 + Send> {
     let mut seed = 0x9e37_79b9_7f4a_7c15u64 ^ now.0 as u64;
-    let random = move || {
+    Box::new(move || {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         seed
-    };
-    open(disk, options(), &MASTER_KEY, now, Box::new(random))
+    })
+}
+
+/// Opens a store on a disk, with random numbers that follow from the time.
+pub fn open_on(disk: Arc<dyn Disk>, now: Time) -> postrider::store::Result<Opened> {
+    open(disk, options(), &MASTER_KEY, now, random(now))
+}
+
+/// Opens the closed store on a disk as the owner of a cluster, whose log begins with the store's last commit.
+pub fn open_ordered(disk: Arc<dyn Disk>, now: Time, log: &MemoryLog) -> postrider::store::Result<Opened> {
+    let last = fold_wal(disk.clone(), options(), &MASTER_KEY, now, random(now))?;
+    let mark = LogMark { number: last.number, term: 0, writer: last.run as u64 };
+    log.begin(mark);
+    let order = CommitOrder::new(Arc::new(log.clone()), LogTail::after_mark(mark), Arc::default());
+    open_in_order(disk, options(), &MASTER_KEY, now, random(now), order)
 }
 
 impl Bench {

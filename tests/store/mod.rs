@@ -4,6 +4,7 @@ mod bench;
 mod blobs;
 mod hooked_disk;
 mod life;
+mod ordered;
 mod partitions;
 mod readers;
 mod tenure_walk;

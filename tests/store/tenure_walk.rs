@@ -350,7 +350,7 @@ impl Walk {
         };
         self.nodes[me].beat = None;
         match self.nodes[me].watch.after_beat(shown, sent_at, now) {
-            TenureStep::Wait => {}
+            TenureStep::Wait | TenureStep::Outrun => {}
             TenureStep::Take { seen } => return self.take(me, seen),
             TenureStep::Serve { until } => self.nodes[me].window.set(until),
             TenureStep::StepDown => self.end(me, TICK),

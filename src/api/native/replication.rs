@@ -58,7 +58,7 @@ pub fn read(_: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step
     let store = request.query.bounded_text(&STORE)?;
     let term = request.query.number(&TERM)?.unwrap_or(0).into();
     let owner_run = request.http.header(OWNER_RUN_HEADER).and_then(|run| run.parse().ok());
-    Ok(Step::Link(LinkRequest { stream, store, term, owner_run }))
+    Ok(Step::Link(LinkRequest { stream, store, term, owner_run, key: Some(request.principal.key.id) }))
 }
 
 /// The number and the run of `after`.

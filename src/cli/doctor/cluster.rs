@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use crate::config::Settings;
 use crate::daemon::cluster::init;
+use crate::daemon::standby::ENDED;
 use crate::engine::lease::MemberRow;
 use crate::rules::tenure::LEASE;
 
@@ -14,7 +15,10 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         return Vec::new();
     }
     match init::status(settings).await {
-        Ok((members, is_synchronous)) => findings_of(&members, is_synchronous),
+        Ok((cluster, _, _)) if cluster.has_ended => {
+            vec![Finding::fail(CHECK, ENDED.to_owned(), "follow docs/cluster.md, at Leave")]
+        }
+        Ok((_, members, is_synchronous)) => findings_of(&members, is_synchronous),
         Err(error) => {
             let fix = "look at PostgreSQL and at the network between, or mend cluster.log and restart the daemon";
             vec![Finding::fail(CHECK, error.to_string(), fix)]

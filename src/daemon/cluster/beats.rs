@@ -10,15 +10,20 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::engine::ClusterEngine;
+use crate::daemon::DaemonError;
+use crate::daemon::standby::ENDED;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
-use crate::engine::lease::Beat;
+use crate::engine::lease::{Beat, Leases, MemberRow};
+use crate::engine::log_backoff::LogBackoff;
 use crate::engine::serve_window::{ServeWindow, monotonic};
-use crate::rules::tenure::{TenureStep, TenureWatch};
-use crate::store::admin::{OrderStats, TenureEnd};
+use crate::rules::tenure::{LEASE, LeaseHolder, TenureStep, TenureWatch};
+use crate::store::admin::{LogUnreachable, OrderStats, TenureEnd};
 
 /// Number of beats of an owner between two trims of the log.
 const TRIM_BEATS: u32 = 30;
+/// Interval at which a node that stops looks whether an append has an answer.
+const GIVE_UP_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state that the beats share with the rest of the node.
 #[derive(Debug, Default)]
@@ -34,6 +39,8 @@ pub struct BeatState {
     term: AtomicU64,
     owner_stats: OnceLock<Arc<OrderStats>>,
     last: Mutex<Option<Beat>>,
+    refusal: Mutex<Option<DaemonError>>,
+    refused: Notify,
 }
 
 impl BeatState {
@@ -67,6 +74,42 @@ impl BeatState {
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
     }
 
+    /// Compares the end of the log, as a beat has shown it, with the last durable commit from before the beat.
+    fn compare(&self, appended: Option<u64>, last: Option<u64>) {
+        if let (Some(stats), Some(appended), Some(last)) = (self.owner_stats.get(), appended, last) {
+            stats.compare(appended, last);
+        }
+    }
+
+    /// Ends the tenure from `by` on, once an append has no answer. So a node that is told to stop does not wait for the log
+    /// without end, and the changes under way are answered. Never returns.
+    pub async fn give_up_from(&self, by: tokio::time::Instant) {
+        tokio::time::sleep_until(by).await;
+        loop {
+            if self.owner_stats.get().is_some_and(|stats| stats.is_unanswered()) && !self.tenure.is_over() {
+                tracing::warn!("the log of the cluster takes no commits, so this node stops without it");
+                self.tenure.end();
+            }
+            sleep(GIVE_UP_AGAIN).await;
+        }
+    }
+
+    /// Refuses to stand by.
+    pub(super) fn refuse(&self, error: DaemonError) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.refused.notify_one();
+    }
+
+    /// Waits until this node was refused, and returns the reason.
+    pub(super) async fn refused(&self) -> DaemonError {
+        loop {
+            if let Some(error) = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return error;
+            }
+            self.refused.notified().await;
+        }
+    }
+
     fn applied(&self) -> Option<u64> {
         let appended = self.owner_stats.get().map(|stats| stats.appended.load(Ordering::Relaxed));
         appended.or_else(|| *self.applied.lock().unwrap_or_else(PoisonError::into_inner))
@@ -91,57 +134,102 @@ pub struct BeatParts {
 
 /// Beats until the tenure of this node has ended.
 pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
-    let BeatParts { engine, clock, work, keep } = parts;
-    let leases = engine.leases.clone();
-    let monotonic = || monotonic(&*clock);
-    let (mut watch, mut beats, mut is_reached) = (TenureWatch::default(), 0, true);
+    let monotonic = || monotonic(&*parts.clock);
+    let (mut watch, mut beats, mut said) = (TenureWatch::default(), 0, SaidOnce::default());
     loop {
         let sent_at = monotonic();
-        let held = watch.held();
-        let beating = leases.beat(state.applied(), held.map(|held| held.term));
+        let (held, applied) = (watch.held(), state.applied());
+        let beating = parts.engine.leases.beat(applied, held.map(|held| held.term));
         let answer = match held {
             // A late answer must not delay the end.
             Some(held) => tokio::time::timeout(held.until.saturating_sub(sent_at), beating).await.ok(),
             None => Some(beating.await),
         };
-        let shown = match answer {
-            Some(Ok(beat)) => {
-                if !is_reached {
-                    tracing::info!("the engine of the cluster is reached again");
-                }
-                Some(beat)
-            }
-            // A failure that lasts is logged once.
-            Some(Err(error)) if is_reached => {
-                tracing::warn!(%error, "the engine of the cluster is not reached; trying again");
-                None
-            }
-            _ => None,
-        };
-        is_reached = shown.is_some();
+        let shown = said.answered(answer);
         state.set_last(shown.clone());
-        match watch.after_beat(shown.map(|beat| beat.lease), sent_at, monotonic()) {
-            TenureStep::Wait => {}
+        let last = shown.as_ref().map(|beat| beat.last);
+        let step = watch.after_beat(shown.map(|beat| beat.lease), sent_at, monotonic());
+        if step != TenureStep::Outrun {
+            said.outrun.reset();
+        }
+        match step {
             TenureStep::Take { seen } if state.may_take.load(Ordering::Acquire) => {
                 let sent_at = monotonic();
-                if let Ok(Some(term)) = leases.take(seen).await {
+                if let Ok(Some(term)) = parts.engine.leases.take(seen).await {
                     watch.taken(term, sent_at);
                     watch.held().into_iter().for_each(|held| state.window.set(held.until));
                     state.term.store(term, Ordering::Release);
                     tracing::info!(epoch = term, "this node has taken the lease");
                 }
             }
-            TenureStep::Take { .. } => {}
+            TenureStep::Wait | TenureStep::Take { .. } => {}
+            TenureStep::Outrun => said.outrun(&*parts.engine.leases, applied).await,
             TenureStep::Serve { until } => {
                 state.window.set(until);
+                state.compare(applied, last);
                 beats += 1;
                 if beats % TRIM_BEATS == 0 {
-                    tokio::spawn(trim(engine.clone(), work, keep));
+                    tokio::spawn(trim(parts.engine.clone(), parts.work, parts.keep));
                 }
             }
             TenureStep::StepDown => return state.end(),
         }
         sleep(watch.rest(monotonic())).await;
+    }
+}
+
+/// The states that were logged, so that one that lasts is not logged at each beat.
+#[derive(Debug, Default)]
+struct SaidOnce {
+    is_unreached: bool,
+    has_ended: bool,
+    outrun: LogBackoff,
+}
+
+impl SaidOnce {
+    /// Logs that the engine is not reached, is reached again, or shows that the cluster has ended. `None` stands for an answer
+    /// that came too late.
+    fn answered(&mut self, answer: Option<Result<Beat, LogUnreachable>>) -> Option<Beat> {
+        let (was_unreached, had_ended) = (self.is_unreached, self.has_ended);
+        let shown = match answer {
+            Some(Ok(beat)) => Some(beat),
+            Some(Err(error)) => {
+                if !was_unreached {
+                    tracing::warn!(%error, "the engine of the cluster is not reached; trying again");
+                }
+                None
+            }
+            None => None,
+        };
+        self.is_unreached = shown.is_none();
+        if let Some(beat) = &shown {
+            self.has_ended = beat.lease.holder == LeaseHolder::Ended;
+            if was_unreached {
+                tracing::info!("the engine of the cluster is reached again");
+            }
+        }
+        if self.has_ended && !had_ended {
+            tracing::error!("{ENDED}");
+        }
+        shown
+    }
+
+    /// Logs the living node that has more commits than the log and this node, which may take the lease.
+    async fn outrun(&mut self, leases: &dyn Leases, applied: Option<u64>) {
+        let Some(times) = self.outrun.record() else { return };
+        let Ok(members) = leases.members().await else { return };
+        let is_ahead = |row: &MemberRow| row.seen_s < LEASE.as_secs_f64() && Some(row.applied) > applied;
+        if let Some(ahead) = members.into_iter().filter(is_ahead).max_by_key(|row| row.applied) {
+            tracing::warn!(
+                node = ahead.member.node,
+                url = ahead.member.url,
+                commit = ahead.applied,
+                own = applied,
+                times,
+                cure = "if that node does not take over, its log says why; once it has stopped, this node goes on",
+                "no node owns the store, and this one takes nothing over, because another has more commits"
+            );
+        }
     }
 }
 
@@ -160,21 +248,24 @@ async fn trim(engine: ClusterEngine, work: BlockingPool, keep: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::VecDeque;
 
     use super::*;
     use crate::engine::clock::SystemClock;
-    use crate::engine::lease::{Leases, MemberRow, Pending};
-    use crate::rules::tenure::{LeaseHolder, ShownLease};
-    use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable};
+    use crate::engine::lease::{ClusterRow, Pending};
+    use crate::rules::tenure::ShownLease;
+    use crate::store::admin::{Appended, CommitLog, CommitOrder, LogEntry, LogMark, LogTail};
 
     /// A lease that answers beats by a script. An owner's lease runs on at its end.
     #[derive(Default)]
-    struct ScriptedLeases {
+    pub struct ScriptedLeases {
         shown: Mutex<VecDeque<ShownLease>>,
         beats: Mutex<Vec<(Option<u64>, Option<u64>)>>,
         taken: AtomicU64,
+        pub has_ended: AtomicBool,
+        asked_members: AtomicU64,
+        pub cluster: Mutex<VecDeque<ClusterRow>>,
     }
 
     fn answer<T: Send + 'static>(answer: T) -> Pending<'static, T> {
@@ -201,10 +292,17 @@ mod tests {
         }
 
         fn end(&self) -> Pending<'_, Option<u64>> {
+            self.has_ended.store(true, Ordering::Relaxed);
             answer(None)
         }
 
+        fn cluster(&self) -> Pending<'_, ClusterRow> {
+            let row = self.cluster.lock().unwrap().pop_front();
+            Box::pin(async move { row.ok_or_else(|| LogUnreachable("the script has ended".to_owned())) })
+        }
+
         fn members(&self) -> Pending<'_, Vec<MemberRow>> {
+            self.asked_members.fetch_add(1, Ordering::Relaxed);
             answer(Vec::new())
         }
 
@@ -221,13 +319,16 @@ mod tests {
         }
     }
 
-    /// A log that is trimmed only.
+    /// A log that takes each record or none, and is trimmed.
     #[derive(Debug, Default)]
-    struct TrimmedLog(AtomicU64);
+    struct TrimmedLog {
+        trimmed: AtomicU64,
+        refuses: bool,
+    }
 
     impl CommitLog for TrimmedLog {
         fn append(&self, _: LogMark, _: &[LogEntry]) -> Result<Appended, LogUnreachable> {
-            Ok(Appended::Durable)
+            if self.refuses { Err(LogUnreachable("its disk is full".to_owned())) } else { Ok(Appended::Durable) }
         }
 
         fn read(&self, _: u64, _: usize) -> Result<Vec<LogEntry>, LogUnreachable> {
@@ -239,7 +340,7 @@ mod tests {
         }
 
         fn trim(&self, upto: u64) -> Result<(), LogUnreachable> {
-            self.0.store(upto, Ordering::Release);
+            self.trimmed.store(upto, Ordering::Release);
             Ok(())
         }
     }
@@ -290,9 +391,70 @@ mod tests {
         let (leases, log, state) = scripted(script, true);
         run(parts(&leases, &log), state).await;
         // The trim runs in a task, which calls the log on a thread.
-        while log.0.load(Ordering::Acquire) == 0 {
+        while log.trimmed.load(Ordering::Acquire) == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(log.0.load(Ordering::Acquire), 7);
+        assert_eq!(log.trimmed.load(Ordering::Acquire), 7);
+    }
+
+    /// The order of an owner with commit 9 as its last one, on a log that takes each record or none.
+    fn order(state: &BeatState, refuses: bool) -> CommitOrder {
+        let log = TrimmedLog { refuses, ..TrimmedLog::default() };
+        let tail = LogTail::after_mark(LogMark { number: 9, term: 4, writer: 3 });
+        let order = CommitOrder::new(Arc::new(log), tail, state.tenure.clone());
+        state.count_by(order.stats());
+        order
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_gives_up_a_log_that_takes_no_commit() {
+        for refuses in [false, true] {
+            let state = Arc::<BeatState>::default();
+            let mut order = order(&state, refuses);
+            let appending = std::thread::spawn(move || order.append(10, b"a".as_slice().into()));
+            while !refuses && !appending.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            let giving_up = state.give_up_from(tokio::time::Instant::now());
+            // An append that has no answer yet is given up at the next look.
+            let wait = if refuses { Duration::from_secs(60) } else { 3 * GIVE_UP_AGAIN };
+            let ended = async {
+                while !state.tenure.is_over() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = giving_up => {}
+                ended = tokio::time::timeout(wait, ended) => assert_eq!(ended.is_ok(), refuses),
+            }
+            assert_eq!(appending.join().unwrap().is_err(), refuses);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_sees_that_the_log_has_forgotten_its_end() {
+        // Each beat shows 9 as the last record.
+        for (last, has_forgotten) in [(9, false), (10, true)] {
+            let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
+            let (leases, log, state) = scripted(script, true);
+            let order = order(&state, false);
+            order.stats().appended.store(last, Ordering::Relaxed);
+            run(parts(&leases, &log), state).await;
+            assert_eq!(order.stats().has_forgotten(), has_forgotten, "{last}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_has_ended_is_said_once_and_a_node_that_is_ahead_with_back_off() {
+        let mut said = SaidOnce::default();
+        let beat = |holder| Ok(Beat { lease: shown(4, holder), last: 9, owner: None });
+        assert!(said.answered(Some(beat(LeaseHolder::Ended))).is_some() && said.has_ended && !said.is_unreached);
+        assert!(said.answered(None).is_none() && said.is_unreached);
+        assert!(said.answered(Some(beat(LeaseHolder::Free))).is_some() && !said.has_ended && !said.is_unreached);
+        let leases = ScriptedLeases::default();
+        for _ in 0..4 {
+            said.outrun(&leases, Some(5)).await;
+        }
+        assert_eq!(leases.asked_members.load(Ordering::Relaxed), 3, "at the first, the second and the fourth beat");
     }
 }

@@ -8,7 +8,7 @@ use crate::daemon::offline::{hand_over, has_store};
 use crate::daemon::standby::random;
 use crate::daemon::{DaemonError, keys, lock_folder, options};
 use crate::engine::clock::{Clock as _, SystemClock};
-use crate::engine::lease::MemberRow;
+use crate::engine::lease::{ClusterRow, MemberRow};
 use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::open;
 
@@ -42,14 +42,15 @@ pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64
     Ok(last.number)
 }
 
-/// The members of the cluster of the settings, and whether PostgreSQL has a synchronous standby.
+/// The cluster of the settings, its members, and whether PostgreSQL has a synchronous standby.
 ///
 /// # Errors
 /// The settings name no engine, it does not answer, or a pooler of transactions stands before it.
-pub async fn status(settings: &Settings) -> Result<(Vec<MemberRow>, bool), DaemonError> {
+pub async fn status(settings: &Settings) -> Result<(ClusterRow, Vec<MemberRow>, bool), DaemonError> {
     let engine = connect(settings)?;
     if engine.leases.is_pooled().await? {
         return Err(DaemonError::Engine(POOLED.to_owned()));
     }
-    Ok((engine.leases.members().await?, engine.leases.is_synchronous().await?))
+    let cluster = engine.leases.cluster().await?;
+    Ok((cluster, engine.leases.members().await?, engine.leases.is_synchronous().await?))
 }

@@ -1,5 +1,6 @@
 //! The running node of a cluster: its beats, and while it stands by its listener and the thread that applies the log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,20 @@ use super::init::POOLED;
 use super::{Node, NodeEnd};
 use crate::config::Settings;
 use crate::daemon::follow::StopSignal;
+use crate::daemon::link::closed_store_name;
 use crate::daemon::standby::service::StandbyService;
-use crate::daemon::standby::{DRAIN, SharedStatus};
-use crate::daemon::{DaemonError, Ownership, Platform, listen, metrics_listener, url};
+use crate::daemon::standby::{DRAIN, SharedStatus, term_and_role};
+use crate::daemon::{DaemonError, Ownership, Platform, keys, listen, metrics_listener, url};
 use crate::engine::blocking_pool::BlockingPool;
-use crate::engine::lease::{Member, MemberRow};
-use crate::rules::tenure::LEASE;
+use crate::engine::lease::{Leases, Member, MemberRow};
+use crate::engine::log_backoff::LogBackoff;
+use crate::rules::tenure::{BEAT_EVERY, LEASE};
 use crate::server::Server;
-use crate::store::admin::CommitOrder;
+use crate::store::Disk;
+use crate::store::admin::{CommitOrder, LogUnreachable};
+
+/// Time before the end of a stop for the answers of changes that the log has not taken.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A node, from its start to its end. Dropping it ends its beats.
 pub struct RunningNode {
@@ -48,9 +55,11 @@ impl RunningNode {
     /// The settings cannot be used, or another machine with the node's name is alive.
     pub async fn start(settings: &Settings, world: &Platform) -> Result<RunningNode, DaemonError> {
         let engine = connect(settings)?;
-        // Without an answer the beats go on trying, and no other node hears of this one before.
-        if let Ok(members) = engine.leases.members().await {
-            refuse_second(&members, &member(settings)?)?;
+        let admission = Admission::of(settings, &*world.disk)?;
+        match admission.ask(&*engine.leases).await {
+            Ok(admitted) => admitted?,
+            // It is asked again before the first beat, so no other node hears of this one before.
+            Err(_) => return Ok(RunningNode::beating(engine, world, KEEP, Some(admission))),
         }
         Ok(RunningNode::with_engine(engine, world, KEEP))
     }
@@ -58,9 +67,22 @@ impl RunningNode {
     /// Starts the beats of a node of an engine, whose log retains a record for at least `keep`. Must be called within
     /// the runtime.
     pub fn with_engine(engine: ClusterEngine, world: &Platform, keep: Duration) -> RunningNode {
+        RunningNode::beating(engine, world, keep, None)
+    }
+
+    fn beating(engine: ClusterEngine, world: &Platform, keep: Duration, admission: Option<Admission>) -> RunningNode {
         let state = Arc::<BeatState>::default();
         let parts = BeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
-        let beating = tokio::spawn(beats::run(parts, state.clone()));
+        let (leases, shared) = (engine.leases.clone(), state.clone());
+        let beating = tokio::spawn(async move {
+            match admission {
+                Some(admission) => match admission.wait(&*leases).await {
+                    Ok(()) => beats::run(parts, shared).await,
+                    Err(error) => shared.refuse(error),
+                },
+                None => beats::run(parts, shared).await,
+            }
+        });
         RunningNode { engine, state, beating }
     }
 
@@ -99,16 +121,24 @@ impl RunningNode {
             BlockingPool::Inline => tokio::spawn(node.run_in_task()),
         };
         tokio::pin!(stop_requested);
-        let mut is_stopped = false;
+        let (mut is_stopped, mut refusal) = (false, None);
         let ended = tokio::select! {
             () = &mut stop_requested => {
                 is_stopped = true;
                 stop.set();
                 running.await
             }
+            error = self.state.refused() => {
+                refusal = Some(error);
+                stop.set();
+                running.await
+            }
             ended = &mut running => ended,
         };
         server.drain(tokio::time::Instant::now() + DRAIN).await;
+        if let Some(error) = refusal {
+            return Err(error);
+        }
         let panicked = |_| DaemonError::Engine("the thread that applies the log has panicked".to_owned());
         match ended.map_err(panicked)?? {
             NodeEnd::Stopped => Ok(StoodBy::Stopped),
@@ -150,12 +180,72 @@ impl RunningNode {
         }
     }
 
+    /// Ends the tenure shortly before `by` if the log takes no commits then. Never returns.
+    pub async fn give_up_before(&self, by: tokio::time::Instant) {
+        self.state.give_up_from(by.checked_sub(LAST_ANSWERS).unwrap_or(by)).await;
+    }
+
     /// Gives the lease back, so that another node takes over at once. The store is closed.
     pub async fn release(self) {
         self.beating.abort();
         let Some(term) = self.state.term() else { return };
         if let Err(error) = self.engine.leases.release(term).await {
             tracing::warn!(%error, "the lease was not given back; it runs out by itself");
+        }
+    }
+}
+
+/// The question whether this machine may be a node of the cluster. It is answered before any other node hears of the machine.
+struct Admission {
+    me: Member,
+    /// The name of the machine's store. `None` if it has none.
+    store: Option<String>,
+    data_dir: PathBuf,
+}
+
+impl Admission {
+    /// # Errors
+    /// A setting is missing, or the store or its master key cannot be read.
+    fn of(settings: &Settings, disk: &dyn Disk) -> Result<Admission, DaemonError> {
+        let store = match term_and_role(disk)? {
+            Some(_) => Some(closed_store_name(disk, &keys::stored_master_key(settings, disk)?)?),
+            None => None,
+        };
+        Ok(Admission { me: member(settings)?, store, data_dir: settings.data_dir.clone() })
+    }
+
+    /// Asks the engine once.
+    ///
+    /// # Errors
+    /// It does not answer.
+    async fn ask(&self, leases: &dyn Leases) -> Result<Result<(), DaemonError>, LogUnreachable> {
+        let cluster = leases.cluster().await?;
+        if self.store.as_ref().is_some_and(|store| *store != cluster.store) {
+            return Ok(Err(DaemonError::Settings(format!(
+                "{}: this store is not that of the cluster in cluster.log: name the database of this store's cluster, or move \
+                 the data directory away, so that the node copies the cluster's store",
+                self.data_dir.display()
+            ))));
+        }
+        Ok(refuse_second(&leases.members().await?, &self.me))
+    }
+
+    /// Asks the engine until it answers.
+    ///
+    /// # Errors
+    /// This machine may not be a node.
+    async fn wait(&self, leases: &dyn Leases) -> Result<(), DaemonError> {
+        let mut log_backoff = LogBackoff::default();
+        loop {
+            match self.ask(leases).await {
+                Ok(admitted) => return admitted,
+                Err(error) => {
+                    if let Some(times) = log_backoff.record() {
+                        tracing::warn!(%error, times, "the engine of the cluster is not reached; trying again");
+                    }
+                }
+            }
+            tokio::time::sleep(BEAT_EVERY).await;
         }
     }
 }
@@ -180,6 +270,9 @@ fn refuse_second(members: &[MemberRow], me: &Member) -> Result<(), DaemonError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::cluster::beats::tests::ScriptedLeases;
+    use crate::daemon::cluster::tests::member_store;
+    use crate::engine::lease::ClusterRow;
 
     fn node(node: &str, url: &str) -> Member {
         Member { node: node.to_owned(), url: url.to_owned(), version: String::new(), options: 0 }
@@ -196,5 +289,25 @@ mod tests {
         assert_eq!(refused(node("a", "https://b.example.com"), 11.0), None, "it has stopped");
         assert_eq!(refused(node("a", "https://a.example.com"), 0.1), None, "this node started again");
         assert_eq!(refused(node("b", "https://b.example.com"), 0.1), None, "another node");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_with_another_store_is_refused_before_its_first_beat() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut settings, disk) = member_store(folder.path());
+        settings.cluster.url = Some("https://a.example.com".to_owned());
+        let admission = Admission::of(&settings, &*disk).unwrap();
+        let shown = |store: &str| ClusterRow { store: store.to_owned(), has_ended: false };
+        let own = admission.store.clone().unwrap();
+        let leases = ScriptedLeases::default();
+        leases.cluster.lock().unwrap().extend([shown("other"), shown(&own)]);
+        let refused = admission.wait(&leases).await.unwrap_err();
+        assert!(matches!(refused, DaemonError::Settings(_)), "{refused}");
+        assert!(refused.to_string().contains("not that of the cluster in cluster.log"), "{refused}");
+        admission.wait(&leases).await.unwrap();
+        assert!(admission.ask(&leases).await.is_err(), "the script has ended");
+        let empty = Admission { store: None, ..admission };
+        leases.cluster.lock().unwrap().push_back(shown("other"));
+        empty.wait(&leases).await.unwrap();
     }
 }

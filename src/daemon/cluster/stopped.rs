@@ -11,12 +11,12 @@ use crate::daemon::{DaemonError, lock_folder};
 use crate::engine::clock::{Clock as _, SystemClock};
 use crate::engine::lease::MemberRow;
 use crate::store::Disk;
-use crate::store::admin::{self, LogTail, LogUnreachable, Replica, Role, TermAndRole};
+use crate::store::admin::{self, FenceError, LogTail, LogUnreachable, Replica, Role, TermAndRole};
 
 /// The store, whose data directory this process has locked, and the engine of its cluster.
 pub(super) struct StoppedNode<'a> {
-    settings: &'a Settings,
-    runtime: &'a tokio::runtime::Handle,
+    pub settings: &'a Settings,
+    pub runtime: &'a tokio::runtime::Handle,
     pub disk: Arc<dyn Disk>,
     pub term_and_role: TermAndRole,
     pub engine: ClusterEngine,
@@ -63,6 +63,34 @@ impl<'a> StoppedNode<'a> {
         Ok(self.runtime.block_on(asking)?)
     }
 
+    /// Applies the log to its end.
+    ///
+    /// # Errors
+    /// The log does not answer or lacks a commit, or the disk fails.
+    pub fn read_on(&self, replica: &mut Replica) -> Result<(), DaemonError> {
+        let mut tail = LogTail::after_mark(log_mark(replica.last()));
+        loop {
+            let entries = admin::read_next(&*self.engine.log, tail.last()).map_err(|error| self.log_error(error))?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            apply(replica, &mut tail, &entries)?;
+        }
+    }
+
+    /// The error of a log that this store was read with, and its cure.
+    fn log_error(&self, error: FenceError<DaemonError>) -> DaemonError {
+        match error {
+            FenceError::Unreachable(error) => error.into(),
+            FenceError::Apply(error) => error,
+            FenceError::Ahead(_) => self.refusal(&format!(
+                "{error}: run postrider cluster rebase on the node with the most commits, which lets the log go on from \
+                 there, and then this again"
+            )),
+            error => self.refusal(&format!("{error}: run this on a node whose store goes on with the log")),
+        }
+    }
+
     /// Applies the log to its end and appends the fence of a term, so that no former owner that wakes up can append. Closes the
     /// store. Returns the number of the fence.
     ///
@@ -74,7 +102,7 @@ impl<'a> StoppedNode<'a> {
         let fence = admin::fence(&*self.engine.log, &mut last, (term, random()()), SystemClock.now(), |entries| {
             apply(&mut replica, &mut tail, entries)
         });
-        let fence = fence.map_err(|error| self.refusal(&error.to_string()))?;
+        let fence = fence.map_err(|error| self.log_error(error))?;
         replica.close()?;
         Ok(fence.number)
     }

@@ -81,7 +81,7 @@ impl BaseCopy {
         let log_disk = RealDisk::folder(&folder).map_err(|source| failed(&folder, source))?;
         fs::write(folder.join(NAME_FILE), of.0).map_err(|source| failed(&folder, source))?;
         let log = LogWriter::create(&log_disk, random()(), from)?;
-        let link_request = LinkRequest { stream: LinkStream::Base, store: None, term: 0, owner_run: None };
+        let link_request = LinkRequest { stream: LinkStream::Base, store: None, term: 0, owner_run: None, key: None };
         let answer = runtime.block_on(owner.ask(&link_request)).map_err(DaemonError::Unreachable)?;
         let Some(stream) = answer.stream else { return Err(DaemonError::Unreachable(answer.detail)) };
         let (logged, is_cancelled) = (Arc::new(AtomicU64::new(from.number)), Arc::new(AtomicBool::new(false)));

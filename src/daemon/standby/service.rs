@@ -8,7 +8,7 @@ use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::SharedStatus;
+use super::{ENDED, SharedStatus};
 use crate::api::context::MetricsAccess;
 use crate::api::native::meta;
 use crate::api::origin::ListenerKind;
@@ -36,6 +36,7 @@ impl StandbyService {
     fn ready(&self) -> HttpResponse {
         let (status, owner) = (self.status.get(), (self.owner)());
         let detail = match (status.is_connected, status.is_whole) {
+            _ if status.has_ended => ENDED.to_owned(),
             (false, _) if owner.is_empty() => "this node stands by, and PostgreSQL is not reached".to_owned(),
             _ if owner.is_empty() => "this node stands by, and no node owns the store".to_owned(),
             (true, true) => format!("this is the standby of {owner}, {} commits behind", status.lag_commits()),
@@ -53,6 +54,7 @@ impl StandbyService {
     /// The refusal of a request that only the owner serves.
     fn refusal(&self) -> String {
         match (self.owner)() {
+            _ if self.status.get().has_ended => ENDED.to_owned(),
             owner if owner.is_empty() => "this is a standby, and no owner is known now".to_owned(),
             owner => format!("this is a standby; the owner is {owner}"),
         }

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
-use crate::engine::lease::{Beat, Leases, Member, MemberRow, Pending};
+use crate::engine::lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
 use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
 
@@ -38,6 +38,7 @@ const RELEASE: &str = "update postrider.shard set node = null, until = now() whe
 /// Ends a cluster: the empty name, which no node has, gets the lease for ever.
 const END: &str = "update postrider.shard set epoch = epoch + 1, node = '', until = 'infinity'
     where shard = $1 and (node is null or node in ('', $2) or until < now()) returning epoch";
+const CLUSTER: &str = "select store, coalesce(node = '', false) from postrider.shard where shard = $1";
 const MEMBERS: &str = "select m.node, m.url, m.version, m.options, m.applied,
         extract(epoch from now() - m.seen_at)::float8, coalesce(s.node = m.node and s.until > now(), false)
     from postrider.member as m join postrider.shard as s using (shard) where shard = $1 order by m.node";
@@ -88,9 +89,10 @@ impl PostgresLease {
                 [&SHARD, &me.node, &me.url, &me.version, &me.options, &applied_i, &held_i, &lease_s, &alive_s];
             client.query_opt(BEAT, &parameters).await
         });
-        let row = row.await?.ok_or_else(|| LogUnreachable("this database has no cluster".to_owned()))?;
+        let row = row.await?.ok_or_else(no_cluster)?;
         let holder = match row.get::<_, Option<String>>(1) {
             None => LeaseHolder::Free,
+            Some(node) if node.is_empty() => LeaseHolder::Ended,
             Some(node) if node == me.node => LeaseHolder::Me,
             Some(_) => LeaseHolder::Other,
         };
@@ -118,6 +120,11 @@ impl PostgresLease {
     async fn end_lease(&self) -> Result<Option<u64>, LogUnreachable> {
         let ended = self.call(ANSWER_MAX, async |client| client.query_opt(END, &[&SHARD, &self.me.node]).await);
         Ok(ended.await?.map(|row| row.get::<_, i64>(0) as u64))
+    }
+
+    async fn find_cluster(&self) -> Result<ClusterRow, LogUnreachable> {
+        let row = self.call(ANSWER_MAX, async |client| client.query_opt(CLUSTER, &[&SHARD]).await).await?;
+        row.map(|row| ClusterRow { store: row.get(0), has_ended: row.get(1) }).ok_or_else(no_cluster)
     }
 
     async fn list_members(&self) -> Result<Vec<MemberRow>, LogUnreachable> {
@@ -161,6 +168,10 @@ impl PostgresLease {
     }
 }
 
+fn no_cluster() -> LogUnreachable {
+    LogUnreachable("this database has no cluster".to_owned())
+}
+
 /// The process of the engine that serves a session now.
 async fn backend(client: &Client) -> Result<String, LogUnreachable> {
     let messages = client.simple_query("select pg_backend_pid()").await.map_err(unreachable)?;
@@ -186,6 +197,10 @@ impl Leases for PostgresLease {
 
     fn end(&self) -> Pending<'_, Option<u64>> {
         Box::pin(self.end_lease())
+    }
+
+    fn cluster(&self) -> Pending<'_, ClusterRow> {
+        Box::pin(self.find_cluster())
     }
 
     fn members(&self) -> Pending<'_, Vec<MemberRow>> {

@@ -24,11 +24,14 @@ const BEGIN_SHARD: &str = "insert into postrider.shard (shard, store, epoch, nod
 const BEGIN_LOG: &str =
     "insert into postrider.log (shard, number, epoch, writer, sum, body) values ($1, $2, 0, $3, 0, '')";
 
-/// Takes the lease unless it runs elsewhere, the cluster has ended, or the log is of another store.
+/// Takes the lease unless it runs elsewhere, the cluster has ended, or the log is of another store. The end of a cluster counts
+/// once the log has its fence.
 const TAKE_SHARD: &str = "insert into postrider.shard as s (shard, store, epoch, node, until)
         values ($1, $2, 1, $3, now() + make_interval(secs => $4))
     on conflict (shard) do update set epoch = s.epoch + 1, node = excluded.node, until = excluded.until
-        where s.store = $2 and (s.node is null or s.node = $3 or s.node <> '' and s.until < now()) returning epoch";
+        where s.store = $2 and (s.node is null or s.node = $3 or s.node <> '' and s.until < now() or s.node = ''
+            and not exists (select 1 from postrider.log as l where l.shard = s.shard and l.epoch = s.epoch))
+        returning epoch";
 const EMPTY_LOG: &str = "delete from postrider.log where shard = $1";
 
 /// Why no cluster begins in a database, and the cure.

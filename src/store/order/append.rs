@@ -3,7 +3,7 @@
 //! Invariant: an append is tried again with the same bytes until the log answers or the tenure ends. So no commit is
 //! uncertain while the process lives.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct OrderStats {
     pub healed: AtomicU64,
     /// Consecutive attempts to append without an answer.
     failed_attempts: AtomicU32,
+    /// Whether the log was seen to end before a durable commit, and was not healed since.
+    has_forgotten: AtomicBool,
 }
 
 impl OrderStats {
@@ -68,6 +70,18 @@ impl OrderStats {
     /// Whether the log takes no commit for so long that a new change would wait without end.
     pub fn is_stuck(&self) -> bool {
         self.failed_attempts.load(Ordering::Relaxed) >= STUCK_ATTEMPTS
+    }
+
+    /// Compares the end of the log with `appended`, as it was before the log was asked.
+    pub fn compare(&self, appended: u64, last: u64) {
+        if last < appended {
+            self.has_forgotten.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the log is to be healed.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten.load(Ordering::Acquire)
     }
 
     fn record(&self, is_answered: bool) {
@@ -142,6 +156,23 @@ impl CommitOrder {
         self.stats.appended.store(number, Ordering::Relaxed);
         self.tail.push(entry);
         Ok(())
+    }
+
+    /// Appends again the records that a log has forgotten, if `OrderStats::compare` has seen that. So an owner without new
+    /// commits heals the log too. Without an answer the next look sees it again.
+    ///
+    /// # Errors
+    /// Those of `append`. The order has ended then.
+    pub(in crate::store) fn heal_if_forgotten(&mut self) -> Result<()> {
+        if self.is_lost() || !self.stats.has_forgotten.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Ok(last) = self.log.last() else { return Ok(()) };
+        let healed = if last.number < self.tail.last().number { self.heal(last) } else { Ok(()) };
+        if healed.is_err() {
+            self.lose();
+        }
+        healed
     }
 
     fn append_entry(&mut self, entry: &LogEntry) -> Result<()> {
@@ -224,10 +255,13 @@ mod tests {
         script: Mutex<VecDeque<Option<Appended>>>,
         seen: Mutex<Vec<(bool, bool)>>,
         stats: OnceLock<Arc<OrderStats>>,
+        end: LogMark,
+        appended: Mutex<Vec<u64>>,
     }
 
     impl CommitLog for ScriptedLog {
-        fn append(&self, _: LogMark, _: &[LogEntry]) -> std::result::Result<Appended, LogUnreachable> {
+        fn append(&self, _: LogMark, entries: &[LogEntry]) -> std::result::Result<Appended, LogUnreachable> {
+            self.appended.lock().unwrap().extend(entries.iter().map(|entry| entry.mark.number));
             let stats = self.stats.get().unwrap();
             self.seen.lock().unwrap().push((stats.is_unanswered(), stats.is_stuck()));
             let answer = self.script.lock().unwrap().pop_front().unwrap_or(Some(Appended::Durable));
@@ -239,7 +273,7 @@ mod tests {
         }
 
         fn last(&self) -> std::result::Result<LogMark, LogUnreachable> {
-            Ok(LogMark::default())
+            Ok(self.end)
         }
 
         fn trim(&self, _: u64) -> std::result::Result<(), LogUnreachable> {
@@ -249,13 +283,44 @@ mod tests {
 
     const BEFORE: LogMark = LogMark { number: 7, term: 1, writer: 3 };
 
+    /// The order of an owner behind a tail with commit 8.
+    fn order_on(log: &Arc<ScriptedLog>) -> CommitOrder {
+        let mut tail = LogTail::after_mark(BEFORE);
+        tail.push(LogEntry::new(LogMark { number: 8, ..BEFORE }, b"a".as_slice().into()));
+        let order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
+        log.stats.set(order.stats()).unwrap();
+        order
+    }
+
+    #[test]
+    fn a_log_that_has_forgotten_its_end_is_healed_without_a_new_commit() {
+        let log = Arc::new(ScriptedLog { end: BEFORE, ..ScriptedLog::default() });
+        let mut order = order_on(&log);
+        let mut healed_after = |appended, last| {
+            order.stats().compare(appended, last);
+            order.heal_if_forgotten().unwrap();
+            log.appended.lock().unwrap().clone()
+        };
+        assert_eq!(healed_after(8, 8), [0; 0], "it has the last commit");
+        assert_eq!(healed_after(8, 9), [0; 0], "it has more: the next append is refused");
+        assert_eq!(healed_after(8, 7), [8]);
+        assert_eq!(healed_after(8, 8), [8], "it is healed");
+        assert_eq!((order.stats().healed.load(Ordering::Relaxed), order.is_lost()), (1, false));
+    }
+
+    #[test]
+    fn a_log_that_has_forgotten_more_than_memory_holds_ends_the_order() {
+        let log = Arc::new(ScriptedLog { end: LogMark { number: 5, ..BEFORE }, ..ScriptedLog::default() });
+        let mut order = order_on(&log);
+        order.stats().compare(8, 5);
+        assert!(order.heal_if_forgotten().unwrap_err().to_string().contains("memory has the commits after 7 only"));
+        assert!(order.is_lost() && log.appended.lock().unwrap().is_empty());
+    }
+
     /// The counts before each append of commit 9, behind a tail with commit 8.
     fn seen_with(script: impl Iterator<Item = Option<Appended>>) -> Vec<(bool, bool)> {
         let log = Arc::new(ScriptedLog { script: Mutex::new(script.collect()), ..ScriptedLog::default() });
-        let mut tail = LogTail::after_mark(BEFORE);
-        tail.push(LogEntry::new(LogMark { number: 8, ..BEFORE }, b"a".as_slice().into()));
-        let mut order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
-        log.stats.set(order.stats()).unwrap();
+        let mut order = order_on(&log);
         order.append(9, b"b".as_slice().into()).unwrap();
         assert_eq!((order.stats().is_unanswered(), order.stats().is_stuck(), order.is_lost()), (false, false, false));
         log.seen.lock().unwrap().clone()

@@ -68,20 +68,32 @@ pub(in crate::store) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8
     })
 }
 
-/// Whether `master_key` opens the store. A file that was not closed cleanly is repaired first.
-///
-/// # Errors
-/// The file cannot be read. A wrong key is not an error.
-pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
-    let master = Vault::new(master_key);
+/// The data key of a closed store. A file that was not closed cleanly is repaired first.
+fn closed_data_key(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<[u8; KEY_BYTES]> {
     let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Err(error) if error.needs_repair() => Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?,
         opened => opened?,
     };
     let state = Arc::new(state);
-    let opened = data_key(&state.snapshot()?, &master);
+    let opened = data_key(&state.snapshot()?, &Vault::new(master_key));
     Arc::into_inner(state).expect("the only handle").close()?;
-    match opened {
+    opened
+}
+
+/// The key that a closed store derives for a purpose, as `Store::derived_key` does for an open one.
+///
+/// # Errors
+/// The file cannot be read, or the master key does not open it.
+pub fn closed_derived_key(disk: &dyn Disk, master_key: &[u8; KEY_BYTES], purpose: &str) -> Result<[u8; KEY_BYTES]> {
+    Ok(Vault::new(&closed_data_key(disk, master_key)?).derive(purpose))
+}
+
+/// Whether `master_key` opens the store. A file that was not closed cleanly is repaired first.
+///
+/// # Errors
+/// The file cannot be read. A wrong key is not an error.
+pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
+    match closed_data_key(disk, master_key) {
         Ok(_) => Ok(true),
         Err(Error::MasterKey(_)) => Ok(false),
         Err(error) => Err(error),

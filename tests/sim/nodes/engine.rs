@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider::engine::lease::{Beat, Leases, Member, MemberRow, Pending};
+use postrider::engine::lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
 use postrider::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use postrider::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, TenureEnd};
 
@@ -326,6 +326,10 @@ impl Leases for NodeLease {
 
     fn end(&self) -> Pending<'_, Option<u64>> {
         self.call(|_| None)
+    }
+
+    fn cluster(&self) -> Pending<'_, ClusterRow> {
+        self.call(|_| ClusterRow { store: String::new(), has_ended: false })
     }
 
     fn members(&self) -> Pending<'_, Vec<MemberRow>> {
