@@ -560,12 +560,7 @@ pub mod tests {
     #[tokio::test]
     async fn a_node_whose_disk_is_full_names_the_whole_path_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let data_dir = folder.path().join("data");
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&data_dir).unwrap());
-        let settings = Settings { data_dir: data_dir.clone(), ..Settings::default() };
-        let key = keys::master_key(&settings, &*disk, &SystemRandomness::default()).unwrap();
-        drop(open(disk.clone(), options(&settings), &key, Time(1), random()).unwrap());
-        admin::set_term_and_role(&*disk, MEMBER).unwrap();
+        let (Settings { data_dir, .. }, disk) = member_store(folder.path());
         let log = data_dir.join(LOG_FOLDER);
         let mut node = node(&data_dir, &disk, vec![None]);
         node.replica_log = Some(Arc::new(FullDisk(log.display().to_string())));

@@ -13,7 +13,8 @@ use crate::mutants::mutant;
 
 /// Interval of beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
-/// Interval of beats once a lease has run out: the next look decides whether it is taken.
+/// Interval of beats once a lease has run out, because the next look decides whether it is taken, and after an owner's beat
+/// without an answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Time for which the engine renews a lease, by its own clock.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -75,6 +76,8 @@ pub struct TenureWatch {
     held: Option<HeldLease>,
     /// Beats in a row in which the lease of another node had run out.
     expired_beats: u32,
+    /// Whether the last beat of an owner had no answer.
+    is_unanswered: bool,
 }
 
 impl TenureWatch {
@@ -86,13 +89,14 @@ impl TenureWatch {
     /// Notes that this process has taken the lease of a term, by a call that it sent at `sent_at`.
     pub fn taken(&mut self, term: u64, sent_at: Duration) {
         self.held = Some(HeldLease { term, until: sent_at + SERVED });
-        self.expired_beats = 0;
+        (self.expired_beats, self.is_unanswered) = (0, false);
     }
 
-    /// Time from `now` to the next beat. An owner beats at the end of its tenure at the latest.
+    /// Time from `now` to the next beat. An owner beats at the end of its tenure at the latest, and sooner without an answer: an
+    /// engine that starts again in time keeps it the owner.
     pub fn rest(&self, now: Duration) -> Duration {
         match self.held {
-            Some(held) => held.until.saturating_sub(now).min(BEAT_EVERY),
+            Some(held) => held.until.saturating_sub(now).min(if self.is_unanswered { LOOK_AGAIN } else { BEAT_EVERY }),
             None if self.expired_beats > 0 => LOOK_AGAIN,
             None => BEAT_EVERY,
         }
@@ -129,6 +133,7 @@ impl TenureWatch {
             return TenureStep::StepDown;
         }
         self.held = Some(HeldLease { until, ..held });
+        self.is_unanswered = shown.is_none();
         TenureStep::Serve { until }
     }
 
@@ -235,6 +240,10 @@ mod tests {
         assert_eq!(watch.rest(at(2)), BEAT_EVERY);
         watch.taken(5, at(100));
         assert_eq!((watch.rest(at(100)), watch.rest(at(107))), (BEAT_EVERY, at(1)));
+        watch.after_beat(None, at(102), at(102));
+        assert_eq!((watch.rest(at(102)), watch.rest(at(108) - MS)), (LOOK_AGAIN, MS), "an engine that starts again");
+        watch.after_beat(shown(4, LeaseHolder::Me, true), at(103), at(103));
+        assert_eq!(watch.rest(at(103)), BEAT_EVERY);
     }
 
     #[test]

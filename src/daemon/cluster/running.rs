@@ -55,11 +55,11 @@ impl RunningNode {
     /// The settings cannot be used, or another machine with the node's name is alive.
     pub async fn start(settings: &Settings, world: &Platform) -> Result<RunningNode, DaemonError> {
         let engine = connect(settings)?;
-        let admission = Admission::of(settings, &*world.disk)?;
-        match admission.ask(&*engine.leases).await {
+        let check = JoinCheck::of(settings, &*world.disk)?;
+        match check.ask(&*engine.leases).await {
             Ok(admitted) => admitted?,
             // It is asked again before the first beat, so no other node hears of this one before.
-            Err(_) => return Ok(RunningNode::beating(engine, world, KEEP, Some(admission))),
+            Err(_) => return Ok(RunningNode::beating(engine, world, KEEP, Some(check))),
         }
         Ok(RunningNode::with_engine(engine, world, KEEP))
     }
@@ -70,13 +70,13 @@ impl RunningNode {
         RunningNode::beating(engine, world, keep, None)
     }
 
-    fn beating(engine: ClusterEngine, world: &Platform, keep: Duration, admission: Option<Admission>) -> RunningNode {
+    fn beating(engine: ClusterEngine, world: &Platform, keep: Duration, check: Option<JoinCheck>) -> RunningNode {
         let state = Arc::<BeatState>::default();
         let parts = BeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
         let (leases, shared) = (engine.leases.clone(), state.clone());
         let beating = tokio::spawn(async move {
-            match admission {
-                Some(admission) => match admission.wait(&*leases).await {
+            match check {
+                Some(check) => match check.wait(&*leases).await {
                     Ok(()) => beats::run(parts, shared).await,
                     Err(error) => shared.refuse(error),
                 },
@@ -196,22 +196,22 @@ impl RunningNode {
 }
 
 /// The question whether this machine may be a node of the cluster. It is answered before any other node hears of the machine.
-struct Admission {
+struct JoinCheck {
     me: Member,
     /// The name of the machine's store. `None` if it has none.
     store: Option<String>,
     data_dir: PathBuf,
 }
 
-impl Admission {
+impl JoinCheck {
     /// # Errors
     /// A setting is missing, or the store or its master key cannot be read.
-    fn of(settings: &Settings, disk: &dyn Disk) -> Result<Admission, DaemonError> {
+    fn of(settings: &Settings, disk: &dyn Disk) -> Result<JoinCheck, DaemonError> {
         let store = match term_and_role(disk)? {
             Some(_) => Some(closed_store_name(disk, &keys::stored_master_key(settings, disk)?)?),
             None => None,
         };
-        Ok(Admission { me: member(settings)?, store, data_dir: settings.data_dir.clone() })
+        Ok(JoinCheck { me: member(settings)?, store, data_dir: settings.data_dir.clone() })
     }
 
     /// Asks the engine once.
@@ -296,17 +296,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut settings, disk) = member_store(folder.path());
         settings.cluster.url = Some("https://a.example.com".to_owned());
-        let admission = Admission::of(&settings, &*disk).unwrap();
+        let check = JoinCheck::of(&settings, &*disk).unwrap();
         let shown = |store: &str| ClusterRow { store: store.to_owned(), has_ended: false };
-        let own = admission.store.clone().unwrap();
+        let own = check.store.clone().unwrap();
         let leases = ScriptedLeases::default();
         leases.cluster.lock().unwrap().extend([shown("other"), shown(&own)]);
-        let refused = admission.wait(&leases).await.unwrap_err();
+        let refused = check.wait(&leases).await.unwrap_err();
         assert!(matches!(refused, DaemonError::Settings(_)), "{refused}");
         assert!(refused.to_string().contains("not that of the cluster in cluster.log"), "{refused}");
-        admission.wait(&leases).await.unwrap();
-        assert!(admission.ask(&leases).await.is_err(), "the script has ended");
-        let empty = Admission { store: None, ..admission };
+        check.wait(&leases).await.unwrap();
+        assert!(check.ask(&leases).await.is_err(), "the script has ended");
+        let empty = JoinCheck { store: None, ..check };
         leases.cluster.lock().unwrap().push_back(shown("other"));
         empty.wait(&leases).await.unwrap();
     }
