@@ -167,8 +167,8 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
             TenureStep::Serve { until } => {
                 state.window.set(until);
                 state.compare(applied, last);
-                beats += 1;
-                if beats % TRIM_BEATS == 0 {
+                beats += u32::from(last.is_some());
+                if last.is_some() && beats % TRIM_BEATS == 0 {
                     tokio::spawn(trim(parts.engine.clone(), parts.work, parts.keep));
                 }
             }
