@@ -30,8 +30,8 @@ struct QuotasUsed {
     making: HashMap<(OrganizationId, AppId), u64>,
 }
 
-/// The waiting deliveries of an app. The sum of `counted` and `added` is no less than their number, because deliveries that
-/// have ended since are still in it.
+/// The waiting deliveries of an app. Deliveries that have ended since the count are still in the sum of `counted` and `added`.
+/// Those of replays and of publishes under way come with the next count.
 struct WaitingCount {
     counted: u64,
     counted_at: Time,
@@ -192,8 +192,8 @@ impl Quotas {
         Ok(MakingWebhook { quotas: self, place: (org, app) })
     }
 
-    /// The waiting deliveries of an app: as of the last second, or more than there are if they are fewer than `limit`. 0 if
-    /// there is no such quota.
+    /// The waiting deliveries of an app. An estimate of the last second is used only if it is below `limit`. 0 if there is no
+    /// such quota.
     fn waiting(&self, context: &QuotaContext<'_>, app: AppId, limit: u64) -> u64 {
         if context.limits.waiting_deliveries == 0 {
             return 0;
