@@ -371,6 +371,11 @@ pub enum Receipt {
         event_type: Box<EventType>,
         is_new: bool,
     },
+    /// The app that `EnsureApp` or `EnsureOperationalApp` found or made, and whether it made it.
+    EnsuredApp {
+        app: App,
+        is_new: bool,
+    },
 }
 
 /// The result of publishing one event.

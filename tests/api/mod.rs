@@ -39,6 +39,7 @@ mod svix_acting;
 mod svix_edges;
 mod svix_import;
 mod svix_jwt;
+mod svix_mistakes;
 mod svix_operational;
 mod svix_polling;
 mod system;

@@ -74,6 +74,18 @@ async fn a_masked_devdraft_secret_that_is_sent_back_changes_nothing() {
 
 /// A webhook that one shape made is the same one in the others, after every change.
 #[tokio::test]
+async fn a_short_native_name_is_sent_back_unchanged() {
+    let daemon = TestDaemon::start().await;
+    let native = daemon.webhook(URL, json!({ "name": "ab" })).await;
+    let path = format!("{HOOKS}/{}", native["id"].as_str().expect("an id"));
+    let change = json!({ "name": "ab", "isActive": false });
+    let (status, _, changed) = ask(&daemon, Method::PATCH, &path, &change, None).await;
+    assert_eq!((status, &changed["name"], &changed["isActive"]), (200, &json!("ab"), &json!(false)), "{changed}");
+    let (status, _, refused) = ask(&daemon, Method::PATCH, &path, &json!({ "name": "cd" }), None).await;
+    assert_eq!((status, &refused["details"]), (400, &json!("name must have 3 to 100 characters")), "{refused}");
+}
+
+#[tokio::test]
 async fn a_webhook_reads_the_same_in_every_shape_after_any_change() {
     let (daemon, receiver) = (TestDaemon::start().await, Receiver::start().await);
     let body = json!({ "url": receiver.url(), "events": ["a.b"], "description": "d" });

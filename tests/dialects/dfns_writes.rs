@@ -150,6 +150,20 @@ async fn every_flaw_in_a_dfns_webhook_is_a_400() {
 }
 
 #[tokio::test]
+async fn a_long_native_description_is_sent_back_unchanged() {
+    let daemon = TestDaemon::start().await;
+    let long = "x".repeat(300);
+    daemon.webhook(URL, json!({ "description": long })).await;
+    let (_, list) = call(&daemon, Method::GET, "/webhooks", &Value::Null).await;
+    let (path, _) = paths(&list["items"][0]);
+    let given = json!({ "url": URL, "events": ["*"], "description": long, "status": "Disabled" });
+    let (status, changed) = call(&daemon, Method::PUT, &path, &given).await;
+    assert_eq!((status, &changed["description"], &changed["status"]), (200, &json!(long), &json!("Disabled")));
+    let (status, refused) = call(&daemon, Method::PUT, &path, &json!({ "description": "y".repeat(300) })).await;
+    assert_eq!(status, 400, "{refused}");
+}
+
+#[tokio::test]
 async fn a_dfns_write_with_an_idempotency_key_happens_once() {
     let daemon = TestDaemon::start().await;
     let once = async |method: Method, path: &str, body: &Value| {

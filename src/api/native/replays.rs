@@ -16,8 +16,10 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::webhook::WebhookStatus;
-use crate::model::{AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, WebhookId};
-use crate::store::{Applied, MatchCount, Receipt, Rejection, StateCommand};
+use crate::model::{
+    AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, Webhook, WebhookId,
+};
+use crate::store::{Applied, MatchCount, Receipt, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
@@ -120,19 +122,25 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
-/// A replay for a disabled webhook would send nothing, so it is refused, unless an earlier answer to the same request is stored.
+/// A replay for a disabled webhook would send nothing, so it is refused.
 fn check_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<(), ApiError> {
     let webhook = spec.webhook.and_then(|id| context.registry.webhook(request.tenant(), id));
-    if webhook.is_none_or(|webhook| webhook.status != WebhookStatus::Disabled) {
-        return Ok(());
+    match webhook.map_or(Ok(false), |webhook| is_refused(context, request, webhook))? {
+        false => Ok(()),
+        true => Err(ApiError::conflict("webhook_disabled", "the webhook of this replay is disabled; enable it first")),
     }
-    if let Some(key) = request.idempotency_key()?
-        && context.store.stored_answer(&key, context.now)?.is_some()
-    {
-        return Ok(());
+}
+
+/// Whether the webhook is disabled, so that nothing would be sent to it. An earlier answer to the same request is given again
+/// all the same.
+pub fn is_refused(context: &ApiContext<'_>, request: &RequestContext<'_>, webhook: &Webhook) -> Result<bool, ApiError> {
+    if webhook.status != WebhookStatus::Disabled {
+        return Ok(false);
     }
-    let detail = "the webhook of this replay is disabled; enable it first".to_owned();
-    Err(Rejection::Conflict { code: "webhook_disabled", detail, pointer: None }.into())
+    match request.idempotency_key()? {
+        Some(key) => Ok(context.store.stored_answer(&key, context.now)?.is_none()),
+        None => Ok(true),
+    }
 }
 
 fn read_spec(

@@ -278,7 +278,9 @@ pub static ROUTES: &[Route] = &[
             "readFeed",
             "webhooks",
             "Fetch a webhook's events in commit order, waiting for new ones",
-            &[ok::<feed::FeedView>("Consumes nothing: go on from `next_cursor`.")],
+            &[ok::<feed::FeedView>(
+                "Consumes nothing: go on from `next_cursor`. An event is in it at once, also before its `deliver_at`.",
+            )],
         ),
     )
     .with_query(&[cursor(CursorKind::Feed), LIMIT, WAIT_S])

@@ -20,6 +20,10 @@ const OPERATIONAL_APP_NAME: &str = "operational webhooks";
 
 impl StateBatch<'_> {
     pub(super) fn create_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
+        self.make_app(by, new).map(Receipt::App)
+    }
+
+    fn make_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<App> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         self.check_uid(by.tenant.org, new.uid.as_deref(), None)?;
         self.check_alias(by.tenant.org, new.alias.as_deref(), None)?;
@@ -44,15 +48,15 @@ impl StateBatch<'_> {
             &app.id.to_string(),
             json!({ "name": app.name, "uid": app.uid }),
         );
-        Ok(Receipt::App(app))
+        Ok(app)
     }
 
     pub(super) fn ensure_app(&mut self, by: Option<&Caller>, new: &AppSettings) -> ApplyResult<Receipt> {
         let tenant = by.ok_or(Rejection::NotFound("organization"))?.tenant;
         let found = new.uid.as_deref().and_then(|uid| self.registry.app_by_uid(tenant.org, uid));
         match found.filter(|app| tenant.covers(app.org_id, app.id)) {
-            Some(app) => Ok(Receipt::App(App::clone(app))),
-            None => self.create_app(by, new),
+            Some(app) => Ok(Receipt::EnsuredApp { app: App::clone(app), is_new: false }),
+            None => Ok(Receipt::EnsuredApp { app: self.make_app(by, new)?, is_new: true }),
         }
     }
 
@@ -61,15 +65,15 @@ impl StateBatch<'_> {
         let organization = self.registry.organization(tenant.org).filter(|_| tenant.app.is_none()).cloned();
         let organization = organization.ok_or(Rejection::NotFound("organization"))?;
         if let Some(app) = organization.operational_app_id.and_then(|id| self.registry.app(tenant, id)) {
-            return Ok(Receipt::App(App::clone(app)));
+            return Ok(Receipt::EnsuredApp { app: App::clone(app), is_new: false });
         }
         let settings = AppSettings { name: OPERATIONAL_APP_NAME.to_owned(), ..AppSettings::default() };
-        let Receipt::App(app) = self.create_app(by, &settings)? else { return Ok(Receipt::Done) };
+        let app = self.make_app(by, &settings)?;
         let mut organization = Organization::clone(&organization);
         organization.operational_app_id = Some(app.id);
         self.write_batch.put(Table::Organizations, tables::one(organization.id), &organization);
         self.registry.put_organization(organization);
-        Ok(Receipt::App(app))
+        Ok(Receipt::EnsuredApp { app, is_new: true })
     }
 
     fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {

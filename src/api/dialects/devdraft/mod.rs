@@ -251,7 +251,9 @@ impl DevdraftInput {
     ) -> Result<DevdraftInput, ApiError> {
         let mut object = request.object_or_none(was.is_some())?;
         let mut members = Vec::new();
-        let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=NAME_CHARS_MAX);
+        // A native name may be shorter, and stays if it is sent back.
+        let is_kept = |raw: &_| was.is_some_and(|was| fields::text(raw).as_ref() == Ok(&was.name));
+        let name = |raw: &_| fields::line(raw, if is_kept(raw) { 0 } else { NAME_CHARS_MIN }..=NAME_CHARS_MAX);
         if let Some(name) = object.optional("name", field_errors, name) {
             members.push(format!("\"name\":{}", serde_json::json!(name)));
         } else if was.is_none() && !field_errors.iter().any(|field_error| field_error.pointer == "/name") {

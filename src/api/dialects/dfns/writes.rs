@@ -107,7 +107,7 @@ fn read_form(
     }
     match object.take_any("description") {
         Some(raw) if raw.get() == "null" => form.set("description", Value::Null),
-        Some(raw) => match read_description(raw) {
+        Some(raw) => match read_description(raw, was) {
             Ok(text) => form.set("description", text),
             Err(detail) => field_errors.push(crate::api::error::FieldError::new("/description", detail)),
         },
@@ -122,10 +122,13 @@ fn read_form(
     Ok(form)
 }
 
-fn read_description(raw: &RawValue) -> FieldResult<String> {
+/// A native description may be longer, and stays if it is sent back.
+fn read_description(raw: &RawValue, was: Option<&Webhook>) -> FieldResult<String> {
     let text = fields::text(raw)?;
+    let is_kept = was.is_some_and(|was| was.description.as_ref() == Some(&text));
     match text.chars().count() {
         0..=DESCRIPTION_CHARS_MAX => Ok(text),
+        _ if is_kept => Ok(text),
         _ => Err(format!("must have at most {DESCRIPTION_CHARS_MAX} characters")),
     }
 }

@@ -95,9 +95,14 @@ pub fn read_metadata(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors
     nullable(object, "metadata", field_errors, read).map(Option::unwrap_or_default)
 }
 
-/// `throttleRate`, or `rateLimit` of older clients.
-pub fn read_rate(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Option<f64>> {
-    let read = |raw: &RawValue| fields::whole(raw, 1..=RATE_MAX).map(|rate| rate as f64);
+/// `throttleRate`, or `rateLimit` of older clients. The rate before stays if it is sent back as it is shown, without its
+/// fraction.
+pub fn read_rate(object: &mut JsonObject<'_>, old: Option<f64>, field_errors: &mut FieldErrors) -> Option<Option<f64>> {
+    let kept = |raw: &RawValue| old.filter(|old| fields::whole(raw, 1..=u64::MAX) == Ok(shown_rate(*old)));
+    let read = |raw: &RawValue| match kept(raw) {
+        Some(old) => Ok(old),
+        None => fields::whole(raw, 1..=RATE_MAX).map(|rate| rate as f64),
+    };
     let rate = nullable(object, "throttleRate", field_errors, read);
     let older = nullable(object, "rateLimit", field_errors, read);
     match (rate, older) {
@@ -107,8 +112,13 @@ pub fn read_rate(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) ->
 }
 
 impl AppInput {
-    /// Reads the members. The name is required unless the body is a patch.
-    pub fn read(object: &mut JsonObject<'_>, is_patch: bool, field_errors: &mut FieldErrors) -> AppInput {
+    /// Reads the members of a new app, or of a change of `old`. The name is required unless the body is a patch.
+    pub fn read(
+        object: &mut JsonObject<'_>,
+        (old, is_patch): (Option<&App>, bool),
+        field_errors: &mut FieldErrors,
+    ) -> AppInput {
+        let old_rate = old.and_then(|old| old.throttle_rate_per_s);
         let name = match is_patch && !object.has("name") {
             true => None,
             false => object.required("name", field_errors, read_name),
@@ -116,7 +126,7 @@ impl AppInput {
         let uid = nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::App));
         let metadata = read_metadata(object, field_errors);
         let alias = nullable(object, ALIAS, field_errors, |raw| read_alias(raw, Noun::App));
-        AppInput { name, uid, metadata, rate: read_rate(object, field_errors), alias }
+        AppInput { name, uid, metadata, rate: read_rate(object, old_rate, field_errors), alias }
     }
 
     pub fn uid(&self) -> Option<&str> {
@@ -190,16 +200,21 @@ pub fn read_alias(raw: &RawValue, noun: Noun) -> FieldResult<String> {
     }
 }
 
+/// The answer with an app. One that was there already is 200.
 fn received(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
     match applied.receipt {
+        Receipt::EnsuredApp { app, is_new } => {
+            let status = if is_new { status } else { StatusCode::OK };
+            Ok(HttpResponse::json(status, &SvixApplication::new(&app)))
+        }
         Receipt::App(app) => Ok(HttpResponse::json(status, &SvixApplication::new(&app))),
         _ => Err(super::unexpected()),
     }
 }
 
-fn read(request: &RequestContext<'_>, is_patch: bool) -> Result<AppInput, ApiError> {
+fn read(request: &RequestContext<'_>, (old, is_patch): (Option<&App>, bool)) -> Result<AppInput, ApiError> {
     let mut field_errors = FieldErrors::new();
-    let input = AppInput::read(&mut request.object()?, is_patch, &mut field_errors);
+    let input = AppInput::read(&mut request.object()?, (old, is_patch), &mut field_errors);
     fields::into_result(field_errors)?;
     Ok(input)
 }
@@ -223,18 +238,12 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `POST /api/v1/app`.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let gets = SvixQuery::read(request)?.flag(&GET_IF_EXISTS)?.unwrap_or(false);
-    let input = read(request, false)?;
+    let input = read(request, (None, false))?;
     if let Some(app) = input.uid().filter(|_| gets).and_then(|uid| ids::find_app(context, request, uid)) {
         return ok(&SvixApplication::new(&app));
     }
-    let now = context.now;
     let command = if gets { input.ensure() } else { input.create() };
-    Ok(Step::apply(request.write(command)?, move |applied| {
-        // An app that another request made since then is older than this one.
-        let is_new =
-            !gets || applied.replayed || matches!(&applied.receipt, Receipt::App(app) if app.created_at >= now);
-        received(if is_new { StatusCode::CREATED } else { StatusCode::OK }, applied)
-    }))
+    Ok(Step::apply(request.write(command)?, |applied| received(StatusCode::CREATED, applied)))
 }
 
 /// `GET /api/v1/app/{app_id}`.
@@ -245,7 +254,7 @@ pub fn get(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
 /// `PUT /api/v1/app/{app_id}`: makes an unknown one, with the `uid` of the body.
 pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let found = in_path(context, request)?;
-    let mut input = read(request, false)?;
+    let mut input = read(request, (found.as_deref(), false))?;
     match found {
         None => Ok(Step::apply(request.write(input.create())?, |applied| received(StatusCode::CREATED, applied))),
         Some(app) => {
@@ -260,7 +269,7 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 /// `PATCH /api/v1/app/{app_id}`.
 pub fn patch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
-    change(request, &app, read(request, true)?)
+    change(request, &app, read(request, (Some(&app), true))?)
 }
 
 fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Arc<App>>, ApiError> {

@@ -40,10 +40,11 @@ pub struct EndpointInput {
 }
 
 impl EndpointInput {
-    /// Reads the members. The URL is required unless the body is a patch.
+    /// Reads the members of a new endpoint, or of a change of `old`. The URL is required unless the body is a patch. Values
+    /// that a webhook got natively may be beyond the rules of this API, and stay if they are sent back.
     pub fn read(
         object: &mut JsonObject<'_>,
-        is_patch: bool,
+        (old, is_patch): (Option<&Webhook>, bool),
         policy: &TargetPolicy,
         field_errors: &mut FieldErrors,
     ) -> EndpointInput {
@@ -58,9 +59,15 @@ impl EndpointInput {
             url,
             description: object.optional("description", field_errors, webhook_form::read_description),
             disabled: object.optional("disabled", field_errors, fields::boolean),
-            event_types: read_types(object, field_errors),
-            channels: names(object, "channels", (CHANNELS_MAX, CHANNEL_CHARS_MAX), field_errors),
-            rate: read_rate(object, field_errors),
+            event_types: read_types(object, old.map_or(&[], |old| &old.event_types), field_errors),
+            channels: names(
+                object,
+                "channels",
+                (CHANNELS_MAX, CHANNEL_CHARS_MAX),
+                old.map_or(&[], |old| &old.channels),
+                field_errors,
+            ),
+            rate: read_rate(object, old.and_then(|old| old.rate_limit_per_s), field_errors),
             uid: nullable(object, "uid", field_errors, |raw| read_uid(raw, Noun::Endpoint)),
             metadata: read_metadata(object, field_errors),
             alias: nullable(object, ALIAS, field_errors, |raw| read_alias(raw, Noun::Endpoint)),
@@ -130,17 +137,24 @@ fn read_url(raw: &RawValue, policy: &TargetPolicy) -> FieldResult<String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must be an http or https URL".to_owned());
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not have user information: credentials belong in headers".to_owned());
+    }
     target::check_url(url.as_str(), policy).map_err(|refused| refused.to_string())?;
     Ok(url.into())
 }
 
 /// `eventTypes`, or `filterTypes` of older clients.
-fn read_types(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<Option<Vec<String>>> {
+fn read_types(
+    object: &mut JsonObject<'_>,
+    kept: &[String],
+    field_errors: &mut FieldErrors,
+) -> Option<Option<Vec<String>>> {
     let is_given = |object: &JsonObject<'_>, name: &str| object.has(name);
     let both = is_given(object, "eventTypes") && is_given(object, "filterTypes");
     let limits = (TYPES_MAX, crate::rules::patterns::TYPE_BYTES_MAX);
-    let types = names(object, "eventTypes", limits, field_errors);
-    let older = names(object, "filterTypes", limits, field_errors);
+    let types = names(object, "eventTypes", limits, kept, field_errors);
+    let older = names(object, "filterTypes", limits, kept, field_errors);
     if both && types.as_ref().is_some_and(Option::is_some) && older.as_ref().is_some_and(Option::is_some) {
         field_errors.push(FieldError::new("/filterTypes", "must not stand beside eventTypes"));
     }
@@ -150,11 +164,12 @@ fn read_types(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Op
     }
 }
 
-/// A list of at least one name.
+/// A list of at least one name. Items of `kept`, the list before, are taken as they are.
 fn names(
     object: &mut JsonObject<'_>,
     member: &str,
     (items_max, chars_max): (usize, usize),
+    kept: &[String],
     field_errors: &mut FieldErrors,
 ) -> Option<Option<Vec<String>>> {
     if !object.has(member) {
@@ -162,13 +177,13 @@ fn names(
     }
     let read = |raw: &RawValue| {
         let text = fields::text(raw)?;
-        match is_name(&text) && text.len() <= chars_max {
+        match kept.contains(&text) || is_name(&text) && text.len() <= chars_max {
             true => Ok(text),
             false => Err(format!("must be 1 to {chars_max} of a-z, A-Z, 0-9, '_', '.', '-'")),
         }
     };
     let before = field_errors.len();
-    let mut list = object.strings(member, field_errors, items_max, read);
+    let mut list = object.strings(member, field_errors, items_max.max(kept.len()), read);
     object.take_any(member);
     if list.as_ref().is_some_and(Vec::is_empty) && field_errors.len() == before {
         field_errors.push(FieldError::new(object.at(member), "must have at least one item"));

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
 use crate::api::native::{webhook_form, webhooks};
 use crate::api::request_context::RequestContext;
@@ -165,7 +165,7 @@ pub fn make(
     let mut object = request.object()?;
     operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
-    let input = EndpointInput::read(&mut object, false, &context.settings.policy, &mut field_errors);
+    let input = EndpointInput::read(&mut object, (None, false), &context.settings.policy, &mut field_errors);
     event_types::check(context, request, input.named_types(), &[], &mut field_errors);
     let mut webhook = Webhook::new(request.tenant().org, app.map_or(AppId::MIN, |app| app.id));
     endpoint_form::preset(&mut webhook);
@@ -217,7 +217,10 @@ fn change(
     let mut object = request.object()?;
     operational::without_channels(request, &mut object);
     let mut field_errors = FieldErrors::new();
-    let input = EndpointInput::read(&mut object, is_patch, &context.settings.policy, &mut field_errors);
+    let input = EndpointInput::read(&mut object, (Some(old), is_patch), &context.settings.policy, &mut field_errors);
+    if is_patch && object.take("secret").is_some() {
+        field_errors.push(FieldError::new("/secret", "is changed by POST …/secret/rotate, with key"));
+    }
     event_types::check(context, request, input.named_types(), &old.event_types, &mut field_errors);
     fields::into_result(field_errors)?;
     let mut webhook = old.clone();

@@ -15,6 +15,11 @@ const QUERY: &str = "?";
 /// The pointer of a wrong path parameter begins with this.
 const PATH: &str = ":";
 
+/// These texts name things as this API does, where the store's name them natively.
+const TOO_MANY_SECRETS: &str =
+    "ten old secrets sign already: wait until one has ended, or end them all with gracePeriodSeconds 0";
+const DISABLED: &str = "the endpoint is disabled: enable it first";
+
 /// An error, with a `detail` for people or a list of the wrong values.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -67,9 +72,10 @@ pub fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         (StatusCode::FORBIDDEN, _) => ("insufficient access", detail),
         (StatusCode::NOT_FOUND, "not_served") => ("not_found", detail),
         (StatusCode::NOT_FOUND, _) => ("not_found", "Entity not found"),
-        (StatusCode::CONFLICT, "uid_taken" | "alias_taken" | "event_id_conflict") => ("conflict", detail),
-        (StatusCode::CONFLICT, "too_many_secrets") => ("limit_reached", detail),
-        (StatusCode::CONFLICT, "webhook_disabled") => ("endpoint_disabled", detail),
+        (StatusCode::CONFLICT, "uid_taken" | "alias_taken") => ("conflict", detail),
+        (StatusCode::CONFLICT, "event_id_conflict") => ("conflict", "a message with this eventId exists already"),
+        (StatusCode::CONFLICT, "too_many_secrets") => ("limit_reached", TOO_MANY_SECRETS),
+        (StatusCode::CONFLICT, "webhook_disabled") => ("endpoint_disabled", DISABLED),
         (StatusCode::PAYLOAD_TOO_LARGE, _) => ("payload_too_large", detail),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => ("server_error", "Internal Server Error"),
         (StatusCode::BAD_REQUEST, "invalid_parameter" | "malformed_query") => ("generic_error", detail),

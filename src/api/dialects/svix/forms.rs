@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::doc::parts::{about, boolean, choice, event_type, items, nullable, text, time, whole};
 
+use super::acting::EXAMPLE_INDEX_MAX;
 use super::portal::CAPABILITIES;
 
 /// All schemas by name.
@@ -29,7 +30,17 @@ pub fn all() -> Map<String, Value> {
         ("SvixEventTypeIn", event_type_form(&["name", "description"])),
         ("SvixEventTypeUpdate", event_type_form(&["description"])),
         ("SvixEventTypePatch", event_type_form(&[])),
-        ("SvixExampleIn", open(&["eventType"], &[("eventType", event_type())])),
+        (
+            "SvixExampleIn",
+            open(
+                &["eventType"],
+                &[("eventType", event_type()), ("exampleIndex", nullable(whole(0, EXAMPLE_INDEX_MAX)))],
+            ),
+        ),
+        (
+            "SvixExpireAllIn",
+            open(&[], &[("sessionIds", about(nullable(items(text(), 0)), "Tokens have no session: all of them end."))]),
+        ),
         ("SvixRecoverIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
         ("SvixSeekIn", open(&["after"], &[("after", time())])),
         ("SvixReplayIn", open(&["since"], &[("since", time()), ("until", nullable(time()))])),
@@ -42,7 +53,7 @@ pub fn all() -> Map<String, Value> {
                     ("until", nullable(time())),
                     ("eventTypes", nullable(items(event_type(), 500))),
                     ("status", nullable(whole(0, 4))),
-                    ("statusCodeClass", nullable(whole(100, 500))),
+                    ("statusCodeClass", nullable(json!({ "type": "integer", "enum": [100, 200, 300, 400, 500] }))),
                 ],
             ),
         ),

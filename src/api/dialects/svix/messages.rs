@@ -19,7 +19,7 @@ use crate::model::event::EventAttributes;
 use crate::model::{App, AppId, Event, Scope, Time};
 use crate::rules::json;
 use crate::rules::patterns::is_system;
-use crate::store::{Applied, EventInput, PartitionCommand, Receipt};
+use crate::store::{Applied, EventInput, PartitionCommand, Receipt, Rejection, WriteRequest};
 
 use super::apps::{AppInput, read_uid};
 use super::errors::absent;
@@ -163,7 +163,7 @@ impl MessageInput {
             ..EventAttributes::default()
         };
         let application = object.object("application", &mut field_errors);
-        let application = application.map(|mut own| AppInput::read(&mut own, false, &mut field_errors));
+        let application = application.map(|mut own| AppInput::read(&mut own, (None, false), &mut field_errors));
         fields::into_result(field_errors)?;
         let data = match (raw, payload) {
             (Some(raw), _) => Bytes::from(raw),
@@ -174,9 +174,9 @@ impl MessageInput {
     }
 
     /// The command that publishes it in an app.
-    fn publish(self, app: AppId) -> PartitionCommand {
-        let event =
-            EventInput { app: Some(app), occurred_at: None, data: self.data, attributes: self.attributes, only: None };
+    fn command(&self, app: AppId) -> PartitionCommand {
+        let (data, attributes) = (self.data.clone(), self.attributes.clone());
+        let event = EventInput { app: Some(app), occurred_at: None, data, attributes, only: None };
         PartitionCommand::Publish(vec![event])
     }
 }
@@ -236,9 +236,22 @@ fn publish_in(
     input: MessageInput,
     with_content: bool,
 ) -> Result<Step, ApiError> {
-    let data = input.data.clone();
-    let write_request = request.write(input.publish(app.id))?;
-    Ok(Step::apply(write_request, move |applied| published(StatusCode::ACCEPTED, applied, &data, with_content)))
+    Ok(publish(request.write(input.command(app.id))?, input.data, with_content))
+}
+
+/// Publishes the message. The store's mistakes are in a batch of events, and become those of this body.
+fn publish(write_request: WriteRequest, data: Bytes, with_content: bool) -> Step {
+    let then = move |result: Result<Applied, Rejection>| {
+        let applied = result.map_err(|rejection| match rejection {
+            Rejection::Invalid { pointer, .. } if pointer.ends_with("/app_id") => absent(),
+            Rejection::Invalid { pointer, detail } if pointer.ends_with("/deliver_at") => {
+                ApiError::invalid(vec![FieldError::new("/deliverAt", detail)])
+            }
+            other => other.into(),
+        })?;
+        published(StatusCode::ACCEPTED, applied, &data, with_content).map(Step::Reply)
+    };
+    Step::Apply { write_request: Box::new(write_request), then: Box::new(then) }
 }
 
 /// Makes the application of the body first, whose `uid` the path names.
@@ -249,15 +262,13 @@ fn publish_in_new(request: &RequestContext<'_>, mut input: MessageInput, with_co
         let detail = "must be there, and be the one in the path";
         return Err(ApiError::invalid(vec![FieldError::new("/application/uid", detail)]));
     }
-    let data = input.data.clone();
     let mut write_request = request.write(application.ensure())?;
     let idempotency = write_request.idempotency.take();
     let caller = write_request.caller.clone();
     let then = move |applied: Result<Applied, _>| {
-        let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
-        let command = input.publish(app.id).into();
-        let write_request = crate::store::WriteRequest { caller, idempotency, command };
-        Ok(Step::apply(write_request, move |applied| published(StatusCode::ACCEPTED, applied, &data, with_content)))
+        let Receipt::EnsuredApp { app, .. } = applied?.receipt else { return Err(super::unexpected()) };
+        let command = input.command(app.id).into();
+        Ok(publish(WriteRequest { caller, idempotency, command }, input.data, with_content))
     };
     Ok(Step::Apply { write_request: Box::new(write_request), then: Box::new(then) })
 }

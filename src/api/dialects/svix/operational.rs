@@ -62,7 +62,7 @@ pub fn replace(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 pub fn make_app_first(write_request: WriteRequest) -> Result<Step, ApiError> {
     let WriteRequest { caller, idempotency, command } = write_request;
     let command_of = move |applied: Applied| match (applied.receipt, command) {
-        (Receipt::App(app), Command::State(StateCommand::CreateWebhook { mut webhook, of_app_max })) => {
+        (Receipt::EnsuredApp { app, .. }, Command::State(StateCommand::CreateWebhook { mut webhook, of_app_max })) => {
             webhook.app_id = app.id;
             Ok(StateCommand::CreateWebhook { webhook, of_app_max })
         }

@@ -70,7 +70,7 @@ impl PortalInput {
         let is_read_only = object.optional("readOnly", &mut field_errors, fields::boolean).unwrap_or(false);
         let flags = object.strings("featureFlags", &mut field_errors, FLAGS_MAX, fields::text);
         let application = object.object("application", &mut field_errors);
-        let application = application.map(|mut own| AppInput::read(&mut own, false, &mut field_errors));
+        let application = application.map(|mut own| AppInput::read(&mut own, (None, false), &mut field_errors));
         fields::into_result(field_errors)?;
         let scopes = match (capabilities, is_read_only) {
             (_, true) => READ_SCOPES.to_vec(),
@@ -139,7 +139,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             let mut write_request = request.write_secret(application.ensure(), None)?;
             let (idempotency, caller) = (write_request.idempotency.take(), write_request.caller.clone());
             let then = Box::new(move |applied: Result<crate::store::Applied, _>| {
-                let Receipt::App(app) = applied?.receipt else { return Err(super::unexpected()) };
+                let Receipt::EnsuredApp { app, .. } = applied?.receipt else { return Err(super::unexpected()) };
                 let (command, url) = (command(key, app.id).into(), door.url(app.id));
                 token_step(WriteRequest { caller, idempotency, command }, &text, url)
             });
@@ -259,6 +259,13 @@ pub fn create_plain(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
 /// the app stay.
 pub fn expire_all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
+    let mut field_errors = FieldErrors::new();
+    let sessions = request.optional_object()?.take("sessionIds");
+    if sessions.is_some_and(|raw| !fields::elements(raw, usize::MAX).is_ok_and(|items| items.is_empty())) {
+        field_errors
+            .push(FieldError::new("/sessionIds", "is not taken: tokens have no session here, and all of them end"));
+    }
+    fields::into_result(field_errors)?;
     Ok(Step::apply(request.write(StateCommand::EndPortal { id: app.id })?, |_| {
         Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
     }))

@@ -96,7 +96,8 @@ impl SvixQuery {
     /// `limit`: 400 if it is no whole number, and 422 if it is out of bounds.
     pub fn limit(&self) -> Result<usize, ApiError> {
         let Some(text) = self.text(&LIMIT) else { return Ok(LIMIT_DEFAULT) };
-        let limit: u64 = text.parse().map_err(|_| generic("limit must be a whole number"))?;
+        let wrong = || generic(format!("limit must be a whole number from 1 to {LIMIT_MAX}"));
+        let limit: u64 = text.parse().map_err(|_| wrong())?;
         match limit {
             0 => Err(wrong_query(LIMIT.name, "Given limit must not be 0")),
             1..=250 => Ok(limit as usize),

@@ -552,8 +552,9 @@ pub static ROUTES: &[Route] = &[
         RouteMethod::Post,
         "/api/v1/auth/app/{app_id}/expire-all",
         org_keys_write(portal::expire_all),
-        BodyRule::None,
-        doc("svixExpireAllTokens", "End all tokens of an application's portal", &[done("They are ended.")]),
+        BodyRule::AnyType,
+        doc("svixExpireAllTokens", "End all tokens of an application's portal", &[done("They are ended.")])
+            .may_take("SvixExpireAllIn"),
     )
     .with_segments(&[docs::SEG_APP_ID]),
     operational_routes::LIST,

@@ -1,6 +1,7 @@
 //! The signing secret of an endpoint.
 
-use http::StatusCode;
+use http::header::USER_AGENT;
+use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -38,6 +39,19 @@ pub fn read(raw: &RawValue) -> FieldResult<String> {
     webhook_form::read_secret(raw)
 }
 
+/// The first version of the Python SDK that takes any 2xx answer to a rotation.
+const PYTHON_READS_200: (u32, u32) = (1, 57);
+
+/// Whether the caller is a Python SDK that fails on every answer to a rotation but 204. The user agent of such a one is
+/// `svix-libs/<version>/python`.
+fn needs_no_content(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let version = agent.strip_prefix("svix-libs/").and_then(|rest| rest.strip_suffix("/python"));
+    let mut parts = version.unwrap_or_default().split('.').map(|part| part.parse().ok());
+    let version = parts.next().flatten().zip(parts.next().flatten());
+    version.is_some_and(|version: (u32, u32)| version < PYTHON_READS_200)
+}
+
 fn shown(applied: Applied) -> Result<HttpResponse, ApiError> {
     let webhook = endpoints::received(applied)?;
     let key = webhook.secrets.first().map_or("", |secret| secret.text.as_str());
@@ -63,5 +77,38 @@ pub fn rotate(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let text = key.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let command = StateCommand::RotateSecret { id: webhook.id, secret, overlap_s };
-    Ok(Step::apply(request.write_secret(command, None)?, shown))
+    let is_bare = needs_no_content(&request.http.headers);
+    Ok(Step::apply(request.write_secret(command, None)?, move |applied| match is_bare {
+        true => Ok(HttpResponse::empty(StatusCode::NO_CONTENT)),
+        false => shown(applied),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_python_sdks_are_known_by_their_user_agent() {
+        let is_bare = |agent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, agent.parse().unwrap());
+            needs_no_content(&headers)
+        };
+        for agent in ["svix-libs/1.30.0/python", "svix-libs/1.56.0/python", "svix-libs/0.80.0/python"] {
+            assert!(is_bare(agent), "{agent}");
+        }
+        for agent in [
+            "svix-libs/1.57.0/python",
+            "svix-libs/1.99.1/python httpx/0.28",
+            "svix-libs/2.9.1/python",
+            "svix-libs/1.56.0/javascript",
+            "svix-libs/1/python",
+            "svix-libs//python",
+            "",
+        ] {
+            assert!(!is_bare(agent), "{agent}");
+        }
+        assert!(!needs_no_content(&HeaderMap::new()));
+    }
 }

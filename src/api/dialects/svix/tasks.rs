@@ -67,9 +67,11 @@ pub struct SvixBackgroundTask {
 struct SvixTaskCounts {
     /// Messages that it is for.
     matched: u64,
-    /// Messages that it sent.
+    /// Messages that it made a delivery for. One that waited for a retry is sent at once and is in `matched` only.
     sent: u64,
+    /// How many of `sent` were delivered.
     delivered: u64,
+    /// How many of `sent` failed for good.
     failed: u64,
     /// Messages whose payload it erased. Omitted by tasks that send.
     #[serde(rename = "messagesPurged", skip_serializing_if = "Option::is_none")]
@@ -81,7 +83,7 @@ impl SvixBackgroundTask {
     fn new(job: &Job) -> Self {
         let data = SvixTaskCounts {
             matched: job.matched,
-            sent: if job.spec.erasing { 0 } else { job.moved() },
+            sent: job.created,
             delivered: job.delivered,
             failed: job.failed,
             messages_purged: job.spec.erasing.then_some(job.matched),
