@@ -83,7 +83,7 @@ impl SvixBackgroundTask {
             matched: job.matched,
             sent: if job.spec.erasing { 0 } else { job.moved() },
             delivered: job.delivered,
-            failed: job.failed,
+            failed: job.failed + job.cancelled,
             messages_purged: job.spec.erasing.then_some(job.matched),
         };
         SvixBackgroundTask { task: SvixTask::new(job), data }
