@@ -128,6 +128,15 @@ impl Param {
 pub const LIMIT: Param = Param::whole("limit", 1, LIMIT_MAX, "Rows of a page.").or(LIMIT_DEFAULT);
 pub const FROM: Param = Param::new("from", ParamValues::Time, "Only rows of this time or later.");
 pub const TO: Param = Param::new("to", ParamValues::Time, "Only rows before this time.");
+/// [`FROM`] of attempts.
+pub const FROM_RECORDED: Param = Param::new(
+    "from",
+    ParamValues::Time,
+    "Only attempts that were recorded at this time or later, which is some milliseconds after `finished_at`.",
+);
+/// [`TO`] of attempts.
+pub const TO_RECORDED: Param =
+    Param::new("to", ParamValues::Time, "Only attempts that were recorded before this time, as `from`.");
 pub const SEARCH: Param = Param::new(
     "search",
     ParamValues::Text { chars_max: Some(SEARCH_CHARS_MAX) },

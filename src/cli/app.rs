@@ -54,7 +54,7 @@ Examples:
         #[command(flatten)]
         fields: Fields,
     },
-    /// Remove an app
+    /// Remove an app; its webhooks go with it, and their open deliveries are cancelled
     #[command(after_help = "Examples:\n  postrider app delete acme")]
     Delete(Id),
     /// Make a link by which the app's tenant enters its own pages, without a key

@@ -166,9 +166,15 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Result<Value, Exit> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Exit::failed(format!("the answer is not the JSON that was expected: {error}")))
+        object(&self.body)
     }
+}
+
+/// The JSON object of an answer.
+pub fn object(body: &[u8]) -> Result<Value, Exit> {
+    let unexpected = |why: &str| Exit::failed(format!("the answer is not the JSON that was expected: {why}"));
+    let value: Value = serde_json::from_slice(body).map_err(|error| unexpected(&error.to_string()))?;
+    if value.is_object() { Ok(value) } else { Err(unexpected("it is no object")) }
 }
 
 /// Speaks to one daemon with one key.
@@ -233,10 +239,28 @@ impl Client {
             Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(hint)
         })?;
         let (parts, body) = answer.into_parts();
-        match parts.status.is_success() {
-            true => Ok(Answer { body }),
-            false => Err(problem::exit(parts.status, &parts.headers, &body, self.place.written())),
+        if !parts.status.is_success() {
+            return Err(problem::exit(parts.status, &parts.headers, &body, self.place.written()));
         }
+        self.check_is_of_the_api(&call, parts.status, &body)?;
+        Ok(Answer { body })
+    }
+
+    /// The API answers a `DELETE` with 204 and everything else with a JSON object. Another 2xx is another server's.
+    fn check_is_of_the_api(&self, call: &Call, status: StatusCode, body: &[u8]) -> Result<(), Exit> {
+        if call.method != Method::DELETE {
+            return object(body).map(|_| ()).map_err(|exit| exit.hint(self.other_server_hint()));
+        }
+        match status {
+            StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(Exit::failed(format!("the answer is {status}, and 204 No Content was expected"))
+                .hint(self.other_server_hint())),
+        }
+    }
+
+    /// The cure of an answer that is not Postrider's.
+    pub fn other_server_hint(&self) -> String {
+        format!("does Postrider answer at {}? --url or POSTRIDER_URL name another address", self.place.written())
     }
 
     /// The answer to a call, with any status. `Err` describes why there is none.

@@ -128,9 +128,18 @@ impl Config {
         match self.action {
             Action::Check => check(screen, self.settings.load().and_then(with_certificate)),
             Action::Show { offline } => show(screen, &self.settings.load()?, offline),
+            Action::Default if screen.is_json() => {
+                screen.text(SettingsInForce::of(&default_settings()?).json().to_string())
+            }
             Action::Default => screen.text(config::SETTINGS_FILE),
         }
     }
+}
+
+/// The settings without a file, a variable or a flag.
+fn default_settings() -> Result<Loaded, config::ConfigError> {
+    let nothing = Environment::new([], |_| Err(std::io::ErrorKind::NotFound.into()));
+    Settings::load(&Flags::default(), &nothing)
 }
 
 /// The settings, unless the files of their certificate cannot be used: a start reads them first.
@@ -230,6 +239,12 @@ mod tests {
         let mut settings = loaded.settings.clone();
         settings.admin_key = None;
         assert_eq!(again.settings, settings);
+    }
+
+    #[test]
+    fn the_defaults_can_be_shown_as_json() {
+        let value = SettingsInForce::of(&default_settings().expect("the defaults are right")).json();
+        assert_eq!(value["settings"]["retention"], json!({"value": "31d", "origin": "default"}));
     }
 
     #[test]

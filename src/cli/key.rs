@@ -14,6 +14,7 @@ use super::{
     noun::{Noun, shown},
     resolve,
     table::{Column, day, id, text},
+    webhook_fields,
 };
 use crate::config;
 use crate::daemon::{self, KeyRotation};
@@ -125,7 +126,7 @@ struct Create {
     expires_at: Option<String>,
     /// Requests a second it may make
     #[arg(long, value_name = "N")]
-    rate: Option<u64>,
+    rate: Option<f64>,
     /// Feature flags of its holder; comma-separated or repeated
     #[arg(long = "feature-flag", value_delimiter = ',', value_name = "FLAG")]
     feature_flags: Option<Vec<String>>,
@@ -143,7 +144,7 @@ impl Create {
             ("scopes", Some(scopes.into())),
             ("app_id", app.map(Value::from)),
             ("expires_at", expires_at.map(Value::from)),
-            ("rate_per_s", self.rate.map(Value::from)),
+            ("rate_per_s", self.rate.map(webhook_fields::number)),
             ("feature_flags", self.feature_flags.clone().map(Value::from)),
         ]))
     }

@@ -14,7 +14,8 @@ const DETAIL_CHARS_MAX: usize = 4_000;
 /// [`ADDRESS_REFUSED`] without its cure, which [`ALLOW_ADDRESS`] holds.
 const REFUSED: &str = "the address is private or reserved, and deliveries to it are not allowed";
 const ALLOW_ADDRESS: &str = "to try things on this machine, start the daemon with `postrider serve --dev`; else name the \
-    network in delivery.allow of the daemon's postrider.toml, or in its variable POSTRIDER_DELIVERY__ALLOW";
+    network in delivery.allow of the daemon's postrider.toml, or in its variable POSTRIDER_DELIVERY__ALLOW; addresses of \
+    cloud metadata stay refused";
 
 /// The members of `application/problem+json` that are read. Each may be missing.
 #[derive(Default, Deserialize)]
@@ -91,6 +92,7 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
         (403, _) => "this key may not do that; `postrider key create --scope …` makes one that may",
         (404, _) => "an object of another organization or app is not found either",
         (409, "event_id_conflict") => "this event_id was used for another event; choose a new one",
+        (409, "webhook_disabled") => "`postrider webhook enable` enables it",
         (409, "answer_expired") => "the first answer held a secret and is no longer kept; use a new idempotency key",
         (413, _) => "the daemon's setting max_event_bytes is the limit of one event",
         (421, _) => "use a loopback name, or list the name in the daemon's setting server.allowed_hosts",

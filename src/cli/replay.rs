@@ -16,6 +16,7 @@ use super::{
     resolve, row_names,
     screen::Screen,
     table::{self, Column, id, number, text, time, word},
+    webhook_fields,
 };
 
 const WAIT_POLL: Duration = Duration::from_millis(500);
@@ -28,6 +29,7 @@ const COLUMNS: &[Column] = &[
     number("MADE", "created"),
     number("DELIVERED", "delivered"),
     number("FAILED", "failed"),
+    number("CANCELLED", "cancelled"),
     time("BEGUN (UTC)", "created_at"),
 ];
 
@@ -111,7 +113,7 @@ struct Create {
     dry_run: bool,
     /// Deliveries made a second
     #[arg(long, value_name = "N")]
-    rate: Option<u64>,
+    rate: Option<f64>,
     /// Wait until it is over, and say how far it is. Exit code 1 if a delivery of it fails, or if it ends early
     #[arg(long)]
     wait: bool,
@@ -179,12 +181,12 @@ impl Create {
             ("missing", self.missing.then_some(true.into())),
             ("waiting", self.waiting.then_some(true.into())),
             ("dry_run", self.dry_run.then_some(true.into())),
-            ("rate_per_s", self.rate.map(Value::from)),
+            ("rate_per_s", self.rate.map(webhook_fields::number)),
         ]))
     }
 }
 
-/// A job that did not deliver all that it made is a failure of the verb.
+/// A job with a failed delivery is a failure of the verb, and so is one that ended early. A cancelled delivery is none.
 fn outcome(job: &Value) -> Result<(), Exit> {
     let failed = job["failed"].as_u64().unwrap_or(0);
     match (job["status"] == "done", failed) {
@@ -207,13 +209,13 @@ fn outcome(job: &Value) -> Result<(), Exit> {
 
 /// Asks until the job is over. The bar is on stderr, and only on a terminal.
 async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} delivered or failed  {elapsed}");
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} ended  {elapsed}");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     loop {
         let job = client.value(Call::get(&["replays", id])).await?;
         let count = |field: &str| job[field].as_u64().unwrap_or(0);
         bar.set_length(count("matched"));
-        bar.set_position(count("delivered") + count("failed"));
+        bar.set_position(count("delivered") + count("failed") + count("cancelled"));
         if job["status"] != "running" {
             bar.finish_and_clear();
             return Ok(job);
@@ -233,6 +235,7 @@ mod tests {
         let ended =
             |status: &str, failed: u64| json!({ "status": status, "matched": 3, "created": 3, "failed": failed });
         assert!(outcome(&ended("done", 0)).is_ok());
+        assert!(outcome(&json!({ "status": "done", "created": 3, "failed": 0, "cancelled": 3 })).is_ok());
         let words = |job: &Value| outcome(job).expect_err("a failure").text();
         assert!(words(&ended("done", 1)).contains("1 of 3 deliveries failed"));
         let early = words(&ended("cancelled", 0));

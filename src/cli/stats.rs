@@ -81,6 +81,9 @@ impl Stats {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let webhook = resolve::optional(&client, Noun::Webhook, self.about.webhook.as_ref()).await?;
         let app = resolve::app(&client, self.about.app.as_ref()).await?;
+        if webhook.is_some() && app.is_some() {
+            return Err(Exit::usage("--webhook and --app exclude each other: a webhook has one app"));
+        }
         if let Some(Action::Series(series)) = self.action {
             let (from, to) = series.span.read()?;
             let call = Call::get(&["stats", "series"])
@@ -93,12 +96,7 @@ impl Stats {
             return show_series(&client, screen, call).await;
         }
         let call = match &webhook {
-            Some(id) => {
-                if app.is_some() {
-                    return Err(Exit::usage("--webhook and --app exclude each other: a webhook has one app"));
-                }
-                Call::get(&["webhooks", id, "stats"])
-            }
+            Some(id) => Call::get(&["webhooks", id, "stats"]),
             None => Call::get(&["stats"]).query("app_id", app),
         };
         show(&client, screen, call.query("last", self.about.last)).await

@@ -1,6 +1,7 @@
 //! The daemon that client verbs speak to, and the key they show, if the command line names neither.
 //!
-//! Invariant: a key that was found goes only to the daemon that it was found with, and only while that daemon runs.
+//! Invariant: a key that was found goes only to the daemon that it was found with, and only while that daemon runs. A given
+//! key without a URL goes to a daemon of this user, to the service of this machine, or to the default address.
 
 use std::path::Path;
 
@@ -26,17 +27,27 @@ pub struct Target {
     pub note: Option<String>,
 }
 
-/// Finds the daemon and the key. A given key leaves everything else as it was given.
+/// Finds the daemon and the key. A given key is shown to the daemon that is found, and no other key is read.
 ///
 /// # Errors
 /// Several daemons run and none is named, or a file with a key or an address is not to be trusted.
 pub fn find(url: Option<&str>, token: Option<&str>) -> Result<Target, Exit> {
-    if token.is_some() {
-        let url = url.unwrap_or(DEFAULT_URL).to_owned();
-        return Ok(Target { url, token: token.map(str::to_owned), note: None });
+    find_in(&trusted_file::runtime_dir(), url, token)
+}
+
+/// [`find`] with the records of running daemons in `records`.
+fn find_in(records: &Path, url: Option<&str>, token: Option<&str>) -> Result<Target, Exit> {
+    if let Some(token) = token {
+        let url = match url {
+            Some(url) => url.to_owned(),
+            None => match choose(None, running::all(records)?)? {
+                Some(daemon) => daemon.url,
+                None => service_url().unwrap_or_else(|| DEFAULT_URL.to_owned()),
+            },
+        };
+        return Ok(Target { url, token: Some(token.to_owned()), note: None });
     }
-    let running = running::all(&trusted_file::runtime_dir())?;
-    match choose(url, running)? {
+    match choose(url, running::all(records)?)? {
         Some(daemon) => with_key(daemon, OtherOwners::Refused),
         None => of_settings(url),
     }
@@ -59,6 +70,14 @@ fn choose(url: Option<&str>, running: Vec<RunningDaemon>) -> Result<Option<Runni
 /// Whether two URLs name the same daemon.
 pub fn is_same(one: &str, other: &str) -> bool {
     one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+/// The URL of the daemon of this machine's settings, if it runs and its data directory is this user's or the service's.
+fn service_url() -> Option<String> {
+    let loaded = SettingsFlags::default().load().ok()?;
+    let data_dir = data_dir_of(&loaded);
+    let is_trusted = data_dir.starts_with(SERVICE_DATA_DIR) || trusted_file::is_own_directory(data_dir);
+    if is_trusted { url_in_force(data_dir, &loaded.settings) } else { None }
 }
 
 /// The daemon of this machine's settings, if it runs and its key can be read: the packaged service, for root.
@@ -127,6 +146,19 @@ mod tests {
         assert_eq!(chosen(None, &[]), None);
         let exit = choose(None, running(&[one, two])).expect_err("two of them");
         assert!(exit.code() == 2 && exit.text().contains(two), "{}", exit.text());
+    }
+
+    #[test]
+    fn a_given_key_is_shown_to_the_daemon_that_runs_here() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let place = folder.path().join("postrider");
+        let daemon = RunningDaemon { url: "http://127.0.0.1:8191".into(), data_dir: folder.path().into() };
+        let _record = running::Record::write(&place, &daemon).expect("written");
+        let target = |url: &str, token: &str| Target { url: url.into(), token: Some(token.into()), note: None };
+        let found = find_in(&place, None, Some("pr_given")).expect("the only one");
+        assert_eq!(found, target(&daemon.url, "pr_given"));
+        let named = find_in(&place, Some("https://elsewhere.example"), Some("pr_given")).expect("named");
+        assert_eq!(named, target("https://elsewhere.example", "pr_given"));
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn word_or_boolean(given: &str) -> Value {
 }
 
 /// Whole rates as whole numbers.
-fn number(rate: f64) -> Value {
+pub fn number(rate: f64) -> Value {
     match rate.fract() == 0.0 && rate.abs() < 1e15 {
         true => json!(rate as i64),
         false => json!(rate),

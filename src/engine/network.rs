@@ -70,6 +70,10 @@ pub trait Listener: Send {
 /// The network of the process: the machine's own, or a simulated one.
 pub trait Network: Send + Sync {
     /// Connects to `addr`, without delay of small segments. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` and `NetworkDown` mean that this machine has no route to `addr`. A report of a router is
+    /// `HostUnreachable`.
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>>;
 
     /// Resolves a name to addresses in the order to try them. An empty answer is an error.
@@ -145,14 +149,18 @@ fn shortage_of_descriptors() -> Option<io::Error> {
 }
 
 /// `EADDRNOTAVAIL` of connect(2) means that no local port is free, or that this machine has no address of the family.
-/// Without such an address, a UDP socket cannot be connected either, and the network is unreachable.
+/// Without such an address, a UDP socket cannot be connected either, and the network is unreachable. `ENETUNREACH` means
+/// that this machine has no route, or that a router reported it. A UDP socket asks no router.
 fn without_route(error: io::Error, addr: SocketAddr) -> io::Error {
-    if error.kind() != io::ErrorKind::AddrNotAvailable {
+    use io::ErrorKind as K;
+    if !matches!(error.kind(), K::AddrNotAvailable | K::NetworkUnreachable) {
         return error;
     }
     let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    match UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr)) {
-        Err(udp) if udp.kind() == io::ErrorKind::AddrNotAvailable => io::ErrorKind::NetworkUnreachable.into(),
+    let udp = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr));
+    match (error.kind(), udp.map_err(|udp| udp.kind())) {
+        (K::AddrNotAvailable, Err(K::AddrNotAvailable)) => K::NetworkUnreachable.into(),
+        (K::NetworkUnreachable, Ok(())) => K::HostUnreachable.into(),
         _ => error,
     }
 }

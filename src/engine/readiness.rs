@@ -32,7 +32,8 @@ impl Engine {
         if self.write_queue.is_stopping() {
             reasons.push(ReadinessIssue::new("stopping", "the daemon is stopping"));
         }
-        if self.store.is_disk_full() {
+        // An outcome that waits for space is written again after each look at the disk, which shows none missing meanwhile.
+        if self.store.is_disk_full() || self.write_queue.lacks_space(self.clock.now()) {
             let floor = self.store.min_free_bytes();
             let free = self.store.free_bytes().unwrap_or(0);
             let why = if free < floor { format!("min_free_bytes is {floor}") } else { "a write needed more".into() };
@@ -63,7 +64,7 @@ impl Engine {
         let mut warnings = Vec::new();
         // Events are accepted and sent all the same.
         if let Some(off_ms) = self.clock_trust.off_ms() {
-            let (off, side) = (durations::rough(off_ms.abs()), if off_ms > 0 { "ahead of" } else { "behind" });
+            let (off, side) = (durations::nearest(off_ms.abs()), if off_ms > 0 { "ahead of" } else { "behind" });
             let detail = format!(
                 "the clock is {off} {side} the time that has passed: {CURE}; receivers may refuse signatures as too \
                  old or too new"

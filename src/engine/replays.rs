@@ -58,7 +58,7 @@ struct ReplayBudget {
 /// Advances a job. `true` if it has more to do at once.
 async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue, now: Time) -> bool {
     if job.exhausted {
-        if job.delivered + job.failed >= job.created {
+        if job.ended() >= job.created {
             let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
             let _ = write_queue.apply(Box::new(WriteRequest::internal(StateCommand::SaveJob(Box::new(done))))).await;
         }

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Sender};
 
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
 
+use crate::model::Time;
 use crate::store::admin::{BackupSnapshot, OrderStats};
 use crate::store::{Applied, Maintained, Rejection, Retention, WriteRequest};
 
@@ -161,9 +162,14 @@ impl WriteQueue {
         self.waiting.is_stopping()
     }
 
-    /// Whether storage failed the last batch.
+    /// Whether storage failed the last batch, for another reason than lack of space.
     pub fn is_failing(&self) -> bool {
         self.waiting.is_failing()
+    }
+
+    /// Whether the last storage failure was a write without space, a short time ago, and none succeeded since.
+    pub fn lacks_space(&self, now: Time) -> bool {
+        self.waiting.lacks_space(now)
     }
 
     /// Whether the log of the cluster takes no commits, so that changes are refused.

@@ -19,7 +19,7 @@ use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::critical_task::CriticalTask;
 use crate::engine::metrics::Metrics;
-use crate::engine::queue_item::{QueueDepth, QueueItem, Responder};
+use crate::engine::queue_item::{BatchEnd, QueueDepth, QueueItem, Responder};
 use crate::engine::retry_buffer::RetryBuffer;
 use crate::engine::storage_log::StorageLog;
 
@@ -214,7 +214,7 @@ impl WriterLoop {
         if let Err(error) = &tick.healed {
             tracing::error!(%error, "the log of the cluster has forgotten commits, and this node cannot append them again");
         }
-        self.log.space(self.parts.writer.health().is_disk_full);
+        self.log.space(&self.parts.writer.health());
         self.next_tick = tick.next.map(|wait| Instant::now() + wait);
     }
 
@@ -279,8 +279,14 @@ impl WriterLoop {
             let before = std::mem::replace(&mut self.written_bytes, health.written_bytes);
             let written = self.written_bytes.saturating_sub(before);
             self.parts.metrics.committed(requests.len(), started.elapsed(), written);
-            self.waiting.set_failing(!done.effects.failures.is_empty());
-            self.log.batch(&done.effects.failures, &health);
+            let end = match (done.effects.failures.is_empty(), health.has_run_out_of_space) {
+                (true, _) if done.results.iter().any(Result::is_ok) => BatchEnd::Written,
+                (true, _) => BatchEnd::Nothing,
+                (false, true) => BatchEnd::WithoutSpace,
+                (false, false) => BatchEnd::Failed,
+            };
+            self.waiting.batch_ended(end, now);
+            self.log.batch(&done.effects.failures, end, &health);
             self.parts.metrics.applied(&requests, &done.results);
             let mut effects = done.effects;
             effects.unrecorded = self.retry_buffer.add_failed(&requests, &done.results, health.is_disk_full);
@@ -295,12 +301,12 @@ impl WriterLoop {
             }
             requests = done.follow;
         }
-        self.log.space(self.parts.writer.health().is_disk_full);
+        self.log.space(&self.parts.writer.health());
     }
 
     fn maintain(&mut self, retention: Retention, answer: oneshot::Sender<Result<Maintained, String>>) {
         let mut done = self.parts.writer.maintain(self.parts.clock.now(), retention);
-        self.log.space(self.parts.writer.health().is_disk_full);
+        self.log.space(&self.parts.writer.health());
         for failure in &done.failures {
             tracing::error!(failure, "a part of the maintenance failed; it is tried again in the next round");
         }

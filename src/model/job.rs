@@ -98,9 +98,16 @@ pub struct Job {
     /// For a job over waiting deliveries: the last entry examined. `None` before the first one of a partition.
     #[serde(default)]
     pub mark: Option<JobMark>,
+    #[serde(default)]
+    pub cancelled: u64,
 }
 
 impl Job {
+    /// Number of its deliveries that are final.
+    pub const fn ended(&self) -> u64 {
+        self.delivered + self.failed + self.cancelled
+    }
+
     /// Number of deliveries that were made, or made due, or of events that were erased.
     pub const fn moved(&self) -> u64 {
         if self.spec.waiting || self.spec.retrying || self.spec.erasing { self.matched } else { self.created }

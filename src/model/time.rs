@@ -54,11 +54,12 @@ impl Time {
         Time(ms).minus_ms(i64::from(offset_s) * SECOND_MS).clamp(Time::MIN, Time::MAX)
     }
 
-    /// Reads an ISO 8601 time with an offset, within the same bounds. `None` for other texts.
+    /// Reads an ISO 8601 time with an offset of less than a day, within the same bounds. `None` for other texts.
     pub fn parse_iso_8601(text: &str) -> Option<Time> {
         let pieces = DateTimeParser::new().parse_pieces(text).ok()?;
         let (time, offset) = (pieces.time()?, pieces.to_numeric_offset()?);
-        let is_plain = pieces.time_zone_annotation().is_none();
+        let is_plain =
+            pieces.time_zone_annotation().is_none() && i64::from(offset.seconds()).abs() * SECOND_MS < DAY_MS;
         is_plain.then(|| Time::of_civil(pieces.date().to_datetime(time), offset.seconds()))
     }
 
@@ -208,6 +209,15 @@ mod tests {
             ms += 37 * DAY_MS + 12_345_678;
         }
         assert!(ms > Time::MAX.0 - 40 * DAY_MS);
+    }
+
+    #[test]
+    fn an_offset_is_shorter_than_a_day() {
+        let read = |offset: &str| format!("2026-03-05T10:00:00{offset}").parse::<Time>();
+        assert!(read("+23:59").is_ok() && read("-23:59").is_ok());
+        for offset in ["+24:00", "-24:00", "+25:59", "-25:59"] {
+            assert_eq!(read(offset), Err(NotATime), "{offset}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The command line, the API and the pages share these words.
 
+pub mod attempt_words;
 mod tenant;
 
 pub use tenant::for_tenant;
@@ -125,7 +126,11 @@ pub fn of_failure(failure: &Failure) -> Diagnosis {
         AttemptOutcome::BlockedAddress => return of_blocked(failure, &host),
         AttemptOutcome::DnsError => return of_dns(failure, &host),
         AttemptOutcome::HttpStatus => return of_status(failure),
-        AttemptOutcome::ConnectRefused => ("Nothing listens there", "start the receiver, or mend the port of the URL"),
+        AttemptOutcome::ConnectRefused => of_refusal(failure),
+        AttemptOutcome::ConnectTimeout if error_code(&failure.error) == Some(attempt_words::TLS_TIMEOUT_CODE) => (
+            "It was connected, and the TLS handshake took too long",
+            "look whether TLS is spoken at that port, and at the load of the receiver",
+        ),
         AttemptOutcome::ConnectTimeout => {
             ("No answer to the connection", "look at firewalls between here and there, and whether the receiver runs")
         }
@@ -205,7 +210,26 @@ fn of_blocked(failure: &Failure, host: &str) -> Diagnosis {
     Diagnosis { words: failure.error_and(&words), fix }
 }
 
+/// Explains a connection that was not accepted, by the stable code at the error's end.
+fn of_refusal(failure: &Failure) -> (&'static str, &'static str) {
+    match error_code(&failure.error) {
+        Some(attempt_words::NO_ROUTE_CODE) => (
+            "Other receivers may be reached",
+            "look at the routes of this machine (ip route, ip -6 route), and at the addresses of the host name",
+        ),
+        Some(attempt_words::HOST_UNREACHABLE_CODE) => (
+            "A router on the way, or this machine, reports it",
+            "look whether the receiver's machine runs, and at the routes between here and there",
+        ),
+        _ => ("Nothing listens there", "start the receiver, or mend the port of the URL"),
+    }
+}
+
 fn of_dns(failure: &Failure, host: &str) -> Diagnosis {
+    if error_code(&failure.error) == Some(attempt_words::DNS_TIMEOUT_CODE) {
+        let fix = "look at the name server (/etc/resolv.conf), and at the network to it".to_owned();
+        return Diagnosis { words: failure.error_and(&format!("Nothing is known of {host}")), fix };
+    }
     let words = match &failure.addresses {
         Some(addresses) => format!("This machine finds {addresses} for {host}"),
         None => format!("{host} had no address"),

@@ -16,6 +16,12 @@ pub fn rough(ms: i64) -> String {
     format!("{}{name}", ms / unit)
 }
 
+/// A duration in the unit of [`rough`], rounded to the nearest: `3h` for 2:59:59.
+pub fn nearest(ms: i64) -> String {
+    let (unit, _, name) = UNITS.iter().find(|(unit, ..)| ms / unit >= 2).unwrap_or(&UNITS[3]);
+    format!("{}{name}", (ms + unit / 2) / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +33,9 @@ mod tests {
         }
         for (ms, text) in [(0, "0s"), (1_999, "1s"), (90_999, "90s"), (5_400_000, "90m"), (3_456_017_000, "40d")] {
             assert_eq!(rough(ms), text, "{ms}");
+        }
+        for (ms, text) in [(0, "0s"), (10_799_000, "3h"), (7_200_000, "2h"), (5_430_000, "91m"), (5_429_999, "90m")] {
+            assert_eq!(nearest(ms), text, "{ms}");
         }
     }
 }

@@ -25,8 +25,8 @@ pub const LABEL_BYTES_MAX: usize = 63;
 pub const NAME_BYTES_MAX: usize = 253;
 
 /// Message for every refused address.
-pub const ADDRESS_REFUSED: &str =
-    "the address is not one that may be sent to, unless delivery.allow of the daemon names it";
+pub const ADDRESS_REFUSED: &str = "the address is not one that may be sent to, unless delivery.allow of the daemon names it; those of cloud metadata \
+     never are";
 
 /// The "bad ports" of the Fetch standard (section 2.9), ascending, and 6379 (Redis reads lines of HTTP as commands).
 const BLOCKED_PORTS: &[u16] = &[

@@ -73,6 +73,8 @@ pub struct WriterHealth {
     pub has_lost_order: bool,
     /// Whether publishing is refused because of the disk.
     pub is_disk_full: bool,
+    /// Whether a write met ENOSPC, and no check that found space followed.
+    pub has_run_out_of_space: bool,
     /// Bytes written to storage since the start.
     pub written_bytes: u64,
 }
@@ -237,6 +239,7 @@ impl Writer {
             must_end: self.must_end(),
             has_lost_order: self.has_lost_order(),
             is_disk_full: self.space.is_full(),
+            has_run_out_of_space: self.space.has_run_out(),
             written_bytes: self.partition_set.disk.written_bytes(),
         }
     }

@@ -60,6 +60,8 @@ async fn a_key_can_be_bounded_in_time_in_rate_and_be_revoked() {
     brief.get("/v1/events").await;
     daemon.advance_s(60);
     assert_eq!(brief.try_get("/v1/events").await.status, 401);
+    let over = json!({ "name": "over", "scopes": ["events:read"], "expires_at": until });
+    assert_eq!(daemon.try_post("/v1/keys", over).await.expect(422)["errors"][0]["pointer"], "/expires_at");
 
     let slow = key(&daemon, json!({ "scopes": ["events:read"], "rate_per_s": 2 })).await;
     slow.get("/v1/events").await;

@@ -56,6 +56,14 @@ async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there
         assert_eq!((more.len(), refused), (0, Some(507)));
         let ready = daemon.try_get("/readyz").await;
         assert_eq!((ready.status.as_u16(), &ready.json()["reasons"][0]["code"]), (503, &json!("disk_full")));
+        // The reason does not alternate while nothing is written.
+        for _ in 0..4 {
+            daemon.advance_s(2);
+            assert_eq!(daemon.try_post("/v1/events", large()).await.status, 507);
+            let reasons = daemon.try_get("/readyz").await.json()["reasons"].clone();
+            let codes: Vec<&Value> = reasons.as_array().expect("reasons").iter().map(|row| &row["code"]).collect();
+            assert_eq!(codes, ["disk_full"], "{reasons}");
+        }
         disk.set_full(false);
         daemon.advance_s(2);
         let after = eventually("events are taken again", async || {

@@ -88,6 +88,7 @@ async fn a_registered_type_is_described_archived_revived_and_removed() {
     daemon.restart().await;
     assert_eq!(read_type(&daemon, "invoice.paid").await["archived"], true);
     let revived = daemon.try_post("/v1/event-types", json!({ "type": "invoice.paid" })).await.expect(201);
+    assert_eq!(revived["created_at"], revived["updated_at"], "it is registered at another time");
     assert_eq!((&revived["archived"], &revived["schemas"]), (&json!(false), &Value::Null), "a new one in its place");
     let put = |body: &'static str| daemon.call(http::Method::PUT, "/v1/event-types/other", JSON, body);
     assert_eq!(put(r#"{"description":"One"}"#).await.expect(201)["description"], "One");

@@ -210,6 +210,33 @@ async fn a_job_goes_over_all_partitions_and_counts_failures() {
 }
 
 #[tokio::test]
+async fn a_cancelled_delivery_of_a_job_is_counted_as_such() {
+    let daemon = TestDaemon::start().await;
+    for n in 0..3 {
+        daemon.publish("a", json!(n)).await;
+    }
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([200, 500]);
+    let fields = json!({ "field_set": "raw", "max_in_flight": 1, "retry_schedule_s": "none" });
+    let webhook = daemon.webhook(&receiver.url(), fields).await;
+    let id = text(&webhook, "id");
+    daemon.post(&format!("/v1/webhooks/{id}/pause"), json!({})).await;
+    let job = start(&daemon, json!({ "webhook_id": id, "missing": true })).await;
+    let advancing = |job: &Value, name: &'static str, wanted: Value| {
+        daemon.clock.advance_ms(500);
+        job[name] == wanted
+    };
+    job_when(&daemon, &job, |job| advancing(job, "created", json!(3))).await;
+    let made = daemon.get(&format!("/v1/deliveries?webhook_id={id}")).await;
+    daemon.post(&format!("/v1/deliveries/{}/cancel", text(&made["data"][0], "id")), json!({})).await;
+    daemon.post(&format!("/v1/webhooks/{id}/resume"), json!({})).await;
+    receiver.take(2).await;
+    let ended = job_when(&daemon, &job, |job| advancing(job, "status", json!("done"))).await;
+    assert_eq!(counts(&ended), [3, 3, 1, 1]);
+    assert_eq!(ended["cancelled"], 1, "{ended}");
+}
+
+#[tokio::test]
 async fn erased_events_and_disabled_webhooks_are_left_out_of_a_replay() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(200)).await;

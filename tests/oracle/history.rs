@@ -395,7 +395,7 @@ impl History {
             let (limit, make_max) = (1 + self.rng.below(6) as u32, 1 + self.rng.below(8) as u32);
             return Some(Command::Partition(PartitionCommand::AdvanceJob { id: job.id, limit, make_max }));
         }
-        let shown = oracle.job_shown(job.id).filter(|job| job.delivered + job.failed >= job.created)?;
+        let shown = oracle.job_shown(job.id).filter(|job| job.ended() >= job.created)?;
         Some(Command::State(StateCommand::SaveJob(Box::new(postrider::model::job::Job {
             status: JobStatus::Done,
             finished_at: Some(now),

@@ -57,6 +57,7 @@ impl Oracle {
             end: EventId::from_u128(id.as_u128()),
             exhausted: false,
             mark: None,
+            cancelled: 0,
         };
         self.jobs.insert(id, job.clone());
         self.note(asked, by.tenant.org, "replay.create", id.to_string());
@@ -268,7 +269,8 @@ impl Oracle {
         let sums = self.lifetime(WebhookId::from_u128(id.as_u128()));
         job.created = job.created.max(sums.deliveries);
         job.delivered = sums.delivered;
-        job.failed = sums.failed + sums.cancelled;
+        job.failed = sums.failed;
+        job.cancelled = sums.cancelled;
         Some(job)
     }
 }

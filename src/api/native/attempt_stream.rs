@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
-use crate::api::params::{EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE};
+use crate::api::params::{EVENT_TYPE, FROM_RECORDED, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -32,7 +32,7 @@ const AFTER: Param = Param::new(
 const SUCCESS: Param = Param::new("success", ParamValues::Boolean, "Only attempts that succeeded, or only others.");
 
 pub const FILTERS: &[Param] =
-    &[AFTER, WAIT_S, WEBHOOK_ID, APP_ID, SUCCESS, OUTCOME, STATUS_CODE, EVENT_TYPE, FROM, SEARCH, LIMIT];
+    &[AFTER, WAIT_S, WEBHOOK_ID, APP_ID, SUCCESS, OUTCOME, STATUS_CODE, EVENT_TYPE, FROM_RECORDED, SEARCH, LIMIT];
 
 /// Attempts in the order in which they were recorded.
 #[derive(Serialize, JsonSchema)]
@@ -64,7 +64,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         status_code: params.status_code()?,
         outcome: params.outcome()?,
         search: params.search()?,
-        window: ListWindow { from: params.time(&FROM)?, ..ListWindow::newest(params.limit()?) },
+        window: ListWindow { from: params.time(&FROM_RECORDED)?, ..ListWindow::newest(params.limit()?) },
     };
     let after = params.position(&AFTER, CursorKind::AttemptStream)?;
     let after = context.reached.or(after).map(Id::from_u128);

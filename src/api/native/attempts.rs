@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
-use crate::api::params::{DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, SEARCH, STATUS_CODE, TO, cursor};
+use crate::api::params::{
+    DELIVERY_STATUS, EVENT_TYPE, FROM_RECORDED, LIMIT, OUTCOME, Param, SEARCH, STATUS_CODE, TO_RECORDED, cursor,
+};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -145,8 +147,17 @@ pub fn headers(lines: &Headers) -> Map<String, Value> {
 }
 
 /// The parameters of lists of attempts.
-pub const FILTERS: &[Param] =
-    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
+pub const FILTERS: &[Param] = &[
+    DELIVERY_STATUS,
+    EVENT_TYPE,
+    FROM_RECORDED,
+    TO_RECORDED,
+    STATUS_CODE,
+    OUTCOME,
+    SEARCH,
+    LIMIT,
+    cursor(CursorKind::Attempts),
+];
 
 fn listed(
     context: &ApiContext<'_>,

@@ -37,6 +37,8 @@ pub struct JobView {
     created: u64,
     delivered: u64,
     failed: u64,
+    /// Deliveries of it that were cancelled.
+    cancelled: u64,
     created_at: Time,
     finished_at: Option<Time>,
     /// The time up to which the events have been examined. Null before the first.
@@ -86,6 +88,7 @@ impl JobView {
             created: job.created,
             delivered: job.delivered,
             failed: job.failed,
+            cancelled: job.cancelled,
             created_at: job.created_at,
             finished_at: job.finished_at,
             position_at: (job.position > EventId::MIN).then(|| job.position.time()),

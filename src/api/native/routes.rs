@@ -154,7 +154,7 @@ pub static ROUTES: &[Route] = &[
         doc(
             "cancelEvent",
             "events",
-            "Cancel what is not delivered yet",
+            "Cancel what is not delivered yet; a request under way is not recalled, and its attempt is recorded",
             &[ok::<events::CancelledView>("How many deliveries were cancelled.")],
         )
         .takes("Nothing"),
@@ -406,7 +406,7 @@ pub static ROUTES: &[Route] = &[
         doc(
             "cancelDelivery",
             "deliveries",
-            "Cancel a delivery",
+            "Cancel a delivery; a request under way is not recalled: its attempt is recorded, and the delivery stays cancelled",
             &[ok::<deliveries::DeliveryView>("The cancelled delivery.")],
         )
         .takes("Nothing"),

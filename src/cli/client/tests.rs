@@ -14,7 +14,8 @@ use tokio::{
 
 use super::*;
 
-/// Answers with the request: its line, the headers of interest, and its body. `/v1/missing` is a 404 problem.
+/// Answers with the request: its line, the headers of interest, and its body. `/v1/missing` is a 404 problem, and
+/// `/v1/foreign` is answered with 200 and `ok`.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let mut answer = json!({
@@ -25,9 +26,11 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "idempotency_key": header("idempotency-key"),
     });
     let missing = request.uri().path() == "/v1/missing";
+    let foreign = request.uri().path() == "/v1/foreign";
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     answer["body"] = String::from_utf8_lossy(&body).into();
     let (status, body) = match missing {
+        false if foreign => (200, "ok".to_owned()),
         true => (404, json!({"title": "Not found", "detail": "no such thing"}).to_string()),
         false => (200, answer.to_string()),
     };
@@ -92,6 +95,24 @@ async fn a_problem_ends_the_verb_and_a_missing_daemon_is_another_code() {
     let exit = client.call(Call::get(&["events"])).await.map(|_| ()).expect_err("no daemon is there");
     assert_eq!(exit.code(), 69);
     assert!(exit.text().contains("is the daemon running"), "{}", exit.text());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_apis_ends_the_verb() {
+    let client = Client::new(&tcp_server().await, None).expect("a client");
+    let mut called = Vec::new();
+    for (call, why) in [
+        (Call::get(&["foreign"]), "not the JSON that was expected"),
+        (Call::post(&["foreign"]), "not the JSON that was expected"),
+        (Call::delete(&["foreign"]), "204 No Content was expected"),
+        // JSON, where the API answers without a body.
+        (Call::delete(&["keys", "a"]), "204 No Content was expected"),
+    ] {
+        let exit = client.call(call).await.map(|_| ()).expect_err(why);
+        called.push(exit.code());
+        assert!(exit.text().contains(why) && exit.text().contains("--url"), "{}", exit.text());
+    }
+    assert_eq!(called, [1; 4]);
 }
 
 #[tokio::test]

@@ -58,7 +58,8 @@ impl Import {
         let screen = self.remote.screen();
         let Source::Svix(source) = self.source;
         let from = source.from.trim_end_matches('/').trim_end_matches(svix_api::PREFIX);
-        let from = SvixApi::new(Client::new(from, Some(&source.from_token))?, "Svix");
+        let client = Client::new(from, Some(&source.from_token)).map_err(|exit| exit.hint("mend the URL of --from"))?;
+        let from = SvixApi::new(client, "Svix");
         let here = SvixApi::new(self.remote.client()?, "Postrider");
         let mut report = Report::new(screen, source.dry_run);
         let done = svix::import(&from, &here, &source.apps, source.dry_run, &mut report).await;

@@ -42,7 +42,7 @@ async fn api(status: u16, answer: &'static str) -> (String, Asked) {
     (url, asked)
 }
 
-const REFUSED: &str = r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"the address is not one that may be sent to, unless delivery.allow of the daemon names it"}]}"#;
+const REFUSED: &str = r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"the address is not one that may be sent to, unless delivery.allow of the daemon names it; those of cloud metadata never are"}]}"#;
 
 fn listen(line: &str) -> Listen {
     match Cli::try_parse_from(line.split(' ')).expect("it parses").verb {

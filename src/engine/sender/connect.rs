@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
 use crate::engine::network::{BoxFuture, Conn, Network};
-use crate::engine::sender::failure::{SendFailure, is_shortage, is_unanswered};
+use crate::engine::sender::failure::{SendFailure, Shortage, is_shortage, is_unanswered, is_without_route};
 use crate::engine::sender::http1::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
 use crate::engine::sender::pool::PoolLookup;
@@ -111,10 +111,20 @@ impl Sender {
             return Err(SendFailure::of(AttemptOutcome::BlockedAddress));
         }
         let began = Instant::now();
-        let (conn, remote) =
-            dial(&*self.network, addresses, origin.port).await.map_err(|why| SendFailure::connecting(&why))?;
+        let dialled = dial(&*self.network, addresses, origin.port).await;
+        let (conn, remote) = dialled.map_err(|why| self.unconnected(&why, addresses))?;
         timings.connect = Some(millis(began.elapsed()));
         self.speak(origin, conn, remote, timings).await
+    }
+
+    /// The failure of connecting to `addresses`. If none of them has a route and this machine reaches no other, it lacks
+    /// its network. Names with IPv6 addresses alone say nothing, because many machines have no IPv6.
+    pub(in crate::engine) fn unconnected(&self, why: &io::Error, addresses: &[IpAddr]) -> SendFailure {
+        let failure = SendFailure::connecting(why);
+        let is_cut_off = is_without_route(why)
+            && addresses.iter().any(|ip| ip.to_canonical().is_ipv4())
+            && self.reach.is_cut_off(Instant::now());
+        if is_cut_off { SendFailure { shortage: Some(Shortage::Network), ..failure } } else { failure }
     }
 
     /// Sets HTTP up with the origin on `conn`, over TLS if the origin is https.
@@ -157,7 +167,8 @@ impl Sender {
 }
 
 /// Connects by Happy Eyeballs (RFC 8305, without its cache): each address gets a head start before the next is tried
-/// in parallel. If all fail, the first address's error is returned, or the shortage that kept one from being tried.
+/// in parallel. If all fail, the first address's error is returned, or the shortage that kept one from being tried. That
+/// an address has no route is returned only if none has one.
 pub(in crate::engine) async fn dial(
     network: &dyn Network,
     addresses: &[IpAddr],
@@ -202,7 +213,9 @@ fn poll_all(
         match connecting.as_mut().poll(cx) {
             Poll::Ready(Ok(conn)) => return Poll::Ready(Some((conn, *addr))),
             Poll::Ready(Err(error)) => {
-                if first_error.is_none() || is_shortage(&error) {
+                let is_told =
+                    first_error.as_ref().is_some_and(|first| !is_without_route(first) || is_without_route(&error));
+                if !is_told || is_shortage(&error) {
                     *first_error = Some(error);
                 }
                 drop(in_flight.swap_remove(nth));

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use crate::engine::resolver::ResolverBusy;
 use crate::engine::sender::http1::ExchangeError;
 use crate::model::AttemptOutcome;
+use crate::rules::diagnosis::attempt_words;
 use crate::rules::tls_words;
 
 /// The failure of a request that got no whole response.
@@ -18,6 +19,8 @@ pub(in crate::engine) struct SendFailure {
     pub detail: Option<String>,
     /// The shortage of this machine that prevented the request. `None` if the receiver or the network failed.
     pub shortage: Option<Shortage>,
+    /// The error in place of the outcome's phrase, with a stable code at its end. `None` if the phrase says it.
+    pub words: Option<&'static str>,
 }
 
 /// A resource of this machine that a request needs and that is used up. It says nothing about the receiver.
@@ -28,11 +31,13 @@ pub enum Shortage {
     LocalPorts,
     /// All slots of the resolver are in use.
     Resolver,
+    /// This machine has no route to any address.
+    Network,
 }
 
 impl Shortage {
-    pub const ALL: [Shortage; 4] =
-        [Shortage::FileDescriptors, Shortage::Memory, Shortage::LocalPorts, Shortage::Resolver];
+    pub const ALL: [Shortage; 5] =
+        [Shortage::FileDescriptors, Shortage::Memory, Shortage::LocalPorts, Shortage::Resolver, Shortage::Network];
 
     /// Stable, for machines.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +46,7 @@ impl Shortage {
             Shortage::Memory => "memory",
             Shortage::LocalPorts => "local_ports",
             Shortage::Resolver => "resolver",
+            Shortage::Network => "network",
         }
     }
 
@@ -55,6 +61,9 @@ impl Shortage {
                 "no local port is free: widen net.ipv4.ip_local_port_range, or lower delivery.max_in_flight"
             }
             Shortage::Resolver => "too many host names are being resolved: look at the name server (/etc/resolv.conf)",
+            Shortage::Network => {
+                "this machine has no route to any receiver: look at its network (ip route, ip address)"
+            }
         }
     }
 
@@ -75,13 +84,13 @@ impl Shortage {
 
 impl SendFailure {
     pub fn of(outcome: AttemptOutcome) -> Self {
-        Self { outcome, detail: None, shortage: None }
+        Self { outcome, detail: None, shortage: None, words: None }
     }
 
     pub fn because(outcome: AttemptOutcome, why: &(dyn Error + 'static)) -> Self {
         let shortage = find::<io::Error>(why).and_then(Shortage::of);
         let detail = find::<rustls::Error>(why).map_or_else(|| innermost(why).to_string(), tls_words::words);
-        Self { outcome, detail: Some(detail), shortage }
+        Self { outcome, detail: Some(detail), shortage, words: None }
     }
 
     /// The failure of a connection attempt.
@@ -89,12 +98,37 @@ impl SendFailure {
         use io::ErrorKind as K;
         let outcome = match error.kind() {
             // A router reports an unreachable host. As after a refusal, no connection was accepted.
-            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => AttemptOutcome::ConnectRefused,
+            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown => {
+                AttemptOutcome::ConnectRefused
+            }
             K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => AttemptOutcome::ConnectReset,
             K::TimedOut => AttemptOutcome::ConnectTimeout,
             _ => AttemptOutcome::RequestError,
         };
-        Self::because(outcome, error)
+        let words = match error.kind() {
+            K::HostUnreachable => Some(attempt_words::HOST_UNREACHABLE),
+            _ if is_without_route(error) => Some(attempt_words::NO_ROUTE),
+            _ => None,
+        };
+        Self { words, ..Self::because(outcome, error) }
+    }
+
+    /// The failure of a request whose deadline for connecting passed while the name was being resolved.
+    pub fn while_resolving(self) -> Self {
+        match self.outcome {
+            AttemptOutcome::ConnectTimeout => {
+                Self { words: Some(attempt_words::DNS_TIMEOUT), ..Self::of(AttemptOutcome::DnsError) }
+            }
+            _ => self,
+        }
+    }
+
+    /// The failure of a request whose deadline for connecting passed in the TLS handshake.
+    pub fn while_securing(self) -> Self {
+        match self.outcome {
+            AttemptOutcome::ConnectTimeout => Self { words: Some(attempt_words::TLS_TIMEOUT), ..self },
+            _ => self,
+        }
     }
 
     /// The failure of a TLS handshake.
@@ -138,6 +172,11 @@ pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
     Shortage::of(error).is_some()
 }
 
+/// Whether this machine has no route to the address (`Network::connect`).
+pub(in crate::engine) fn is_without_route(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown)
+}
+
 /// Whether a lookup got no answer from a name server, so that nothing is known about the name. The standard library
 /// gives `EAI_AGAIN` only as the text of the C library: that of glibc, or that of musl.
 pub(in crate::engine) fn is_unanswered(error: &io::Error) -> bool {
@@ -173,6 +212,19 @@ fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreachable_host_and_a_missing_route_have_words_of_their_own() {
+        for (errno, words) in [
+            (Errno::HOSTUNREACH, Some(attempt_words::HOST_UNREACHABLE)),
+            (Errno::NETUNREACH, Some(attempt_words::NO_ROUTE)),
+            (Errno::NETDOWN, Some(attempt_words::NO_ROUTE)),
+            (Errno::CONNREFUSED, None),
+        ] {
+            let failure = SendFailure::connecting(&errno.into());
+            assert_eq!((failure.outcome, failure.words), (AttemptOutcome::ConnectRefused, words), "{errno:?}");
+        }
+    }
 
     #[test]
     fn a_shortage_of_this_machine_is_distinguished_from_a_failure_of_the_network() {

@@ -15,6 +15,7 @@ mod limits;
 mod pinned;
 mod pool;
 mod proxy;
+mod reach;
 mod request_route;
 mod target;
 mod tls;
@@ -36,6 +37,7 @@ use self::exchange::PartialResponse;
 use self::failure::SendFailure;
 use self::http1::{HttpConnection, ResponseEnd};
 use self::pool::Pool;
+use self::reach::Reach;
 use self::request_route::RequestRoute;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
@@ -115,6 +117,7 @@ pub struct Sender {
     /// Connections through the proxy, each for the origin of its receiver.
     proxied: Pool,
     proxy: ArcSwapOption<DeliveryProxy>,
+    reach: Reach,
     /// This sender, for tasks beside a request.
     own: Weak<Sender>,
 }
@@ -129,7 +132,7 @@ impl Sender {
         let (pool, proxied, proxy) = (Pool::default(), Pool::default(), ArcSwapOption::empty());
         let sender = Arc::new_cyclic(|own| {
             let own = own.clone();
-            Self { network, guard, public_tls, pool, proxied, proxy, own }
+            Self { network, guard, public_tls, pool, proxied, proxy, reach: Reach::default(), own }
         });
         let weak = Arc::downgrade(&sender);
         tokio::spawn(async move {
@@ -188,7 +191,8 @@ impl Sender {
             }
         };
         let found = in_time(connect_by, finding).await;
-        let (idle, addresses) = found.map_err(|failure| route.too_late(failure, started.elapsed(), contact))?;
+        let (idle, addresses) =
+            found.map_err(|failure| route.too_late(failure, started.elapsed(), contact).while_resolving())?;
 
         let (mut connecting_since, mut connect_by) = (started, connect_by);
         if let Some(link) = idle {
@@ -215,7 +219,11 @@ impl Sender {
             }
         });
         let opened = in_time(connect_by, opening).await;
-        let link = opened.map_err(|failure| route.too_late(failure, connecting_since.elapsed(), contact))?;
+        let is_connected = partial.timings.connect.is_some();
+        let link = opened.map_err(|failure| {
+            let failure = route.too_late(failure, connecting_since.elapsed(), contact);
+            if is_connected { failure.while_securing() } else { failure }
+        })?;
         *remote = Some(link.remote);
         match self.exchange(link, route, request, deadline, partial).await {
             Exchanged::Done(ended) => ended,
@@ -234,6 +242,7 @@ impl Sender {
     ) -> Exchanged {
         match timeout_at(deadline, exchange::exchange(&mut link, request, route.peer(), partial)).await {
             Ok(Ok(end)) => {
+                self.reach.reached(link.remote.ip(), Instant::now());
                 let life = partial.idle_life();
                 if end == ResponseEnd::Whole && link.is_idle() && !life.is_zero() {
                     let pool = if route.proxy.is_some() { &self.proxied } else { &self.pool };
@@ -268,7 +277,7 @@ impl ExchangeResult {
         let PartialResponse { head, body, timings } = partial;
         let outcome = failure.as_ref().map_or(AttemptOutcome::HttpStatus, |failure| failure.outcome);
         let error = match (&failure, &head) {
-            (Some(failure), _) => Some(failure.outcome.phrase().to_owned()),
+            (Some(failure), _) => Some(failure.words.unwrap_or(failure.outcome.phrase()).to_owned()),
             (None, Some(head)) if !(200..300).contains(&head.status) => Some(reason(head.status)),
             (None, _) => None,
         };

@@ -163,7 +163,7 @@ impl Sender {
         let began = Instant::now();
         let (mut conn, remote) = dial(&*self.network, addresses, proxy.origin.port)
             .await
-            .map_err(|why| failed_by(SendFailure::connecting(&why), "it cannot be reached"))?;
+            .map_err(|why| failed_by(self.unconnected(&why, addresses), "it cannot be reached"))?;
         if proxy.origin.https {
             let name = proxy.origin.server_name.clone();
             let name = name.ok_or_else(|| failed("its host is no name for TLS".to_owned()))?;
@@ -209,7 +209,7 @@ async fn tunnel(
 
 /// A failure of the proxy, described for the log and the attempt without an address.
 fn failed(detail: String) -> SendFailure {
-    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail), shortage: None }
+    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail), shortage: None, words: None }
 }
 
 /// `failure` on the way to the proxy, under the proxy's name.

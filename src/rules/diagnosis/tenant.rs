@@ -6,14 +6,17 @@ use crate::model::AttemptOutcome;
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::rules::tls_words;
 
-use super::{Diagnosis, Failure, HANDSHAKE_REFUSED, TARGET_TOO_LONG, error_code};
+use super::{Diagnosis, Failure, HANDSHAKE_REFUSED, TARGET_TOO_LONG, attempt_words, error_code};
 
 /// Explains a failed attempt to a tenant.
 pub fn for_tenant(failure: &Failure) -> Diagnosis {
-    let host = failure.host();
+    let (host, code) = (failure.host(), error_code(&failure.error));
     let (words, fix) = match failure.outcome {
         AttemptOutcome::BlockedAddress => {
             ("The address is not allowed".to_owned(), "give a URL that the internet reaches")
+        }
+        AttemptOutcome::DnsError if code == Some(attempt_words::DNS_TIMEOUT_CODE) => {
+            (format!("{host} could not be looked up in time"), "wait: it is sent again by the schedule")
         }
         AttemptOutcome::DnsError => (format!("{host} had no address"), "mend the host name of the URL"),
         AttemptOutcome::ProxyError => {
@@ -28,9 +31,19 @@ pub fn for_tenant(failure: &Failure) -> Diagnosis {
         }
         AttemptOutcome::Expired => (failure.error.clone(), "mend the receiver, then replay the failed deliveries"),
         AttemptOutcome::Success => ("The attempt succeeded".to_owned(), "nothing is left to mend"),
+        AttemptOutcome::ConnectRefused if code == Some(attempt_words::NO_ROUTE_CODE) => {
+            ("There is no route to the receiver".to_owned(), "give a host name with an IPv4 address")
+        }
+        AttemptOutcome::ConnectRefused if code == Some(attempt_words::HOST_UNREACHABLE_CODE) => {
+            ("The host of the receiver cannot be reached".to_owned(), "look whether it runs, and at its network")
+        }
         AttemptOutcome::ConnectRefused => {
             (failure.error_and("Nothing listens there"), "start the receiver, or mend the port of the URL")
         }
+        AttemptOutcome::ConnectTimeout if code == Some(attempt_words::TLS_TIMEOUT_CODE) => (
+            "It was connected, and the TLS handshake took too long".to_owned(),
+            "look whether TLS is spoken at that port, and at the load of the receiver",
+        ),
         AttemptOutcome::ConnectTimeout => (
             failure.error_and("No answer to the connection"),
             "look at the firewall before the receiver, and whether the receiver runs",

@@ -186,3 +186,21 @@ fn a_cure_names_the_attempt_if_it_is_known() {
     let named = explained.of_attempt(Id::from_u128(7));
     assert!(named.fix.ends_with(": postrider attempt get att_00000000-0000-0000-0000-000000000007"), "{}", named.fix);
 }
+
+#[test]
+fn a_failure_of_the_network_or_the_name_server_blames_no_receiver() {
+    for (outcome, error, of_operator, of_tenant) in [
+        (AttemptOutcome::ConnectRefused, attempt_words::NO_ROUTE, "ip route", "no route"),
+        (AttemptOutcome::ConnectRefused, attempt_words::HOST_UNREACHABLE, "routes between", "cannot be reached"),
+        (AttemptOutcome::ConnectTimeout, attempt_words::TLS_TIMEOUT, "TLS is spoken", "TLS handshake"),
+        (AttemptOutcome::DnsError, attempt_words::DNS_TIMEOUT, "/etc/resolv.conf", "in time"),
+    ] {
+        let failure = failure(outcome, error);
+        let said = |Diagnosis { words, fix }| format!("{words}. {fix}");
+        let (operator, tenant) = (said(of_failure(&failure)), said(for_tenant(&failure)));
+        assert!(operator.contains(of_operator) && !operator.contains("Nothing listens"), "{operator}");
+        assert!(tenant.contains(of_tenant) && !tenant.contains("Nothing listens"), "{tenant}");
+        let plain = of_failure(&Failure { error: outcome.phrase().to_owned(), ..failure.clone() });
+        assert_ne!(of_failure(&failure).fix, plain.fix);
+    }
+}

@@ -13,6 +13,9 @@ use crate::store::command::{Caller, Receipt, Rejection};
 /// Maximum number of an organization's registered event types. All are in memory.
 const REGISTERED_TYPES_MAX: usize = 5_000;
 
+/// The action of the audit log for a type that is registered, for the first time or after it was archived.
+const REGISTERED: &str = "event_type.create";
+
 impl StateBatch<'_> {
     pub(super) fn create_event_type(
         &mut self,
@@ -23,7 +26,7 @@ impl StateBatch<'_> {
         if self.registry.event_type(org, &definition.name).is_some_and(|live| !live.definition.archived) {
             return Err(conflict("event_type_exists", "an event type of this name is registered already"));
         }
-        self.write_event_type(by, definition, "event_type.create")
+        self.write_event_type(by, definition, REGISTERED)
     }
 
     pub(super) fn put_event_type(
@@ -33,7 +36,7 @@ impl StateBatch<'_> {
     ) -> ApplyResult<Receipt> {
         let org = by.ok_or(Rejection::NotFound("organization"))?.tenant.org;
         let is_new = self.registry.event_type(org, &definition.name).is_none();
-        self.write_event_type(by, definition, if is_new { "event_type.create" } else { "event_type.update" })
+        self.write_event_type(by, definition, if is_new { REGISTERED } else { "event_type.update" })
     }
 
     pub(super) fn update_event_type(
@@ -65,7 +68,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// Writes the row of an event type. It keeps the time at which its name was registered.
+    /// Writes the row of an event type. A change keeps the time at which it was registered.
     fn write_event_type(
         &mut self,
         by: Option<&Caller>,
@@ -81,7 +84,7 @@ impl StateBatch<'_> {
         }
         let event_type = EventType {
             org_id: org,
-            created_at: known.unwrap_or(now),
+            created_at: known.filter(|_| action != REGISTERED).unwrap_or(now),
             updated_at: now,
             definition: definition.clone(),
         };

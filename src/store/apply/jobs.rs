@@ -62,6 +62,7 @@ impl StateBatch<'_> {
             end: EventId::from_u128(id.as_u128()),
             exhausted: false,
             mark: None,
+            cancelled: 0,
         };
         self.write_batch.put(Table::Jobs, tables::one(id), &job);
         self.effects.jobs = true;

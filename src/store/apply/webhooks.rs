@@ -127,7 +127,7 @@ impl StateBatch<'_> {
     ) -> ApplyResult<Receipt> {
         let old = self.webhook_within(by, id)?;
         if old.status == WebhookStatus::Disabled {
-            return Err(conflict("webhook_disabled", "the webhook is disabled: enable it by PATCH first"));
+            return Err(conflict("webhook_disabled", "the webhook is disabled: enable it first (`status`: `enabled`)"));
         }
         let is_released = status == WebhookStatus::Enabled && self.release(id);
         if old.status == status && !is_released {

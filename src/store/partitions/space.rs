@@ -43,6 +43,11 @@ impl DiskSpace {
         self.is_below_floor || self.is_missing
     }
 
+    /// Whether a write met ENOSPC, and no check that found space followed.
+    pub fn has_run_out(&self) -> bool {
+        self.is_missing || self.ran_out
+    }
+
     /// Whether publishing is refused because a write met ENOSPC.
     pub fn is_missing(&self) -> bool {
         self.is_missing
@@ -80,6 +85,7 @@ mod tests {
         space.look(at(0), || false, || false);
         space.ran_out();
         assert!(!space.is_full(), "the free space of the last look still counts");
+        assert!(space.has_run_out());
         for (ms, is_waiting, is_full) in
             [(10, false, true), (10 + LOOK_EVERY_MS - 1, false, true), (3_000, true, true), (4_000, false, false)]
         {

@@ -59,7 +59,8 @@ impl Store {
         let sums = self.partition_set.lifetime(FiguresOwner::from_u128(job.id.as_u128()))?;
         job.created = job.created.max(sums.deliveries);
         job.delivered = sums.delivered;
-        job.failed = sums.failed + sums.cancelled;
+        job.failed = sums.failed;
+        job.cancelled = sums.cancelled;
         Ok(job)
     }
 }

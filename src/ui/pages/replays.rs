@@ -164,7 +164,7 @@ fn moved(job: &Job) -> Markup {
 
 /// The figures of a replay that makes deliveries.
 fn followed(job: &Job) -> Markup {
-    let ended = job.delivered + job.failed;
+    let ended = job.ended();
     html! {
             div { dt { "Made" } dd { (write::count(job.created)) } dd { "deliveries" } }
             div {
@@ -173,6 +173,9 @@ fn followed(job: &Job) -> Markup {
                 dd { (write::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) }
             }
             div { dt { "Failed" } dd { (write::count(job.failed)) } dd { "for good" } }
+            @if job.cancelled > 0 {
+                div { dt { "Cancelled" } dd { (write::count(job.cancelled)) } dd { "not sent again" } }
+            }
             div { dt { "Under way" } dd { (write::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
     }
 }

@@ -492,6 +492,7 @@ fn replays_and_the_installation() {
         end: Id::MAX,
         exhausted: false,
         mark: None,
+        cancelled: 1,
     };
     let to = ReplayTarget { name: "erp-invoices".to_owned(), paused: PausedTarget::None };
     same("replay", &frame, &replays::one_page(&to, &job, &frame));

@@ -85,7 +85,7 @@ impl SvixBackgroundTask {
             matched: job.matched,
             sent: job.created,
             delivered: job.delivered,
-            failed: job.failed,
+            failed: job.failed + job.cancelled,
             messages_purged: job.spec.erasing.then_some(job.matched),
         };
         SvixBackgroundTask { task: SvixTask::new(job), data }

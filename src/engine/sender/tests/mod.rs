@@ -61,6 +61,10 @@ struct Named {
     resolutions: Mutex<u32>,
     /// Addresses to which a connection never completes.
     silent: Vec<IpAddr>,
+    /// Addresses to which this machine has no route.
+    routeless: Vec<IpAddr>,
+    /// Whether no name is ever answered.
+    is_mute: bool,
 }
 
 impl Named {
@@ -84,6 +88,9 @@ impl Network for Named {
         if self.silent.contains(&addr.ip()) {
             return Box::pin(std::future::pending());
         }
+        if self.routeless.contains(&addr.ip()) {
+            return Box::pin(std::future::ready(Err(io::ErrorKind::NetworkUnreachable.into())));
+        }
         RealNetwork.connect(addr)
     }
 
@@ -91,6 +98,9 @@ impl Network for Named {
         Box::pin(async move {
             *self.resolutions.lock().unwrap() += 1;
             tokio::task::yield_now().await;
+            if self.is_mute {
+                std::future::pending::<()>().await;
+            }
             let found = self.addresses.lock().unwrap().clone();
             if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
         })

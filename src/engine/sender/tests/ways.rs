@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::engine::network::RealNetwork;
-use crate::engine::sender::tests::receiver::TestReceiver;
+use crate::engine::sender::tests::receiver::{Stream, TestReceiver};
 use crate::engine::sender::tests::{AllowAll, BRIEF, Named, PATIENT, post, send};
-use crate::engine::sender::{AddressGuard, Sender};
+use crate::engine::sender::{AddressGuard, Sender, Shortage};
 use crate::model::AttemptOutcome;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -134,4 +134,42 @@ async fn connecting_has_its_own_deadline() {
     request.connect_timeout = BRIEF;
     let got = sender.send(&request).await;
     assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::ConnectTimeout, Some("Connection timeout")));
+}
+
+#[tokio::test]
+async fn a_deadline_names_the_phase_that_it_ended() {
+    let mut request = post("https://a.example/", PATIENT);
+    request.connect_timeout = BRIEF;
+    let mute = Named { is_mute: true, ..Named::default() };
+    let got = Sender::new(Arc::new(mute), Arc::new(AllowAll)).unwrap().send(&request).await;
+    let words = "The name server did not answer in time [dns_timeout]";
+    assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::DnsError, Some(words)));
+
+    let receiver = TestReceiver::start(Stream::stay_silent).await;
+    let mut request = post(&format!("https://a.example:{}/", receiver.addr.port()), PATIENT);
+    request.connect_timeout = BRIEF;
+    let network = Named::with(&["127.0.0.1"]);
+    let got = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap().send(&request).await;
+    let words = "The TLS handshake was not done in time [tls_timeout]";
+    assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::ConnectTimeout, Some(words)));
+}
+
+#[tokio::test]
+async fn a_machine_without_a_route_lacks_its_network_and_one_without_ipv6_does_not() {
+    let routeless = ips(&["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]);
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (addresses, shortage, words) in [
+        (&["192.0.2.1"][..], Some(Shortage::Network), "no_route"),
+        (&["2001:db8::1", "192.0.2.1", "192.0.2.2"], Some(Shortage::Network), "no_route"),
+        (&["2001:db8::1"], None, "This machine has no route to the receiver [no_route]"),
+        (&["2001:db8::1", "2001:db8::2"], None, "no_route"),
+        // The error of the address with a route counts.
+        (&["2001:db8::1", "127.0.0.1"], None, "Connection refused"),
+    ] {
+        let network = Named { routeless: routeless.clone(), ..Named::with(addresses) };
+        let sender = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap();
+        let got = sender.send(&post(&format!("http://a.example:{}/", closed.port()), PATIENT)).await;
+        assert_eq!((got.outcome, got.shortage), (AttemptOutcome::ConnectRefused, shortage), "{addresses:?}");
+        assert!(got.error.as_deref().is_some_and(|error| error.contains(words)), "{addresses:?} {:?}", got.error);
+    }
 }
