@@ -34,6 +34,8 @@ const SENT_EVENT_TYPE: &str = "x-webhook-event-type";
 const TRACEPARENT: &str = "traceparent";
 /// Approximate bytes of the header lines besides the webhook's own.
 const OUR_LINES_BYTES: usize = 512;
+/// Maximum memory of a body besides its bytes.
+const SPARE_BYTES_MAX: usize = 8 << 10;
 
 /// A webhook with everything that its requests have in common, computed once for each version.
 pub struct CompiledWebhook {
@@ -160,6 +162,10 @@ impl CompiledWebhook {
         let mut rendered = body::render(shape, &facts);
         if let Some(secret) = &self.sealing {
             rendered = rendered.sealed(secret, nonce);
+        }
+        // The room that a growing body has reserved is held for as long as the request.
+        if rendered.body.capacity() - rendered.body.len() > SPARE_BYTES_MAX {
+            rendered.body.shrink_to_fit();
         }
         let headers = self.headers(dispatch, rendered.content_type, signed_at, &rendered.body)?;
         let target = match &rendered.query {

@@ -6,11 +6,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tokio::sync::Semaphore;
+
 use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use crate::model::event::EventAttributes;
 use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::Webhook;
 use crate::model::{Event, EventId, Time};
+use crate::rules::request_bytes::counted_bytes;
 use crate::rules::retry;
 use crate::store::{AttemptReport, Dispatch, FailureCause};
 
@@ -32,6 +35,9 @@ const ERROR_CHARS_MAX: usize = 300;
 
 /// Delay of a delivery that comes after the end of the tenure. The process is about to end then.
 const OUTSIDE_WINDOW_MS: i64 = 1_000;
+
+/// Maximum bytes of the bodies of webhook tests, as they are counted. One that exceeds it is sent alone.
+const TEST_BODIES_BYTES_MAX: usize = 24 << 20;
 
 /// The error of an attempt that panicked.
 const PANICKED: &str = "The daemon failed at this attempt; its log says where";
@@ -66,6 +72,16 @@ pub struct Deliverer {
     pub svix_whitelabel: bool,
     /// The time in which an owner in a cluster may begin deliveries. `None` if the store is by itself.
     pub window: Option<Arc<ServeWindow>>,
+    pub test_bodies: TestBodies,
+}
+
+/// The bytes that the bodies of webhook tests may take. A test that needs more than are free waits for its turn.
+pub struct TestBodies(Semaphore);
+
+impl Default for TestBodies {
+    fn default() -> TestBodies {
+        TestBodies(Semaphore::new(TEST_BODIES_BYTES_MAX))
+    }
 }
 
 impl Deliverer {
@@ -247,6 +263,9 @@ impl Deliverer {
             trigger: Trigger::Manual,
             end: Time::MAX,
         };
+        let bytes = counted_bytes(webhook, dispatch.data.len()).min(TEST_BODIES_BYTES_MAX);
+        // The semaphore is never closed, and its permits are far fewer than a u32.
+        let _bytes = self.test_bodies.0.acquire_many(bytes as u32).await;
         let compiled = self.compile(webhook, now);
         let _passing = self.drawn_ids.end_on_drop(dispatch.delivery_id);
         self.attempt(&dispatch, webhook, compiled, now).await.map_or_else(

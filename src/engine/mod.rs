@@ -54,7 +54,7 @@ use self::believed_clock::BelievedClock;
 use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
 use self::critical_task::CriticalTask;
-use self::deliverer::Deliverer;
+use self::deliverer::{Deliverer, TestBodies};
 use self::drawn_ids::DrawnIds;
 use self::feeds::Feeds;
 use self::handshake::Handshakes;
@@ -205,6 +205,7 @@ impl Engine {
             drawn_ids,
             svix_whitelabel,
             window,
+            test_bodies: TestBodies::default(),
         });
         let engine = Engine {
             store,
@@ -225,7 +226,6 @@ impl Engine {
             scheduler: scheduler_handle,
             write_queue,
         };
-        jobs.notify_one();
         let tasks = engine.spawn_tasks(last_seen, mailbox, jobs, expiry);
         Ok((engine, RunningTasks { writer, tasks }))
     }
@@ -238,6 +238,7 @@ impl Engine {
         jobs: Arc<Notify>,
         timer: Arc<expiry::ExpiryTimer>,
     ) -> Vec<tokio::task::JoinHandle<()>> {
+        jobs.notify_one();
         let critical = |part| CriticalTask::new(part, &self.crashed);
         let (store, queue, clock, work) = (&self.store, &self.write_queue, &self.clock, self.work);
         let scheduler = Scheduler::new(
@@ -296,9 +297,12 @@ impl Engine {
         let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
         let backlog = self.store.backlog(&ids, now).unwrap_or_default();
         let order = self.order_stats.as_deref();
+        let (body_bytes, body_bytes_max) = self.scheduler.body_bytes();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
             in_flight_max: self.in_flight_max as i64,
+            in_flight_body_bytes: body_bytes as i64,
+            in_flight_body_bytes_max: body_bytes_max as i64,
             waiting: backlog.waiting as i64,
             oldest_due_age_s: backlog.oldest_due.map_or(0, |due: Time| now.since(due).max(0) / 1_000),
             queue_fill: self.write_queue.waiting_publishes() as i64,

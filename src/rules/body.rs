@@ -61,7 +61,7 @@ const ENVELOPE_BYTES: usize = 192;
 
 /// The body of one attempt.
 pub fn render(shape: BodyShape, facts: &BodyInput) -> RenderedBody {
-    let in_query = matches!(shape.method, WebhookMethod::Get | WebhookMethod::Delete);
+    let in_query = is_in_query(shape.method);
     let form = in_query || shape.content_type == ContentType::Form;
     let mut fields = BodyFields::new(form, facts.data.len() + ENVELOPE_BYTES);
     match shape.field_set {
@@ -81,6 +81,23 @@ pub fn render(shape: BodyShape, facts: &BodyInput) -> RenderedBody {
         return RenderedBody { body: Vec::new(), content_type: None, query: Some(query) };
     }
     RenderedBody { body, content_type: Some(if form { FORM } else { JSON }), query: None }
+}
+
+/// Maximum bytes of the content that `render` makes of `data_bytes` of payload, and `RenderedBody::sealed` of that, besides
+/// the event's attributes. Encoding as a form triples a byte at most. ECMAScript writes `1e20` with 21 digits.
+pub fn bytes_max(shape: BodyShape, is_sealed: bool, data_bytes: usize) -> usize {
+    let is_form = is_in_query(shape.method) || shape.content_type == ContentType::Form;
+    let plain = data_bytes.saturating_mul(match (shape.field_set, is_form) {
+        (FieldSet::Dfns, _) => 6,
+        (_, true) => 3,
+        (_, false) => 1,
+    });
+    if is_sealed { plain.saturating_mul(4).div_ceil(3) } else { plain }
+}
+
+/// Whether the content is the query string.
+fn is_in_query(method: WebhookMethod) -> bool {
+    matches!(method, WebhookMethod::Get | WebhookMethod::Delete)
 }
 
 impl RenderedBody {

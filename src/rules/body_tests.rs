@@ -222,6 +222,32 @@ fn an_encrypted_webhook_sends_nothing_in_the_clear() {
 }
 
 #[test]
+fn no_content_is_larger_than_its_maximum() {
+    let event = event("a", None);
+    let secret = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let numbers = format!("[{}1]", "1e20,".repeat(2_000));
+    let quotes = format!("[{}1]", "\"\",".repeat(2_000));
+    let members = format!("{{{}\"a\":1}}", "\"{}\":[[]],".repeat(2_000));
+    // The envelope, and the parts around a ciphertext.
+    let besides = 1_500;
+    for data in [numbers.as_bytes(), quotes.as_bytes(), members.as_bytes()] {
+        for (field_set, content_type) in
+            SETS.iter().flat_map(|set| [ContentType::Json, ContentType::Form].map(|kind| (*set, kind)))
+        {
+            for method in [WebhookMethod::Post, WebhookMethod::Get] {
+                let shape = shape(method, content_type, field_set);
+                let length =
+                    |content: &RenderedBody| content.body.len() + content.query.as_ref().map_or(0, String::len);
+                let plain = render(shape, &facts(&event, data));
+                assert!(length(&plain) <= bytes_max(shape, false, data.len()) + besides, "{shape:?}");
+                let sealed = plain.sealed(&secret, [0; 12]);
+                assert!(length(&sealed) <= bytes_max(shape, true, data.len()) + besides, "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn only_dfns_refuses_data_that_ecmascript_would_change() {
     for data in [r#"{"n":9007199254740993}"#, r#"{"b":1,"0":2}"#] {
         for field_set in SETS {

@@ -24,6 +24,7 @@ pub mod no_proxy;
 pub mod patterns;
 pub mod quotas;
 pub mod ranking;
+pub mod request_bytes;
 pub mod retention;
 pub mod retry;
 pub mod secrecy;

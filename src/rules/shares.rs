@@ -19,6 +19,9 @@ const UNTRIED_PART: f64 = 0.75;
 /// Part of the slots in use from which the rest is reserved for webhooks whose last request was answered.
 const RESERVED_PART: f64 = 0.98;
 
+/// Part of the bytes of bodies up to which a webhook may send whose last request was not answered.
+const UNPROVEN_BODIES_PART: f64 = 0.875;
+
 /// Maximum requests in flight of a group that got `answers` in the last second, with `taken` of `slots` in use.
 pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
     let part = taken as f64 / slots.max(1) as f64;
@@ -27,6 +30,19 @@ pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
         Some((_, parts)) if slots >= DIVIDED_SLOTS_MIN => (slots / parts).max(1).max(answers * IN_FLIGHT_PER_ANSWER),
         _ => usize::MAX,
     }
+}
+
+/// Whether an app that has `own` bytes of bodies in flight may send one more body, with `taken` of `bytes` in use. An app
+/// without any may always. Answers do not raise the share: two fifths of the bytes are more than a fast receiver needs.
+pub fn has_body_share(own: usize, taken: usize, bytes: usize) -> bool {
+    own == 0 || own < group_limit(0, taken, bytes)
+}
+
+/// Whether the bytes of all bodies leave room for one more, with `taken` of `bytes` in use. The last of them are reserved
+/// for webhooks whose last request was answered.
+pub fn has_body_room(was_answered: Option<bool>, taken: usize, bytes: usize) -> bool {
+    let part = if was_answered == Some(true) { 1.0 } else { UNPROVEN_BODIES_PART };
+    (taken as f64) < part * bytes as f64
 }
 
 /// Whether a webhook may send past the limits of its groups, because its last request was answered, or because it sends
@@ -73,6 +89,24 @@ mod tests {
         assert_eq!(group_limit(400, 600, 1_000), 800);
         assert_eq!(group_limit(2_000, 990, 1_000), 4_000);
         assert_eq!(group_limit(0, 600, 1_000), 250);
+    }
+
+    #[test]
+    fn bodies_of_silent_apps_leave_bytes_to_others() {
+        let (bytes, body) = (240 << 20, 4 << 20);
+        let mut taken = 0;
+        let apps: Vec<usize> = (0..40)
+            .map(|_| {
+                let mut own = 0;
+                while has_body_room(Some(false), taken, bytes) && has_body_share(own, taken, bytes) {
+                    (own, taken) = (own + body, taken + body);
+                }
+                own / body
+            })
+            .collect();
+        assert_eq!(apps[..4], [24, 15, 6, 4], "{apps:?}");
+        assert!(!has_body_room(None, taken, bytes) && has_body_room(Some(true), taken, bytes));
+        assert!(has_body_share(0, taken, bytes) && !has_body_share(24 * body, taken, bytes));
     }
 
     #[test]

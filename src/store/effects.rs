@@ -15,6 +15,7 @@ pub struct Dispatch {
     pub webhook_id: WebhookId,
     pub delivery_id: DeliveryId,
     pub event: Arc<Event>,
+    /// The payload. Empty if it was erased, or if it is left out of memory (`lacks_data`).
     pub data: Bytes,
     /// The number of the attempt to be made, from 1.
     pub number: u32,
@@ -23,6 +24,26 @@ pub struct Dispatch {
     pub trigger: Trigger,
     /// The last moment for sending: `expires_at`, or the end of the event's retention.
     pub end: Time,
+}
+
+impl Dispatch {
+    /// Whether the payload is left out of memory, so that it is read before the attempt.
+    pub fn lacks_data(&self) -> bool {
+        self.data.is_empty() && self.payload_bytes() > 0
+    }
+
+    /// Leaves the payload out of memory.
+    pub fn leave_out_data(&mut self) {
+        if self.payload_bytes() > 0 && self.data.len() == self.event.data_bytes as usize {
+            self.data = Bytes::new();
+        }
+    }
+
+    /// Length of the payload, in memory or not.
+    pub fn payload_bytes(&self) -> usize {
+        let stored = if self.event.erased_at.is_some() { 0 } else { self.event.data_bytes as usize };
+        self.data.len().max(stored)
+    }
 }
 
 /// A change of state for the log.

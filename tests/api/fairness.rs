@@ -174,3 +174,71 @@ async fn apps_take_turns_however_much_one_of_them_has() {
     }
     assert!((11..=13).contains(&turns["quiet"]), "{turns:?}");
 }
+
+/// A receiver that accepts connections and never reads.
+async fn deaf() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn bodies_that_no_receiver_reads_take_a_bounded_part_of_the_memory_and_others_are_sent_meanwhile() {
+    let mut daemon = TestDaemon::start().await;
+    for uid in ["greedy", "modest"] {
+        daemon.post("/v1/apps", json!({ "name": uid, "uid": uid })).await;
+    }
+    let (url, well) = (deaf().await, Receiver::start().await);
+    for _ in 0..40 {
+        let fields = json!({ "app_id": "greedy", "content_type": "application/x-www-form-urlencoded", "retry_schedule_s": "none" });
+        daemon.webhook(&url, fields).await;
+    }
+    daemon.webhook(&well.url(), json!({ "app_id": "modest" })).await;
+    let large = json!("{".repeat(1_000_000));
+    let publish = async |daemon: &TestDaemon, app: &str, data: &Value| {
+        daemon.publish_with(json!({ "type": "a", "app_id": app, "data": data })).await
+    };
+    publish(&daemon, "greedy", &large).await;
+    // 96 MiB are two fifths of the budget, and each of these bodies may take 4 MB.
+    let in_flight = async |daemon: &TestDaemon| {
+        let text = daemon.metrics().await;
+        (value(&text, "postrider_in_flight_body_bytes"), value(&text, "postrider_in_flight"))
+    };
+    let is_full = |(bytes, count): (f64, f64)| bytes > 90e6 && bytes < 110e6 && count == bytes.div_euclid(4e6);
+    eventually("the app has its share", async || is_full(in_flight(&daemon).await).then_some(())).await;
+    for data in [json!(1), large.clone()] {
+        let event = publish(&daemon, "modest", &data).await;
+        assert_eq!(well.next().await.json()["data"], data);
+        daemon.delivery_in(&event, "delivered").await;
+    }
+    assert!(is_full(in_flight(&daemon).await));
+    // After a restart they are read from the index, and none of them is lost.
+    daemon.restart().await;
+    eventually("the app has its share", async || is_full(in_flight(&daemon).await).then_some(())).await;
+    publish(&daemon, "modest", &json!(2)).await;
+    assert_eq!(well.next().await.json()["data"], 2);
+}
+
+#[tokio::test]
+async fn large_payloads_that_waited_in_the_index_are_sent_whole() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = daemon.webhook(&receiver.url(), json!({})).await;
+    let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
+    daemon.post(&format!("{path}/pause"), json!({})).await;
+    let sent: Vec<String> = (0..6).map(|n| format!("{n}").repeat(900_000)).collect();
+    for data in &sent {
+        daemon.publish("a", json!(data)).await;
+    }
+    daemon.post(&format!("{path}/resume"), json!({})).await;
+    let mut came: Vec<String> =
+        receiver.take(6).await.iter().map(|request| text(&request.json(), "data").to_owned()).collect();
+    came.sort();
+    assert!(came == sent, "each as it was published");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use postrider::model::figures::{HourFigures, Minute};
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
@@ -287,7 +288,7 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
             let slice = read(store.due(*webhook, after, Time::MAX, 1 + rng.below(6) as usize, 20_000))?;
             ensure!(slice.damaged.is_empty(), "{DAMAGED}: {:?}", slice.damaged);
             for dispatch in &slice.ready {
-                dispatched(oracle, dispatch)?;
+                dispatched(oracle, &payload(store, dispatch)?, dispatch)?;
                 found.push((dispatch.due, dispatch.delivery_id));
             }
             if slice.next.is_none() {
@@ -339,8 +340,16 @@ fn waiting(oracle: &Oracle, store: &Store, webhook: WebhookId, limit: usize) -> 
     Ok(())
 }
 
-/// Compares a dispatch with its delivery and event.
-fn dispatched(oracle: &Oracle, dispatch: &Dispatch) -> Check {
+/// The payload of a dispatch, which a slice leaves out if it is large.
+fn payload(store: &Store, dispatch: &Dispatch) -> Result<Bytes, String> {
+    if !dispatch.lacks_data() {
+        return Ok(dispatch.data.clone());
+    }
+    Ok(read(store.data(dispatch.event.id, dispatch.event.received_at))?.unwrap_or_default())
+}
+
+/// Compares a dispatch and its payload with its delivery and event.
+fn dispatched(oracle: &Oracle, data: &Bytes, dispatch: &Dispatch) -> Check {
     let id = dispatch.delivery_id;
     let made = oracle.deliveries.get(&id).ok_or_else(|| format!("{id} is sent and is not known"))?;
     let posted = oracle.events.get(&made.row.event_id).ok_or_else(|| format!("{id} is sent without an event"))?;
@@ -353,7 +362,7 @@ fn dispatched(oracle: &Oracle, dispatch: &Dispatch) -> Check {
     };
     let retention_end = posted.event.received_at.plus_ms(oracle.retention_ms);
     let end = made.row.expires_at.map_or(retention_end, |end| end.min(retention_end));
-    let found = (dispatch.number, format!("{:?}", dispatch.trigger), dispatch.retry_of, dispatch.end, &dispatch.data);
+    let found = (dispatch.number, format!("{:?}", dispatch.trigger), dispatch.retry_of, dispatch.end, data);
     let wanted = (made.row.attempts + 1, trigger.to_owned(), made.row.last_attempt_id, end, &posted.data);
     ensure!(found == wanted, "{id} is sent as {found:?}, not as {wanted:?}");
     ensure!(
@@ -492,7 +501,7 @@ pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
         let made = oracle.deliveries.get(&dispatch.delivery_id);
         // A delivery that was made and became final in the same batch is withdrawn as well.
         if made.is_some_and(|made| made.due) {
-            dispatched(oracle, dispatch)?;
+            dispatched(oracle, &dispatch.data, dispatch)?;
             ensure!(dispatch.due <= now, "{} is dispatched before it is due", dispatch.delivery_id);
         } else {
             let withdrawn = effects.withdrawn.iter().any(|(_, id)| *id == dispatch.delivery_id);

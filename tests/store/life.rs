@@ -81,6 +81,24 @@ fn ordered_deliveries_go_one_after_another_across_partitions() {
     assert_eq!(slice.ready.iter().map(|d| d.event.attributes.event_type.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
+#[test]
+fn a_slice_of_due_deliveries_leaves_out_large_payloads() {
+    let mut bench = Bench::new();
+    let hook = bench.webhook(|_| {});
+    let large = format!("\"{}\"", "x".repeat(10_000));
+    for data in ["1", &large, "2"] {
+        bench.publish("a", |event| event.data = data.to_owned().into());
+    }
+    let store = bench.opened.store.clone();
+    let slice = store.due(hook.id, None, bench.now, 10, 8 * 10_001).unwrap();
+    let [one, left_out, other] = &slice.ready[..] else { panic!("{slice:?}") };
+    assert_eq!((&one.data[..], &other.data[..]), (b"1".as_slice(), b"2".as_slice()));
+    assert!(left_out.lacks_data() && !one.lacks_data() && !other.lacks_data());
+    assert_eq!(left_out.payload_bytes(), large.len());
+    assert_eq!(store.data(left_out.event.id, bench.now).unwrap().unwrap(), large.as_bytes());
+    assert!(!store.due(hook.id, None, bench.now, 10, 8 * large.len()).unwrap().ready[1].lacks_data());
+}
+
 /// Types of a webhook's events that are due now.
 fn due_types(bench: &Bench, hook: &Webhook) -> Vec<String> {
     let slice = bench.opened.store.due(hook.id, None, bench.now, 100, 1 << 20).unwrap();

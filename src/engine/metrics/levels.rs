@@ -15,6 +15,8 @@ use crate::store::admin::ReplicationStats as Followers;
 pub struct GaugeInputs {
     pub in_flight: i64,
     pub in_flight_max: i64,
+    pub in_flight_body_bytes: i64,
+    pub in_flight_body_bytes_max: i64,
     pub waiting: i64,
     pub oldest_due_age_s: i64,
     pub queue_fill: i64,
@@ -50,9 +52,13 @@ pub struct WebhookCounts {
 /// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 22] = [
+const PLAIN: [(&str, &str, Reading); 24] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
+    ("in_flight_body_bytes", "What payloads and bodies of requests under way may take, without the small ones", |l| {
+        l.in_flight_body_bytes
+    }),
+    ("in_flight_body_bytes_max", "What they may take before further ones wait", |l| l.in_flight_body_bytes_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
     ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
     ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),

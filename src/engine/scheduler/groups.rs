@@ -16,6 +16,8 @@ use crate::rules::shares;
 #[derive(Debug, Default)]
 pub struct RequestGroup {
     in_flight: AtomicUsize,
+    /// Counted bytes of these requests (`body_budget`).
+    body_bytes: AtomicUsize,
     /// The second in which `answers` are counted, since 1970.
     second: AtomicI64,
     answers: AtomicUsize,
@@ -38,6 +40,21 @@ enum GroupKey {
 pub struct GroupTable(HashMap<GroupKey, Weak<RequestGroup>>);
 
 impl RequestGroup {
+    /// Counted bytes of the requests in flight.
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes of a request that is dispatched.
+    pub fn add_body(&self, bytes: usize) {
+        self.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Frees the bytes of a request that ended.
+    pub fn remove_body(&self, bytes: usize) {
+        self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub fn dispatched(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }

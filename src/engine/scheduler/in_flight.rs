@@ -2,7 +2,7 @@
 //!
 //! The scheduler writes a counter of its own for each lane. A reader makes it wait for one lookup in the map at most.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::id::{AppId, IdMap, WebhookId};
@@ -18,6 +18,8 @@ pub struct InFlightCounts {
     lanes: RwLock<IdMap<Webhook, InFlightCount>>,
     /// When the rate of an app allows its next request.
     apps: RwLock<IdMap<App, Time>>,
+    /// Counted bytes of all requests in flight.
+    body_bytes: AtomicUsize,
 }
 
 /// The counters of one webhook.
@@ -32,6 +34,16 @@ struct LaneCounters {
 }
 
 impl InFlightCounts {
+    /// Counted bytes of all requests in flight (`body_budget`).
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Publishes the counted bytes.
+    pub fn set_body_bytes(&self, bytes: usize) {
+        self.body_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// The number for a webhook. 0 if it has no lane.
     pub fn of(&self, webhook: WebhookId) -> u32 {
         let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);

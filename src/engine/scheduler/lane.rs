@@ -11,6 +11,7 @@ use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, 
 use crate::model::{Delivery, Time};
 use crate::mutants::mutant;
 use crate::rules::circuit;
+use crate::rules::request_bytes::counted_bytes;
 use crate::store::Dispatch;
 use crate::store::{DueKey, DueSlice};
 
@@ -18,16 +19,18 @@ use crate::engine::handshake::Grant;
 use crate::engine::scheduler::groups::RequestGroups;
 use crate::engine::scheduler::in_flight::{InFlightCount, RATE_CATCH_UP_MS};
 
-/// Deliveries of one webhook that wait in memory. More stay in the index, unless all lanes together have room.
-pub const LANE_DELIVERIES_MAX: usize = 1_024;
-/// Approximate payload bytes of one webhook that wait in memory.
-pub const LANE_BYTES_MAX: usize = 2 << 20;
-/// Deliveries read from the index at once.
-pub const SLICE_DELIVERIES_MAX: usize = 512;
+/// Deliveries of one webhook that wait in memory while all lanes together have no room. More stay in the index.
+const LANE_DELIVERIES_MAX: usize = 64;
+/// Approximate bytes of one webhook that wait in memory while there is no room. Above them, further deliveries wait
+/// without their payload.
+const LANE_BYTES_MAX: usize = 48 << 10;
+/// Deliveries that the index may have of one webhook, for the backlog.
+const INDEX_DELIVERIES: usize = 1_024;
 /// Approximate bytes of a delivery in memory besides its payload.
 const DISPATCH_BYTES: usize = 512;
-/// Length of the queue below which it is filled from the index.
+/// Length of the queue below which it is filled from the index, and its approximate bytes.
 const LANE_LOW: usize = 64;
+const LANE_LOW_BYTES: usize = 48 << 10;
 /// Maximum outcomes that are not durable, as a multiple of `max_in_flight`. Together with the deliveries in flight it
 /// bounds how many requests a receiver sees twice after a kill.
 const UNRECORDED_FACTOR: usize = 32;
@@ -37,6 +40,16 @@ const TOOK_SHARE: f32 = 1.0 / 16.0;
 const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
+
+/// The turn of a lane among those whose next body is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyTurn {
+    None,
+    /// It waits for its turn, out of the ring.
+    Waits,
+    /// Its turn has come.
+    Granted,
+}
 
 /// One webhook's deliveries in memory, and the state that decides whether it may send.
 pub struct Lane {
@@ -82,6 +95,8 @@ pub struct Lane {
     rate_next_ms: f64,
     /// Whether the lane is in the ring of lanes that may send.
     pub is_in_ring: bool,
+    /// Its turn among the lanes whose next body is counted.
+    pub body_turn: BodyTurn,
     /// Time of the lane's timer, if it is set.
     pub timer: Option<Time>,
 }
@@ -127,25 +142,29 @@ impl Lane {
             probes_now: false,
             rate_next_ms: 0.0,
             is_in_ring: false,
+            body_turn: BodyTurn::None,
             timer: None,
         }
     }
 
     /// Offers a delivery that was just committed and is due. It stays in memory if no due entry of the index stands
     /// before it. With `has_room` the lanes together hold little, so this one may exceed its share.
-    pub fn offer(&mut self, dispatch: Dispatch, has_room: bool) {
+    pub fn offer(&mut self, mut dispatch: Dispatch, has_room: bool) {
         if self.waits_for_more {
             self.go_back_to(dispatch.due);
             return;
         }
         let behind = self.more.is_some_and(|more| more <= dispatch.due) || self.reading;
-        let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
+        let full = self.queue.len() >= LANE_DELIVERIES_MAX;
         let place = (dispatch.due, dispatch.delivery_id);
         if behind || full && !has_room {
             self.note_due(dispatch.due);
             return;
         }
         self.cursor = self.cursor.max(Some(place));
+        if !has_room && self.queue_bytes + bytes_of(&dispatch) > LANE_BYTES_MAX {
+            dispatch.leave_out_data();
+        }
         self.push(dispatch);
     }
 
@@ -212,7 +231,8 @@ impl Lane {
             Blocked::Until(time) => return LaneNeed::Wait(time),
             Blocked::Stays => return LaneNeed::Rest,
         }
-        if !self.reading && self.queue.len() < LANE_LOW && self.more.is_some_and(|more| more <= now) {
+        let is_low = self.queue.len() < LANE_LOW && self.queue_bytes < LANE_LOW_BYTES;
+        if !self.reading && is_low && self.more.is_some_and(|more| more <= now) {
             self.reading = true;
             // Entries added from now on count anew.
             self.more = None;
@@ -304,6 +324,7 @@ impl Lane {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(bytes_of(&dispatch));
         self.probes_now = false;
+        self.body_turn = BodyTurn::None;
         self.in_flight += 1;
         self.in_flight_count.set(self.in_flight);
         self.unanswered += 1;
@@ -334,7 +355,7 @@ impl Lane {
             || self.state.circuit != CircuitState::Closed
             || self.webhook.status != WebhookStatus::Enabled
             || circuit::held_until(self.state, now).is_some();
-        let of_index = if self.reading || self.more.is_some_and(|more| more <= now) { LANE_DELIVERIES_MAX } else { 0 };
+        let of_index = if self.reading || self.more.is_some_and(|more| more <= now) { INDEX_DELIVERIES } else { 0 };
         if waits_for_more { 0 } else { self.queue.len() + of_index }
     }
 
@@ -408,6 +429,11 @@ impl Lane {
             self.held.remove(&delivery);
             self.queue_bytes = self.queue.iter().map(bytes_of).sum();
         }
+    }
+
+    /// The bytes that the next request is counted with. 0 if it is not counted, or if nothing waits.
+    pub fn next_body_bytes(&self) -> usize {
+        self.queue.front().map_or(0, |dispatch| counted_bytes(&self.webhook, dispatch.payload_bytes()))
     }
 
     /// Approximate memory of the waiting deliveries.

@@ -16,9 +16,10 @@ use crate::store::{Dispatch, Effects, Registry};
 use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
+use crate::engine::scheduler::body_budget::BodyBudget;
 use crate::engine::scheduler::groups::{GroupTable, RequestGroups};
 use crate::engine::scheduler::in_flight::InFlightCounts;
-use crate::engine::scheduler::lane::{Lane, LaneNeed};
+use crate::engine::scheduler::lane::{BodyTurn, Lane, LaneNeed};
 use crate::engine::scheduler::throttle::AppThrottles;
 
 /// The lanes of all webhooks with due deliveries, and the ring of those that may send.
@@ -38,6 +39,7 @@ pub struct Lanes {
     in_flight_counts: Arc<InFlightCounts>,
     groups: GroupTable,
     throttles: AppThrottles,
+    bodies: BodyBudget,
     /// Lanes that may send and lack a share of the slots. They are checked again once requests have ended, and after
     /// `PARKED_MS`.
     parked: Vec<WebhookId>,
@@ -51,6 +53,8 @@ struct OutstandingDelivery {
     webhook: WebhookId,
     /// The groups that count its request. `None` once the request has ended.
     groups: Option<RequestGroups>,
+    /// The bytes that the request is counted with.
+    body_bytes: usize,
 }
 
 /// A request that ended.
@@ -73,7 +77,7 @@ const PARKED_PARTS: usize = 8;
 /// slots.
 const UNDIVIDED_PARTS: (f64, f64) = (0.5, 0.75);
 const UNANSWERED_MAX: usize = 2;
-/// Maximum bytes in memory over all lanes before each is held to its own share.
+/// Maximum bytes in memory over all lanes. Above them each lane is held to its own share, which is small.
 const LANES_BYTES_MAX: usize = 32 << 20;
 /// Bytes in memory below which there is no backlog, whatever the index holds.
 const BACKLOG_BYTES_MIN: usize = 128 << 10;
@@ -94,6 +98,7 @@ impl Lanes {
             in_flight_counts,
             groups: GroupTable::default(),
             throttles: AppThrottles::default(),
+            bodies: BodyBudget::default(),
             parked: Vec::new(),
             parked_until: None,
             ended: 0,
@@ -143,7 +148,7 @@ impl Lanes {
         for dispatch in effects.fresh {
             let id = dispatch.webhook_id;
             self.lane(id, registry, &state);
-            let has_room = self.queued_bytes < LANES_BYTES_MAX;
+            let has_room = self.has_room(0);
             self.change(id, now, |lane| lane.offer(dispatch, has_room));
         }
     }
@@ -197,6 +202,11 @@ impl Lanes {
         }
     }
 
+    /// Whether the lanes together hold little, with `coming` bytes that are being read for them.
+    pub fn has_room(&self, coming: usize) -> bool {
+        self.queued_bytes + coming < LANES_BYTES_MAX
+    }
+
     fn settle(&mut self, id: WebhookId, now: Time) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let mut need = lane.need(now);
@@ -205,6 +215,8 @@ impl Lanes {
             need = lane.need(now);
         }
         match need {
+            // The next delivery may be another than the one that waits for the budget.
+            LaneNeed::Send if lane.body_turn == BodyTurn::Waits && lane.next_body_bytes() > 0 => {}
             LaneNeed::Send if !lane.is_in_ring => {
                 lane.is_in_ring = true;
                 let app = lane.app;
@@ -248,7 +260,15 @@ impl Lanes {
                 self.park(id, now);
                 continue;
             }
+            if may_send && !self.bodies.admits(lane) {
+                lane.is_in_ring = false;
+                lane.body_turn = BodyTurn::Waits;
+                self.bodies.wait(app, id, now);
+                self.put_back(app, None);
+                continue;
+            }
             let before = lane.queue_bytes();
+            let body_bytes = lane.next_body_bytes();
             let taken = if may_send { lane.take(now) } else { None };
             self.queued_bytes = (self.queued_bytes + lane.queue_bytes()).saturating_sub(before);
             let (webhook, groups) = (lane.webhook.clone(), lane.groups.clone());
@@ -262,13 +282,20 @@ impl Lanes {
                 if let Some(until) = self.throttles.sent(app, now) {
                     self.in_flight_counts.app_rests(app, until);
                 }
-                groups.iter().for_each(|group| group.dispatched());
-                self.outstanding
-                    .insert(dispatch.delivery_id, OutstandingDelivery { webhook: id, groups: Some(groups) });
+                self.begin(id, dispatch.delivery_id, groups, body_bytes);
                 return Some((dispatch, webhook));
             }
         }
         None
+    }
+
+    /// Counts the request of a delivery that is dispatched.
+    fn begin(&mut self, webhook: WebhookId, delivery: DeliveryId, groups: RequestGroups, body_bytes: usize) {
+        groups.iter().for_each(|group| group.dispatched());
+        groups[0].add_body(body_bytes);
+        self.bodies.take(body_bytes);
+        self.in_flight_counts.set_body_bytes(self.bodies.taken());
+        self.outstanding.insert(delivery, OutstandingDelivery { webhook, groups: Some(groups), body_bytes });
     }
 
     /// Keeps a lane out of the ring until slots may be free.
@@ -284,15 +311,21 @@ impl Lanes {
     pub fn stop(&mut self) {
         self.parked.clear();
         self.parked_until = None;
+        self.bodies.stop();
         self.throttles.wake_all();
     }
 
-    /// Returns parked lanes to the ring if slots may be free for them.
+    /// Returns parked lanes, and those that wait for the byte budget, to the ring if there may be room for them.
     fn check_parked(&mut self, now: Time) {
         let is_due = self.parked_until.is_some_and(|until| until <= now || until.since(now) > PARKED_MS);
         if is_due || self.ended > self.parked.len() / PARKED_PARTS {
             (self.parked_until, self.ended) = (None, 0);
             for id in std::mem::take(&mut self.parked) {
+                self.settle(id, now);
+            }
+        }
+        if self.bodies.is_due(now) {
+            for id in self.bodies.grant(&mut self.lanes, now) {
                 self.settle(id, now);
             }
         }
@@ -354,8 +387,13 @@ impl Lanes {
 
     /// Counts the end of a request in its groups, once.
     fn end(&mut self, delivery: DeliveryId, is_answered: bool, now: Time) {
-        let groups = self.outstanding.get_mut(&delivery).and_then(|delivery| delivery.groups.take());
-        groups.iter().flatten().for_each(|group| group.ended(is_answered, now));
+        let ending = self.outstanding.get_mut(&delivery);
+        if let Some((groups, body_bytes)) = ending.and_then(|out| Some((out.groups.take()?, out.body_bytes))) {
+            groups.iter().for_each(|group| group.ended(is_answered, now));
+            groups[0].remove_body(body_bytes);
+            self.bodies.free(body_bytes);
+            self.in_flight_counts.set_body_bytes(self.bodies.taken());
+        }
         self.ended += 1;
     }
 
@@ -363,6 +401,15 @@ impl Lanes {
     fn remove_outstanding(&mut self, delivery: DeliveryId, now: Time) -> Option<WebhookId> {
         self.end(delivery, false, now);
         self.outstanding.remove(&delivery).map(|delivery| delivery.webhook)
+    }
+
+    /// A delivery was taken and its payload cannot be read. It is not sent, and its entry stays in the index.
+    pub fn unreadable(&mut self, id: WebhookId, delivery: DeliveryId, now: Time) {
+        self.remove_outstanding(delivery, now);
+        self.change(id, now, |lane| {
+            lane.finished();
+            lane.recorded(delivery);
+        });
     }
 
     /// The cause of withheld requests may be gone.
@@ -409,7 +456,8 @@ impl Lanes {
     /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Time> {
         let of_lanes = self.timers.peek().map(|Reverse((time, _))| *time);
-        of_lanes.into_iter().chain(self.parked_until).chain(self.throttles.next_timer()).min()
+        let waits = [of_lanes, self.parked_until, self.bodies.check_at(), self.throttles.next_timer()];
+        waits.into_iter().flatten().min()
     }
 
     /// Dispatched deliveries whose outcome is not durable.

@@ -5,6 +5,7 @@
 //! the slots have one timer together, every `lanes::PARKED_MS`.
 
 mod alarm;
+mod body_budget;
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
 mod groups;
@@ -30,8 +31,8 @@ use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
 use self::alarm::Alarm;
+use self::body_budget::BODIES_BYTES_MAX;
 use self::in_flight::InFlightCounts;
-use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::{EndedRequest, Lanes};
 use self::request_tasks::{RequestServices, RequestTasks};
 use self::saturation::CpuSaturation;
@@ -50,6 +51,10 @@ const PANICKED_WAIT_MS: i64 = 30_000;
 const MESSAGES_MAX: usize = 1_024;
 /// If the clock goes back by more than this between two rounds, it was set back.
 const SET_BACK_MS: i64 = 1_000;
+/// Deliveries read from the index at once, and approximate bytes of their payloads.
+const SLICE: (usize, usize) = (512, 2 << 20);
+/// The same while the lanes together have no room.
+const SLICE_CROWDED: (usize, usize) = (16, 16 << 10);
 /// Interval at which idle lanes and stale compiled webhooks are dropped.
 const TIDY_MS: i64 = 60_000;
 
@@ -61,6 +66,8 @@ enum SchedulerMessage {
     Withheld(WebhookId, DeliveryId, Time),
     /// The task of a request panicked, and nothing is recorded.
     Panicked(WebhookId, DeliveryId),
+    /// The payload of a delivery cannot be read, for this reason. It is not sent.
+    Unreadable(WebhookId, DeliveryId, String),
     /// The cause of withheld requests may be gone.
     Release,
     /// A probe returned after this many microseconds.
@@ -109,6 +116,11 @@ impl SchedulerHandle {
         self.in_flight.of(webhook)
     }
 
+    /// The bytes that the bodies of requests in flight are counted with, and their maximum.
+    pub fn body_bytes(&self) -> (usize, usize) {
+        (self.in_flight.body_bytes(), BODIES_BYTES_MAX)
+    }
+
     /// The pace of one webhook of an app.
     pub fn pace(&self, webhook: WebhookId, app: AppId) -> SendingPace {
         self.in_flight.pace(webhook, app)
@@ -133,6 +145,8 @@ pub struct Scheduler {
     /// Requests in flight. They are aborted together with the scheduler.
     request_tasks: RequestTasks,
     stopped: bool,
+    /// Reads of the index that have not ended.
+    reads: usize,
     saturation: CpuSaturation,
     tidied_at: Time,
     /// The time of the latest round.
@@ -160,6 +174,8 @@ impl Scheduler {
     ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max, scheduler_handle.in_flight.clone());
         let request_tasks = RequestTasks::new(RequestServices {
+            store: store.clone(),
+            work,
             deliverer: deliverer.clone(),
             write_queue: write_queue.clone(),
             metrics: metrics.clone(),
@@ -176,6 +192,7 @@ impl Scheduler {
             scheduler_handle,
             request_tasks,
             stopped: false,
+            reads: 0,
             saturation: CpuSaturation::default(),
             tidied_at: Time::ZERO,
             latest: Time::ZERO,
@@ -235,17 +252,23 @@ impl Scheduler {
                 self.deliverer.drawn_ids.end([delivery]);
                 self.lanes.withhold(id, delivery, now.plus_ms(PANICKED_WAIT_MS), now);
             }
+            SchedulerMessage::Unreadable(id, delivery, damage) => {
+                self.request_tasks.ended(delivery);
+                self.report_damage(id, &damage);
+                self.lanes.unreadable(id, delivery, now);
+            }
             SchedulerMessage::Release => self.lanes.release(now),
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
             SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             SchedulerMessage::Filled(id, slice) => {
-                for damage in &slice.damaged {
-                    self.metrics.damaged();
-                    tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
-                }
+                self.reads = self.reads.saturating_sub(1);
+                slice.damaged.iter().for_each(|damage| self.report_damage(id, damage));
                 self.lanes.fill(id, slice, now);
             }
-            SchedulerMessage::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
+            SchedulerMessage::ReadFailed(id) => {
+                self.reads = self.reads.saturating_sub(1);
+                self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now);
+            }
             SchedulerMessage::Ended(deliveries) => {
                 for ExpiredDelivery { webhook, event, delivery } in deliveries {
                     // A delivery in flight ends by its outcome.
@@ -266,6 +289,11 @@ impl Scheduler {
             self.compiled.retain(|id, _| registry.webhook_by_id(*id).is_some());
             self.deliverer.handshakes.retain(|id| registry.webhook_by_id(id).is_some());
         }
+    }
+
+    fn report_damage(&self, id: WebhookId, damage: &str) {
+        self.metrics.damaged();
+        tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
     }
 
     fn on_commit(&mut self, effects: Effects, now: Time) {
@@ -333,10 +361,13 @@ impl Scheduler {
         compiled
     }
 
-    fn read(&self, id: WebhookId, after: Option<DueKey>, now: Time) {
+    fn read(&mut self, id: WebhookId, after: Option<DueKey>, now: Time) {
+        // Every read is counted as a whole slice, so that slices on their way do not exceed the room.
+        let (deliveries, bytes) = if self.lanes.has_room(self.reads * SLICE.1) { SLICE } else { SLICE_CROWDED };
+        self.reads += 1;
         let (store, messages, work) = (self.store.clone(), self.scheduler_handle.messages.clone(), self.work);
         tokio::spawn(async move {
-            let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let slice = work.run(move || store.due(id, after, now, deliveries, bytes)).await;
             let message = match slice {
                 Some(Ok(slice)) => SchedulerMessage::Filled(id, slice),
                 Some(Err(error)) => {

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::deliverer::{AttemptEnd, Deliverer};
 use crate::engine::metrics::Metrics;
@@ -17,7 +19,7 @@ use crate::engine::write_queue::WriteQueue;
 use crate::model::id::{IdMap, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{Delivery, DeliveryId, Time};
-use crate::store::{Dispatch, PartitionCommand, WriteRequest};
+use crate::store::{Dispatch, PartitionCommand, Store, WriteRequest};
 
 use super::lanes::EndedRequest;
 use super::{SchedulerMessage, micros};
@@ -27,6 +29,8 @@ const SHORTAGE_WAIT_MS: i64 = 1_000;
 
 /// The services that a task uses. All tasks share them, so a task costs one reference count.
 pub(super) struct RequestServices {
+    pub store: Store,
+    pub work: BlockingPool,
     pub deliverer: Arc<Deliverer>,
     pub write_queue: WriteQueue,
     pub metrics: Arc<Metrics>,
@@ -67,13 +71,19 @@ impl RequestServices {
     /// Makes one attempt, and reports its end. `began` is the time of its dispatch.
     async fn request(
         &self,
-        dispatch: Dispatch,
+        mut dispatch: Dispatch,
         webhook: Arc<Webhook>,
         compiled: Result<Arc<CompiledWebhook>, String>,
         began: Instant,
     ) {
         let (deliverer, delivery) = (&self.deliverer, dispatch.delivery_id);
         let _until_it_ends = PanicReport { messages: &self.messages, webhook: webhook.id, delivery };
+        if dispatch.lacks_data() {
+            match self.read_data(&dispatch).await {
+                Ok(data) => dispatch.data = data,
+                Err(message) => return self.send_message(message),
+            }
+        }
         let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
             AttemptEnd::Made(report) => report,
             AttemptEnd::Withheld(until) => return self.withhold(&webhook, delivery, until),
@@ -95,6 +105,21 @@ impl RequestServices {
             is_answered: report.made.status_code.is_some(),
         }));
         self.write_queue.push(WriteRequest::internal(PartitionCommand::Record(report)));
+    }
+
+    /// Reads the payload of a delivery that waited without it. The error is the end of the request.
+    async fn read_data(&self, dispatch: &Dispatch) -> Result<Bytes, SchedulerMessage> {
+        let (store, event, now) = (self.store.clone(), dispatch.event.id, self.deliverer.clock.now());
+        let (webhook, delivery) = (dispatch.webhook_id, dispatch.delivery_id);
+        match self.work.run(move || store.data(event, now)).await {
+            Some(Ok(Some(data))) => Ok(data),
+            // The scheduler ends a delivery whose event has expired.
+            Some(Ok(None)) if dispatch.end <= now => Err(SchedulerMessage::Withheld(webhook, delivery, now)),
+            // It was erased meanwhile.
+            Some(Ok(None)) => Ok(Bytes::new()),
+            Some(Err(damage)) => Err(SchedulerMessage::Unreadable(webhook, delivery, damage.to_string())),
+            None => Err(SchedulerMessage::Withheld(webhook, delivery, now.plus_ms(SHORTAGE_WAIT_MS))),
+        }
     }
 
     /// Nothing was sent. The delivery is sent again from `until`.

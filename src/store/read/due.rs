@@ -3,6 +3,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState};
@@ -18,6 +20,8 @@ use crate::store::effects::Dispatch;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{DueKey, data_in, decoded, entries_of, first_due, heads_in};
 
+/// A payload over this part of a slice's bytes is left out of the slice.
+const PAYLOAD_PARTS: usize = 8;
 /// Maximum number of queues of one webhook that its lag is computed from.
 pub const QUEUES_MAX: usize = 1_000;
 
@@ -133,7 +137,8 @@ impl Store {
         Ok(oldest)
     }
 
-    /// Due deliveries of a webhook after `after` and up to `until`: at most `limit` deliveries and about `bytes_max` of payload.
+    /// Due deliveries of a webhook after `after` and up to `until`: at most `limit` deliveries and about `bytes_max` of
+    /// payload. Large payloads are left out (`Dispatch::lacks_data`).
     pub fn due(
         &self,
         webhook: WebhookId,
@@ -159,7 +164,7 @@ impl Store {
                 break;
             }
             slice.last = Some((at, delivery));
-            match self.dispatch(&snapshots[number], delivery, at) {
+            match self.dispatch(&snapshots[number], delivery, at, bytes_max / PAYLOAD_PARTS) {
                 Ok(Some(dispatch)) => {
                     bytes += dispatch.data.len();
                     slice.ready.push(dispatch);
@@ -171,12 +176,19 @@ impl Store {
         Ok(slice)
     }
 
-    fn dispatch(&self, snapshot: &Snapshot, id: DeliveryId, due: Time) -> Result<Option<Dispatch>> {
+    fn dispatch(
+        &self,
+        snapshot: &Snapshot,
+        id: DeliveryId,
+        due: Time,
+        payload_bytes_max: usize,
+    ) -> Result<Option<Dispatch>> {
         let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?;
         let Some(delivery) = delivery.filter(|d| !d.status.is_final()) else { return Ok(None) };
         let event = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())?;
         let event = event.ok_or_else(|| snapshot.damaged(Table::Events, delivery.event_id.as_bytes()))?;
-        let data = data_in(snapshot, &event)?;
+        let is_left_out = event.erased_at.is_none() && event.data_bytes as usize > payload_bytes_max;
+        let data = if is_left_out { Bytes::new() } else { data_in(snapshot, &event)? };
         let retention_end = event.received_at.plus_ms(self.partition_set.options.retention_ms);
         Ok(Some(Dispatch {
             webhook_id: delivery.webhook_id,

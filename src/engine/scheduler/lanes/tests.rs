@@ -1,9 +1,12 @@
 //! Tests of fairness: between apps, between webhooks, and with a slot for the next webhook.
 
+use bytes::Bytes;
+
+use crate::engine::scheduler::body_budget::BODIES_BYTES_MAX;
 use crate::engine::scheduler::fixture::{dispatch_to, webhook};
 use crate::engine::scheduler::lanes::*;
-use crate::model::Id;
-use crate::model::webhook::DeliveryOrder;
+use crate::model::webhook::{ContentType, DeliveryOrder};
+use crate::model::{Event, Id};
 
 const NOW: Time = Time(1_000_000);
 
@@ -288,4 +291,140 @@ fn a_webhook_with_another_url_uses_the_share_of_its_new_origin() {
     };
     assert_eq!(reload("http://127.0.0.1/"), [true, true]);
     assert_eq!(reload("https://elsewhere.example/"), [true, false]);
+}
+
+/// Publishes `count` deliveries of `data_bytes` to a webhook of an app with form bodies, which is counted with four times
+/// as much. Returns the webhooks of the requests that go out.
+fn publish_large(
+    (lanes, registry): &mut (Lanes, Registry),
+    app: u128,
+    id: u128,
+    data_bytes: u32,
+    count: u128,
+) -> Vec<u128> {
+    registry.put_webhook(Arc::new(webhook(|w| {
+        (w.app_id, w.id, w.content_type) = (Id::from_u128(app), Id::from_u128(id), ContentType::Form);
+        w.url = format!("https://host-{id}.example/");
+    })));
+    let fresh = (0..count).map(|n| {
+        let dispatch = dispatch_to(Id::from_u128(id), id * 10_000 + n, NOW);
+        let event = Event { data_bytes, ..Event::clone(&dispatch.event) };
+        Dispatch { event: Arc::new(event), data: Bytes::new(), ..dispatch }
+    });
+    let effects = Effects { fresh: fresh.collect(), ..Effects::default() };
+    lanes.apply_effects(effects, registry, |_| WebhookState::default(), NOW);
+    turns(lanes)
+}
+
+const MIB: u32 = 1 << 20;
+
+#[test]
+fn bodies_of_one_app_leave_bytes_to_others_and_small_bodies_wait_for_none() {
+    let mut all = lanes(1_000, &[], 0);
+    let sent: usize = (1..=1_000).map(|id| publish_large(&mut all, 1, id, MIB, 2).len()).sum();
+    assert_eq!((sent, all.0.bodies.taken()), (24, 96 << 20));
+    assert_eq!(publish_large(&mut all, 2, 5_000, MIB, 3), [5_000; 3]);
+    assert_eq!(publish_at(&mut all, 1, 6_000, "well.example", 4), [6_000; 4]);
+    (0..6).for_each(|_| drop(publish_large(&mut all, 3, 7_000, MIB, 30)));
+    assert!(all.0.bodies.taken() <= BODIES_BYTES_MAX);
+    assert!(all.0.next_timer().unwrap() <= NOW.plus_ms(PARKED_MS));
+    all.0.stop();
+    assert_eq!(all.0.next_timer(), None);
+}
+
+#[test]
+fn bodies_of_many_silent_apps_leave_bytes_to_a_webhook_that_was_answered() {
+    let mut all = lanes(1_000, &[], 0);
+    publish_at(&mut all, 5_000, 5_000, "host-5000.example", 1);
+    end_one(&mut all.0, 5_000, true);
+    (1..=300).for_each(|id| drop(publish_large(&mut all, id, id, MIB, 30)));
+    let taken = all.0.bodies.taken();
+    assert!((200 << 20..=214 << 20).contains(&taken), "{taken}");
+    assert_eq!(publish_large(&mut all, 5_001, 5_001, MIB, 1), [0; 0]);
+    // The first of these is the one that was answered.
+    assert_eq!(publish_large(&mut all, 5_000, 5_000, MIB, 2), [5_000]);
+}
+
+#[test]
+fn webhooks_of_an_app_that_wait_for_bytes_take_turns_and_every_end_frees_them() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_large(&mut all, 1, 1, MIB, 60).len(), 24);
+    assert_eq!(publish_large(&mut all, 1, 2, MIB, 1).len() + publish_large(&mut all, 1, 3, MIB, 1).len(), 0);
+    let mut next = |end: &dyn Fn(&mut Lanes, DeliveryId)| {
+        let id = Id::from_u128(1);
+        let running = all.0.outstanding.iter().find(|(_, out)| out.webhook == id && out.groups.is_some());
+        let delivery = *running.unwrap().0;
+        end(&mut all.0, delivery);
+        turns(&mut all.0)
+    };
+    let finish = |lanes: &mut Lanes, delivery| {
+        lanes.finished(EndedRequest { webhook: Id::from_u128(1), delivery, took_us: 1_000, is_answered: true }, NOW);
+    };
+    assert_eq!([next(&finish), next(&finish), next(&finish), next(&finish)], [[1], [2], [3], [1]]);
+    assert_eq!(next(&|lanes, delivery| lanes.unreadable(Id::from_u128(1), delivery, NOW)), [1]);
+    assert_eq!(next(&|lanes, delivery| lanes.dropped(Id::from_u128(1), delivery, NOW)), [1]);
+    next(&|lanes, delivery| lanes.withhold(Id::from_u128(1), delivery, NOW.plus_ms(1_000), NOW));
+    let running: Vec<DeliveryId> = all.0.outstanding.keys().copied().collect();
+    for delivery in running {
+        let webhook = all.0.outstanding[&delivery].webhook;
+        all.0.finished(EndedRequest { webhook, delivery, took_us: 1_000, is_answered: true }, NOW);
+    }
+    let group = all.0.lanes[&Id::from_u128(2)].groups[0].clone();
+    assert_eq!((all.0.bodies.taken(), group.body_bytes()), (0, 0));
+}
+
+#[test]
+fn a_body_over_the_whole_budget_is_sent_alone() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_large(&mut all, 1, 1, 100 * MIB, 2), [1]);
+    assert_eq!(publish_large(&mut all, 2, 2, MIB, 1), [0; 0]);
+    end_one(&mut all.0, 1, false);
+    let sent = turns(&mut all.0);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    end_one(&mut all.0, sent[0], false);
+    assert_eq!(sent[0] + turns(&mut all.0)[0], 3, "the other one");
+}
+
+#[test]
+fn a_turn_that_is_not_used_goes_on_to_the_next_lane() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_large(&mut all, 1, 1, 100 * MIB, 1), [1]);
+    assert_eq!(publish_large(&mut all, 2, 2, 100 * MIB, 1).len() + publish_large(&mut all, 3, 3, MIB, 1).len(), 0);
+    all.0.change(Id::from_u128(2), NOW, |lane| {
+        lane.webhook = Arc::new(Webhook { status: WebhookStatus::Paused, ..Webhook::clone(&lane.webhook) });
+    });
+    end_one(&mut all.0, 1, false);
+    assert_eq!(turns(&mut all.0), [0; 0], "its turn");
+    let later = all.0.next_timer().expect("a timer");
+    all.0.tick(later);
+    assert_eq!(all.0.next(later).map(|(dispatch, _)| dispatch.webhook_id), Some(Id::from_u128(3)));
+}
+
+#[test]
+fn a_delivery_whose_payload_cannot_be_read_is_not_sent_again() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_large(&mut all, 1, 1, MIB, 1), [1]);
+    all.0.unreadable(Id::from_u128(1), Id::from_u128(10_000), NOW);
+    assert_eq!((all.0.outstanding(), all.0.lanes[&Id::from_u128(1)].in_flight()), (0, 0));
+    assert!(all.0.next(NOW).is_none() && all.0.reads.is_empty());
+}
+
+#[test]
+fn lanes_without_room_keep_few_deliveries_and_no_large_payload_in_memory() {
+    let mut all = lanes(1, &[(1, 1)], 1);
+    assert!(all.0.next(NOW).is_some(), "the only slot");
+    let body = |id: u128, n: u128, len: usize| {
+        let dispatch = dispatch_to(Id::from_u128(id), id * 10_000 + n, NOW);
+        let event = Event { data_bytes: len as u32, ..Event::clone(&dispatch.event) };
+        Dispatch { event: Arc::new(event), data: vec![b'1'; len].into(), ..dispatch }
+    };
+    for id in 2..=200 {
+        all.1.put_webhook(Arc::new(webhook(|w| (w.app_id, w.id) = (Id::from_u128(id), Id::from_u128(id)))));
+        let fresh = (0..100).map(|n| body(id, n, if n < 4 { 1 << 20 } else { 1_000 })).collect();
+        all.0.apply_effects(Effects { fresh, ..Effects::default() }, &all.1, |_| WebhookState::default(), NOW);
+    }
+    assert!(!all.0.has_room(0));
+    let own = all.0.lanes[&Id::from_u128(200)].queue_bytes();
+    assert!(own <= 96 << 10, "{own}");
+    assert!(all.0.queued_bytes <= LANES_BYTES_MAX + (1 << 20) + 200 * (96 << 10), "{}", all.0.queued_bytes);
 }
