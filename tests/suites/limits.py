@@ -1,7 +1,7 @@
 """The real binary where something runs out: file descriptors, memory, space on the disk. Then with thousands of silent
 clients, and on a disk whose syncs fail. Prints its measurements. Python's standard library only.
 
-limits.py BINARY [part ...]     part: descriptors idle memory disk sync
+limits.py BINARY [part ...]     part: descriptors idle memory bodies disk sync
 """
 
 import http.client
@@ -23,6 +23,10 @@ IDLE_CLIENTS = 5000
 WAITING = 1_000_000
 BATCH = 1000
 MEMORY_BYTES = 256 << 20
+# Webhooks of one app, each with events of this size whose bodies take four times as much, and the most resident then.
+DEAF_WEBHOOKS = 300
+LARGE = 1_000_000
+BODIES_RESIDENT_MAX = 512 << 20
 # Time that the disk stays full, and the log lines of that time, however many publishes are refused.
 FULL_S = 5
 FULL_LINES_MAX = 30
@@ -213,6 +217,40 @@ def memory(daemon, receiver):
                 pass
 
 
+def bodies(daemon, receiver):
+    """Large bodies that no receiver reads take a bounded part of the memory, also after a kill, and another app is served."""
+    deaf = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    daemon.settings["POSTRIDER_DELIVERY__MAX_IN_FLIGHT"] = "1000"
+    daemon.start()
+    webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+    if daemon.ask("POST", "/v1/apps", {"name": "deaf", "uid": "deaf"}, once=True)[0] != 201:
+        fail("the app is refused", daemon)
+    for number in range(DEAF_WEBHOOKS):
+        webhook(daemon, "http://127.0.0.1:%d/%d" % (deaf.getsockname()[1], number), app_id="deaf", encrypted=True,
+                content_type="application/x-www-form-urlencoded", timeout_ms=60_000)
+    for _ in range(4):
+        event = {"type": "load.made", "app_id": "deaf", "data": "{" * LARGE}
+        if daemon.ask("POST", "/v1/events", event, once=True)[0] != 202:
+            fail("a large event is refused", daemon)
+    most = []
+    for _ in range(2):
+        accepted, refused = publish(daemon, 20)
+        if refused:
+            fail("a publish was answered with %s" % (refused,), daemon)
+        came_at(receiver, "/steady", accepted, daemon)
+        time.sleep(5)
+        most.append(status_of(daemon, "VmHWM"))
+        if len(most) == 1:
+            daemon.process.kill()
+            daemon.process.wait()
+            daemon.start()
+    print("bodies: %d deliveries of %.0f MB that no receiver reads; most resident %.0f MB, and %.0f MB after a kill" % (
+        4 * DEAF_WEBHOOKS, 4 * LARGE / 1e6, most[0] / 1e6, most[1] / 1e6))
+    if max(most) > BODIES_RESIDENT_MAX:
+        fail("more than %d MB" % (BODIES_RESIDENT_MAX >> 20), daemon)
+    deaf.close()
+
+
 def came_at(receiver, path, accepted, daemon):
     wanted, until = {(path, event) for event in accepted.values()}, time.monotonic() + 60
     while time.monotonic() < until:
@@ -356,7 +394,7 @@ def main():
     # The daemon's messages are in its log. Those of an abandoned receiver are not needed.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     binary = os.path.abspath(sys.argv[1])
-    wanted = sys.argv[2:] or ["descriptors", "idle", "memory", "disk", "sync"]
+    wanted = sys.argv[2:] or ["descriptors", "idle", "memory", "bodies", "disk", "sync"]
     for name in wanted:
         folder = tempfile.mkdtemp(prefix="postrider-limits-")
         receiver = Receiver(1)
