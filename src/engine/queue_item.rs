@@ -41,6 +41,13 @@ pub enum BatchEnd {
     Failed,
 }
 
+impl BatchEnd {
+    /// Whether storage failed the batch.
+    pub fn is_failure(self) -> bool {
+        matches!(self, BatchEnd::WithoutSpace | BatchEnd::Failed)
+    }
+}
+
 /// The waiting publishes, and the states that the handles and the loop share.
 pub struct QueueDepth {
     publishes: AtomicUsize,

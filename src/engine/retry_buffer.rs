@@ -68,6 +68,12 @@ impl RetryBuffer {
         lost
     }
 
+    /// Buffers requests that follow from durable changes, before any batch has tried them.
+    pub fn add_follow_ups(&mut self, follow_ups: Vec<WriteRequest>) {
+        let room = FOLLOW_UPS_MAX.saturating_sub(self.follow_ups.len());
+        self.follow_ups.extend(follow_ups.into_iter().take(room));
+    }
+
     /// Time until outcomes are retried. `None` if there are none.
     pub fn wait(&self) -> Option<Duration> {
         self.since.map(|since| OUTCOMES_RETRY_WAIT.saturating_sub(since.elapsed()))

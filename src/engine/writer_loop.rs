@@ -269,6 +269,7 @@ impl WriterLoop {
         if requests.is_empty() {
             return;
         }
+        let mut has_failed = false;
         while !requests.is_empty() {
             let started = Instant::now();
             // Read for each round: the round before may have accepted another time.
@@ -299,7 +300,14 @@ impl WriterLoop {
                     let _ = responder.send(result);
                 }
             }
+            // A file that is opened again asks for its queues' heads. While the disk is full that fails again, so it waits
+            // for the next round of maintenance.
+            let is_again = has_failed && end.is_failure();
+            has_failed |= end.is_failure();
             requests = done.follow;
+            if is_again {
+                self.retry_buffer.add_follow_ups(std::mem::take(&mut requests));
+            }
         }
         self.log.space(&self.parts.writer.health());
     }
