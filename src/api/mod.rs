@@ -29,6 +29,7 @@ pub mod request_context;
 pub mod response;
 pub mod route;
 pub mod step;
+pub mod stored_answers;
 
 pub use auth::Principal;
 pub use context::{ApiContext, ApiSettings, HealthIssue, HealthSource, MetricsAccess, QuotaUse};

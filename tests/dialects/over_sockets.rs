@@ -74,7 +74,7 @@ fn lossy(answer: &Answer) -> String {
 }
 
 /// A request without a body has no `Content-Type` either. It is judged as a request without fields, or as one that
-/// needs a body, and never by its media type.
+/// needs a body, and never by its media type. Where the API's document requires a body, its lack is refused.
 #[tokio::test]
 async fn a_request_without_a_body_is_not_judged_by_its_media_type() {
     let daemon = TestDaemon::start().await;
@@ -83,6 +83,7 @@ async fn a_request_without_a_body_is_not_judged_by_its_media_type() {
     let basic = format!("Basic {}", STANDARD.encode(format!("u:{}", daemon.key)));
     let bearer = format!("Bearer {}", daemon.key);
     let everlytic = "/transactional/email/v1/webhooks";
+    let document = daemon.get("/openapi.json").await;
     for (method, path, status) in [
         (Method::POST, everlytic.to_owned(), 400),
         (Method::PUT, format!("{everlytic}/{id}"), 400),
@@ -111,6 +112,10 @@ async fn a_request_without_a_body_is_not_judged_by_its_media_type() {
         };
         let answer = daemon.with_key("").call(method.clone(), &path, &headers, String::new()).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", lossy(&answer));
+        let route = path.replace(&id, "{id}").replace(&dfns, "{id}");
+        let operation = &document["paths"][route][method.as_str().to_lowercase()];
+        let is_required = operation.get("requestBody").map_or(json!(false), |body| body["required"].clone());
+        assert!(is_required == json!(false) || status == 400, "{method} {path}: {operation}");
         if path == everlytic {
             assert_eq!(answer.json()["error"]["errors"][0]["reason"], "invalid");
         }

@@ -107,11 +107,3 @@ pub fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
         _ => Err(ApiError::internal("the store answered something else than was asked")),
     }
 }
-
-/// The first answer to the request's `Idempotency-Key`. 409 if the key came with another request.
-pub fn earlier(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Applied>, ApiError> {
-    match request.idempotency_key()? {
-        Some(key) => Ok(context.store.stored_answer(&key, context.now)?),
-        None => Ok(None),
-    }
-}

@@ -17,12 +17,12 @@ use crate::api::limits::RETRY_IDS_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::DeliveryId;
 use crate::rules::diagnosis::DiagnosisReader;
 use crate::store::{IdempotencyKey, PartitionCommand, Receipt, RetriedDelivery, WriteRequest};
 
 use super::deliveries::DeliveryView;
-use super::replays::{stored_answer, storing_answer};
 
 /// The result for each delivery of the request.
 #[derive(Serialize, JsonSchema)]
@@ -62,7 +62,7 @@ struct Retries {
 /// `POST /v1/deliveries/retry`. A delivery that is not there has its own result.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let ids = read_ids(request)?;
-    if let Some(stored) = stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
     let mut done = HashMap::new();
@@ -88,7 +88,7 @@ pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
         command: PartitionCommand::RetryMany { ids }.into(),
     };
     let retries = Retries { reader: request.reader(), ids, left: groups.into_iter().map(write).collect(), done };
-    run(retries, Box::new(storing_answer(request)?))
+    run(retries, Box::new(stored_answers::storing(request)?))
 }
 
 /// The key under which the answer of one partition is stored.

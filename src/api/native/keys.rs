@@ -18,6 +18,7 @@ use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::{ApiKey, AppId, KeyId, MakerRate, Scope, Time};
 use crate::rules::patterns::{self, TYPE_BYTES_MAX};
 use crate::store::{NewKey, Receipt, StateCommand, TenantScope};
@@ -99,7 +100,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let rate_per_s = object.optional("rate_per_s", &mut field_errors, webhook_form::read_rate);
     let feature_flags = object.strings("feature_flags", &mut field_errors, FEATURE_FLAGS_MAX, read_flag);
     let feature_flags = feature_flags.unwrap_or_default();
-    if expires_at.is_some_and(|at| at <= context.now) && !is_answered(context, request)? {
+    if expires_at.is_some_and(|at| at <= context.now) && !stored_answers::is_answered(context, request)? {
         field_errors.push(FieldError::new("/expires_at", "must lie in the future"));
     }
     object.finish(&mut field_errors);
@@ -136,14 +137,6 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
             _ => Err(super::unexpected()),
         }
     }))
-}
-
-/// Whether an earlier answer to the same request is stored. It is given again, whatever has passed since.
-fn is_answered(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<bool, ApiError> {
-    match request.idempotency_key()? {
-        Some(key) => Ok(context.store.stored_answer(&key, context.now)?.is_some()),
-        None => Ok(false),
-    }
 }
 
 /// The scopes in order, each once.

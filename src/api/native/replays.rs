@@ -1,6 +1,5 @@
 //! Replays: durable jobs that send past events again (api.md section 3).
 
-use bytes::Bytes;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,11 +8,11 @@ use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
-use crate::api::idempotency;
 use crate::api::limits::{EVENT_TYPES_MAX, STATUS_CODES_MAX};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{
@@ -137,13 +136,7 @@ fn check_webhook(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &
 /// Whether the webhook is disabled, so that nothing would be sent to it. An earlier answer to the same request is given again
 /// all the same.
 pub fn is_refused(context: &ApiContext<'_>, request: &RequestContext<'_>, webhook: &Webhook) -> Result<bool, ApiError> {
-    if webhook.status != WebhookStatus::Disabled {
-        return Ok(false);
-    }
-    match request.idempotency_key()? {
-        Some(key) => Ok(context.store.stored_answer(&key, context.now)?.is_none()),
-        None => Ok(true),
-    }
+    Ok(webhook.status == WebhookStatus::Disabled && !stored_answers::is_answered(context, request)?)
 }
 
 fn read_spec(
@@ -229,44 +222,11 @@ fn read_last(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Las
 
 /// Answers a dry run, which changes nothing. Only an `Idempotency-Key` needs a command.
 fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<Step, ApiError> {
-    if let Some(stored) = stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
     let MatchCount { matched, at_least } = context.store.matching(request.tenant(), spec, context.now)?;
-    Ok(storing_answer(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched, at_least })))
-}
-
-/// The stored answer to this request, if no command made it and the request has an `Idempotency-Key`.
-pub fn stored_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(key) = request.idempotency_key()? else { return Ok(None) };
-    let Some(applied) = context.store.stored_answer(&key, context.now)? else { return Ok(None) };
-    let mut response = stored_reply(applied)?;
-    idempotency::mark(&mut response);
-    Ok(Some(response))
-}
-
-fn stored_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
-    match applied.receipt {
-        Receipt::Kept(body) => Ok(HttpResponse::new(StatusCode::OK, "application/json", body)),
-        _ => Err(super::unexpected()),
-    }
-}
-
-/// Answers without a command. With an `Idempotency-Key` the answer is stored first.
-pub fn storing_answer(
-    request: &RequestContext<'_>,
-) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
-    let write_request = request
-        .idempotency_key()?
-        .map(|_| request.write(StateCommand::StoreAnswer { body: Bytes::new() }))
-        .transpose()?;
-    Ok(move |response: HttpResponse| match write_request {
-        None => Step::Reply(response),
-        Some(write_request) => {
-            let command = StateCommand::StoreAnswer { body: response.body };
-            Step::apply(crate::store::WriteRequest { command: command.into(), ..write_request }, stored_reply)
-        }
-    })
+    Ok(stored_answers::storing(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched, at_least })))
 }
 
 fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {

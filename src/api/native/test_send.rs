@@ -11,11 +11,12 @@ use crate::api::fields::{self, FieldErrors};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, TestSend};
+use crate::api::stored_answers;
 use crate::model::Webhook;
 
 use super::attempts::AttemptView;
 use super::publish::read_type;
-use super::{replays, webhooks};
+use super::webhooks;
 
 const TYPE_DEFAULT: &str = "postrider.test";
 const DATA_DEFAULT: &[u8] = br#"{"test":true}"#;
@@ -38,10 +39,10 @@ pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     };
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(stored) = replays::stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
-    let give = replays::storing_answer(request)?;
+    let give = stored_answers::storing(request)?;
     let (id, reader) = (webhook.id, request.reader());
     let test_send = Box::new(TestSend { webhook, event_type, data });
     let shown = move |made: &_| HttpResponse::json(StatusCode::OK, &AttemptView::unstored(reader, id, made));

@@ -18,7 +18,7 @@ use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::idempotency;
 use crate::api::limits::NAME_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::native::{replays, webhook_fields, webhook_patch, webhooks};
+use crate::api::native::{webhook_fields, webhook_patch, webhooks};
 use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
@@ -26,6 +26,7 @@ use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::webhook::SigningSecret;
 use crate::model::{Id, Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
@@ -34,7 +35,7 @@ use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
-use crate::api::dialects::writes::{self, received};
+use crate::api::dialects::writes::received;
 use crate::api::dialects::{Dialect, DialectObject, credential, get, key_of, pages};
 
 use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
@@ -98,7 +99,7 @@ static ROUTES: &[Route] = &[
             "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
             &[answer::<DevdraftWebhook>(200, "The webhook as it is now, its secret masked.")],
         )
-        .takes("DevdraftWebhookPatch"),
+        .may_take("DevdraftWebhookPatch"),
     )
     .with_key()
     .with_segments(&[docs::ID]),
@@ -348,7 +349,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         return match rotate {
             Some(rotate) => Ok(shown_after(rotate, facts)),
             None => {
-                Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None))))
+                Ok(stored_answers::storing(request)?(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, None))))
             }
         };
     }
@@ -374,7 +375,7 @@ fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
 
 /// The first answer to the request's `Idempotency-Key` again. The figures in it are those of now.
 fn first_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Step>, ApiError> {
-    let Some(mut applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let Some(mut applied) = stored_answers::earlier(context, request)? else { return Ok(None) };
     let stored = match &applied.receipt {
         Receipt::Kept(body) => Some(body.clone().into()),
         _ => applied.extra.take(),

@@ -16,13 +16,13 @@ use crate::api::cursor::{self, CursorKind};
 use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::media::BodyRule;
-use crate::api::native::replays;
 use crate::api::params;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Authorized;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
+use crate::api::stored_answers;
 use crate::model::{AttemptMade, Scope, Time, Webhook};
 use crate::rules::dfns_id;
 use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow};
@@ -369,10 +369,10 @@ struct DfnsPong<'a> {
 fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     request.no_fields()?;
-    if let Some(stored) = replays::stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
-    let give = replays::storing_answer(request)?;
+    let give = stored_answers::storing(request)?;
     let test_send = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
     Ok(Step::Test {
         test_send: Box::new(test_send),

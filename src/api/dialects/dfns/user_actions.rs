@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, FieldResult};
-use crate::api::native::replays;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 
 use super::CREDENTIALS;
 
@@ -83,7 +83,7 @@ pub fn init(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     object.optional("userActionServerKind", &mut field_errors, fields::text);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(stored) = replays::stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
     let random: [[u8; 32]; 2] = [context.draw(), context.draw()];
@@ -105,7 +105,7 @@ pub fn init(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
             webauthn: [],
         },
     };
-    Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &shown)))
+    Ok(stored_answers::storing(request)?(HttpResponse::json(StatusCode::OK, &shown)))
 }
 
 /// `POST /auth/action`.
@@ -125,11 +125,11 @@ pub fn complete(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> R
     object.optional("secondFactor", &mut field_errors, read_object);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    if let Some(stored) = replays::stored_answer(context, request)? {
+    if let Some(stored) = stored_answers::response(context, request)? {
         return Ok(Step::Reply(stored));
     }
     let token = DfnsUserActionToken { user_action: URL_SAFE_NO_PAD.encode(context.draw::<32>()) };
-    Ok(replays::storing_answer(request)?(HttpResponse::json(StatusCode::OK, &token)))
+    Ok(stored_answers::storing(request)?(HttpResponse::json(StatusCode::OK, &token)))
 }
 
 fn read_some(raw: &RawValue) -> FieldResult<String> {

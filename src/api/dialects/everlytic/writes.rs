@@ -10,10 +10,10 @@ use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::idempotency;
-use crate::api::native::replays;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::webhook::WebhookAuth;
 use crate::model::{Webhook, WebhookId};
 use crate::store::{Receipt, StateCommand};
@@ -45,7 +45,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 
 /// `PUT …/webhooks/{id}`. An optional field that is left out gets its default.
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    if let Some(applied) = writes::earlier(context, request)? {
+    if let Some(applied) = stored_answers::earlier(context, request)? {
         let mut response = match applied.receipt {
             Receipt::Kept(body) => HttpResponse::new(StatusCode::OK, "application/json", body),
             _ => shown(&*received(applied)?),
@@ -60,7 +60,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = read_form(request, Some(&webhook), &mut field_errors)?;
     let patched = writes::changed(context, request, &webhook, &form, (NAMES, field_errors))?;
     if patched == *webhook {
-        return Ok(replays::storing_answer(request)?(shown(&webhook)));
+        return Ok(stored_answers::storing(request)?(shown(&webhook)));
     }
     let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, |applied| Ok(shown(&*received(applied)?))))
@@ -73,7 +73,7 @@ fn shown(webhook: &Webhook) -> HttpResponse {
 /// `DELETE …/webhooks/{id}`. Where there is nothing to remove, the answer says so with 200.
 pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let answer = |status| HttpResponse::json(StatusCode::OK, &EverlyticRemoved { status });
-    if writes::earlier(context, request)?.is_some() {
+    if stored_answers::earlier(context, request)?.is_some() {
         let mut response = answer(true);
         idempotency::mark(&mut response);
         return Ok(Step::Reply(response));

@@ -132,7 +132,7 @@ static ROUTES: &[Route] = &[
             "Change a webhook (`webhooks:update`); null clears a field",
             &[answer::<InstantlyWebhook>(200, "The webhook as it is now.")],
         )
-        .takes("InstantlyWebhookPatch"),
+        .may_take("InstantlyWebhookPatch"),
     )
     .with_key()
     .with_segments(&[docs::WEBHOOK_ID]),

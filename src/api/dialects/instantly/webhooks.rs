@@ -12,10 +12,11 @@ use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::idempotency;
-use crate::api::native::{replays, test_send, webhook_text};
+use crate::api::native::{test_send, webhook_text};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::api::stored_answers;
 use crate::model::webhook::{DisabledReason, WebhookStatus};
 use crate::model::{AttemptMade, OrganizationId, Time, Webhook, WebhookId};
 use crate::store::{Applied, StateCommand};
@@ -165,7 +166,7 @@ fn shown(webhook: &Webhook) -> HttpResponse {
 
 /// The first answer to the request's `Idempotency-Key` again.
 fn first_answer(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<Step>, ApiError> {
-    let Some(applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let Some(applied) = stored_answers::earlier(context, request)? else { return Ok(None) };
     let mut response = answer_of(applied)?;
     idempotency::mark(&mut response);
     Ok(Some(Step::Reply(response)))
@@ -209,7 +210,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let form = read_form(request, Some(&webhook), &mut field_errors)?;
     let patched = writes::changed(context, request, &webhook, &form, (NAMES, field_errors))?;
     if patched == *webhook {
-        return Ok(replays::storing_answer(request)?(shown(&webhook)));
+        return Ok(stored_answers::storing(request)?(shown(&webhook)));
     }
     Ok(Step::apply(request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?, answer_of))
 }
@@ -255,7 +256,7 @@ pub fn test(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     }
     let webhook = in_path(context, request)?;
     request.no_fields()?;
-    let give = replays::storing_answer(request)?;
+    let give = stored_answers::storing(request)?;
     Ok(Step::Test {
         test_send: test_send::of_defaults(webhook),
         then: Box::new(move |made| Ok(give(HttpResponse::json(StatusCode::OK, &InstantlyTested::new(&made))))),

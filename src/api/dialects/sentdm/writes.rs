@@ -16,6 +16,7 @@ use crate::api::native::publish::read_type;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, TestSend};
+use crate::api::stored_answers;
 use crate::model::id::Stamp;
 use crate::model::webhook::{SigningSecret, WebhookState};
 use crate::model::{AttemptMade, Webhook};
@@ -155,7 +156,7 @@ pub fn toggle(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     check_key(request)?;
     let head = ReplyHead::new(context, request);
-    if let Some(applied) = writes::earlier(context, request)? {
+    if let Some(applied) = stored_answers::earlier(context, request)? {
         return Ok(Step::Reply(as_repeated(
             head.no_content(),
             first_of(&applied).as_ref().map(|first| &*first.request_id),
@@ -366,7 +367,7 @@ fn first_answer(
     show: ShowWebhook,
 ) -> Result<Option<Step>, ApiError> {
     check_key(request)?;
-    let Some(applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let Some(applied) = stored_answers::earlier(context, request)? else { return Ok(None) };
     shown(context.store, &ReplyHead::new(context, request), applied, show).map(Step::Reply).map(Some)
 }
 
@@ -377,7 +378,7 @@ fn first_secret_answer(
     show: ShowWebhook,
 ) -> Result<Option<Step>, ApiError> {
     check_key(request)?;
-    let Some(applied) = writes::earlier(context, request)? else { return Ok(None) };
+    let Some(applied) = stored_answers::earlier(context, request)? else { return Ok(None) };
     let command = StateCommand::NoteShownAgain { receipt: applied.receipt.clone() };
     let response = shown(context.store, &ReplyHead::new(context, request), applied, show)?;
     let write_request =
