@@ -93,7 +93,7 @@ impl<'a> RefusalGate<'a> {
     /// Discards further input until the peer closes or the limit is reached. Closing with unread bytes would reset the
     /// connection, and the client might never see the answer (RFC 9112 section 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scratch = [0; 4096];
+        let mut scratch = [0; 16 * 1024];
         while self.lingered < LINGER_BYTES_MAX {
             let mut buffer = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut self.conn).poll_read(cx, &mut buffer)) {

@@ -51,8 +51,9 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Maximum bytes of a refused request's body that are discarded so that its connection can go on.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
-/// Maximum bytes that a refused peer may still send before its connection is cut.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// Maximum bytes that a refused peer may still send before its connection is cut. Many clients read no answer before they
+/// have sent their whole body, and would see a reset connection.
+const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One address may have the maximum of connections divided by this, unless the settings say otherwise.
 pub const PER_ADDRESS_PART: usize = 4;
@@ -123,7 +124,7 @@ impl Default for ServerLimits {
             idle: Duration::from_secs(75),
             body_read: Duration::from_secs(30),
             reply_stall: Duration::from_secs(30),
-            linger: Duration::from_secs(1),
+            linger: Duration::from_secs(2),
             head_at_stop: Duration::from_secs(1),
         }
     }

@@ -1,6 +1,11 @@
 //! Tests of framing: accepted messages, and refusals of all others.
 
-use super::{BODY_BYTES_MAX, limits, request, run};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::super::LINGER_BYTES_MAX;
+use super::{BODY_BYTES_MAX, ServerLimits, limits, request, run};
 
 /// Malformed, smuggled or ambiguous heads and bodies. Each gets a 400 and a closed connection.
 const MALFORMED: [(&str, &str); 25] = [
@@ -115,7 +120,6 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
     client.say(request("POST /v1/events", "Transfer-Encoding: chunked\r\n", "")).await;
     let (mut read, mut write) = client.tcp.into_split();
     let flood = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt;
         let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
         let mut chunks = 0;
         while write.write_all(chunk.as_bytes()).await.is_ok() {
@@ -126,9 +130,20 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
     let mut answer = vec![0; 12];
     tokio::io::AsyncReadExt::read_exact(&mut read, &mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
-    // The connection is cut, so the flood can write only as much as the sockets buffer.
-    assert!(flood.await.unwrap() < 10_000);
+    // The connection is cut after `LINGER_BYTES_MAX`, so the flood can write only as much more as the sockets buffer.
+    assert!(flood.await.unwrap() < 2 * LINGER_BYTES_MAX / 0x1000);
     assert!(running.is_well().await);
+}
+
+#[tokio::test]
+async fn a_client_that_first_sends_its_whole_body_reads_the_refusal() {
+    let running = run(ServerLimits { linger: Duration::from_secs(20), ..limits() }).await;
+    let large = "x".repeat(32 << 20);
+    let sized = request("POST /v1/events", &format!("Content-Length: {}\r\n", large.len()), &large);
+    let mut client = running.connect().await;
+    client.tcp.write_all(sized.as_bytes()).await.expect("the body is taken");
+    let answer = client.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
 }
 
 #[tokio::test]
@@ -147,7 +162,7 @@ async fn a_body_shorter_than_announced_is_malformed() {
     for headers in ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"] {
         let mut client = running.connect().await;
         client.say(request("POST /v1/events", headers, "5\r\nab")).await;
-        tokio::io::AsyncWriteExt::shutdown(&mut client.tcp).await.unwrap();
+        client.tcp.shutdown().await.unwrap();
         let answer = client.answer().await.unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{headers}");
     }
