@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::DeliveryId;
+use crate::model::{AttemptMade, DeliveryId};
 use crate::store::{Applied, Command, PartitionCommand, Rejection, WriteRequest};
 
 /// Interval at which outcomes are retried.
 const OUTCOMES_RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Maximum bytes of buffered outcomes. A delivery whose outcome does not fit is sent again.
 const OUTCOMES_BYTES_MAX: usize = 32 << 20;
-/// Approximate bytes of an outcome besides the body of the response.
-const OUTCOME_BYTES: usize = 2 << 10;
+/// Approximate bytes of an outcome besides the headers and the body of the response.
+const OUTCOME_BYTES: usize = 1 << 10;
 /// Maximum other requests that wait.
 const FOLLOW_UPS_MAX: usize = 10_000;
 
@@ -49,7 +49,7 @@ impl RetryBuffer {
             };
             match &write_request.command {
                 Command::Partition(PartitionCommand::Record(report)) => {
-                    let bytes = OUTCOME_BYTES + report.made.response_body.as_ref().map_or(0, String::len);
+                    let bytes = OUTCOME_BYTES + bytes_of(&report.made);
                     if for_space && self.outcomes_bytes + bytes <= OUTCOMES_BYTES_MAX {
                         self.outcomes_bytes += bytes;
                         self.since.get_or_insert_with(Instant::now);
@@ -89,6 +89,12 @@ impl RetryBuffer {
     pub fn take_follow_ups(&mut self) -> Vec<WriteRequest> {
         std::mem::take(&mut self.follow_ups)
     }
+}
+
+/// Bytes of the parts of an attempt whose sender chooses their length.
+fn bytes_of(made: &AttemptMade) -> usize {
+    let body = made.response_body.as_ref().map_or(0, String::len);
+    made.request_headers.bytes() + made.response_headers.bytes() + body
 }
 
 #[cfg(test)]
@@ -147,12 +153,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn buffered_outcomes_are_bounded_and_the_rest_is_sent_again() {
         let mut retry_buffer = RetryBuffer::default();
-        let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES;
+        let Command::Partition(PartitionCommand::Record(report)) = outcome(1, 0).command else { panic!("no outcome") };
+        let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES - bytes_of(&report.made);
         let write_requests: Vec<WriteRequest> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
         assert_eq!(add(&mut retry_buffer, &write_requests, full, true), [DeliveryId::from_u128(5)]);
         assert_eq!(retry_buffer.take_outcomes().len(), 4);
         // After the outcomes are taken out, there is room again.
         assert_eq!(add(&mut retry_buffer, &write_requests[4..], full, true), []);
+
+        let mut with_headers = outcome(6, 0);
+        if let Command::Partition(PartitionCommand::Record(report)) = &mut with_headers.command {
+            report.made.request_headers.push("a", &"x".repeat(OUTCOMES_BYTES_MAX));
+        }
+        assert_eq!(add(&mut retry_buffer, &[with_headers], full, true), [DeliveryId::from_u128(6)]);
 
         let following = vec![release(); FOLLOW_UPS_MAX + 1];
         assert_eq!(add(&mut retry_buffer, &following, failed, false), []);

@@ -63,8 +63,14 @@ impl Headers {
         std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
     }
 
+    /// Number of fields.
     pub fn len(&self) -> usize {
         self.0.bytes().filter(|byte| *byte == BREAK as u8).count() / 2
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -78,6 +78,7 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                         th scope="col" { "Status" } th scope="col" { "To" } th.num scope="col" { "Matched" }
                         th.num.big scope="col" { "Delivered" }
                         th.num.big scope="col" { "Failed" }
+                        th.num.big scope="col" { "Cancelled" }
                         th.num scope="col" { "Begun" }
                     } }
                     tbody {
@@ -88,6 +89,7 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                                 td.num { (write::count(job.matched)) }
                                 td.num.big { @if follows(job) { (write::count(job.delivered)) } @else { "–" } }
                                 td.num.big { @if follows(job) { (write::count(job.failed)) } @else { "–" } }
+                                td.num.big { @if follows(job) { (write::count(job.cancelled)) } @else { "–" } }
                                 td.num.nowrap { (write::moment(job.created_at, frame.now)) }
                             }
                         }
