@@ -48,6 +48,12 @@ impl Sums {
         self.deliveries.saturating_sub(self.delivered + self.failed + self.cancelled)
     }
 
+    /// Attempts that succeeded. Some of them belong to deliveries that were cancelled meanwhile. An earlier version did not
+    /// count all attempts, but all deliveries.
+    pub fn attempts_succeeded(&self) -> u64 {
+        self.attempts.saturating_sub(self.attempts_failed).max(self.delivered)
+    }
+
     pub fn add(&mut self, other: &Sums) {
         self.deliveries += other.deliveries;
         self.started += other.started;

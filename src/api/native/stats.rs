@@ -69,8 +69,9 @@ pub struct StatsView {
     successful_deliveries: u64,
     /// Failed attempts.
     failed_deliveries: u64,
+    /// Deliveries that are not final.
     pending_deliveries: u64,
-    /// Percent, one decimal.
+    /// Percent of the attempts that succeeded, one decimal.
     #[schemars(range(min = 0, max = 100))]
     success_rate: Option<f64>,
     #[serde(flatten)]
@@ -126,7 +127,9 @@ pub struct WebhookStatsView {
 pub struct AllStatsView {
     #[serde(flatten)]
     stats: StatsView,
+    /// Deliveries that are not final.
     backlog: u64,
+    /// When the oldest due delivery became due; null if none is due.
     oldest_due: Option<Time>,
     /// The quotas that have a limit. Beyond one, requests are answered with 429.
     quotas: Vec<QuotaUse>,
@@ -147,7 +150,7 @@ impl StatsView {
             successful_deliveries: sums.delivered,
             failed_deliveries: sums.attempts_failed,
             pending_deliveries: sums.open(),
-            success_rate: health::success_rate(sums.delivered, sums.attempts_failed),
+            success_rate: health::success_rate(sums.attempts_succeeded(), sums.attempts_failed),
             responses: ResponseTimesView::of_sums(sums),
             last_delivery: sums.last_attempt_at,
             last_24h_events: day.0,
@@ -291,6 +294,11 @@ mod tests {
             serde_json::to_value(StatsView::new(&WebhookFigures { sums, minutes: Vec::new() }, Time(0))).unwrap();
         assert_eq!(view["success_rate"], 98.8);
         assert_eq!(view["pending_deliveries"], 15);
+        // Two attempts succeeded although their deliveries were cancelled meanwhile.
+        let sums = Sums { started: 9, delivered: 5, cancelled: 2, attempts: 9, attempts_failed: 2, ..Sums::default() };
+        let view =
+            serde_json::to_value(StatsView::new(&WebhookFigures { sums, minutes: Vec::new() }, Time(0))).unwrap();
+        assert_eq!(view["success_rate"], 77.8);
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl DevdraftStats {
             successful_deliveries: sums.delivered,
             failed_deliveries: sums.attempts_failed,
             last_delivery: sums.last_attempt_at,
-            success_rate: health::success_rate(sums.delivered, sums.attempts_failed),
+            success_rate: health::success_rate(sums.attempts_succeeded(), sums.attempts_failed),
             average_response_time: health::average(sums.response_ms, sums.responses),
             last_24h_events: figures.minutes.iter().map(|(_, minute)| u64::from(minute.started)).sum(),
             last_24h_failures: figures.minutes.iter().map(|(_, minute)| u64::from(minute.failures)).sum(),
