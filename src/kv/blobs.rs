@@ -1,4 +1,5 @@
-//! The blob file of a partition: payloads that are too large for rows, one behind the other.
+//! The blob file of a partition: payloads that are too large for rows, one behind the other. Each batch of them begins a
+//! block.
 //!
 //! The row of such a payload names its place: offset, length and CRC-32. The write-ahead log and redb hold that row and
 //! no payload, so a large payload is written once.
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::kv::blob_place::BlobPlace;
+use crate::kv::direct_file::block_from;
 use crate::kv::disk::{BlobStorage, Disk};
 use crate::kv::error::{Error, Result, io};
 
@@ -115,15 +117,15 @@ impl BlobFile {
         Ok(())
     }
 
-    /// Writes payloads behind the last one, in one call. `sync` makes them durable. `partition_bytes_max` bounds the
-    /// preallocated room.
+    /// Writes payloads one behind the other, from the block behind the last one on. `sync` makes them durable.
+    /// `partition_bytes_max` bounds the preallocated room.
     ///
     /// # Errors
     /// There is no space, or the disk fails. No place was assigned then.
     pub fn append(&self, disk: &dyn Disk, payloads: &[&[u8]], partition_bytes_max: u64) -> Result<Vec<BlobPlace>> {
         let storage = self.made(disk)?;
         let mut places = Vec::with_capacity(payloads.len());
-        let start = self.end();
+        let start = block_from(self.end());
         let mut end = start;
         for payload in payloads {
             let place = BlobPlace { offset: end, bytes: payload.len() as u32, crc: crc32fast::hash(payload) };
@@ -131,14 +133,14 @@ impl BlobFile {
             places.push(place);
         }
         let len = self.len.load(Ordering::Relaxed);
-        if end > len {
+        if block_from(end) > len {
             let most = ROOM_BYTES_MAX.min(partition_bytes_max / ROOM_PARTS);
-            let longer = end + end.clamp(ROOM_BYTES_MIN.min(most), most);
+            let longer = block_from(end + end.clamp(ROOM_BYTES_MIN.min(most), most));
             storage.preallocate(len, longer).map_err(|error| self.failed(error))?;
             self.len.store(longer, Ordering::Relaxed);
         }
         let mut pieces: Vec<IoSlice<'_>> = payloads.iter().map(|payload| IoSlice::new(payload)).collect();
-        storage.write_pieces(start, &mut pieces).map_err(|error| self.failed(error))?;
+        storage.write_blocks(start, &mut pieces).map_err(|error| self.failed(error))?;
         self.end.store(end, Ordering::Relaxed);
         Ok(places)
     }
@@ -192,9 +194,10 @@ impl BlobFile {
         std::mem::take(&mut *self.overwritten())
     }
 
-    /// Gives the room behind the last payload back.
+    /// Gives the room behind the last payload back, and the buffer of writes.
     pub fn trim(&self) -> Result<()> {
         let (Some(storage), end) = (self.storage.get(), self.end()) else { return Ok(()) };
+        storage.end_blocks();
         if self.len.load(Ordering::Relaxed) > end {
             storage.set_len(end).map_err(|error| self.failed(error))?;
             self.len.store(end, Ordering::Relaxed);
@@ -227,5 +230,51 @@ impl BlobFile {
 
     fn overwritten(&self) -> MutexGuard<'_, Vec<BlobPlace>> {
         self.overwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::direct_file::BLOCK_BYTES;
+    use crate::kv::disk::RealDisk;
+
+    const PARTITION: &str = "partitions/a.redb";
+
+    fn payload(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|n| (n * 31 / 7 + bytes) as u8).collect()
+    }
+
+    #[test]
+    fn payloads_are_read_back_from_a_real_disk_after_erasures_and_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::lock(folder.path()).unwrap();
+        let file = BlobFile::open(&disk, PARTITION).unwrap();
+        let mut stored = Vec::new();
+        for sizes in [&[9_000, 70_001][..], &[1], &[600_000, 4_096, 12_345], &[8_193]] {
+            let payloads: Vec<Vec<u8>> = sizes.iter().map(|bytes| payload(*bytes)).collect();
+            let pieces: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+            let places = file.append(&disk, &pieces, 1 << 30).unwrap();
+            assert_eq!(places[0].offset % BLOCK_BYTES, 0);
+            assert!(file.end() <= disk.len(file.name()).unwrap());
+            stored.extend(places.into_iter().zip(payloads));
+        }
+        file.sync().unwrap();
+        let (erased, _) = stored.remove(1);
+        file.erase(vec![erased]).unwrap();
+        file.trim().unwrap();
+        let end = file.end();
+        assert_eq!(disk.len(file.name()).unwrap(), end);
+        drop(file);
+
+        let file = BlobFile::open(&disk, PARTITION).unwrap();
+        file.resume(end).unwrap();
+        let late = payload(20_000);
+        let places = file.append(&disk, &[&late], 1 << 30).unwrap();
+        stored.push((places[0], late));
+        for (place, payload) in &stored {
+            assert_eq!(file.read(*place).unwrap().as_ref(), Some(payload), "{place:?}");
+        }
+        assert_eq!(file.read(erased).unwrap(), None);
     }
 }

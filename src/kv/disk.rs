@@ -3,14 +3,18 @@
 
 use std::fmt::Debug;
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 pub use redb::StorageBackend;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, fadvise};
+
+pub use crate::kv::blob_storage::BlobStorage;
+use crate::kv::blob_storage::{PlainBlobs, RealBlobs};
+pub use crate::kv::disk_traffic::DiskTraffic;
 
 /// A directory of redb files. Names are relative and use `/`.
 pub trait Disk: Debug + Send + Sync + 'static {
@@ -47,71 +51,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
-/// An open file of payloads, written in pieces behind each other.
-pub trait BlobStorage: Debug + Send + Sync {
-    fn length(&self) -> io::Result<u64>;
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
-    /// Writes pieces one behind the other, from `offset` on.
-    fn write_pieces(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
-    /// Lengthens the file from `len` to `longer` bytes and reserves their space, so that later writes find it.
-    fn preallocate(&self, len: u64, longer: u64) -> io::Result<()>;
-    /// Gives the space of bytes back, which read as zeros then, if the file system can do that.
-    fn release(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn set_len(&self, len: u64) -> io::Result<()>;
-    fn sync_data(&self) -> io::Result<()>;
-}
-
-/// A file of a disk without calls of its own for pieces and room.
-#[derive(Debug)]
-struct PlainBlobs(Box<dyn StorageBackend>);
-
-impl BlobStorage for PlainBlobs {
-    fn length(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn write_pieces(&self, mut offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        for piece in pieces {
-            self.0.write(offset, piece)?;
-            offset += piece.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn preallocate(&self, _len: u64, longer: u64) -> io::Result<()> {
-        self.0.set_len(longer)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-}
-
-/// Writes and syncs since the start.
-#[derive(Debug, Default)]
-pub struct DiskTraffic {
-    pub written_bytes: AtomicU64,
-    pub syncs: AtomicU64,
-    pub sync_failed: AtomicBool,
-}
-
 /// Unit of `stat`, whatever the block size of the file system.
 const STAT_BLOCK_BYTES: u64 = 512;
 /// Bytes that are fetched around a page that is not in memory. Rows of a list lie near each other and are read
 /// backwards, and operating systems read ahead forwards only. docs/performance.md has the measurements.
 const AROUND_BYTES: u64 = 64 << 10;
-/// Pieces that one system call writes: the least limit of the supported systems.
-const PIECES_MAX: usize = 1_024;
 
 /// Name of the lock file of a directory.
 pub const LOCK_FILE: &str = "lock";
@@ -216,7 +160,8 @@ impl Disk for RealDisk {
     }
 
     fn open_blobs(&self, name: &str) -> io::Result<Box<dyn BlobStorage>> {
-        Ok(Box::new(self.open_file(name, false)?))
+        let RealFile { file, traffic } = self.open_file(name, false)?;
+        Ok(Box::new(RealBlobs::new(file, self.root.join(name), traffic)))
     }
 
     fn exists(&self, name: &str) -> io::Result<bool> {
@@ -299,66 +244,12 @@ impl StorageBackend for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
-        let synced = self.file.sync_data();
-        if synced.is_err() {
-            self.traffic.sync_failed.store(true, Ordering::Relaxed);
-        }
-        synced
+        self.traffic.sync(&self.file)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.traffic.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         std::os::unix::fs::FileExt::write_all_at(&self.file, data, offset)
-    }
-}
-
-impl BlobStorage for RealFile {
-    fn length(&self) -> io::Result<u64> {
-        StorageBackend::len(self)
-    }
-
-    /// Reads exactly the bytes asked for: a payload lies alone, and its neighbours are seldom wanted.
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
-    }
-
-    fn write_pieces(&self, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        while !pieces.is_empty() {
-            let written = match rustix::io::pwritev(&self.file, &pieces[..pieces.len().min(PIECES_MAX)], offset) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Err(rustix::io::Errno::INTR) => continue,
-                written => written?,
-            };
-            self.traffic.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
-            offset += written as u64;
-            IoSlice::advance_slices(&mut pieces, written);
-        }
-        Ok(())
-    }
-
-    fn preallocate(&self, len: u64, longer: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::empty(), len, longer - len) {
-            // Some file systems cannot reserve space. Then a write finds out whether there is space.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.file.set_len(longer),
-            taken => Ok(taken?),
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            released => Ok(released?),
-        }
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        StorageBackend::sync_data(self)
     }
 }
 

@@ -18,10 +18,13 @@
 //! A file that is not the active one has no log: `Segment::commit` makes a batch durable in redb directly. Below all of
 //! this `checksums` verifies every page, and `disk` is the directory that a simulation replaces.
 pub mod blob_place;
+pub mod blob_storage;
 pub mod blobs;
 pub mod checksums;
 pub mod codec;
+pub mod direct_file;
 pub mod disk;
+pub mod disk_traffic;
 pub mod error;
 pub mod memtable;
 pub mod payload;
