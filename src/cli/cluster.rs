@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Exit, SettingsFlags, screen::Output};
 use crate::daemon::cluster::{init, leave, rebase};
 use crate::daemon::standby::ENDED;
-use crate::engine::lease::MemberRow;
+use crate::engine::cluster_lease::MemberRow;
 
 /// Run two or more machines as one, with the order of commits in PostgreSQL
 #[derive(Args, Debug)]

@@ -36,13 +36,13 @@ use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
 use crate::config::{ForeignTokenSettings, Settings};
 use crate::engine::blocking_pool::BlockingPool;
-use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
+use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness};
 use crate::engine::log_backoff::LogBackoff;
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::DeliveryProxy;
 use crate::engine::{self, Engine, RunningTasks};
+use crate::model::Scope;
 use crate::model::time::MINUTE_MS;
-use crate::model::{Scope, Time};
 use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
 use crate::rules::target::TargetPolicy;
@@ -546,12 +546,4 @@ fn url(address: &ListenAddr, is_secured: bool) -> String {
 /// The mounts of the enabled dialects.
 pub fn dialect_mounts(settings: &Settings) -> Vec<ApiMount> {
     dialects::mounts(|name| settings.dialects.contains(name))
-}
-
-/// Opens the store on the disk, for the verbs that work without a daemon.
-pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, DaemonError> {
-    refuse_broken_restore(&settings.data_dir, &*disk)?;
-    let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
-    let master_key = keys::master_key(settings, &*disk, &*random)?;
-    Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)
 }

@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::kv::blob_place::BlobPlace;
+use crate::kv::blob_range::BlobRange;
 use crate::kv::direct_file::block_from;
 use crate::kv::disk::{BlobStorage, Disk};
 use crate::kv::error::{Error, Result, io};
@@ -53,7 +53,7 @@ pub struct BlobFile {
     /// Offsets of the last erased places.
     erased: Mutex<VecDeque<u64>>,
     /// Erased places whose rows in `meta` the next commit removes.
-    overwritten: Mutex<Vec<BlobPlace>>,
+    overwritten: Mutex<Vec<BlobRange>>,
 }
 
 impl BlobFile {
@@ -122,13 +122,13 @@ impl BlobFile {
     ///
     /// # Errors
     /// There is no space, or the disk fails. No place was assigned then.
-    pub fn append(&self, disk: &dyn Disk, payloads: &[&[u8]], partition_bytes_max: u64) -> Result<Vec<BlobPlace>> {
+    pub fn append(&self, disk: &dyn Disk, payloads: &[&[u8]], partition_bytes_max: u64) -> Result<Vec<BlobRange>> {
         let storage = self.made(disk)?;
         let mut places = Vec::with_capacity(payloads.len());
         let start = block_from(self.end());
         let mut end = start;
         for payload in payloads {
-            let place = BlobPlace { offset: end, bytes: payload.len() as u32, crc: crc32fast::hash(payload) };
+            let place = BlobRange { offset: end, bytes: payload.len() as u32, crc: crc32fast::hash(payload) };
             end = place.end();
             places.push(place);
         }
@@ -154,7 +154,7 @@ impl BlobFile {
     ///
     /// # Errors
     /// The disk fails, or the payload was erased.
-    pub fn read(&self, place: BlobPlace) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(&self, place: BlobRange) -> io::Result<Option<Vec<u8>>> {
         let Some(storage) = self.storage.get() else { return Err(io::ErrorKind::NotFound.into()) };
         let mut bytes = vec![0; place.bytes as usize];
         storage.read(place.offset, &mut bytes)?;
@@ -168,7 +168,7 @@ impl BlobFile {
     }
 
     /// Overwrites places with zeros and syncs that. The next commit removes their rows in `meta`.
-    pub fn erase(&self, places: Vec<BlobPlace>) -> Result<()> {
+    pub fn erase(&self, places: Vec<BlobRange>) -> Result<()> {
         let (Some(storage), false) = (self.storage.get(), places.is_empty()) else { return Ok(()) };
         let mut erased = self.erased();
         erased.extend(places.iter().map(|place| place.offset));
@@ -190,7 +190,7 @@ impl BlobFile {
     }
 
     /// Erased places that were overwritten since the last call.
-    pub(in crate::kv) fn take_overwritten(&self) -> Vec<BlobPlace> {
+    pub(in crate::kv) fn take_overwritten(&self) -> Vec<BlobRange> {
         std::mem::take(&mut *self.overwritten())
     }
 
@@ -206,10 +206,10 @@ impl BlobFile {
     }
 
     /// Gives back the space between the places `kept` and up to the last payload.
-    pub fn release_all_but(&self, mut kept: Vec<BlobPlace>) -> Result<()> {
+    pub fn release_all_but(&self, mut kept: Vec<BlobRange>) -> Result<()> {
         let Some(storage) = self.storage.get() else { return Ok(()) };
         kept.sort_unstable_by_key(|place| place.offset);
-        kept.push(BlobPlace { offset: self.end(), bytes: 0, crc: 0 });
+        kept.push(BlobRange { offset: self.end(), bytes: 0, crc: 0 });
         let mut from = 0;
         for place in kept {
             if place.offset > from {
@@ -228,7 +228,7 @@ impl BlobFile {
         self.erased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn overwritten(&self) -> MutexGuard<'_, Vec<BlobPlace>> {
+    fn overwritten(&self) -> MutexGuard<'_, Vec<BlobRange>> {
         self.overwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::kv::blob_place::BlobPlace;
+use crate::kv::blob_range::BlobRange;
 
 /// The first format: MessagePack arrays.
 const FORMAT: u8 = 1;
@@ -61,11 +61,11 @@ pub enum PayloadRow<'a> {
     /// A part of the payload, at most `payload::CHUNK_BYTES` long.
     Part(&'a [u8]),
     /// The place of the whole payload in the blob file.
-    Place(BlobPlace),
+    Place(BlobRange),
 }
 
 /// Encodes the place of a payload.
-pub fn encode_place(place: BlobPlace) -> Vec<u8> {
+pub fn encode_place(place: BlobRange) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + PLACE_BYTES + CHECKSUM_BYTES);
     bytes.push(FORMAT_PLACE);
     bytes.extend_from_slice(&place.offset.to_le_bytes());
@@ -84,7 +84,7 @@ pub fn decode_payload(row: &[u8]) -> Option<PayloadRow<'_>> {
             let (bytes, crc) = rest.split_first_chunk::<4>()?;
             let (offset, bytes) = (u64::from_le_bytes(*offset), u32::from_le_bytes(*bytes));
             let crc = u32::from_le_bytes(crc.try_into().ok()?);
-            offset.checked_add(u64::from(bytes)).map(|_| PayloadRow::Place(BlobPlace { offset, bytes, crc }))
+            offset.checked_add(u64::from(bytes)).map(|_| PayloadRow::Place(BlobRange { offset, bytes, crc }))
         }
         _ => None,
     }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_place_of_a_payload_reads_back_and_no_other_format_passes_for_it() {
-        let place = BlobPlace { offset: 1 << 40, bytes: 70_000, crc: 0x1234_5678 };
+        let place = BlobRange { offset: 1 << 40, bytes: 70_000, crc: 0x1234_5678 };
         let row = encode_place(place);
         assert_eq!(decode_payload(&row), Some(PayloadRow::Place(place)));
         assert_eq!(decode_bytes(&row), None, "a program that knows no places calls the row damaged");

@@ -17,7 +17,7 @@
 //!
 //! A file that is not the active one has no log: `Segment::commit` makes a batch durable in redb directly. Below all of
 //! this `checksums` verifies every page, and `disk` is the directory that a simulation replaces.
-pub mod blob_place;
+pub mod blob_range;
 pub mod blob_storage;
 pub mod blobs;
 pub mod checksums;

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::kv::blob_place::{BlobPlace, ERASED_KEY};
+use crate::kv::blob_range::{BlobRange, ERASED_KEY};
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::error::Result;
 use crate::kv::memtable::Changes;
@@ -64,7 +64,7 @@ pub(in crate::kv) fn read_payload(
 }
 
 /// Places that the rows of `meta` in a snapshot name as places to overwrite with zeros.
-pub fn erased_in(snapshot: &Snapshot) -> Result<Vec<BlobPlace>> {
+pub fn erased_in(snapshot: &Snapshot) -> Result<Vec<BlobRange>> {
     let mut places = Vec::new();
     let from = Bound::Included(ERASED_KEY);
     snapshot.scan(Table::Meta, (from, Bound::Unbounded), Direction::Up, |key, value| {
@@ -72,14 +72,14 @@ pub fn erased_in(snapshot: &Snapshot) -> Result<Vec<BlobPlace>> {
             return Ok(ScanStep::Stop);
         }
         let (offset, bytes) = codec::decode::<(u64, u32)>(value).ok_or_else(|| snapshot.damaged(Table::Meta, key))?;
-        places.push(BlobPlace { offset, bytes, crc: 0 });
+        places.push(BlobRange { offset, bytes, crc: 0 });
         Ok(ScanStep::Go)
     })?;
     Ok(places)
 }
 
 /// The places that the rows of a partition name.
-pub fn places_in(snapshot: &Snapshot) -> Result<Vec<BlobPlace>> {
+pub fn places_in(snapshot: &Snapshot) -> Result<Vec<BlobRange>> {
     let mut places = Vec::new();
     snapshot.scan(Table::Data, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |_, row| {
         if let Some(PayloadRow::Place(place)) = codec::decode_payload(row) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
 
-use crate::kv::blob_place::BLOBS_END_KEY;
+use crate::kv::blob_range::BLOBS_END_KEY;
 use crate::kv::blobs::BlobFile;
 use crate::kv::checksums::ChecksummedFile;
 use crate::kv::codec;

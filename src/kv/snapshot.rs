@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableError};
 
-use crate::kv::blob_place::BlobPlace;
+use crate::kv::blob_range::BlobRange;
 use crate::kv::blobs::BlobFile;
 use crate::kv::error::{Error, Result};
 use crate::kv::memtable::MemTableView;
@@ -135,7 +135,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The bytes do not have their checksum, or the disk fails.
-    pub fn blob(&self, key: &[u8], place: BlobPlace) -> Result<Vec<u8>> {
+    pub fn blob(&self, key: &[u8], place: BlobRange) -> Result<Vec<u8>> {
         let Some(file) = &self.file else { return Err(self.damaged(Table::Data, key)) };
         match file.blobs().read(place) {
             Ok(Some(payload)) => Ok(payload),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kv::blob_place::{self, BLOBS_END_KEY, BlobPlace};
+use crate::kv::blob_range::{self, BLOBS_END_KEY, BlobRange};
 use crate::kv::blobs::BlobFile;
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::disk::Disk;
@@ -32,7 +32,7 @@ pub struct WriteBatch {
     /// Payloads that get a place in the blob file when the batch is committed.
     payloads: BTreeMap<EventId, Bytes>,
     /// Places of erased payloads, to overwrite once the batch is durable.
-    erased: Vec<BlobPlace>,
+    erased: Vec<BlobRange>,
 }
 
 impl WriteBatch {
@@ -70,20 +70,6 @@ impl WriteBatch {
         }
     }
 
-    /// Reads the bytes of a row that `codec::encode_bytes` stored, with the changes of this batch applied.
-    pub fn get_bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let decoded = match self.changes[table as usize].get(key) {
-            Some(None) => return Ok(None),
-            Some(Some(value)) => Some(codec::decode_bytes(value).map(<[u8]>::to_vec)),
-            None => self.base.get(table, key, |value| codec::decode_bytes(value).map(<[u8]>::to_vec))?,
-        };
-        match decoded {
-            None => Ok(None),
-            Some(Some(value)) => Ok(Some(value)),
-            Some(None) => Err(self.base.damaged(table, key)),
-        }
-    }
-
     /// Whether there is a row at `key`, with the changes of this batch applied.
     pub fn has(&self, table: Table, key: &[u8]) -> Result<bool> {
         match self.changes[table as usize].get(key) {
@@ -98,7 +84,7 @@ impl WriteBatch {
         self.changes[table as usize].insert(key, Some(row));
     }
 
-    /// Puts a row of plain bytes, which `get_bytes` reads.
+    /// Puts a row of plain bytes (`codec::encode_bytes`).
     pub fn put_bytes(&mut self, table: Table, key: Key, value: &[u8]) {
         self.changes[table as usize].insert(key, Some(codec::encode_bytes(value)));
     }
@@ -175,19 +161,19 @@ impl WriteBatch {
     }
 
     /// Takes the places to overwrite once the batch is durable.
-    pub fn take_erased(&mut self) -> Vec<BlobPlace> {
+    pub fn take_erased(&mut self) -> Vec<BlobRange> {
         std::mem::take(&mut self.erased)
     }
 
     /// Passes the changes for a replica to `take`: payloads in rows, and no row about this store's own blob file.
     pub fn for_replicas<T>(&self, take: impl FnOnce(&[(Table, &Changes)]) -> T) -> T {
         let meta = &self.changes[Table::Meta as usize];
-        if self.payloads.is_empty() && !meta.keys().any(|key| blob_place::is_of_blobs(key)) {
+        if self.payloads.is_empty() && !meta.keys().any(|key| blob_range::is_of_blobs(key)) {
             return take(&self.changes());
         }
         let mut data = self.changes[Table::Data as usize].clone();
         self.payloads.iter().for_each(|(event, payload)| payload::put_parts(&mut data, *event, payload));
-        let shared = meta.iter().filter(|(key, _)| !blob_place::is_of_blobs(key));
+        let shared = meta.iter().filter(|(key, _)| !blob_range::is_of_blobs(key));
         let meta: Changes = shared.map(|(key, value)| (key.clone(), value.clone())).collect();
         let mut changes = self.changes();
         changes.retain(|(table, _)| !matches!(table, Table::Data | Table::Meta));

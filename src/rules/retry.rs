@@ -1,31 +1,22 @@
-//! Decides when the next attempt is due, and names schedules.
+//! The retry schedules, and when the next attempt is due.
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
 
-/// Maximum number of retries in a schedule.
-pub const RETRIES_MAX: usize = 1_000;
-pub const RETRY_WAIT_S_MAX: u32 = 30 * 86_400;
 /// Maximum `Retry-After` that is honoured, in seconds.
 pub const RETRY_AFTER_S_MAX: i64 = 86_400;
 /// Jitter adds at most this part of the wait, and never shortens it.
 const JITTER_PARTS: i64 = 10;
 
-/// Standard Webhooks' recommended schedule, which makes ten attempts.
-pub const STANDARD_S: [u32; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-
-/// A schedule by its name (api.md section 5).
-pub fn preset(name: &str) -> Option<Vec<u32>> {
-    match name {
-        "standard" => Some(STANDARD_S.to_vec()),
-        "dfns" => Some(vec![60, 660, 6_480, 79_200]),
-        "sent" => Some(vec![60, 120, 240]),
-        "everlytic" => Some(vec![300; 864]),
-        "svix" => Some(vec![5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]),
-        "none" => Some(Vec::new()),
-        _ => None,
-    }
-}
+/// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (docs/dialects.md).
+pub const SCHEDULES: [(&str, &[u32]); 6] = [
+    ("standard", &[5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]),
+    ("dfns", &[60, 660, 6_480, 79_200]),
+    ("sent", &[60, 120, 240]),
+    ("everlytic", &[300; 864]),
+    ("svix", &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]),
+    ("none", &[]),
+];
 
 /// Facts about a finished attempt and its delivery that decide about the next attempt.
 #[derive(Debug, Clone, Copy)]
@@ -189,8 +180,8 @@ mod tests {
     #[test]
     fn a_used_up_schedule_plans_nothing() {
         assert_eq!(next_attempt(&[], 1, Time(0), Time(0), 3), None);
-        assert_eq!(next_attempt(&STANDARD_S, 10, Time(0), Time(0), 3), None);
-        assert!(next_attempt(&STANDARD_S, 9, Time(0), Time(0), 3).is_some());
+        assert_eq!(next_attempt(SCHEDULES[0].1, 10, Time(0), Time(0), 3), None);
+        assert!(next_attempt(SCHEDULES[0].1, 9, Time(0), Time(0), 3).is_some());
     }
 
     #[test]
@@ -213,10 +204,10 @@ mod tests {
 
     #[test]
     fn named_schedules_have_the_published_number_of_attempts() {
-        assert_eq!(preset("standard").unwrap().len() + 1, 10);
-        assert_eq!(preset("dfns").unwrap().len() + 1, 5);
-        assert_eq!(preset("everlytic").unwrap().iter().map(|s| u64::from(*s)).sum::<u64>(), 3 * 86_400);
-        assert_eq!(preset("none"), Some(vec![]));
-        assert_eq!(preset("daily"), None);
+        let steps = |name| SCHEDULES.iter().find(|(known, _)| *known == name).expect("a schedule").1;
+        assert_eq!(steps("standard").len() + 1, 10);
+        assert_eq!(steps("dfns").len() + 1, 5);
+        assert_eq!(steps("everlytic").iter().map(|s| u64::from(*s)).sum::<u64>(), 3 * 86_400);
+        assert_eq!(steps("none"), [0_u32; 0]);
     }
 }

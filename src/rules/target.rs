@@ -11,7 +11,7 @@ mod spellings;
 mod tests;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -239,21 +239,6 @@ pub enum TargetHost {
     Ip(IpAddr),
     /// A name to resolve: in lower case and punycode, without a final dot.
     Name(String),
-}
-
-impl TargetHost {
-    /// The addresses that are known without a resolver: that of a literal, and loopback for names that mean it (RFC
-    /// 6761 section 6.3 wants those answered locally). `None` if the name must be resolved.
-    pub fn known_addrs(&self) -> Option<Vec<IpAddr>> {
-        match self {
-            TargetHost::Ip(ip) => Some(vec![*ip]),
-            TargetHost::Name(name) if !is_loopback_name(name) => None,
-            TargetHost::Name(name) if name.contains('6') && !name.ends_with(".localhost") => {
-                Some(vec![Ipv6Addr::LOCALHOST.into()])
-            }
-            TargetHost::Name(_) => Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
-        }
-    }
 }
 
 /// The form in a URL and a `Host` header: IPv6 in brackets.

@@ -19,7 +19,7 @@ use crate::rules::histogram;
 use crate::kv::error::Result;
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::event_types::TypeCounts;
+use crate::store::event_type_counts::TypeCounts;
 use crate::store::recent_figures::RecentHour;
 
 /// The owner of figures: a webhook, or an app, an organization or a replay job under its own id.

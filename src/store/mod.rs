@@ -13,7 +13,7 @@ mod command;
 mod commit;
 mod effects;
 mod event_names;
-mod event_types;
+mod event_type_counts;
 mod figures;
 mod idempotency;
 mod order;
@@ -22,11 +22,11 @@ mod read;
 mod recent_figures;
 mod registry;
 mod replication;
-mod schedule;
 mod secrets;
 mod term;
 mod verify;
 mod writer;
+mod writer_timing;
 
 pub use crate::kv::disk::{Disk, LOCK_FILE, RealDisk};
 pub use crate::kv::error::{Error, Result, lacks_space};
@@ -63,8 +63,8 @@ pub use read::two_way::{PAGE_BYTES_MAX, TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use recent_figures::RecentAttempts;
 pub use registry::Registry;
-pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};
+pub use writer_timing::{RequestBatch, Tick, WriterHealth};
 
 #[doc(hidden)]
 pub use partitions::set::PartitionRow;

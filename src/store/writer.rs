@@ -33,7 +33,7 @@ use crate::store::partitions::space::DiskSpace;
 use crate::store::read::lookup;
 use crate::store::registry::Registry;
 use crate::store::replication::{CommitPublisher, Replication};
-use crate::store::schedule::{CheckpointSchedule, SealedBatch};
+use crate::store::writer_timing::{CheckpointSchedule, SealedBatch};
 
 /// Maximum number of audit lines that wait for the disk.
 const AUDIT_BACKLOG_MAX: usize = 10_000;

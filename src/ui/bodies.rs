@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use crate::model::Headers;
 
-use super::write::foreign;
+use super::format::foreign;
 
 /// Maximum length of a body that is indented and tinted.
 const TINTED_BYTES_MAX: usize = 64 * 1024;

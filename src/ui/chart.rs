@@ -7,7 +7,7 @@ use maud::{Markup, PreEscaped, html};
 use crate::model::time::HOUR_MS;
 use crate::model::{Time, Timings};
 
-use super::write;
+use super::format;
 
 /// Height of a chart in its own units.
 const HEIGHT: u64 = 100;
@@ -34,7 +34,7 @@ impl ChartAxis {
     pub fn time(&self, step: usize) -> Markup {
         let at = self.from.plus_ms(self.step_ms.saturating_mul(step as i64));
         if self.step_ms > HOUR_MS {
-            return write::dated(at);
+            return format::dated(at);
         }
         let stamp = at.to_string();
         html! { time datetime=(stamp) data-precision="min" { (stamp.get(CLOCK).unwrap_or_default()) } }
@@ -145,7 +145,7 @@ pub fn spark(bins: &[Bin]) -> Markup {
 
 fn totals(bins: &[Bin]) -> String {
     let (ok, failed) = bins.iter().fold((0, 0), |(ok, failed), bin| (ok + bin.ok, failed + bin.failed));
-    format!("{} succeeded and {} failed", write::counted(ok, "attempt", "attempts"), write::count(failed))
+    format!("{} succeeded and {} failed", format::counted(ok, "attempt", "attempts"), format::count(failed))
 }
 
 /// A chart of attempts with its words, above the same numbers as a table.
@@ -168,8 +168,8 @@ pub fn attempts(title: &str, bins: &[Bin], axis: ChartAxis, table: &Markup) -> M
                     path.c-bad d=(PreEscaped(bad)) {}
                     path.base d={ "M0 " (up) ".5H" (width) } {}
                 }
-                @if most.ok > 0 { span.y aria-hidden="true" { (write::short(most.ok)) } }
-                @if most.failed > 0 { span.y.low aria-hidden="true" { (write::short(most.failed)) } }
+                @if most.ok > 0 { span.y aria-hidden="true" { (format::short(most.ok)) } }
+                @if most.failed > 0 { span.y.low aria-hidden="true" { (format::short(most.failed)) } }
             }
             (axis.below(bins.len()))
             (table)
@@ -268,15 +268,15 @@ pub fn waiting(values: &[Option<u64>], axis: ChartAxis, table: &Markup) -> Marku
         path.line.edge d=(PreEscaped(line(&pieces))) {}
     };
     let label =
-        format!("{} now, at most {}", write::counted(now, "delivery waits", "deliveries wait"), write::count(most));
-    let legend = html! { "now " (write::count(now)) };
-    lines("Waiting", &legend, &label, &write::short(most), (values.len(), &drawing), (axis, table))
+        format!("{} now, at most {}", format::counted(now, "delivery waits", "deliveries wait"), format::count(most));
+    let legend = html! { "now " (format::count(now)) };
+    lines("Waiting", &legend, &label, &format::short(most), (values.len(), &drawing), (axis, table))
 }
 
 /// A chart of response times at 50 and 95 percent, in milliseconds.
 pub fn responses(percentiles: &[Vec<Option<u64>>; 2], axis: ChartAxis, table: &Markup) -> Markup {
     let most = percentiles.iter().flatten().flatten().copied().max();
-    let shown = |ms: u64| write::millis(u32::try_from(ms).unwrap_or(u32::MAX));
+    let shown = |ms: u64| format::millis(u32::try_from(ms).unwrap_or(u32::MAX));
     let drawing = html! {
         @for (values, class) in percentiles.iter().zip(["line c-p50", "line c-p95"]).rev() {
             path class=(class) d=(PreEscaped(line(&pieces(values, most.unwrap_or(0))))) {}

@@ -2,17 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::ask::{Ask, LASTS};
-use super::write::foreign;
+use super::format::foreign;
+use super::page_query::{LASTS, PageQuery};
 
 /// The filters of `names` that are in force. `text_of` gives the text that a value is shown as.
-pub fn chips(ask: &Ask, names: &[&str], text_of: impl Fn(&str, &str) -> String) -> Markup {
+pub fn chips(page_query: &PageQuery, names: &[&str], text_of: impl Fn(&str, &str) -> String) -> Markup {
     html! {
         @for &name in names {
-            @if let Some(value) = ask.get(name) {
+            @if let Some(value) = page_query.get(name) {
                 span.chip {
                     (name) b { (foreign(&text_of(name, value))) }
-                    a href=(ask.with(name, "").link()) aria-label={ "Remove the filter on " (name) } { "×" }
+                    a href=(page_query.with(name, "").link()) aria-label={ "Remove the filter on " (name) } { "×" }
                 }
             }
         }
@@ -20,18 +20,18 @@ pub fn chips(ask: &Ask, names: &[&str], text_of: impl Fn(&str, &str) -> String) 
 }
 
 /// Links to longer spans of time. Empty if the list has no span.
-pub fn wider(ask: &Ask) -> Markup {
+pub fn wider(page_query: &PageQuery) -> Markup {
     let names = ["last", "from", "to"];
-    if names.iter().all(|name| ask.get(name).is_none()) {
+    if names.iter().all(|name| page_query.get(name).is_none()) {
         return Markup::default();
     }
-    let own = LASTS.iter().position(|(value, ..)| ask.get("last") == Some(value));
+    let own = LASTS.iter().position(|(value, ..)| page_query.get("last") == Some(value));
     let next = own.and_then(|own| LASTS.get(own + 1));
-    let any = names.iter().fold(ask.clone(), |ask, name| ask.with(name, ""));
+    let any = names.iter().fold(page_query.clone(), |page_query, name| page_query.with(name, ""));
     html! {
         p.filters {
             @if let Some((value, words, _)) = next {
-                a.btn.small href=(ask.with("last", value).link()) { "Look at the last " (words) }
+                a.btn.small href=(page_query.with("last", value).link()) { "Look at the last " (words) }
             }
             a.btn.small href=(any.link()) { "Look at any time" }
         }
@@ -39,11 +39,16 @@ pub fn wider(ask: &Ask) -> Markup {
 }
 
 /// The content of a list in which nothing passes its filters: the sentence, the filters, and the ways out.
-pub fn none_passes(said: &str, ask: &Ask, names: &[&str], text_of: impl Fn(&str, &str) -> String) -> Markup {
+pub fn none_passes(
+    said: &str,
+    page_query: &PageQuery,
+    names: &[&str],
+    text_of: impl Fn(&str, &str) -> String,
+) -> Markup {
     html! {
         p { (said) }
-        p.filters { (chips(ask, names, text_of)) }
-        (wider(ask))
+        p.filters { (chips(page_query, names, text_of)) }
+        (wider(page_query))
         p { a href="?" { "Show all" } }
     }
 }

@@ -4,7 +4,7 @@ use crate::api::{ApiContext, ApiError};
 use crate::model::WebhookId;
 use crate::store::{TenantScope, TimeSpan};
 
-use super::write;
+use super::format;
 
 /// Maximum number of failed deliveries that a page counts.
 const COUNTED_MAX: usize = 1_000;
@@ -18,8 +18,8 @@ pub fn failed(
 ) -> Result<Option<String>, ApiError> {
     let count = context.store.failed_count(owner, ended, COUNTED_MAX + 1, context.now)?;
     Ok(count.map(|count| match count {
-        0..=COUNTED_MAX => write::count(count as u64),
-        _ => format!("{}+", write::count(COUNTED_MAX as u64)),
+        0..=COUNTED_MAX => format::count(count as u64),
+        _ => format!("{}+", format::count(COUNTED_MAX as u64)),
     }))
 }
 

@@ -4,8 +4,8 @@ use crate::api::HttpRequest;
 use crate::model::{AttemptOutcome, DeliveryStatus, EventId, StatusCodes, Time, WebhookId};
 use crate::rules::patterns;
 
-use super::ask::{Ask, LASTS};
 use super::frame::Section;
+use super::page_query::{LASTS, PageQuery};
 
 /// Maximum number of characters of a value that a notice repeats.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -74,8 +74,8 @@ fn cure(section: Section, name: &str, value: &str) -> Option<&'static str> {
 }
 
 /// The filters of a query that a section cannot read.
-pub fn dropped(section: Section, ask: &Ask) -> Vec<DroppedFilter> {
-    let unread = ask.fields().filter_map(|(name, value)| {
+pub fn dropped(section: Section, page_query: &PageQuery) -> Vec<DroppedFilter> {
+    let unread = page_query.fields().filter_map(|(name, value)| {
         let cure = cure(section, name, value)?;
         Some(DroppedFilter { name: name.to_owned(), value: value.chars().take(SHOWN_CHARS_MAX).collect(), cure })
     });
@@ -83,13 +83,13 @@ pub fn dropped(section: Section, ask: &Ask) -> Vec<DroppedFilter> {
 }
 
 /// The filters of a request that its section knows and can read.
-pub fn of(http_request: &HttpRequest, section: Section) -> Ask {
-    readable(&Ask::of(http_request), section)
+pub fn of(http_request: &HttpRequest, section: Section) -> PageQuery {
+    readable(&PageQuery::of(http_request), section)
 }
 
 /// The filters of a query that a section knows and can read.
-pub fn readable(ask: &Ask, section: Section) -> Ask {
-    ask.only(|name, value| known(section).contains(&name) && cure(section, name, value).is_none())
+pub fn readable(page_query: &PageQuery, section: Section) -> PageQuery {
+    page_query.only(|name, value| known(section).contains(&name) && cure(section, name, value).is_none())
 }
 
 #[cfg(test)]
@@ -98,14 +98,16 @@ mod tests {
 
     #[test]
     fn a_value_that_cannot_be_read_is_no_filter_and_is_named() {
-        let ask = Ask::parse("status=failed&from=yesterday&webhook=garbage&outcome=bogus&last=99h&done=paused&odd=1");
-        let names: Vec<_> = dropped(Section::Deliveries, &ask).into_iter().map(|one| (one.name, one.value)).collect();
+        let page_query =
+            PageQuery::parse("status=failed&from=yesterday&webhook=garbage&outcome=bogus&last=99h&done=paused&odd=1");
+        let names: Vec<_> =
+            dropped(Section::Deliveries, &page_query).into_iter().map(|one| (one.name, one.value)).collect();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             names,
             [pair("from", "yesterday"), pair("webhook", "garbage"), pair("outcome", "bogus"), pair("last", "99h")]
         );
-        assert_eq!(readable(&ask, Section::Deliveries).link(), "?status=failed");
+        assert_eq!(readable(&page_query, Section::Deliveries).link(), "?status=failed");
     }
 
     #[test]
@@ -118,7 +120,7 @@ mod tests {
             (Section::Webhooks, "state=trouble&order=newest".to_owned()),
             (Section::Live, format!("only=failed&webhook={webhook}")),
         ] {
-            assert_eq!(dropped(section, &Ask::parse(&query)), [], "{query}");
+            assert_eq!(dropped(section, &PageQuery::parse(&query)), [], "{query}");
         }
     }
 }

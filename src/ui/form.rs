@@ -5,8 +5,8 @@ use url::form_urlencoded;
 
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext};
 
+use super::format::foreign;
 use super::session::Session;
-use super::write::foreign;
 
 /// The name of the field with the token.
 pub const TOKEN_FIELD: &str = "token";

@@ -12,14 +12,14 @@ use crate::model::time::DAY_MS;
 use crate::model::{ApiKey, Scope, Time, Webhook};
 use crate::store::TimeSpan;
 
-use super::ask::Ask;
 use super::filter::{self, DroppedFilter};
 use super::form::{ONCE_FIELD, OTHER_TOKEN_NAME, TOKEN_FIELD};
 use super::mood::{PageReader, WebhookMood};
+use super::page_query::PageQuery;
 use super::portal_access as access;
 use super::resend::SENT_BEFORE;
 use super::session::{SESSION_COOKIE, Session, cookies};
-use super::{assets, counts, login, respond, write};
+use super::{assets, counts, format, login, respond};
 
 /// The end of a page's title.
 const SITE: &str = "Postrider";
@@ -149,7 +149,7 @@ pub struct Frame {
 impl Frame {
     /// The frame of a request with a session.
     pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>, section: Section) -> Frame {
-        let (pages, ask) = (context.settings.pages.clone(), Ask::of(request.http));
+        let (pages, page_query) = (context.settings.pages.clone(), PageQuery::of(request.http));
         let random = context.draw::<16>();
         let session = Session::of(request.http, &pages, context.now)
             .unwrap_or_else(|| Session::begin(&request.principal.key, &pages, random, context.now));
@@ -178,14 +178,14 @@ impl Frame {
             waiting: is_counted.then(|| counts::waiting(context, owner).ok()).flatten(),
             reasons,
             warnings: context.health_source.warnings().len(),
-            notice: ask.get("done").and_then(notice),
-            unknown: ask
+            notice: page_query.get("done").and_then(notice),
+            unknown: page_query
                 .unknown(filter::known(section))
                 .into_iter()
                 .filter(|name| *name != "done")
                 .map(str::to_owned)
                 .collect(),
-            dropped: filter::dropped(section, &ask),
+            dropped: filter::dropped(section, &page_query),
             once: random.iter().map(|byte| format!("{byte:02x}")).collect(),
             session,
             pages,
@@ -285,12 +285,12 @@ impl Frame {
         html! {
             @for DroppedFilter { name, value, cure } in &self.dropped {
                 p.note role="status" {
-                    "Not a filter, and left out: " code { (name) "=" (write::foreign(value)) } ". To filter, " (cure) "."
+                    "Not a filter, and left out: " code { (name) "=" (format::foreign(value)) } ". To filter, " (cure) "."
                 }
             }
             @if !self.unknown.is_empty() {
                 p.note role="status" {
-                    "Not known here, and left out: " (write::foreign(&self.unknown.join(", ")))
+                    "Not known here, and left out: " (format::foreign(&self.unknown.join(", ")))
                 }
             }
         }
@@ -319,7 +319,7 @@ impl Frame {
                             @for reason in &self.reasons {
                                 .note.bad role="status" {
                                     (icon("bad"))
-                                    div { p { b { "Not ready. " } (write::with_code(&reason.detail)) } }
+                                    div { p { b { "Not ready. " } (format::with_code(&reason.detail)) } }
                                 }
                             }
                             @if let Some(notice) = self.notice {
@@ -348,7 +348,7 @@ impl Frame {
                         header {
                             a.brand href=(self.link("")) {
                                 @if portal.has_logo { img src=(self.link("logo")) alt=""; }
-                                (write::foreign(portal.title()))
+                                (format::foreign(portal.title()))
                             }
                             nav.seg aria-label="Main" {
                                 @for entry in PORTAL.iter().filter(|entry| self.may(entry.scope)) {
@@ -358,7 +358,7 @@ impl Frame {
                                     }
                                 }
                             }
-                            span.muted { (write::foreign(&portal.app)) }
+                            span.muted { (format::foreign(&portal.app)) }
                             @if let Some(url) = &portal.return_url {
                                 a href=(url) rel="noreferrer" { "Back" }
                             }
@@ -372,7 +372,7 @@ impl Frame {
                         }
                         footer.foot {
                             .row {
-                                span { "This access ends at " (write::moment(portal.expires_at, self.now)) "." }
+                                span { "This access ends at " (format::moment(portal.expires_at, self.now)) "." }
                                 (self.button("leave", "plain", "Leave"))
                             }
                             .row {
@@ -440,7 +440,7 @@ impl Frame {
                             li {
                                 a href=(self.link("deliveries?status=waiting")) {
                                     "Waiting now"
-                                    @if let Some(waiting) = self.waiting { " " span.n { (write::count(waiting)) } }
+                                    @if let Some(waiting) = self.waiting { " " span.n { (format::count(waiting)) } }
                                 }
                             }
                         }
@@ -465,7 +465,7 @@ impl Frame {
                         (entry.name)
                     }
                     @if entry.section == Section::Webhooks && self.failing > 0 {
-                        " " a.n.bad href=(self.link("webhooks?state=failing")) { (write::count(self.failing as u64)) " failing" }
+                        " " a.n.bad href=(self.link("webhooks?state=failing")) { (format::count(self.failing as u64)) " failing" }
                     }
                 }
             }
@@ -484,12 +484,12 @@ impl Frame {
                     }
                     @if self.warnings > 0 && self.may(Scope::Admin) {
                         a href=(self.link("system")) {
-                            (write::counted(self.warnings as u64, "warning", "warnings"))
+                            (format::counted(self.warnings as u64, "warning", "warnings"))
                         }
                     }
                 }
                 .row {
-                    span { (write::foreign(&self.key.name)) }
+                    span { (format::foreign(&self.key.name)) }
                     (self.button("logout", "plain", "Log out"))
                 }
                 .row {
@@ -545,7 +545,7 @@ fn head(title: &str, up: &str, site: &str, must_renew: bool) -> Markup {
         head {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
-            title { (write::foreign(title)) " · " (write::foreign(site)) }
+            title { (format::foreign(title)) " · " (format::foreign(site)) }
             link rel="icon" href={ (up) (assets::HORN.name()) } type="image/svg+xml";
             link rel="stylesheet" href={ (up) (assets::CSS.name()) };
             @if must_renew { link rel="stylesheet" href={ (up) "renewed.css" }; }
@@ -562,7 +562,7 @@ pub fn icon(name: &str) -> Markup {
 /// A state: icon, colour and word.
 pub fn state(class: &str, icon_name: &str, word: &str) -> Markup {
     // The icon has no name, so that readers of screens say the word alone. A list has many of them.
-    html! { span class={ "st " (class) } { svg { use href={ "#" (icon_name) } {} } span { (write::foreign(word)) } } }
+    html! { span class={ "st " (class) } { svg { use href={ "#" (icon_name) } {} } span { (format::foreign(word)) } } }
 }
 
 /// A state on a tinted ground.

@@ -12,13 +12,13 @@ use crate::model::Scope;
 use crate::rules::durations;
 use crate::store::{AuditEntry, StateCommand, WriteRequest};
 
-use super::ask::Ask;
 use super::assets;
 use super::form::PostedForm;
 use super::frame::{Frame, Section, THEME_COOKIE, alone, icon};
+use super::page_query::PageQuery;
+use super::referer;
 use super::respond::{self, see_other};
 use super::session::{SESSION_COOKIE, Session, may_log_in};
-use super::way_back;
 
 /// Seconds for which a choice of colours is stored.
 pub const THEME_S: u32 = 31_536_000;
@@ -31,10 +31,10 @@ pub fn cookie(name: &str, value: &str, is_secure: bool) -> String {
 
 /// `GET /ui/login`.
 pub fn show(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    let ask = Ask::of(http_request);
-    let is_out = ask.get("done") == Some("logged-out");
+    let page_query = PageQuery::of(http_request);
+    let is_out = page_query.get("done") == Some("logged-out");
     let said = is_out.then_some("You are logged out.");
-    Ok(page(context, http_request, ask.get("to").unwrap_or_default(), said, StatusCode::OK))
+    Ok(page(context, http_request, page_query.get("to").unwrap_or_default(), said, StatusCode::OK))
 }
 
 fn page(
@@ -142,8 +142,8 @@ pub fn by_link(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Resu
     // A proxy on this machine speaks for others.
     let is_forwarded = ["forwarded", "x-forwarded-for"].iter().any(|name| http_request.headers.contains_key(*name));
     let is_here = !is_forwarded && http_request.remote.is_some_and(|remote| remote.ip().to_canonical().is_loopback());
-    let ask = Ask::of(http_request);
-    let token = ask.get("t").unwrap_or_default();
+    let page_query = PageQuery::of(http_request);
+    let token = page_query.get("t").unwrap_or_default();
     let key = match is_here {
         true => pages.logins.take_link(token, context.now).and_then(|id| context.registry.key(id).cloned()),
         false => None,
@@ -212,7 +212,7 @@ pub fn renewed(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 pub fn set_theme(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let theme = if form.get("theme") == "dark" { "dark" } else { "light" };
-    let to = format!("./{}", way_back::below(request.http, "/ui/").unwrap_or_default());
+    let to = format!("./{}", referer::below(request.http, "/ui/").unwrap_or_default());
     let cookie = cookie(THEME_COOKIE, theme, context.settings.pages.is_secure);
     Ok(Step::Reply(respond::with_cookie(see_other(&to)?, &format!("{cookie}; Max-Age={THEME_S}"))))
 }

@@ -11,7 +11,7 @@ use crate::rules::diagnosis::{self, Diagnosis, Failure};
 use crate::rules::hold::{self, HoldReason};
 use crate::rules::ranking;
 
-use super::{frame, write};
+use super::{format, frame};
 
 /// The reader of a page. A tenant learns nothing of the operator's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub fn reason(
         WebhookMood::HeldBack => format!("the receiver asked to be left alone: {last_words}"),
         WebhookMood::Blocked => format!("the others wait behind a delivery that failed: {last_words}"),
         WebhookMood::Failing if last_words.is_empty() => {
-            format!("{} failed attempts in a row", write::count(u64::from(shown.consecutive_failures)))
+            format!("{} failed attempts in a row", format::count(u64::from(shown.consecutive_failures)))
         }
         WebhookMood::Failing => last_words,
     }
@@ -227,7 +227,7 @@ pub fn attempt_parts(made: &AttemptMade) -> (&'static str, &'static str) {
 pub fn until(at: Time, now: Time) -> String {
     match at.since(now) {
         ..1_000 => "now".to_owned(),
-        left => format!("in {}", write::age(left)),
+        left => format!("in {}", format::age(left)),
     }
 }
 

@@ -6,11 +6,11 @@ use maud::{Markup, html};
 
 use crate::api::{ApiError, HttpResponse, RequestContext};
 
-use super::ask::Ask;
 use super::form::{ONCE_FIELD, PostedForm};
+use super::format::foreign;
 use super::frame::{alone, portal_alone};
+use super::page_query::PageQuery;
 use super::respond;
-use super::write::foreign;
 
 /// The word of `?done=…` for a form that had been sent before.
 pub const SENT_BEFORE: &str = "sent-before";
@@ -123,7 +123,7 @@ fn is_shown(name: &str, value: &str) -> bool {
 /// The address of the page behind a form, with the notice that the form had been sent before.
 fn repeated(to: &str) -> String {
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
-    format!("{path}{}", Ask::parse(query).with("done", SENT_BEFORE).link())
+    format!("{path}{}", PageQuery::parse(query).with("done", SENT_BEFORE).link())
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::rules::histogram;
 use crate::store::HourSpan;
 
-use super::ask::Ask;
 use super::chart::{self, Bin};
-use super::write;
+use super::format;
+use super::page_query::PageQuery;
 
 /// The spans that pages offer: the value of `last`, its words, its length and the length of a step.
 pub const SPANS: [(&str, &str, i64, i64); 5] = [
@@ -52,9 +52,9 @@ pub struct ChartSpan {
 }
 
 impl ChartSpan {
-    pub fn of(ask: &Ask, now: Time) -> ChartSpan {
+    pub fn of(page_query: &PageQuery, now: Time) -> ChartSpan {
         let (last, _, span_ms, step_ms) =
-            SPANS.into_iter().find(|(last, ..)| ask.get("last") == Some(last)).unwrap_or(SPANS[USUAL]);
+            SPANS.into_iter().find(|(last, ..)| page_query.get("last") == Some(last)).unwrap_or(SPANS[USUAL]);
         ChartSpan { last, steps: stats_series::steps_until(now, span_ms, step_ms) }
     }
 
@@ -107,7 +107,7 @@ pub fn charts(series: &ChartSeries) -> Markup {
     let percentiles: [Vec<Option<u64>>; 2] =
         [0, 1].map(|at| series.rows.iter().map(|row| row.percentiles_ms[at].map(u64::from)).collect());
     let axis = chart::ChartAxis { from: series.from, step_ms: series.step_ms };
-    let title = format!("Attempts, {} each", write::age(series.step_ms));
+    let title = format!("Attempts, {} each", format::age(series.step_ms));
     html! {
         .panel { (chart::attempts(&title, &bins, axis, &as_table(series, &[ATTEMPTS_OK, ATTEMPTS_FAILED]))) }
         .cols.half {
@@ -120,11 +120,11 @@ pub fn charts(series: &ChartSeries) -> Markup {
 /// A column of a table: its head, and its value in a step. `None` where nothing is known or nothing happened.
 type TableColumn = (&'static str, fn(&ChartRow) -> Option<String>);
 
-const ATTEMPTS_OK: TableColumn = ("Succeeded", |row| has_attempts(row).then(|| write::count(row.attempts.ok)));
-const ATTEMPTS_FAILED: TableColumn = ("Failed", |row| has_attempts(row).then(|| write::count(row.attempts.failed)));
-const WAITING: TableColumn = ("Waiting", |row| row.waiting.filter(|waiting| *waiting > 0).map(write::count));
-const P50: TableColumn = ("p50", |row| row.percentiles_ms[0].map(write::millis));
-const P95: TableColumn = ("p95", |row| row.percentiles_ms[1].map(write::millis));
+const ATTEMPTS_OK: TableColumn = ("Succeeded", |row| has_attempts(row).then(|| format::count(row.attempts.ok)));
+const ATTEMPTS_FAILED: TableColumn = ("Failed", |row| has_attempts(row).then(|| format::count(row.attempts.failed)));
+const WAITING: TableColumn = ("Waiting", |row| row.waiting.filter(|waiting| *waiting > 0).map(format::count));
+const P50: TableColumn = ("p50", |row| row.percentiles_ms[0].map(format::millis));
+const P95: TableColumn = ("p95", |row| row.percentiles_ms[1].map(format::millis));
 
 fn has_attempts(row: &ChartRow) -> bool {
     row.attempts != Bin::default()

@@ -16,7 +16,7 @@ use crate::model::{ApiKey, Id, Time};
 use crate::store::Registry;
 
 use super::portal_access as access;
-use super::way_back;
+use super::referer;
 
 /// The name of the cookie.
 pub const SESSION_COOKIE: &str = "pr_session";
@@ -191,7 +191,7 @@ fn no_session(http_request: &HttpRequest) -> ApiError {
         let api_error =
             ApiError::new(StatusCode::UNAUTHORIZED, "session_missing", "your session has ended: log in again");
         // The way back is the page of the form, which its browser names.
-        let to = way_back::below(http_request, "/ui/");
+        let to = referer::below(http_request, "/ui/");
         let to = to.map(|below| HeaderValue::try_from(login_with(http_request, below)));
         return match to {
             Some(Ok(login)) => api_error.with(CONTENT_LOCATION, login),

@@ -28,6 +28,11 @@ pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
     delivery.next_attempt_at.filter(|_| delivery.status == DeliveryStatus::Retrying)
 }
 
+/// The status of vendors that answer wrong values with 400 in place of 422.
+pub fn wrong_values_as_400(status: StatusCode) -> StatusCode {
+    if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status }
+}
+
 /// Whether a vendor with the states on and off would call it on. A paused webhook still takes events, so it is on.
 pub fn is_active(webhook: &Webhook) -> bool {
     webhook.status != WebhookStatus::Disabled

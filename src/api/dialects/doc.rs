@@ -48,12 +48,3 @@ pub const fn doc(id: &'static str, summary: &'static str, answers: &'static [Ans
 pub fn missing_object(route: &Route) -> Vec<u16> {
     if route.path.contains('{') { vec![404] } else { Vec::new() }
 }
-
-/// 404 if the path names an object, and 422 if the route reads a body.
-pub fn missing_object_or_invalid(route: &Route) -> Vec<u16> {
-    let mut all = missing_object(route);
-    if !route.body.is_none() {
-        all.push(422);
-    }
-    all
-}

@@ -20,21 +20,12 @@ use crate::model::webhook::{
 };
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
+use crate::rules::retry::SCHEDULES;
 use crate::rules::target::{self, TargetPolicy};
 use crate::rules::{patterns, signing, tls_parts};
 
 use super::publish::read_channel;
 use super::webhook_text::MASK;
-
-/// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (api.md section 5).
-pub const SCHEDULES: [(&str, &[u32]); 6] = [
-    ("standard", &[5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]),
-    ("dfns", &[60, 660, 6_480, 79_200]),
-    ("sent", &[60, 120, 240]),
-    ("everlytic", &[300; 864]),
-    ("svix", &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]),
-    ("none", &[]),
-];
 
 /// Headers of one hop (RFC 9110 section 7.6.1), and those that the sender sets for framing and tracing.
 const RESERVED_HEADERS: [&str; 13] = [

@@ -10,11 +10,11 @@ use crate::api::limits::{
     RATE_PER_S_MAX, RATE_PER_S_MIN, SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX,
 };
 use crate::rules::patterns::TYPE_BYTES_MAX;
+use crate::rules::retry::SCHEDULES;
 use crate::rules::target::URL_BYTES_MAX;
 
 use super::owned;
 use super::waiting_for;
-use super::webhook_form::SCHEDULES;
 
 /// The components of webhooks' forms, without the forms themselves.
 pub fn components() -> Map<String, Value> {

@@ -4,7 +4,7 @@ use super::finding::Finding;
 use crate::config::Settings;
 use crate::daemon::cluster::init;
 use crate::daemon::standby::ENDED;
-use crate::engine::lease::MemberRow;
+use crate::engine::cluster_lease::MemberRow;
 use crate::rules::tenure::LEASE;
 
 const CHECK: &str = "cluster";
@@ -66,7 +66,7 @@ fn is_one<T: PartialEq>(mut values: impl Iterator<Item = T>) -> bool {
 mod tests {
     use super::*;
     use crate::cli::doctor::finding::Grade;
-    use crate::engine::lease::Member;
+    use crate::engine::cluster_lease::Member;
 
     fn row(node: &str, is_owner: bool, seen_s: f64) -> MemberRow {
         let member = Member {

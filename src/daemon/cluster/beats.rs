@@ -14,7 +14,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::standby::ENDED;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
-use crate::engine::lease::{Beat, Leases, MemberRow};
+use crate::engine::cluster_lease::{Beat, Leases, MemberRow};
 use crate::engine::log_backoff::LogBackoff;
 use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::rules::tenure::{LEASE, LeaseHolder, TenureStep, TenureWatch};
@@ -135,7 +135,7 @@ pub struct BeatParts {
 /// Beats until the tenure of this node has ended.
 pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
     let monotonic = || monotonic(&*parts.clock);
-    let (mut watch, mut beats, mut said) = (TenureWatch::default(), 0, SaidOnce::default());
+    let (mut watch, mut beats, mut said) = (TenureWatch::default(), 0, LogOnce::default());
     loop {
         let sent_at = monotonic();
         let (held, applied) = (watch.held(), state.applied());
@@ -180,13 +180,13 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
 
 /// The states that were logged, so that one that lasts is not logged at each beat.
 #[derive(Debug, Default)]
-struct SaidOnce {
+struct LogOnce {
     is_unreached: bool,
     has_ended: bool,
     outrun: LogBackoff,
 }
 
-impl SaidOnce {
+impl LogOnce {
     /// Logs that the engine is not reached, is reached again, or shows that the cluster has ended. `None` stands for an answer
     /// that came too late.
     fn answered(&mut self, answer: Option<Result<Beat, LogUnreachable>>) -> Option<Beat> {
@@ -253,7 +253,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::engine::clock::SystemClock;
-    use crate::engine::lease::{ClusterRow, Pending};
+    use crate::engine::cluster_lease::{ClusterRow, Pending};
     use crate::rules::tenure::ShownLease;
     use crate::store::admin::{Appended, CommitLog, CommitOrder, LogEntry, LogMark, LogTail};
 
@@ -446,7 +446,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_cluster_that_has_ended_is_said_once_and_a_node_that_is_ahead_with_back_off() {
-        let mut said = SaidOnce::default();
+        let mut said = LogOnce::default();
         let beat = |holder| Ok(Beat { lease: shown(4, holder), last: 9, owner: None });
         assert!(said.answered(Some(beat(LeaseHolder::Ended))).is_some() && said.has_ended && !said.is_unreached);
         assert!(said.answered(None).is_none() && said.is_unreached);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::daemon::DaemonError;
-use crate::engine::lease::{Leases, Member};
+use crate::engine::cluster_lease::{Leases, Member};
 use crate::store::admin::{CommitLog, LogMark};
 
 /// Minimum time for which the log retains a record.

@@ -8,7 +8,7 @@ use crate::daemon::offline::{hand_over, has_store};
 use crate::daemon::standby::random;
 use crate::daemon::{DaemonError, keys, lock_folder, options};
 use crate::engine::clock::{Clock as _, SystemClock};
-use crate::engine::lease::{ClusterRow, MemberRow};
+use crate::engine::cluster_lease::{ClusterRow, MemberRow};
 use crate::store::admin::{self, Role, TermAndRole};
 use crate::store::open;
 

@@ -18,7 +18,7 @@ use crate::daemon::standby::service::StandbyService;
 use crate::daemon::standby::{DRAIN, SharedStatus, term_and_role};
 use crate::daemon::{DaemonError, Ownership, Platform, keys, listen, metrics_listener, url};
 use crate::engine::blocking_pool::BlockingPool;
-use crate::engine::lease::{Leases, Member, MemberRow};
+use crate::engine::cluster_lease::{Leases, Member, MemberRow};
 use crate::engine::log_backoff::LogBackoff;
 use crate::rules::tenure::{BEAT_EVERY, LEASE};
 use crate::server::Server;
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
     use crate::daemon::cluster::beats::tests::ScriptedLeases;
     use crate::daemon::cluster::tests::member_store;
-    use crate::engine::lease::ClusterRow;
+    use crate::engine::cluster_lease::ClusterRow;
 
     fn node(node: &str, url: &str) -> Member {
         Member { node: node.to_owned(), url: url.to_owned(), version: String::new(), options: 0 }

@@ -9,7 +9,7 @@ use crate::daemon::offline::has_store;
 use crate::daemon::standby::random;
 use crate::daemon::{DaemonError, lock_folder};
 use crate::engine::clock::{Clock as _, SystemClock};
-use crate::engine::lease::MemberRow;
+use crate::engine::cluster_lease::MemberRow;
 use crate::store::Disk;
 use crate::store::admin::{self, FenceError, LogTail, LogUnreachable, Replica, Role, TermAndRole};
 

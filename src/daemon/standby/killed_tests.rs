@@ -9,7 +9,7 @@ use super::{LOG_FOLDER, promote, random};
 use crate::config::Settings;
 use crate::daemon::backup::{backup, restore};
 use crate::daemon::standby_log::unapplied;
-use crate::daemon::{DaemonError, keys, open_store, options, verify};
+use crate::daemon::{DaemonError, keys, options, verify};
 use crate::engine::clock::SystemRandomness;
 use crate::model::Time;
 use crate::store::admin::{self, LogWriter, ReplicaBatch, ReplicaKind, Role, TermAndRole};
@@ -68,8 +68,9 @@ fn killed(data_dir: &Path) -> Settings {
 }
 
 fn organizations(settings: &Settings) -> usize {
-    let disk = Arc::new(RealDisk::lock(&settings.data_dir).unwrap());
-    open_store(settings, disk, NOW).unwrap().store.registry().organizations().count()
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&settings.data_dir).unwrap());
+    let key = keys::master_key(settings, &*disk, &SystemRandomness::default()).unwrap();
+    store::open(disk, options(settings), &key, NOW, random()).unwrap().store.registry().organizations().count()
 }
 
 fn promoted(settings: &Settings, accepts_loss: bool) -> Result<super::PromotedStore, DaemonError> {

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
-use crate::engine::lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
+use crate::engine::cluster_lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
 use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
 

@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn it_rises_with_a_backlog_and_falls_when_that_is_nearly_gone() {
         let mut saturation = CpuSaturation::default();
-        let crowds = [BACKLOG_HIGH - 1, BACKLOG_HIGH, BACKLOG_LOW, BACKLOG_LOW - 1, BACKLOG_HIGH - 1];
-        assert_eq!(crowds.map(|backlog| saturation.update(backlog)), [false, true, true, false, false]);
+        let backlogs = [BACKLOG_HIGH - 1, BACKLOG_HIGH, BACKLOG_LOW, BACKLOG_LOW - 1, BACKLOG_HIGH - 1];
+        assert_eq!(backlogs.map(|backlog| saturation.update(backlog)), [false, true, true, false, false]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A closed address is closed in every spelling, and an open one is open. Each special-purpose range ends where its
 //! registry says.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 /// Addresses from inside and from both ends of every closed range.

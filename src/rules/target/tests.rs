@@ -354,14 +354,6 @@ fn settings_name_the_item_that_is_wrong() {
 }
 
 #[test]
-fn names_of_loopback_need_no_resolver() {
-    assert_eq!(name("foo.localhost").known_addrs(), Some(vec![ip("127.0.0.1"), ip("::1")]));
-    assert_eq!(name("ip6-localhost").known_addrs(), Some(vec![ip("::1")]));
-    assert_eq!(name("example.com").known_addrs(), None);
-    assert_eq!(TargetHost::Ip(ip("10.0.0.1")).known_addrs(), Some(vec![ip("10.0.0.1")]));
-}
-
-#[test]
 fn every_refused_address_gives_the_same_words() {
     let words = |url: &str| check_url(url, &TargetPolicy::default()).unwrap_err().to_string();
     assert_eq!(words("http://127.0.0.1/"), words("http://metadata.google.internal/"));

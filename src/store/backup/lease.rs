@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kv::blob_place::BlobPlace;
+use crate::kv::blob_range::BlobRange;
 use crate::kv::error::{Result, io};
 use crate::kv::segment::Segment;
 use crate::model::figures::Sums;
@@ -69,7 +69,7 @@ impl BackupLease {
     }
 
     /// Stores payloads of `file` that are about to be overwritten. A payload that cannot be read is not stored.
-    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobPlace]) {
+    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobRange]) {
         let mut erased = self.erased();
         for place in places {
             let bytes = erased.bytes + place.bytes as usize;
@@ -84,7 +84,7 @@ impl BackupLease {
     }
 
     /// The bytes of a payload that was erased meanwhile.
-    pub(in crate::store) fn erased_payload(&self, file: &str, place: BlobPlace) -> Option<Vec<u8>> {
+    pub(in crate::store) fn erased_payload(&self, file: &str, place: BlobRange) -> Option<Vec<u8>> {
         self.erased().payloads.get(&(file.to_owned(), place.offset)).cloned()
     }
 

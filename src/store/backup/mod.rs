@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(in crate::store) use lease::BackupLease;
 pub use receive::{ReceivedBackup, receive};
 
-use crate::kv::blob_place::{BlobPlace, is_of_blobs};
+use crate::kv::blob_range::{BlobRange, is_of_blobs};
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::Changes;
@@ -119,7 +119,7 @@ impl Writer {
     }
 
     /// Stores payloads for a running backup before they are overwritten.
-    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobPlace]) {
+    pub(in crate::store) fn store_erased(&self, file: &Segment, places: &[BlobRange]) {
         if let Some(lease) = self.backup.upgrade() {
             lease.store_erased(file, places);
         }
@@ -225,7 +225,7 @@ impl BackupSender<'_> {
     }
 
     /// Sends a payload of the blob file in parts, as rows hold smaller ones. `key` is that of its row in `snapshot`.
-    fn payload(&mut self, snapshot: &Snapshot, key: &[u8], place: BlobPlace) -> Result<ScanStep> {
+    fn payload(&mut self, snapshot: &Snapshot, key: &[u8], place: BlobRange) -> Result<ScanStep> {
         let payload = match snapshot.blob(key, place) {
             Ok(payload) => payload,
             Err(error) => self.lease.erased_payload(snapshot.file(), place).ok_or(error)?,

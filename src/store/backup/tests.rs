@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::kv::blob_place::is_of_blobs;
+use crate::kv::blob_range::is_of_blobs;
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::memtable::Changes;
 use crate::kv::payload::put_parts;

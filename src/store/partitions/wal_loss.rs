@@ -5,7 +5,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::kv::blob_place::BLOBS_END_KEY;
+use crate::kv::blob_range::BLOBS_END_KEY;
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result, io};

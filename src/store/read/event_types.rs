@@ -14,7 +14,7 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
-use crate::store::event_types::TypeHourRow;
+use crate::store::event_type_counts::TypeHourRow;
 use crate::store::partitions::index_start::{self, LaterIndex};
 use crate::store::read::lists::Store;
 

@@ -20,7 +20,7 @@ use crate::store::apply::publish::key_hash;
 use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
 use crate::store::event_names::names_of;
-use crate::store::event_types::TypeHourRow;
+use crate::store::event_type_counts::TypeHourRow;
 use crate::store::figures::{FiguresOwner, SumsRow};
 use crate::store::idempotency::index;
 use crate::store::partitions::index_start::{self, IndexStart, LaterIndex};

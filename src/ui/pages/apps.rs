@@ -10,13 +10,13 @@ use crate::api::native::{apps, portal_links};
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{App, Scope};
 use crate::store::TenantScope;
-use crate::ui::ask::Ask;
 use crate::ui::form::{self, PostedForm};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
+use crate::ui::page_query::PageQuery;
 use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
 use crate::ui::series::{self, ChartSeries, ChartSpan};
-use crate::ui::write::{self, foreign};
 
 /// `GET /ui/apps`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
@@ -66,9 +66,9 @@ pub fn page(rows: &[(Arc<App>, usize)], form: &PostedForm, errors: &[FieldError]
                             }
                             td { (foreign(app.uid.as_deref().unwrap_or("–"))) }
                             td.num {
-                                (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks?app={}", app.id), &write::count(*webhooks as u64)))
+                                (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks?app={}", app.id), &format::count(*webhooks as u64)))
                             }
-                            td.num.big.nowrap { (write::moment(app.created_at, frame.now)) }
+                            td.num.big.nowrap { (format::moment(app.created_at, frame.now)) }
                             @if frame.may(Scope::AppsWrite) && has_portal {
                                 td.num { (frame.button(&format!("apps/{}/portal-link", app.id), "btn small", "Portal link")) }
                             }
@@ -89,7 +89,7 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     let app = app.ok_or_else(|| ApiError::not_found("app"))?;
     let frame = Frame::new(context, request, Section::Apps);
     let within = TenantScope { org: app.org_id, app: Some(app.id) };
-    let span = ChartSpan::of(&Ask::of(request.http), context.now);
+    let span = ChartSpan::of(&PageQuery::of(request.http), context.now);
     let hours = context.store.tenant_hours(within, span.read_from(context.now), context.now)?;
     let series = span.series(&hours, context.store.tenant_open(within, context.now)?);
     let webhooks = context.registry.webhooks_of(app.id).count();
@@ -106,7 +106,7 @@ pub fn one_page(app: &App, webhooks: usize, series: &ChartSeries, frame: &Frame)
                 p.lead {
                     @if frame.may(Scope::WebhooksRead) {
                         a href=(frame.link(&format!("webhooks?app={}", app.id))) {
-                            (write::counted(webhooks as u64, "webhook", "webhooks"))
+                            (format::counted(webhooks as u64, "webhook", "webhooks"))
                         }
                         " · "
                     }

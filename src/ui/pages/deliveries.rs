@@ -7,13 +7,13 @@ use crate::api::cursor::{self, CursorKind};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, Scope, StatusCodes, Time, WebhookId};
 use crate::store::{AnyOf, DeliveryQuery, FailedPosition, ListWindow, Search, TenantScope, TimeSpan};
-use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::chips;
 use crate::ui::counts;
 use crate::ui::filter;
 use crate::ui::form::PostedForm;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::write::{self, foreign};
+use crate::ui::page_query::{LASTS, PageQuery, Span};
 
 use super::delivery_cancel;
 use super::delivery_resend;
@@ -39,7 +39,7 @@ const TABS: [(&str, &str); 7] = [
 
 pub struct DeliveriesView {
     pub rows: Vec<DeliveryRow>,
-    pub ask: Ask,
+    pub page_query: PageQuery,
     /// The webhooks to choose from: id and name.
     pub webhooks: Vec<(String, String)>,
     /// The cursor of the next page.
@@ -63,7 +63,7 @@ impl DeliveriesView {
 
     /// The number of deliveries of the chosen tab.
     fn total(&self) -> Option<&str> {
-        self.count_of(self.ask.get("status").unwrap_or_default())
+        self.count_of(self.page_query.get("status").unwrap_or_default())
     }
 }
 
@@ -82,27 +82,28 @@ fn statuses(tab: &str) -> Option<AnyOf<DeliveryStatus>> {
     }
 }
 
-fn is_failed(ask: &Ask) -> bool {
-    ask.get("status") == Some("failed") && ask.get("event").is_none()
+fn is_failed(page_query: &PageQuery) -> bool {
+    page_query.get("status") == Some("failed") && page_query.get("event").is_none()
 }
 
 /// The query of an address. A value that cannot be read is absent.
-fn query(ask: &Ask, span: &Span, tenant: TenantScope) -> DeliveryQuery {
+fn query(page_query: &PageQuery, span: &Span, tenant: TenantScope) -> DeliveryQuery {
     let times = TimeSpan { from: span.from, to: span.to };
-    let is_failed = is_failed(ask);
-    let outcome = ask.get("outcome").unwrap_or_default();
+    let is_failed = is_failed(page_query);
+    let outcome = page_query.get("outcome").unwrap_or_default();
     let codes = StatusCodes::parse(outcome).map(|codes| AnyOf::new(vec![codes]));
     let outcome = AttemptOutcome::ALL.into_iter().find(|one| one.as_str() == outcome).map(|one| AnyOf::new(vec![one]));
-    let before = ask.get("cursor").filter(|_| !is_failed).and_then(|text| cursor::read(CursorKind::Deliveries, text));
+    let before =
+        page_query.get("cursor").filter(|_| !is_failed).and_then(|text| cursor::read(CursorKind::Deliveries, text));
     DeliveryQuery {
         tenant,
-        webhook: ask.get("webhook").and_then(|id| id.parse().ok()),
-        event: ask.get("event").and_then(|id| id.parse().ok()),
-        status: statuses(ask.get("status").unwrap_or_default()),
-        event_type: ask.get("type").map(str::to_owned),
+        webhook: page_query.get("webhook").and_then(|id| id.parse().ok()),
+        event: page_query.get("event").and_then(|id| id.parse().ok()),
+        status: statuses(page_query.get("status").unwrap_or_default()),
+        event_type: page_query.get("type").map(str::to_owned),
         status_code: codes,
         outcome,
-        search: ask.get("search").map(Search::new),
+        search: page_query.get("search").map(Search::new),
         ended: if is_failed { times } else { TimeSpan::default() },
         window: ListWindow {
             from: span.from.filter(|_| !is_failed),
@@ -114,16 +115,16 @@ fn query(ask: &Ask, span: &Span, tenant: TenantScope) -> DeliveryQuery {
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<DeliveriesView, ApiError> {
-    let (ask, tenant) = (filter::of(request.http, Section::Deliveries), request.tenant());
-    let span = Span::of(&ask, context.now);
-    let query = query(&ask, &span, tenant);
-    let found = page_of(context, &ask, &query)?;
-    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, ask.get("webhook"));
+    let (page_query, tenant) = (filter::of(request.http, Section::Deliveries), request.tenant());
+    let span = Span::of(&page_query, context.now);
+    let query = query(&page_query, &span, tenant);
+    let found = page_of(context, &page_query, &query)?;
+    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, page_query.get("webhook"));
     let is_short = found.next.is_some() && found.rows.len() < ROWS_MAX;
-    let (waiting, failed) = tab_counts(context, &ask, &span, (tenant, query.webhook))?;
+    let (waiting, failed) = tab_counts(context, &page_query, &span, (tenant, query.webhook))?;
     Ok(DeliveriesView {
         rows: delivery_rows::read(context, request, found.rows)?,
-        ask,
+        page_query,
         webhooks,
         next: found.next,
         looked_back_to: found.back_to.filter(|_| is_short),
@@ -135,25 +136,25 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delive
 /// The numbers of waiting and failed deliveries for the tabs, as far as the filters leave them known.
 fn tab_counts(
     context: &ApiContext<'_>,
-    ask: &Ask,
+    page_query: &PageQuery,
     span: &Span,
     owner: (TenantScope, Option<WebhookId>),
 ) -> Result<(Option<String>, Option<String>), ApiError> {
     let (tenant, webhook) = owner;
     let is_shown = webhook.is_none_or(|id| context.registry.webhook(tenant, id).is_some());
-    if !is_shown || has_other_filters(ask) {
+    if !is_shown || has_other_filters(page_query) {
         return Ok((None, None));
     }
-    let waiting = match is_plain_waiting(ask) {
-        true => Some(write::count(counts::waiting(context, owner)?)),
+    let waiting = match is_plain_waiting(page_query) {
+        true => Some(format::count(counts::waiting(context, owner)?)),
         false => None,
     };
     Ok((waiting, counts::failed(context, owner, TimeSpan { from: span.from, to: span.to })?))
 }
 
 /// Whether the list is filtered by more than status, webhook and time.
-fn has_other_filters(ask: &Ask) -> bool {
-    ["event", "type", "outcome", "search"].iter().any(|name| ask.get(name).is_some())
+fn has_other_filters(page_query: &PageQuery) -> bool {
+    ["event", "type", "outcome", "search"].iter().any(|name| page_query.get(name).is_some())
 }
 
 /// The rows of a page.
@@ -167,10 +168,10 @@ struct FoundPage {
 }
 
 /// Reads a page.
-fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result<FoundPage, ApiError> {
+fn page_of(context: &ApiContext<'_>, page_query: &PageQuery, query: &DeliveryQuery) -> Result<FoundPage, ApiError> {
     let tenant = query.tenant;
-    if is_failed(ask) {
-        let position = ask.get("cursor").and_then(cursor::read_failed);
+    if is_failed(page_query) {
+        let position = page_query.get("cursor").and_then(cursor::read_failed);
         let page = context.store.failed_deliveries(query, position, context.now)?;
         let back_to = page.next.map(|next| match next {
             FailedPosition::Indexed(at, _) => at,
@@ -180,8 +181,8 @@ fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result
     }
     // The due index knows no tenant, and a removed webhook has nothing in it.
     let is_there = query.webhook.is_none_or(|id| context.registry.webhook(tenant, id).is_some());
-    if ask.get("status") == Some("waiting") && is_plain_waiting(ask) && is_there {
-        let (rows, next) = waiting(context, ask, query)?;
+    if page_query.get("status") == Some("waiting") && is_plain_waiting(page_query) && is_there {
+        let (rows, next) = waiting(context, page_query, query)?;
         return Ok(FoundPage { rows, next, back_to: None });
     }
     let page = context.store.deliveries(query, context.now)?;
@@ -194,28 +195,28 @@ fn page_of(context: &ApiContext<'_>, ask: &Ask, query: &DeliveryQuery) -> Result
 
 /// Whether a replay can mean the deliveries of the list: it knows neither a search nor a type. A list without a webhook
 /// leads to the choice of a webhook or an app.
-fn is_replayable(ask: &Ask) -> bool {
-    let is_listed = match ask.get("status") {
+fn is_replayable(page_query: &PageQuery) -> bool {
+    let is_listed = match page_query.get("status") {
         Some("failed") => true,
         // A replay of waiting deliveries has no other filter.
-        Some("waiting") => is_plain_waiting(ask),
+        Some("waiting") => is_plain_waiting(page_query),
         _ => false,
     };
-    is_listed && ["search", "type", "event"].iter().all(|name| ask.get(name).is_none())
+    is_listed && ["search", "type", "event"].iter().all(|name| page_query.get(name).is_none())
 }
 
 /// Whether the list of waiting deliveries can come from the due index, which has no other filters than the webhook.
-fn is_plain_waiting(ask: &Ask) -> bool {
-    ["event", "type", "outcome", "search", "last", "from", "to"].iter().all(|name| ask.get(name).is_none())
+fn is_plain_waiting(page_query: &PageQuery) -> bool {
+    ["event", "type", "outcome", "search", "last", "from", "to"].iter().all(|name| page_query.get(name).is_none())
 }
 
 /// The waiting deliveries by due time, of one webhook or of all.
 fn waiting(
     context: &ApiContext<'_>,
-    ask: &Ask,
+    page_query: &PageQuery,
     query: &DeliveryQuery,
 ) -> Result<(Vec<Delivery>, Option<String>), ApiError> {
-    let after = ask.get("cursor").and_then(cursor::read_waiting);
+    let after = page_query.get("cursor").and_then(cursor::read_waiting);
     let page = match query.webhook {
         Some(webhook) => context.store.waiting(webhook, after, ROWS_MAX, context.now)?,
         None => context.store.waiting_of_all(query.tenant, after, ROWS_MAX, context.now)?,
@@ -226,15 +227,16 @@ fn waiting(
 
 /// The page.
 pub fn page(view: &DeliveriesView, frame: &Frame) -> Markup {
-    let tab = view.ask.get("status").unwrap_or_default();
-    let columns = RowColumns { check: frame.may(Scope::DeliveriesRetry), webhook: true, ended: is_failed(&view.ask) };
+    let tab = view.page_query.get("status").unwrap_or_default();
+    let columns =
+        RowColumns { check: frame.may(Scope::DeliveriesRetry), webhook: true, ended: is_failed(&view.page_query) };
     html! {
         .head { div { h1 { "Deliveries" } } }
         (filters(view))
         .filters {
             nav.seg aria-label="Status" {
                 @for (value, word) in TABS {
-                    a href=(view.ask.with("status", value).link()) aria-current=[(value == tab).then_some("true")] {
+                    a href=(view.page_query.with("status", value).link()) aria-current=[(value == tab).then_some("true")] {
                         (word)
                         @if let Some(count) = view.count_of(value) { " " span.n { (count) } }
                     }
@@ -247,15 +249,15 @@ pub fn page(view: &DeliveriesView, frame: &Frame) -> Markup {
 }
 
 fn filters(view: &DeliveriesView) -> Markup {
-    let chosen = |name: &str, value: &str| view.ask.get(name) == Some(value);
+    let chosen = |name: &str, value: &str| view.page_query.get(name) == Some(value);
     html! {
         form.filters autocomplete="off" {
             label.grow {
                 span.vh { "Search" }
                 input type="search" name="search" placeholder="An id, type, error or code"
-                    value=(view.ask.get("search").unwrap_or_default());
+                    value=(view.page_query.get("search").unwrap_or_default());
             }
-            (delivery_rows::webhook_field(&view.webhooks, view.ask.get("webhook")))
+            (delivery_rows::webhook_field(&view.webhooks, view.page_query.get("webhook")))
             label {
                 span.vh { "Outcome" }
                 select name="outcome" {
@@ -280,7 +282,7 @@ fn filters(view: &DeliveriesView) -> Markup {
                 }
             }
             @for kept in ["status", "type", "event"] {
-                @if let Some(value) = view.ask.get(kept) { input type="hidden" name=(kept) value=(value); }
+                @if let Some(value) = view.page_query.get(kept) { input type="hidden" name=(kept) value=(value); }
             }
             button.btn type="submit" { "Filter" }
         }
@@ -292,18 +294,18 @@ const CHIPS: [&str; 8] = ["search", "webhook", "event", "type", "outcome", "last
 
 /// The filters in force, each with a link that removes it.
 fn chips(view: &DeliveriesView) -> Markup {
-    chips::chips(&view.ask, &CHIPS, |name, value| {
+    chips::chips(&view.page_query, &CHIPS, |name, value| {
         if name == "webhook" { delivery_rows::chosen_name(&view.webhooks, value) } else { value.to_owned() }
     })
 }
 
 /// The chosen tab as a filter that can be removed.
 fn status_chip(view: &DeliveriesView) -> Markup {
-    let status = view.ask.get("status").unwrap_or_default();
+    let status = view.page_query.get("status").unwrap_or_default();
     html! {
         span.chip {
             "status" b { (foreign(status)) }
-            a href=(view.ask.with("status", "").link()) aria-label="Remove the filter on status" { "×" }
+            a href=(view.page_query.with("status", "").link()) aria-label="Remove the filter on status" { "×" }
         }
     }
 }
@@ -311,10 +313,10 @@ fn status_chip(view: &DeliveriesView) -> Markup {
 /// How much a page looked at that ended before it was full.
 fn looked(view: &DeliveriesView, frame: &Frame) -> Markup {
     // A search looks at the event of each delivery too.
-    let rows_each = if view.ask.get("search").is_some() { 2 } else { 1 };
+    let rows_each = if view.page_query.get("search").is_some() { 2 } else { 1 };
     html! {
-        "Looked at " (write::counted(super::EXAMINED_MAX as u64 / rows_each, "delivery", "deliveries"))
-        @if let Some(at) = view.looked_back_to { ", back to " (write::moment(at, frame.now)) }
+        "Looked at " (format::counted(super::EXAMINED_MAX as u64 / rows_each, "delivery", "deliveries"))
+        @if let Some(at) = view.looked_back_to { ", back to " (format::moment(at, frame.now)) }
         "."
     }
 }
@@ -325,15 +327,15 @@ fn empty(view: &DeliveriesView, frame: &Frame) -> Markup {
             .pad {
                 @if let Some(next) = &view.next {
                     p { (looked(view, frame)) " None of them passes these filters." }
-                    p { a.btn rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } { "Look further" } }
-                } @else if view.ask == Ask::default() {
+                    p { a.btn rel="next" href={ (view.page_query.with("", "").link()) "&cursor=" (next) } { "Look further" } }
+                } @else if view.page_query == PageQuery::default() {
                     p { "No deliveries yet. Each event makes one for every webhook that wants it." }
                 } @else {
-                    p { "No delivery passes these filters:" @if view.ask.get("status").is_some() { " " (status_chip(view)) } }
+                    p { "No delivery passes these filters:" @if view.page_query.get("status").is_some() { " " (status_chip(view)) } }
                     p.filters { (chips(view)) }
-                    (chips::wider(&view.ask))
-                    @if let Some(search) = view.ask.get("search").filter(|_| frame.portal.is_none()) {
-                        p { a href=(frame.link(&Ask::default().with("q", search).to("find"))) { "Find an event of this event_id" } }
+                    (chips::wider(&view.page_query))
+                    @if let Some(search) = view.page_query.get("search").filter(|_| frame.portal.is_none()) {
+                        p { a href=(frame.link(&PageQuery::default().with("q", search).to("find"))) { "Find an event of this event_id" } }
                     }
                     p { a href="?" { "Show all" } }
                 }
@@ -347,18 +349,18 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
     let footer = html! {
         footer {
             span {
-                @match view.total().filter(|_| view.ask.get("cursor").is_none()) {
-                    Some(total) => { "1–" (write::count(view.rows.len() as u64)) " of " (total) }
-                    None => { (write::counted(view.rows.len() as u64, "delivery", "deliveries")) " on this page" }
+                @match view.total().filter(|_| view.page_query.get("cursor").is_none()) {
+                    Some(total) => { "1–" (format::count(view.rows.len() as u64)) " of " (total) }
+                    None => { (format::counted(view.rows.len() as u64, "delivery", "deliveries")) " on this page" }
                 }
                 @if view.looked_back_to.is_some() { ". " (looked(view, frame)) }
             }
             span.acts {
-                @if view.ask.get("cursor").is_some() {
-                    a.btn.small.quiet href=(view.ask.with("", "").link()) { "Newest" }
+                @if view.page_query.get("cursor").is_some() {
+                    a.btn.small.quiet href=(view.page_query.with("", "").link()) { "Newest" }
                 }
                 @if let Some(next) = &view.next {
-                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
+                    a.btn.small rel="next" href={ (view.page_query.with("", "").link()) "&cursor=" (next) } {
                         @if view.looked_back_to.is_some() { "Look further" } @else { "Older" }
                     }
                 }
@@ -369,14 +371,14 @@ fn list(view: &DeliveriesView, columns: RowColumns, frame: &Frame) -> Markup {
         return html! { section.panel { (table) (footer) } };
     }
     let fields = html! {
-        @if view.ask != Ask::default() { input type="hidden" name=(LIST_FIELD) value=(view.ask.with("", "").link()); }
+        @if view.page_query != PageQuery::default() { input type="hidden" name=(LIST_FIELD) value=(view.page_query.with("", "").link()); }
         .bulk {
             button.btn.small type="submit" { "Send the chosen again" span data-chosen="" {} "…" }
-            @if is_replayable(&view.ask) {
+            @if is_replayable(&view.page_query) {
                 span.muted { "or" }
-                a.btn.small href=(frame.link(&format!("replays/new{}", view.ask.with("", "").link()))) {
+                a.btn.small href=(frame.link(&format!("replays/new{}", view.page_query.with("", "").link()))) {
                     "Send all " @if let Some(total) = view.total() { (total) " " }
-                    @if view.ask.get("status") == Some("waiting") { "now…" } @else { "again…" }
+                    @if view.page_query.get("status") == Some("waiting") { "now…" } @else { "again…" }
                 }
                 span.muted.big { "counts first, then asks; it can be stopped" }
             }
@@ -400,6 +402,6 @@ pub fn kept_query(list: &str) -> String {
     list_of(list).link()
 }
 
-fn list_of(list: &str) -> Ask {
-    filter::readable(&Ask::parse(list.trim_start_matches('?')), Section::Deliveries)
+fn list_of(list: &str) -> PageQuery {
+    filter::readable(&PageQuery::parse(list.trim_start_matches('?')), Section::Deliveries)
 }

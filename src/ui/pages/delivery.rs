@@ -9,16 +9,16 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{Attempt, Delivery, DeliveryId, Event, Scope, Time, Trigger};
 use crate::rules::waiting::{self, DeliveryWait};
 use crate::store::TenantScope;
-use crate::ui::ask::Ask;
 use crate::ui::bodies;
 use crate::ui::chart;
 use crate::ui::curl;
 use crate::ui::form::PostedForm;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood;
+use crate::ui::page_query::PageQuery;
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
-use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::webhook_name;
 use super::test_result;
@@ -63,7 +63,7 @@ fn view(
     let (tenant, now) = (request.tenant(), context.now);
     let mut attempts = context.store.attempts_of(&delivery, now)?;
     attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_SHOWN));
-    let wanted = Ask::of(request.http).get("attempt").and_then(|text| text.parse::<u32>().ok());
+    let wanted = PageQuery::of(request.http).get("attempt").and_then(|text| text.parse::<u32>().ok());
     let chosen = attempts.iter().position(|attempt| Some(attempt.made.number) == wanted);
     let data = context.store.data(delivery.event_id, now)?;
     let webhook = context.registry.webhook(tenant, delivery.webhook_id);
@@ -145,7 +145,7 @@ pub fn page(view: &DeliveryPageView, frame: &Frame) -> Markup {
 
 fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
     let delivery = &view.delivery;
-    let made = write::counted(u64::from(delivery.attempts), "attempt", "attempts");
+    let made = format::counted(u64::from(delivery.attempts), "attempt", "attempts");
     html! {
         (made)
         @if delivery.attempts as usize <= view.attempts_max && !delivery.status.is_final() {
@@ -155,11 +155,11 @@ fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
         @if let Some(wait) = &view.wait {
             (wait_words(wait.reason.as_str()))
             @if let Some(until) = wait.until.filter(|until| *until > frame.now) {
-                " until " (write::moment(until, frame.now)) ", " (mood::until(until, frame.now))
+                " until " (format::moment(until, frame.now)) ", " (mood::until(until, frame.now))
             }
             "."
         } @else if let Some(ended) = delivery.completed_at {
-            "Ended at " (write::exact_moment(ended, frame.now)) "."
+            "Ended at " (format::exact_moment(ended, frame.now)) "."
         }
     }
 }
@@ -218,7 +218,7 @@ fn way(view: &DeliveryPageView, frame: &Frame) -> Markup {
         section.panel aria-labelledby="way" {
             header {
                 h2 #way { "The way so far, and what comes" }
-                span.muted { "made " (write::exact_moment(delivery.created_at, frame.now)) }
+                span.muted { "made " (format::exact_moment(delivery.created_at, frame.now)) }
             }
             .scroll tabindex="0" role="group" aria-labelledby="way" {
                 ol.way {
@@ -227,14 +227,14 @@ fn way(view: &DeliveryPageView, frame: &Frame) -> Markup {
                         li.retry.next {
                             (icon("retry"))
                             b { (mood::until(next, frame.now)) }
-                            (write::moment(next, frame.now))
+                            (format::moment(next, frame.now))
                         }
                     }
                     @for (step, at) in &view.planned {
                         li.todo {
                             (icon("todo"))
-                            b { (write::age(i64::from(*step) * 1_000)) }
-                            "≈ " (write::moment(*at, frame.now))
+                            b { (format::age(i64::from(*step) * 1_000)) }
+                            "≈ " (format::moment(*at, frame.now))
                         }
                     }
                 }
@@ -251,7 +251,7 @@ fn made_step(attempt: &Attempt, frame: &Frame) -> Markup {
         li class=(class) {
             (icon(icon_name))
             b { (word) }
-            (write::moment(made.started_at, frame.now))
+            (format::moment(made.started_at, frame.now))
             br;
             (trigger(made.trigger))
         }
@@ -310,8 +310,8 @@ fn attempt_row(attempt: &Attempt, is_chosen: bool, longest_ms: u32, frame: &Fram
             td { (crate::ui::frame::state(class, icon_name, &mood::answer(made, frame.reader()))) }
             td.big { (trigger(made.trigger)) }
             td.big { (chart::split(&made.timings, longest_ms)) }
-            td.num.w-ms { (write::millis(made.timings.total)) }
-            td.num.w-when.nowrap { (write::moment(made.started_at, frame.now)) }
+            td.num.w-ms { (format::millis(made.timings.total)) }
+            td.num.w-when.nowrap { (format::moment(made.started_at, frame.now)) }
         }
     }
 }
@@ -366,7 +366,7 @@ fn data(view: &DeliveryPageView, frame: &Frame) -> Markup {
             Some(data) => (bodies::block(data)),
             None => p.muted {
                 @match erased_at(view) {
-                    Some(at) => { "Erased at " (write::moment(at, frame.now)) "." }
+                    Some(at) => { "Erased at " (format::moment(at, frame.now)) "." }
                     None => "Older than the time that events are kept.",
                 }
             },

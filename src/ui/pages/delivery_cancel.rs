@@ -9,9 +9,9 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::DeliveryId;
 use crate::store::{PartitionCommand, Rejection, WriteRequest};
 use crate::ui::form::PostedForm;
+use crate::ui::format;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::respond::see_other;
-use crate::ui::write;
 
 use super::deliveries::{self, LIST_FIELD};
 
@@ -59,7 +59,7 @@ fn run(mut left: VecDeque<WriteRequest>, to: String) -> Result<Step, ApiError> {
 
 /// The page that asks before these deliveries are cancelled. `list` is the query of the list that they were chosen in.
 pub fn page(open: &[DeliveryId], list: &str, frame: &Frame) -> Markup {
-    let counted = write::counted(open.len() as u64, "delivery", "deliveries");
+    let counted = format::counted(open.len() as u64, "delivery", "deliveries");
     let fields = html! {
         p { "They are not sent any more. Each of them can be sent again later." }
         @for id in open { input type="hidden" name="id[]" value=(id); }

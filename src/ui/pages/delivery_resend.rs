@@ -9,10 +9,10 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{Delivery, DeliveryId, Scope};
 use crate::ui::form::PostedForm;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, relay};
 use crate::ui::respond::see_other;
-use crate::ui::write::{self, foreign};
 
 use super::deliveries::{self, LIST_FIELD};
 use super::delivery_rows;
@@ -64,7 +64,7 @@ fn names(context: &ApiContext<'_>, request: &RequestContext<'_>, chosen: &[Deliv
 /// The page that asks before these deliveries are sent again to the named webhooks. `list` is the query of the list that
 /// they were chosen in.
 pub fn page(chosen: &[Delivery], webhooks: &[String], list: &str, frame: &Frame) -> Markup {
-    let counted = write::counted(chosen.len() as u64, "delivery", "deliveries");
+    let counted = format::counted(chosen.len() as u64, "delivery", "deliveries");
     let fields = html! {
         p { "To " (foreign(&webhooks.join(", "))) ", at once, and no faster than the webhook's own rate." }
         p.muted { "A delivery that has ended is sent as a new one. A delivery that waits becomes due now." }

@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use crate::api::{ApiContext, ApiError, RequestContext};
 use crate::model::{Delivery, Scope, Time, WebhookId};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader};
-use crate::ui::write::{self, foreign};
 
 /// Characters of an answer's first line in a row.
 const FIRST_LINE_CHARS_MAX: usize = 32;
@@ -174,9 +174,9 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
                     @if !row.first_line.is_empty() { span.sub.cut { (foreign(&row.first_line)) } }
                 }
             }
-            td.num.big { (write::count(u64::from(delivery.attempts))) }
-            td.num.big { @match row.took_ms { Some(ms) => (write::millis(ms)), None => "–" } }
-            td.num { (write::moment(at, frame.now)) }
+            td.num.big { (format::count(u64::from(delivery.attempts))) }
+            td.num.big { @match row.took_ms { Some(ms) => (format::millis(ms)), None => "–" } }
+            td.num { (format::moment(at, frame.now)) }
         }
     }
 }

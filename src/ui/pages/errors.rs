@@ -6,12 +6,12 @@ use maud::{Markup, html};
 
 use crate::api::{ApiError, ErrorContext, HttpResponse};
 use crate::ui::form::MISTAKES_LISTED;
+use crate::ui::format::foreign;
 use crate::ui::frame::{alone, icon, portal_alone};
 use crate::ui::login::again;
 use crate::ui::portal_words as words;
 use crate::ui::respond;
 use crate::ui::session::CROSS_SITE_CODE;
-use crate::ui::write::foreign;
 
 /// Renders an error below `/ui`: a page, a redirect to the login, or one repetition.
 pub fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {

@@ -12,10 +12,10 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{Delivery, Event, EventId, Scope, WebhookId};
 use crate::ui::bodies;
 use crate::ui::form::PostedForm;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
-use crate::ui::write::{self, foreign};
 
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
 
@@ -93,8 +93,8 @@ pub fn page(view: &EventPageView, frame: &Frame) -> Markup {
             div {
                 p.crumb { a href=(frame.link("events")) { "Events" } }
                 h1 { (foreign(&attributes.event_type)) }
-                p.lead { "Received at " (write::exact_moment(event.received_at, frame.now)) ", "
-                    (write::counted(view.deliveries.len() as u64, "delivery", "deliveries")) "." }
+                p.lead { "Received at " (format::exact_moment(event.received_at, frame.now)) ", "
+                    (format::counted(view.deliveries.len() as u64, "delivery", "deliveries")) "." }
             }
             @if frame.may(Scope::EventsWrite) {
                 .acts {
@@ -118,7 +118,7 @@ pub fn page(view: &EventPageView, frame: &Frame) -> Markup {
                     header { h2 #pl { "Data" } }
                     .pad {
                         @match (&view.data, event.erased_at) {
-                            (_, Some(at)) => p.muted { "Erased at " (write::moment(at, frame.now)) "." },
+                            (_, Some(at)) => p.muted { "Erased at " (format::moment(at, frame.now)) "." },
                             (Some(data), None) => (bodies::block(data)),
                             (None, None) => p.muted { "Not readable any more." },
                         }
@@ -163,7 +163,7 @@ fn others(view: &EventPageView, frame: &Frame) -> Markup {
                     }
                 }
             }
-            @if more > 0 { footer { span { "And " (write::counted(more as u64, "other webhook", "other webhooks")) } } }
+            @if more > 0 { footer { span { "And " (format::counted(more as u64, "other webhook", "other webhooks")) } } }
         }
     }
 }
@@ -205,13 +205,13 @@ fn facts(event: &Event, frame: &Frame) -> Markup {
                         div { dt { (foreign(name)) } dd { (foreign(value)) } }
                     }
                     @if let Some(at) = attributes.deliver_at {
-                        div { dt { "Not before" } dd { (write::moment(at, frame.now)) } }
+                        div { dt { "Not before" } dd { (format::moment(at, frame.now)) } }
                     }
                     @if let Some(at) = attributes.expires_at {
-                        div { dt { "Expires" } dd { (write::moment(at, frame.now)) } }
+                        div { dt { "Expires" } dd { (format::moment(at, frame.now)) } }
                     }
-                    div { dt { "Occurred" } dd { (write::exact_moment(event.occurred_at, frame.now)) } }
-                    div { dt { "Size" } dd { (write::size(u64::from(event.data_bytes))) } }
+                    div { dt { "Occurred" } dd { (format::exact_moment(event.occurred_at, frame.now)) } }
+                    div { dt { "Size" } dd { (format::size(u64::from(event.data_bytes))) } }
                     div { dt { "Id" } dd { code { (event.id) } } }
                 }
             }

@@ -10,21 +10,21 @@ use crate::api::native::publish;
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{Event, EventId, Scope, Time};
 use crate::store::{EventName, EventQuery, ListWindow, Page, Search};
-use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::chips;
 use crate::ui::filter;
 use crate::ui::form::{PostedForm, mistakes};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
+use crate::ui::page_query::{LASTS, PageQuery, Span};
 use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::see_other;
-use crate::ui::write::{self, foreign};
 
 /// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
 
 pub struct EventsView {
     pub rows: Vec<Event>,
-    pub ask: Ask,
+    pub page_query: PageQuery,
     pub next: Option<u128>,
     /// Events before this time are searched for and not looked up.
     pub indexed_from: Option<Time>,
@@ -41,16 +41,17 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<EventsView, ApiError> {
-    let ask = filter::of(request.http, Section::Events);
-    let span = Span::of(&ask, context.now);
-    let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
-    let (event_id, subject) = (ask.get("event_id").map(str::to_owned), ask.get("subject").map(str::to_owned));
+    let page_query = filter::of(request.http, Section::Events);
+    let span = Span::of(&page_query, context.now);
+    let before = page_query.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
+    let (event_id, subject) =
+        (page_query.get("event_id").map(str::to_owned), page_query.get("subject").map(str::to_owned));
     let query = EventQuery {
         tenant: request.tenant(),
-        event_type: ask.get("type").map(str::to_owned),
+        event_type: page_query.get("type").map(str::to_owned),
         event_id: event_id.clone(),
         subject: subject.clone(),
-        search: ask.get("search").map(Search::new),
+        search: page_query.get("search").map(Search::new),
         window: ListWindow { from: span.from, to: span.to, before, ..super::newest(ROWS_MAX) },
     };
     let name = event_id.as_deref().map(EventName::EventId).or(subject.as_deref().map(EventName::Subject));
@@ -61,7 +62,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Events
         }
         None => (context.store.events(&query, context.now)?, None),
     };
-    Ok(EventsView { rows: page.rows, ask, next: page.next, indexed_from })
+    Ok(EventsView { rows: page.rows, page_query, next: page.next, indexed_from })
 }
 
 /// The page.
@@ -79,17 +80,17 @@ pub fn page(view: &EventsView, frame: &Frame) -> Markup {
                 .pad {
                     @if let Some(next) = view.next {
                         p {
-                            "Looked at " (write::counted(super::EXAMINED_MAX as u64, "event", "events")) ", back to "
-                            (write::moment(EventId::from_u128(next).time(), frame.now))
+                            "Looked at " (format::counted(super::EXAMINED_MAX as u64, "event", "events")) ", back to "
+                            (format::moment(EventId::from_u128(next).time(), frame.now))
                             ". None of them passes these filters."
                         }
-                        p.filters { (chips::chips(&view.ask, &CHIPS, |_, value| value.to_owned())) }
+                        p.filters { (chips::chips(&view.page_query, &CHIPS, |_, value| value.to_owned())) }
                     }
-                    @else if view.ask == Ask::default() {
+                    @else if view.page_query == PageQuery::default() {
                         p { "No events yet. A program publishes them by POST /v1/events." }
                     }
                     @else {
-                        (chips::none_passes("No event passes these filters:", &view.ask, &CHIPS, |_, value| value.to_owned()))
+                        (chips::none_passes("No event passes these filters:", &view.page_query, &CHIPS, |_, value| value.to_owned()))
                     }
                 }
             } @else {
@@ -97,12 +98,12 @@ pub fn page(view: &EventsView, frame: &Frame) -> Markup {
             }
             footer {
                 span {
-                    (write::counted(view.rows.len() as u64, "event", "events")) " on this page"
-                    @if let Some(from) = view.indexed_from { "; complete from " (write::moment(from, frame.now)) " on" }
+                    (format::counted(view.rows.len() as u64, "event", "events")) " on this page"
+                    @if let Some(from) = view.indexed_from { "; complete from " (format::moment(from, frame.now)) " on" }
                 }
                 @if let Some(next) = view.next {
                     a.btn.small rel="next"
-                        href={ (view.ask.with("", "").link()) "&cursor=" (cursor::write(CursorKind::Events, next)) } {
+                        href={ (view.page_query.with("", "").link()) "&cursor=" (cursor::write(CursorKind::Events, next)) } {
                         @if view.rows.is_empty() { "Look further" } @else { "Older" }
                     }
                 }
@@ -116,7 +117,7 @@ fn filters(view: &EventsView) -> Markup {
         html! {
             label.grow {
                 span.vh { (words) }
-                input type="search" name=(name) placeholder=(words) value=(view.ask.get(name).unwrap_or_default());
+                input type="search" name=(name) placeholder=(words) value=(view.page_query.get(name).unwrap_or_default());
             }
         }
     };
@@ -131,7 +132,7 @@ fn filters(view: &EventsView) -> Markup {
                 select name="last" {
                     option value="" { "Any time" }
                     @for (value, words, _) in LASTS {
-                        option value=(value) selected[view.ask.get("last") == Some(value)] { "Last " (words) }
+                        option value=(value) selected[view.page_query.get("last") == Some(value)] { "Last " (words) }
                     }
                 }
             }
@@ -171,11 +172,11 @@ pub fn table(rows: &[Event], frame: &Frame) -> Markup {
                             @if event.erased_at.is_some() {
                                 "erased"
                             } @else {
-                                (write::size(u64::from(event.data_bytes)))
+                                (format::size(u64::from(event.data_bytes)))
                             }
                         }
-                        td.num.big { (write::count(u64::from(event.deliveries))) }
-                        td.num.w-when.nowrap { (write::moment(event.received_at, frame.now)) }
+                        td.num.big { (format::count(u64::from(event.deliveries))) }
+                        td.num.w-when.nowrap { (format::moment(event.received_at, frame.now)) }
                     }
                 }
             }

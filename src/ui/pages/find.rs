@@ -8,10 +8,10 @@ use crate::api::dialects::{self, DialectObject};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{ApiKey, Event, EventId, Scope, Webhook};
 use crate::store::{EventName, EventQuery, ListWindow, Search};
-use crate::ui::ask::Ask;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
+use crate::ui::page_query::PageQuery;
 use crate::ui::respond::see_other;
-use crate::ui::write::{self, foreign};
 
 use super::events;
 
@@ -29,12 +29,12 @@ pub struct FindView {
 
 /// `GET /ui/find?q=`. One hit goes straight there.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let ask = Ask::of(request.http);
-    let wanted = ask.get("q").unwrap_or_default().to_owned();
+    let page_query = PageQuery::of(request.http);
+    let wanted = page_query.get("q").unwrap_or_default().to_owned();
     if let Some(to) = by_id(context, request, &wanted)? {
         return Ok(Step::Reply(see_other(&to)?));
     }
-    let before = ask.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
+    let before = page_query.get("cursor").and_then(|text| cursor::read(CursorKind::Events, text));
     let view = view(context, request, wanted, before)?;
     match (view.webhooks.as_slice(), view.events.as_slice()) {
         ([webhook], []) if view.next.is_none() => {
@@ -187,12 +187,12 @@ pub fn page(view: &FindView, frame: &Frame) -> Markup {
             section.panel {
                 .pad {
                     p {
-                        "Looked at events back to " (write::moment(EventId::from_u128(next).time(), frame.now))
+                        "Looked at events back to " (format::moment(EventId::from_u128(next).time(), frame.now))
                         @if view.events.is_empty() { ". None of them is it." } @else { "." }
                     }
                     p {
                         a.btn rel="next" href={
-                            (Ask::default().with("q", &view.wanted).link()) "&cursor=" (cursor::write(CursorKind::Events, next))
+                            (PageQuery::default().with("q", &view.wanted).link()) "&cursor=" (cursor::write(CursorKind::Events, next))
                         } { "Look further" }
                     }
                 }

@@ -10,10 +10,10 @@ use crate::api::native::keys;
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{ApiKey, Scope};
 use crate::ui::form::{PostedForm, mistakes};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::write::{self, foreign};
 
 /// `GET /ui/keys`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
@@ -57,8 +57,8 @@ fn row(key: &ApiKey, frame: &Frame) -> Markup {
                 span.sub.mono { (key.id) }
             }
             td.big { (scopes.join(", ")) @if key.app_id.is_some() { span.sub { "one app only" } } }
-            td.num.big.nowrap { (write::moment(key.created_at, frame.now)) }
-            td.num.big.nowrap { @match key.expires_at { Some(at) => (write::moment(at, frame.now)), None => "never" } }
+            td.num.big.nowrap { (format::moment(key.created_at, frame.now)) }
+            td.num.big.nowrap { @match key.expires_at { Some(at) => (format::moment(at, frame.now)), None => "never" } }
             td.num {
                 @if frame.may(Scope::KeysWrite) {
                     a href=(frame.link(&format!("keys/{}/revoke", key.id))) { "Revoke…" }

@@ -12,13 +12,13 @@ use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
 use crate::model::{Attempt, AttemptId, Scope, Time};
 use crate::store::{AttemptPage, AttemptQuery, Search, TenantScope};
-use crate::ui::ask::Ask;
 use crate::ui::chips;
 use crate::ui::filter;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
+use crate::ui::page_query::PageQuery;
 use crate::ui::respond::html as html_response;
-use crate::ui::write::{self, foreign};
 
 use super::delivery_rows;
 
@@ -39,25 +39,25 @@ pub struct LiveView {
     pub rows: Vec<(Attempt, String)>,
     /// The position behind which newer attempts are.
     pub reached: AttemptId,
-    pub ask: Ask,
+    pub page_query: PageQuery,
     /// The webhooks to choose from: id and name.
     pub webhooks: Vec<(String, String)>,
     /// How far back the page looked, if it ended before it was full.
     pub looked_back_to: Option<Time>,
 }
 
-fn query_of(ask: &Ask, tenant: TenantScope) -> AttemptQuery {
+fn query_of(page_query: &PageQuery, tenant: TenantScope) -> AttemptQuery {
     AttemptQuery {
         tenant,
-        webhook: ask.get("webhook").and_then(|id| id.parse().ok()),
+        webhook: page_query.get("webhook").and_then(|id| id.parse().ok()),
         delivery: None,
         event: None,
-        success: (ask.get("only") == Some("failed")).then_some(false),
+        success: (page_query.get("only") == Some("failed")).then_some(false),
         status: None,
         event_type: None,
         status_code: None,
         outcome: None,
-        search: ask.get("search").map(Search::new),
+        search: page_query.get("search").map(Search::new),
         window: super::newest(ROWS_MAX),
     }
 }
@@ -79,11 +79,11 @@ fn named(context: &ApiContext<'_>, request: &RequestContext<'_>, attempts: Vec<A
 
 /// `GET /ui/live`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (ask, tenant) = (filter::of(request.http, Section::Live), request.tenant());
-    let page_of = attempts(context, &query_of(&ask, tenant), None)?;
-    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, ask.get("webhook"));
+    let (page_query, tenant) = (filter::of(request.http, Section::Live), request.tenant());
+    let page_of = attempts(context, &query_of(&page_query, tenant), None)?;
+    let webhooks = delivery_rows::webhook_choices(context, request, WEBHOOKS_SHOWN, page_query.get("webhook"));
     let (reached, looked_back_to) = (page_of.reached, page_of.looked_back_to);
-    let view = LiveView { rows: named(context, request, page_of.rows), reached, ask, webhooks, looked_back_to };
+    let view = LiveView { rows: named(context, request, page_of.rows), reached, page_query, webhooks, looked_back_to };
     let frame = Frame::new(context, request, Section::Live);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Live", &page(&view, &frame))))
 }
@@ -91,10 +91,11 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `GET /ui/live-rows?after=&wait_s=`: the rows after a position, as a fragment, as soon as there are some. Its header
 /// `x-newest` is the next position. If there are more than a page, the newest ones are shown and `x-sampled` says so.
 pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (ask, tenant) = (filter::of(request.http, Section::Live), request.tenant());
-    let (query, after) = (query_of(&ask, tenant), ask.get("after").and_then(|id| id.parse::<AttemptId>().ok()));
+    let (page_query, tenant) = (filter::of(request.http, Section::Live), request.tenant());
+    let (query, after) =
+        (query_of(&page_query, tenant), page_query.get("after").and_then(|id| id.parse::<AttemptId>().ok()));
     let after = context.reached.map(AttemptId::from_u128).or(after);
-    let wait_s = ask.get("wait_s").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).clamp(0, WAIT_S_MAX);
+    let wait_s = page_query.get("wait_s").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).clamp(0, WAIT_S_MAX);
     let mut found = attempts(context, &query, after)?;
     let until = context.since.plus_ms(wait_s * SECOND_MS);
     if found.rows.is_empty() && found.is_end && after.is_some() && context.now < until {
@@ -120,7 +121,7 @@ pub fn rows(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// The page.
 pub fn page(view: &LiveView, frame: &Frame) -> Markup {
-    let only = view.ask.get("only").unwrap_or_default();
+    let only = view.page_query.get("only").unwrap_or_default();
     html! {
         .head {
             div {
@@ -132,14 +133,14 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
             .acts {
                 span.st { span.pulse {} span data-live-state="" role="status" { "Reload to see newer ones" } }
                 button.btn type="button" data-live-pause="" aria-pressed="false" hidden { "Pause" }
-                a.btn href=(view.ask.with("", "").link()) { "Reload" }
+                a.btn href=(view.page_query.with("", "").link()) { "Reload" }
             }
         }
         noscript { meta http-equiv="refresh" content=(RELOAD_S); }
         (filters(view, only))
         section.panel aria-label="Attempts" {
             button.more type="button" data-live-more="" hidden { "Newer ones, show them" }
-            table data-live=(view.reached) data-query=(view.ask.with("", "").link()) {
+            table data-live=(view.reached) data-query=(view.page_query.with("", "").link()) {
                 caption.vh { "Attempts, newest first" }
                 thead { tr {
                     th.w-when scope="col" { "Started" }
@@ -153,17 +154,17 @@ pub fn page(view: &LiveView, frame: &Frame) -> Markup {
             @if let Some(at) = view.looked_back_to {
                 .pad {
                     p.muted {
-                        "Looked at the newest " (write::counted(super::EXAMINED_MAX as u64, "attempt", "attempts"))
-                        ", back to " (write::moment(at, frame.now)) "."
+                        "Looked at the newest " (format::counted(super::EXAMINED_MAX as u64, "attempt", "attempts"))
+                        ", back to " (format::moment(at, frame.now)) "."
                         @if view.rows.is_empty() { " None of them passes these filters." }
                     }
                 }
             } @else if view.rows.is_empty() {
                 .pad data-live-none="" {
-                    @if view.ask == Ask::default() {
+                    @if view.page_query == PageQuery::default() {
                         p.muted { "No attempts yet." }
                     } @else {
-                        (chips::none_passes("No attempt passes these filters yet:", &view.ask, &CHIPS, |name, value| {
+                        (chips::none_passes("No attempt passes these filters yet:", &view.page_query, &CHIPS, |name, value| {
                             if name == "webhook" { delivery_rows::chosen_name(&view.webhooks, value) } else { value.to_owned() }
                         }))
                     }
@@ -183,12 +184,12 @@ fn filters(view: &LiveView, only: &str) -> Markup {
             label.grow {
                 span.vh { "Search" }
                 input type="search" name="search" placeholder="Type, error, URL or subject"
-                    value=(view.ask.get("search").unwrap_or_default());
+                    value=(view.page_query.get("search").unwrap_or_default());
             }
-            (delivery_rows::webhook_field(&view.webhooks, view.ask.get("webhook")))
+            (delivery_rows::webhook_field(&view.webhooks, view.page_query.get("webhook")))
             nav.seg aria-label="Outcome" {
                 @for (value, words) in [("", "All"), ("failed", "Failed only")] {
-                    a href=(view.ask.with("only", value).link()) aria-current=[(only == value).then_some("true")] {
+                    a href=(view.page_query.with("only", value).link()) aria-current=[(only == value).then_some("true")] {
                         (words)
                     }
                 }
@@ -207,7 +208,7 @@ pub fn table_rows(rows: &[(Attempt, String)], frame: &Frame) -> Markup {
             @let (class, icon) = mood::attempt_parts(made);
             @let answer = made.status_code.map_or_else(|| mood::answer(made, frame.reader()), |code| code.to_string());
             tr {
-                td.nowrap.w-when { (write::exact_moment(made.started_at, frame.now)) }
+                td.nowrap.w-when { (format::exact_moment(made.started_at, frame.now)) }
                 td.w-ans { (frame::state(&format!("{class} fold"), icon, &answer)) }
                 td {
                     a.key href=(frame.link(&format!("deliveries/{}?attempt={}", attempt.delivery_id, made.number))) {
@@ -218,7 +219,7 @@ pub fn table_rows(rows: &[(Attempt, String)], frame: &Frame) -> Markup {
                 td.big {
                     (frame.link_if_may(Scope::WebhooksRead, &format!("webhooks/{}", attempt.webhook_id), &foreign(webhook)))
                 }
-                td.num.big { (write::millis(made.timings.total)) }
+                td.num.big { (format::millis(made.timings.total)) }
             }
         }
     }

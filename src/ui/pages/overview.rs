@@ -9,11 +9,11 @@ use crate::model::machine::MachineState;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::{Scope, Time};
 use crate::store::Backlog;
-use crate::ui::ask::Ask;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
+use crate::ui::page_query::PageQuery;
 use crate::ui::series::{self, ChartSeries, ChartSpan};
-use crate::ui::write::{self, foreign};
 
 use super::webhook_rows::{self, RowOrder, WebhookRow};
 
@@ -72,7 +72,7 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<OverviewView, ApiError> {
     let (tenant, now) = (request.tenant(), context.now);
-    let ask = Ask::of(request.http);
+    let page_query = PageQuery::of(request.http);
     let mut all = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         all.push(webhook_rows::rank(context, webhook)?);
@@ -84,7 +84,7 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Overvi
         webhook_rows::count_failed(context, request, row)?;
     }
     let moods = all.iter().map(|ranked| ranked.mood).collect();
-    let span = ChartSpan::of(&ask, now);
+    let span = ChartSpan::of(&page_query, now);
     let hours = context.store.tenant_hours(tenant, span.read_from(now), now)?;
     let backlog = context.store.tenant_backlog(tenant, now)?;
     let series = span.series(&hours, backlog.waiting);
@@ -141,14 +141,14 @@ fn sentence(moods: &[WebhookMood]) -> String {
     .filter(|(number, _, _)| *number > 0)
     .map(|(number, one, many)| match number {
         1 => format!("one {one}"),
-        _ => format!("{} {many}", write::count(number as u64)),
+        _ => format!("{} {many}", format::count(number as u64)),
     })
     .collect();
     if sentences.is_empty() {
         return "All webhooks deliver. There is nothing to do.".to_owned();
     }
     let others = if count(WebhookMood::Enabled) > 0 { " All others deliver." } else { "" };
-    format!("Of {}, {}.{others}", write::counted(moods.len() as u64, "webhook", "webhooks"), sentences.join(", "))
+    format!("Of {}, {}.{others}", format::counted(moods.len() as u64, "webhook", "webhooks"), sentences.join(", "))
 }
 
 /// The page.
@@ -164,7 +164,7 @@ pub fn page(view: &OverviewView, frame: &Frame) -> Markup {
         (figures(&view.figures, frame))
         (series::charts(&view.series))
         section.panel aria-labelledby="wh" {
-            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (write::count(view.moods.len() as u64)) } }
+            header { h2 #wh { "Webhooks, worst first" } a href=(frame.link("webhooks")) { "All " (format::count(view.moods.len() as u64)) } }
             (webhook_rows::table(&view.rows[..view.rows.len().min(WEBHOOKS_SHOWN)], "Webhooks, worst first", frame))
         }
         @if let Some(facts) = &view.machine { (machine(&facts.state, facts.retention_days, frame)) }
@@ -179,7 +179,7 @@ fn needs(view: &OverviewView, frame: &Frame) -> Markup {
             section.panel aria-labelledby="needs" {
                 header {
                     h2 #needs { "Needs you" }
-                    span.muted { (write::count(count as u64)) " of " (write::counted(view.moods.len() as u64, "webhook", "webhooks")) }
+                    span.muted { (format::count(count as u64)) " of " (format::counted(view.moods.len() as u64, "webhook", "webhooks")) }
                 }
                 ul.needs { @for row in troubled().take(TROUBLES_SHOWN) { (need(row, frame)) } }
             }
@@ -211,36 +211,36 @@ fn need(row: &WebhookRow, frame: &Frame) -> Markup {
 }
 
 fn figures(figures: &OverviewFigures, frame: &Frame) -> Markup {
-    let last_hour = write::percent(figures.ok_last_hour, figures.attempts_last_hour);
-    let [p50, p95, p99] = figures.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
+    let last_hour = format::percent(figures.ok_last_hour, figures.attempts_last_hour);
+    let [p50, p95, p99] = figures.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), format::millis));
     html! {
         dl.panel.figs {
             div {
                 dt { "Deliveries, last hour" }
-                dd { (write::count(figures.started_last_hour)) }
+                dd { (format::count(figures.started_last_hour)) }
                 dd { "tried for the first time" }
             }
             div {
                 dt { "Attempts that succeeded" }
                 dd { (last_hour.unwrap_or_else(|| "–".to_owned())) }
                 dd {
-                    (write::percent(figures.ok_day, figures.attempts_day).unwrap_or_else(|| "–".to_owned()))
+                    (format::percent(figures.ok_day, figures.attempts_day).unwrap_or_else(|| "–".to_owned()))
                     " in 24 hours"
                 }
             }
             div {
                 dt { "Waiting" }
                 dd {
-                    (frame.link_if_may(Scope::EventsRead, "deliveries?status=waiting", &write::count(figures.waiting)))
+                    (frame.link_if_may(Scope::EventsRead, "deliveries?status=waiting", &format::count(figures.waiting)))
                 }
                 dd { (webhook_rows::lateness(figures.late_since, frame)) }
             }
             div { dt { "Response time, p95" } dd { (p95) } dd { "p50 " (p50) ", p99 " (p99) } }
             div {
                 dt { "Under way" }
-                dd { (write::count(u64::from(figures.in_flight))) }
+                dd { (format::count(u64::from(figures.in_flight))) }
                 dd {
-                    (write::count(figures.attempts_day - figures.ok_day)) " failed, "
+                    (format::count(figures.attempts_day - figures.ok_day)) " failed, "
                     @let failed = frame.failed.as_ref().map_or("for good".to_owned(), |failed| format!("{failed} for good"));
                     (frame.link_if_may(Scope::EventsRead, "deliveries?status=failed&last=24h", &failed))
                     " in 24 hours"
@@ -256,32 +256,32 @@ pub fn machine(state: &MachineState, retention_days: i64, frame: &Frame) -> Mark
         dl.panel.figs {
             div {
                 dt { "Disk free" }
-                dd { @match state.disk_free_bytes { Some(bytes) => (write::size(bytes)), None => "–" } }
-                dd { "publishing stops below " (write::size(state.min_free_bytes)) }
+                dd { @match state.disk_free_bytes { Some(bytes) => (format::size(bytes)), None => "–" } }
+                dd { "publishing stops below " (format::size(state.min_free_bytes)) }
             }
             div {
                 dt { "Store" }
-                dd { (write::size(state.store.total())) }
+                dd { (format::size(state.store.total())) }
                 dd {
-                    (write::counted(state.partitions as u64, "partition", "partitions"))
+                    (format::counted(state.partitions as u64, "partition", "partitions"))
                     ", kept for " (retention_days) " days"
                 }
             }
             div {
                 dt { "Commit, p99" }
                 dd { (commit_words(state.commit_p99_us)) }
-                dd { @if state.queue == 0 { "publish queue empty" } @else { (write::count(state.queue as u64)) " queued" } }
+                dd { @if state.queue == 0 { "publish queue empty" } @else { (format::count(state.queue as u64)) " queued" } }
             }
             div {
                 dt { "Followers" }
-                dd { (write::count(state.followers as u64)) }
-                dd { (write::size(state.follower_queue_bytes as u64)) " behind" }
+                dd { (format::count(state.followers as u64)) }
+                dd { (format::size(state.follower_queue_bytes as u64)) " behind" }
             }
             div {
                 dt { "Daemon" }
                 dd { (env!("CARGO_PKG_VERSION")) }
                 dd {
-                    "up " (write::age(frame.now.since(state.started_at)))
+                    "up " (format::age(frame.now.since(state.started_at)))
                     @if state.clock_trusted { ", clock trusted" } @else { ", clock not trusted" }
                 }
             }
@@ -291,7 +291,7 @@ pub fn machine(state: &MachineState, retention_days: i64, frame: &Frame) -> Mark
 
 /// The time of a commit.
 pub fn commit_words(us: Option<u32>) -> String {
-    us.map_or_else(|| "–".to_owned(), |us| write::millis(us.div_ceil(1_000)))
+    us.map_or_else(|| "–".to_owned(), |us| format::millis(us.div_ceil(1_000)))
 }
 
 /// The page while nothing was published yet.

@@ -11,8 +11,8 @@ use crate::model::webhook::WebhookStatus;
 use crate::model::{App, AppId, Webhook, WebhookId};
 use crate::store::{Registry, TenantScope};
 use crate::ui::form::PostedForm;
+use crate::ui::format;
 use crate::ui::frame::Frame;
-use crate::ui::write;
 
 /// The value of a target that is an app begins with this.
 pub const APP_TARGET: &str = "app:";
@@ -142,7 +142,7 @@ impl PausedTarget {
                 p.note {
                     span {
                         a href=(frame.link(&format!("webhooks?state=paused&app={app}"))) {
-                            (write::counted(count as u64, "webhook", "webhooks"))
+                            (format::counted(count as u64, "webhook", "webhooks"))
                         }
                         " of the app " @if count == 1 { "is" } @else { "are" }
                         " paused. What waits for a paused one is sent once it is resumed."

@@ -11,13 +11,13 @@ use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{AttemptOutcome, WebhookId};
 use crate::model::{Scope, StatusCodes};
 use crate::store::{ListWindow, Registry, TenantScope};
-use crate::ui::ask::{Ask, LASTS, Span};
 use crate::ui::filter;
 use crate::ui::form::{self, PostedForm, line};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{self, Frame, Section};
+use crate::ui::page_query::{LASTS, PageQuery, Span};
 use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::write::{self, foreign};
 
 use super::replay_targets::{self, APP_TARGET, PausedTarget, ReplayTarget, ReplayTargets, WRITTEN_FIELD};
 
@@ -86,11 +86,11 @@ pub fn list_page(rows: &[(String, Job)], next: Option<u128>, frame: &Frame) -> M
                             tr {
                                 td { (status(job)) }
                                 td { a.key href=(frame.link(&format!("replays/{}", job.id))) { (foreign(target)) } }
-                                td.num { (write::count(job.matched)) }
-                                td.num.big { @if follows(job) { (write::count(job.delivered)) } @else { "–" } }
-                                td.num.big { @if follows(job) { (write::count(job.failed)) } @else { "–" } }
-                                td.num.big { @if follows(job) { (write::count(job.cancelled)) } @else { "–" } }
-                                td.num.nowrap { (write::moment(job.created_at, frame.now)) }
+                                td.num { (format::count(job.matched)) }
+                                td.num.big { @if follows(job) { (format::count(job.delivered)) } @else { "–" } }
+                                td.num.big { @if follows(job) { (format::count(job.failed)) } @else { "–" } }
+                                td.num.big { @if follows(job) { (format::count(job.cancelled)) } @else { "–" } }
+                                td.num.nowrap { (format::moment(job.created_at, frame.now)) }
                             }
                         }
                     }
@@ -125,8 +125,8 @@ pub fn one_page(target: &ReplayTarget, job: &Job, frame: &Frame) -> Markup {
             div {
                 p.crumb { a href=(frame.link("replays")) { "Replays" } }
                 h1 { "Replay to " (foreign(&target.name)) }
-                p.lead { (status(job)) " begun at " (write::moment(job.created_at, frame.now))
-                    @if let Some(at) = job.finished_at { ", ended at " (write::moment(at, frame.now)) } "." }
+                p.lead { (status(job)) " begun at " (format::moment(job.created_at, frame.now))
+                    @if let Some(at) = job.finished_at { ", ended at " (format::moment(at, frame.now)) } "." }
             }
             .acts {
                 @if job.status == JobStatus::Running {
@@ -139,7 +139,7 @@ pub fn one_page(target: &ReplayTarget, job: &Job, frame: &Frame) -> Markup {
         dl.panel.figs {
             div {
                 dt { "Matched" }
-                dd { (write::count(matched)) }
+                dd { (format::count(matched)) }
                 dd { @if job.exhausted { "all were looked at" } @else { "so far" } }
             }
             @if follows(job) { (followed(job)) } @else { (moved(job)) }
@@ -161,24 +161,24 @@ const fn follows(job: &Job) -> bool {
 /// The figure of a replay that makes no deliveries: those that it made due, or the events that it erased.
 fn moved(job: &Job) -> Markup {
     let (name, of) = if job.spec.erasing { ("Erased", "payloads") } else { ("Made due", "the same deliveries") };
-    html! { div { dt { (name) } dd { (write::count(job.moved())) } dd { (of) } } }
+    html! { div { dt { (name) } dd { (format::count(job.moved())) } dd { (of) } } }
 }
 
 /// The figures of a replay that makes deliveries.
 fn followed(job: &Job) -> Markup {
     let ended = job.ended();
     html! {
-            div { dt { "Made" } dd { (write::count(job.created)) } dd { "deliveries" } }
+            div { dt { "Made" } dd { (format::count(job.created)) } dd { "deliveries" } }
             div {
                 dt { "Delivered" }
-                dd { (write::count(job.delivered)) }
-                dd { (write::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) }
+                dd { (format::count(job.delivered)) }
+                dd { (format::percent(job.delivered, ended).unwrap_or_else(|| "–".to_owned())) }
             }
-            div { dt { "Failed" } dd { (write::count(job.failed)) } dd { "for good" } }
+            div { dt { "Failed" } dd { (format::count(job.failed)) } dd { "for good" } }
             @if job.cancelled > 0 {
-                div { dt { "Cancelled" } dd { (write::count(job.cancelled)) } dd { "not sent again" } }
+                div { dt { "Cancelled" } dd { (format::count(job.cancelled)) } dd { "not sent again" } }
             }
-            div { dt { "Under way" } dd { (write::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
+            div { dt { "Under way" } dd { (format::count(job.created.saturating_sub(ended))) } dd { "not ended" } }
     }
 }
 
@@ -197,7 +197,7 @@ fn conditions(spec: &JobSpec, frame: &Frame) -> Markup {
             @if !codes.is_empty() { div { dt { "Answer" } dd { (codes.join(", ")) } } }
             @if !spec.types.is_empty() { div { dt { "Types" } dd { code { (foreign(&spec.types.join(", "))) } } } }
             @for (name, at) in times {
-                @if let Some(at) = at { div { dt { (name) } dd { (write::moment(at, frame.now)) } } }
+                @if let Some(at) = at { div { dt { (name) } dd { (format::moment(at, frame.now)) } } }
             }
             div {
                 dt { "Rate" }
@@ -221,19 +221,19 @@ pub fn stop(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// `GET /ui/replays/new`: the fields of the address are the filter.
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let ask = filter::of(request.http, Section::Replays);
-    let span = Span::of(&ask, context.now);
+    let page_query = filter::of(request.http, Section::Replays);
+    let span = Span::of(&page_query, context.now);
     let mut form: Vec<(&'static str, String)> = Vec::new();
     for name in ["webhook", "status", "outcome"] {
-        form.extend(ask.get(name).map(|value| (name, value.to_owned())));
+        form.extend(page_query.get(name).map(|value| (name, value.to_owned())));
     }
     // A relative time is fixed here, so that the count and the replay mean the same.
     form.extend(span.from.map(|at| ("from", at.to_string())));
     form.extend(span.to.map(|at| ("to", at.to_string())));
-    if ask.get("status") != Some("waiting") && ask.get("rate").is_none() {
-        form.extend(usual_rate(context, request, &ask)?.map(|rate| ("rate", rate.to_string())));
+    if page_query.get("status") != Some("waiting") && page_query.get("rate").is_none() {
+        form.extend(usual_rate(context, request, &page_query)?.map(|rate| ("rate", rate.to_string())));
     }
-    form.extend(ask.get("rate").map(|rate| ("rate", rate.to_owned())));
+    form.extend(page_query.get("rate").map(|rate| ("rate", rate.to_owned())));
     let frame = Frame::new(context, request, Section::Replays);
     let form = PostedForm::filled(form);
     let content = new_page(&ReplayTargets::of(context, request.tenant(), &form), &form, &[], &frame);
@@ -245,8 +245,12 @@ const SHARE_OF_RATE: f64 = 5.0;
 
 /// The rate of a replay to the webhook of the address, in deliveries per second. It is a fifth of the webhook's limit
 /// or of its busiest minute in the last 24 hours, and at least 1. `None` if nothing is known of the webhook.
-fn usual_rate(context: &ApiContext<'_>, request: &RequestContext<'_>, ask: &Ask) -> Result<Option<u32>, ApiError> {
-    let named = ask.get("webhook").and_then(|id| id.parse::<WebhookId>().ok());
+fn usual_rate(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    page_query: &PageQuery,
+) -> Result<Option<u32>, ApiError> {
+    let named = page_query.get("webhook").and_then(|id| id.parse::<WebhookId>().ok());
     let Some(webhook) = named.and_then(|id| context.registry.webhook(request.tenant(), id)) else { return Ok(None) };
     let minutes = context.store.figures(webhook.id, context.now)?.minutes;
     let busiest = minutes.iter().map(|(_, minute)| f64::from(minute.attempts) / SECONDS).max_by(f64::total_cmp);
@@ -348,9 +352,9 @@ fn outcomes(chosen: &str) -> Vec<String> {
 }
 
 /// The address that fills the form with the same filter.
-fn query_of(form: &PostedForm) -> Ask {
+fn query_of(form: &PostedForm) -> PageQuery {
     let names = FIELDS.into_iter().chain(["rate"]);
-    names.fold(Ask::default(), |ask, name| ask.with(name, form.get(name).trim()))
+    names.fold(PageQuery::default(), |page_query, name| page_query.with(name, form.get(name).trim()))
 }
 
 /// A form that counts the waiting deliveries of a webhook, and then asks whether to send them now.
@@ -521,8 +525,8 @@ pub fn confirm_page(
 /// The number of events, or of deliveries that wait.
 fn counted_deliveries(counted: Counted, form: &PostedForm) -> String {
     match form.get("status") {
-        "waiting" => write::counted(counted.matched, "delivery", "deliveries"),
-        _ => write::counted(counted.matched, "event", "events"),
+        "waiting" => format::counted(counted.matched, "delivery", "deliveries"),
+        _ => format::counted(counted.matched, "event", "events"),
     }
 }
 

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, HealthIssue, RequestContext, Step};
 use crate::model::machine::MachineState;
 use crate::model::time::DAY_MS;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{self, Frame, Section};
-use crate::ui::write::{self, foreign};
 
 use super::overview;
 
@@ -46,10 +46,10 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
                 header { h2 #is { "What needs attention" } }
                 ul.words {
                     @for issue in &view.reasons {
-                        li { (frame::state("bad", "bad", "Not ready")) p { (write::with_code(&issue.detail)) } }
+                        li { (frame::state("bad", "bad", "Not ready")) p { (format::with_code(&issue.detail)) } }
                     }
                     @for issue in &view.warnings {
-                        li { (frame::state("retry", "retry", "Warning")) p { (write::with_code(&issue.detail)) } }
+                        li { (frame::state("retry", "retry", "Warning")) p { (format::with_code(&issue.detail)) } }
                     }
                 }
             }
@@ -61,8 +61,8 @@ pub fn page(view: &SystemPageView, frame: &Frame) -> Markup {
                 header { h2 #se { "Settings" } }
                 dl.facts {
                     div { dt { "Address" } dd { code { (foreign(&view.public_url)) } } }
-                    div { dt { "Kept for" } dd { (write::age(view.retention_ms)) } }
-                    div { dt { "Repetitions" } dd { "recognised for " (write::age(view.idempotency_window_ms)) } }
+                    div { dt { "Kept for" } dd { (format::age(view.retention_ms)) } }
+                    div { dt { "Repetitions" } dd { "recognised for " (format::age(view.idempotency_window_ms)) } }
                     div { dt { "Clock" } dd { (clock(&view.state, frame)) } }
                 }
                 footer { span.muted { "More, with cures: " code { "postrider doctor" } } }
@@ -80,15 +80,15 @@ fn store(view: &SystemPageView, frame: &Frame) -> Markup {
         ("Newest partition", state.store.active),
         ("Earlier partitions", state.store.sealed),
     ];
-    let of = |count: usize, most: usize| format!("{} of {}", write::count(count as u64), write::count(most as u64));
+    let of = |count: usize, most: usize| format!("{} of {}", format::count(count as u64), format::count(most as u64));
     html! {
         section.panel aria-labelledby="st" {
             header { h2 #st { "Store and work" } }
             dl.facts {
-                @for (name, bytes) in parts { div { dt { (name) } dd { (write::size(bytes)) } } }
+                @for (name, bytes) in parts { div { dt { (name) } dd { (format::size(bytes)) } } }
                 div {
                     dt { "Oldest event" }
-                    dd { @match state.oldest_event { Some(at) => (write::moment(at, frame.now)), None => "none" } }
+                    dd { @match state.oldest_event { Some(at) => (format::moment(at, frame.now)), None => "none" } }
                 }
                 div { dt { "Publishes queued" } dd { (of(state.queue, state.queue_max)) } }
                 div { dt { "Under way" } dd { (of(state.in_flight, state.in_flight_max)) } }
@@ -99,7 +99,7 @@ fn store(view: &SystemPageView, frame: &Frame) -> Markup {
                         ", p99 " (overview::commit_words(state.commit_p99_us))
                     }
                 }
-                div { dt { "Started" } dd { (write::moment(state.started_at, frame.now)) } }
+                div { dt { "Started" } dd { (format::moment(state.started_at, frame.now)) } }
             }
         }
     }
@@ -107,7 +107,7 @@ fn store(view: &SystemPageView, frame: &Frame) -> Markup {
 
 fn clock(state: &MachineState, frame: &Frame) -> Markup {
     html! {
-        (write::exact_moment(frame.now, frame.now)) " UTC"
+        (format::exact_moment(frame.now, frame.now)) " UTC"
         @if let Some(ms) = state.clock_off_ms { ", off by " (ms) " ms" }
         @if !state.clock_trusted { ", not trusted: nothing expires" }
     }

@@ -9,10 +9,10 @@ use crate::model::webhook::WebhookStatus;
 use crate::model::{AttemptMade, Time, Webhook};
 use crate::ui::bodies;
 use crate::ui::form::PostedForm;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{self, Frame, Section};
 use crate::ui::mood;
 use crate::ui::respond::html as html_response;
-use crate::ui::write::{self, foreign};
 
 use super::replays;
 
@@ -52,7 +52,7 @@ pub fn page(webhook: &Webhook, made: &AttemptMade, waiting: u64, frame: &Frame) 
             }
             .acts {
                 @if made.success && webhook.status == WebhookStatus::Enabled && waiting > 0 {
-                    @let words = format!("Send what waits now… ({})", write::count(waiting));
+                    @let words = format!("Send what waits now… ({})", format::count(waiting));
                     (replays::waiting_button(webhook.id, "btn main", &words, frame))
                 }
                 (frame.button(&format!("{path}/test"), "btn", "Test again"))
@@ -90,14 +90,14 @@ pub fn answer(made: &AttemptMade, erased_at: Option<Time>, frame: &Frame) -> Mar
             p.start.muted {
                 // A tenant learns no addresses of the operator's network.
                 @if let Some(from) = made.remote_addr.as_ref().filter(|_| frame.portal.is_none()) { "from " (foreign(from)) ", " }
-                "in " (write::millis(made.timings.total))
+                "in " (format::millis(made.timings.total))
             }
             @if made.status_code.is_some() {
                 h4 { "Headers" }
                 (bodies::headers(&made.response_headers))
                 h4 { "Body" }
                 @match erased_at.filter(|_| body.is_empty()) {
-                    Some(at) => p.muted { "Erased at " (write::moment(at, frame.now)) "." },
+                    Some(at) => p.muted { "Erased at " (format::moment(at, frame.now)) "." },
                     None => (bodies::block(body)),
                 }
                 @if made.may_be_cut() { p.muted { "Cut here: no more of an answer is kept." } }

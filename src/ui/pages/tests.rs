@@ -27,11 +27,11 @@ use crate::model::{
 };
 use crate::rules::health::{Health, HealthWord};
 use crate::store::AttemptDetails;
-use crate::ui::ask::Ask;
 use crate::ui::chart::Bin;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::{self, WebhookMood};
+use crate::ui::page_query::PageQuery;
 use crate::ui::series::{ChartRow, ChartSeries, SPANS};
 
 mod lists;
@@ -254,12 +254,12 @@ pub fn delivery_row(number: u128, status: DeliveryStatus) -> DeliveryRow {
 }
 
 fn deliveries_view(rows: Vec<DeliveryRow>, query: &str) -> deliveries::DeliveriesView {
-    let ask = Ask::parse(query);
+    let page_query = PageQuery::parse(query);
     let webhooks = vec![(Id::<Webhook>::from_u128(11).to_string(), "erp-invoices".to_owned())];
     deliveries::DeliveriesView {
         looked_back_to: (rows.len() < 2).then(|| NOW.minus_ms(HOUR_MS)),
         rows,
-        ask,
+        page_query,
         webhooks,
         next: Some("next".to_owned()),
         waiting: None,
@@ -301,7 +301,7 @@ fn the_list_of_webhooks() {
     let view = |rows: Vec<WebhookRow>, query: &str| webhooks::WebhooksView {
         total: rows.len(),
         rows,
-        ask: Ask::parse(query),
+        page_query: PageQuery::parse(query),
         counts: [9_999, 2, 1, 2, 1, 0],
         apps: Vec::new(),
         skipped: 0,

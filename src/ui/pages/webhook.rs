@@ -13,11 +13,11 @@ use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time};
 use crate::rules::health::Health;
 use crate::rules::hold;
 use crate::store::{AnyOf, AuditFilter, AuditRow, DeliveryQuery, ListWindow, Page, TenantScope};
-use crate::ui::ask::Ask;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section, icon};
 use crate::ui::mood::{self, WebhookMood};
+use crate::ui::page_query::PageQuery;
 use crate::ui::series::{self, ChartSeries, ChartSpan};
-use crate::ui::write::{self, foreign};
 
 use super::audit;
 use super::delivery_rows::{self, DeliveryRow, RowColumns};
@@ -64,8 +64,9 @@ fn view(
     webhook: &Arc<Webhook>,
 ) -> Result<WebhookPageView, ApiError> {
     let tenant = request.tenant();
-    let ask = Ask::of(request.http);
-    let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
+    let page_query = PageQuery::of(request.http);
+    let tab =
+        TABS.into_iter().map(|(tab, _)| tab).find(|tab| page_query.get("status") == Some(tab)).unwrap_or_default();
     let mut row = webhook_rows::read(context, std::iter::once(webhook))?.swap_remove(0);
     webhook_rows::explain(context, request, &mut row)?;
     webhook_rows::count_failed(context, request, &mut row)?;
@@ -81,7 +82,7 @@ fn view(
         false => Page { rows: Vec::new(), next: None },
     };
     let state = context.store.shown_state(webhook.id, context.store.state(webhook.id), context.now);
-    let span = ChartSpan::of(&ask, context.now);
+    let span = ChartSpan::of(&page_query, context.now);
     let hours = context.store.webhook_hours(webhook.id, span.read_from(context.now))?;
     let health = match request.may(Scope::EventsRead) {
         true => Some(health::words(context, webhook.id, &hours.last_day(context.now))?),
@@ -201,7 +202,7 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                 div {
                     p {
                         @if let Some(since) = state.failing_since.filter(|_| row.mood.is_failing()) {
-                            b { "No attempt has succeeded since " (write::moment(since, frame.now)) "." } " "
+                            b { "No attempt has succeeded since " (format::moment(since, frame.now)) "." } " "
                         }
                         @if !meaning.contains(&reason) { (foreign(&reason)) ". " }
                         (foreign(&meaning))
@@ -210,7 +211,7 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                         (webhook_rows::outlook(row, frame))
                         @if let Some(at) = state.held_until().filter(|at| *at > frame.now) {
                             " The next request goes at "
-                            (write::moment(at, frame.now))
+                            (format::moment(at, frame.now))
                             ", "
                             (mood::until(at, frame.now))
                             "."
@@ -218,10 +219,10 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
                         @if let Some(head) = row.blocking {
                             " "
                             (frame.link_if_may(Scope::EventsRead, &format!("deliveries/{}", head.id), "The delivery before them"))
-                            @if let Some(at) = head.until { " goes again at " (write::moment(at, frame.now)) "." }
+                            @if let Some(at) = head.until { " goes again at " (format::moment(at, frame.now)) "." }
                         }
                         @if let Some(at) = view.disable_at {
-                            " It is switched off at " (write::moment(at, frame.now)) " if nothing changes."
+                            " It is switched off at " (format::moment(at, frame.now)) " if nothing changes."
                         }
                     }
                     @if let Some(error) = error {
@@ -236,17 +237,17 @@ fn trouble(view: &WebhookPageView, frame: &Frame) -> Markup {
 fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
     let (ok, all) = view.row.day();
     let sums = &view.row.sums;
-    let [p50, p95] = view.row.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), write::millis));
+    let [p50, p95] = view.row.percentiles_ms.map(|ms| ms.map_or_else(|| "–".to_owned(), format::millis));
     let counted = |status: &str, number: u64| {
         let list = format!("deliveries?status={status}&webhook={}", view.row.webhook.id);
-        frame.link_if_may(Scope::EventsRead, &list, &write::count(number))
+        frame.link_if_may(Scope::EventsRead, &list, &format::count(number))
     };
     html! {
         dl.panel.figs.four {
             div {
                 dt { "Succeeded, 24 h" }
-                dd { (write::percent(ok, all).unwrap_or_else(|| "–".to_owned())) }
-                dd { (write::count(ok)) " of " (write::count(all)) }
+                dd { (format::percent(ok, all).unwrap_or_else(|| "–".to_owned())) }
+                dd { (format::count(ok)) " of " (format::count(all)) }
             }
             div {
                 dt { "Waiting" }
@@ -257,7 +258,7 @@ fn figures(view: &WebhookPageView, frame: &Frame) -> Markup {
             div {
                 dt { "Failed for good" }
                 dd { (counted("failed", sums.failed)) }
-                dd { "of " (write::count(sums.deliveries)) " deliveries" }
+                dd { "of " (format::count(sums.deliveries)) " deliveries" }
             }
         }
     }
@@ -304,7 +305,7 @@ fn changes(view: &WebhookPageView, frame: &Frame) -> Markup {
                     Some(next) => { .pad { p.muted { (audit::looked(next, frame)) " None of them is of this webhook." } } }
                     None => ul.words {
                         @for row in &view.changes {
-                            li { span.muted { (write::moment(row.at, frame.now)) } p { code { (foreign(&row.action)) } } }
+                            li { span.muted { (format::moment(row.at, frame.now)) } p { code { (foreign(&row.action)) } } }
                         }
                     }
                 }

@@ -9,10 +9,10 @@ use crate::api::route::Handler;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::Webhook;
 use crate::ui::form::PostedForm;
+use crate::ui::format::foreign;
 use crate::ui::frame::{Frame, Section};
 use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::write::foreign;
 
 /// Relays to `handler`, then shows `to` of the webhook, relative to the form's action.
 fn act(

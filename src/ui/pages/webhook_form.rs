@@ -12,11 +12,11 @@ use crate::api::native::{webhook_fields, webhooks};
 use crate::api::{ApiContext, ApiError, FieldError, RequestContext, Step};
 use crate::model::{Scope, Webhook};
 use crate::ui::form::PostedForm;
+use crate::ui::format::{counted, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::portal_words as words;
 use crate::ui::relay::{ApiCall, corrected, member, relay};
 use crate::ui::respond::{html as html_response, see_other};
-use crate::ui::write::{counted, foreign};
 
 use super::webhook_values::{self as values, FormRequest, FormValue, VALUES, field_at, part_at};
 

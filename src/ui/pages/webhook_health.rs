@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use crate::model::webhook::{CircuitState, WebhookState};
 use crate::rules::health::{Health, HealthWord};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame;
 use crate::ui::mood;
-use crate::ui::write::{self, foreign};
 
 /// The colour class and the icon of a word. Only trouble has a colour that is seen.
 fn parts(word: &str) -> (&'static str, &'static str) {
@@ -31,7 +31,7 @@ fn circuit(state: &WebhookState) -> Option<Markup> {
         CircuitState::Open => "Circuit open",
         CircuitState::HalfOpen => "Circuit half open",
     };
-    let failures = write::counted(u64::from(state.consecutive_failures), "failure", "failures");
+    let failures = format::counted(u64::from(state.consecutive_failures), "failure", "failures");
     let said = format!("After {failures} in a row; one probe at a time");
     Some(html! { li { (frame::state("bad", "bad", word)) p { (said) } } })
 }

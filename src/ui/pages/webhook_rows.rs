@@ -13,10 +13,10 @@ use crate::model::{Attempt, Scope, Time, Webhook, WebhookId};
 use crate::store::{AttemptQuery, ListWindow, RecentAttempts, TenantScope, TimeSpan};
 use crate::ui::chart::{self, Bin};
 use crate::ui::counts;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::Frame;
 use crate::ui::mood::{self, PageReader, WebhookMood};
 use crate::ui::series;
-use crate::ui::write::{self, foreign};
 
 /// A webhook with its figures.
 pub struct WebhookRow {
@@ -129,13 +129,13 @@ pub fn count_failed(
 /// How much of a webhook in trouble waits, how late it is, and how much failed for good, in sentences.
 pub fn outlook(row: &WebhookRow, frame: &Frame) -> Markup {
     let list = |status: &str| format!("deliveries?status={status}&webhook={}", row.webhook.id);
-    let waits = write::counted(row.waiting, "delivery waits", "deliveries wait");
+    let waits = format::counted(row.waiting, "delivery waits", "deliveries wait");
     html! {
         @if row.waiting == 0 {
             "Nothing waits."
         } @else {
             (frame.link_if_may(Scope::EventsRead, &list("waiting"), &waits))
-            @if let Some(since) = row.late_since { ", late by up to " (write::age(frame.now.since(since))) }
+            @if let Some(since) = row.late_since { ", late by up to " (format::age(frame.now.since(since))) }
             "."
         }
         @match row.failed_day.as_deref() {
@@ -154,7 +154,7 @@ pub fn outlook(row: &WebhookRow, frame: &Frame) -> Markup {
 pub fn lateness(late_since: Option<Time>, frame: &Frame) -> Markup {
     html! {
         @match late_since {
-            Some(since) => { "late by up to " b { (write::age(frame.now.since(since))) } }
+            Some(since) => { "late by up to " b { (format::age(frame.now.since(since))) } }
             None => "nothing is late",
         }
     }
@@ -228,7 +228,7 @@ pub fn table(rows: &[WebhookRow], caption: &str, frame: &Frame) -> Markup {
 fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
     let webhook = &row.webhook;
     let (ok, all) = row.day();
-    let success = write::percent(ok, all).unwrap_or_else(|| "–".to_owned());
+    let success = format::percent(ok, all).unwrap_or_else(|| "–".to_owned());
     let types = if webhook.event_types.is_empty() { "all".to_owned() } else { webhook.event_types.join(", ") };
     html! {
         tr {
@@ -236,17 +236,17 @@ fn table_row(row: &WebhookRow, frame: &Frame) -> Markup {
             td {
                 a.key href=(frame.link(&format!("webhooks/{}", webhook.id))) { (foreign(&webhook.name)) }
                 span.sub.cut { @if row.reason.is_empty() { (foreign(&webhook.url)) } @else { (foreign(&row.reason)) } }
-                span.sub.only-small { (success) " · " (write::count(row.waiting)) " waiting" }
+                span.sub.only-small { (success) " · " (format::count(row.waiting)) " waiting" }
             }
             td.mid { code.cut { (foreign(&types)) } }
             td.big { (chart::spark(&row.hours)) }
             td.num.big { (success) }
-            td.num.big { @match row.percentiles_ms[1] { Some(ms) => (write::millis(ms)), None => "–" } }
+            td.num.big { @match row.percentiles_ms[1] { Some(ms) => (format::millis(ms)), None => "–" } }
             td.num.big {
-                @if row.waiting == 0 { span.muted { "0" } } @else { (write::count(row.waiting)) }
-                @if let Some(since) = row.late_since { span.sub { "late " (write::age(frame.now.since(since))) } }
+                @if row.waiting == 0 { span.muted { "0" } } @else { (format::count(row.waiting)) }
+                @if let Some(since) = row.late_since { span.sub { "late " (format::age(frame.now.since(since))) } }
             }
-            td.num { @match row.last_attempt_at { Some(at) => (write::ago(at, frame.now)), None => "–" } }
+            td.num { @match row.last_attempt_at { Some(at) => (format::ago(at, frame.now)), None => "–" } }
         }
     }
 }

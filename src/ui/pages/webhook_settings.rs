@@ -10,8 +10,8 @@ use crate::api::native::webhook_live::WebhookLive;
 use crate::model::webhook::{DeliveryOrder, SuccessRule, WebhookAuth};
 use crate::model::{Scope, Webhook};
 use crate::rules::{durations, secrecy};
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::Frame;
-use crate::ui::write::{self, foreign};
 
 /// The members that the page shows by themselves, or beside another.
 const SHOWN_APART: [&str; 15] = [
@@ -34,7 +34,7 @@ const SHOWN_APART: [&str; 15] = [
 
 /// A retry schedule in words.
 pub fn schedule(seconds: &[u32]) -> String {
-    let steps: Vec<String> = seconds.iter().map(|s| write::age(i64::from(*s) * 1_000)).collect();
+    let steps: Vec<String> = seconds.iter().map(|s| format::age(i64::from(*s) * 1_000)).collect();
     if steps.is_empty() { "none".to_owned() } else { steps.join(", ") }
 }
 
@@ -75,11 +75,11 @@ pub fn panel(webhook: &Webhook, frame: &Frame) -> Markup {
                     }
                 }
                 div { dt { "Retries" } dd { (schedule(&webhook.retry_schedule_s)) } }
-                div { dt { "Time limit" } dd { (write::millis(webhook.timeout_ms)) } }
+                div { dt { "Time limit" } dd { (format::millis(webhook.timeout_ms)) } }
                 div { dt { "At once" } dd { (webhook.max_in_flight) ", " (rate) } }
                 div { dt { "Order" } dd { (order) } }
                 @for (name, value) in further(webhook) { div { dt { (name) } dd { (foreign(&value)) } } }
-                div { dt { "Made" } dd { (write::moment(webhook.created_at, frame.now)) } }
+                div { dt { "Made" } dd { (format::moment(webhook.created_at, frame.now)) } }
                 div { dt { "Id" } dd { code { (webhook.id) } } }
             }
             @if frame.may(Scope::WebhooksWrite) {

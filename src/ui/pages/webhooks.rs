@@ -9,12 +9,12 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{App, Scope, Webhook};
 use crate::store::Search;
-use crate::ui::ask::Ask;
 use crate::ui::chips;
 use crate::ui::filter;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
 use crate::ui::mood::WebhookMood;
-use crate::ui::write::{self, foreign};
+use crate::ui::page_query::PageQuery;
 
 use super::webhook_rows::{self, RankedWebhook, RowOrder, WebhookRow};
 
@@ -40,7 +40,7 @@ const ORDERS: [(&str, &str, RowOrder); 4] = [
 
 pub struct WebhooksView {
     pub rows: Vec<WebhookRow>,
-    pub ask: Ask,
+    pub page_query: PageQuery,
     /// Webhooks that pass the search and the app, of each state of `STATES`.
     pub counts: [usize; 6],
     pub apps: Vec<Arc<App>>,
@@ -69,11 +69,11 @@ fn has_state(state: &str, webhook: &Webhook, mood: WebhookMood) -> bool {
 }
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<WebhooksView, ApiError> {
-    let (ask, tenant) = (filter::of(request.http, Section::Webhooks), request.tenant());
-    let search = ask.get("search").map(Search::new);
+    let (page_query, tenant) = (filter::of(request.http, Section::Webhooks), request.tenant());
+    let search = page_query.get("search").map(Search::new);
     // An app that is not there has no webhooks.
-    let app = ask.get("app").map(|name| context.registry.app_named(tenant, name).map(|app| app.id));
-    let (state, mut counts) = (ask.get("state").unwrap_or_default(), [0; 6]);
+    let app = page_query.get("app").map(|name| context.registry.app_named(tenant, name).map(|app| app.id));
+    let (state, mut counts) = (page_query.get("state").unwrap_or_default(), [0; 6]);
     let mut wanted: Vec<RankedWebhook> = Vec::new();
     for webhook in context.registry.webhooks_within(tenant) {
         let is_found = search.as_ref().is_none_or(|search| {
@@ -91,9 +91,9 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
         }
     }
     let total = wanted.len();
-    let order = ORDERS.into_iter().find(|(name, _, _)| ask.get("order") == Some(name));
+    let order = ORDERS.into_iter().find(|(name, _, _)| page_query.get("order") == Some(name));
     let order = order.map_or(RowOrder::Worst, |(_, _, order)| order);
-    let skipped = ask.get("cursor").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0).min(total);
+    let skipped = page_query.get("cursor").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0).min(total);
     webhook_rows::sort(&mut wanted, order);
     let shown = wanted.iter().skip(skipped).take(ROWS_MAX).map(|ranked| &ranked.webhook);
     let mut rows = webhook_rows::read(context, shown)?;
@@ -102,9 +102,9 @@ fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Webhoo
     }
     let within = context.registry.apps().filter(|app| tenant.covers(app.org_id, app.id));
     let mut apps: Vec<_> = within.take(APPS_SHOWN).cloned().collect();
-    let chosen = ask.get("app").and_then(|name| context.registry.app_named(tenant, name));
+    let chosen = page_query.get("app").and_then(|name| context.registry.app_named(tenant, name));
     apps.extend(chosen.filter(|chosen| !apps.iter().any(|app| app.id == chosen.id)).cloned());
-    Ok(WebhooksView { rows, ask, counts, apps, skipped, total })
+    Ok(WebhooksView { rows, page_query, counts, apps, skipped, total })
 }
 
 /// The page.
@@ -122,10 +122,10 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
         section.panel {
             @if view.rows.is_empty() {
                 .pad {
-                    @if view.counts[0] == 0 && view.ask == Ask::default() {
+                    @if view.counts[0] == 0 && view.page_query == PageQuery::default() {
                         p { "No webhook yet. A webhook is a URL and which events it wants." }
                     } @else {
-                        (chips::none_passes("No webhook passes these filters:", &view.ask, &["search", "app", "state"], |name, value| {
+                        (chips::none_passes("No webhook passes these filters:", &view.page_query, &["search", "app", "state"], |name, value| {
                             let app = view.apps.iter().find(|app| name == "app" && app.id.to_string() == value);
                             app.map_or_else(|| value.to_owned(), |app| app.name.clone())
                         }))
@@ -135,11 +135,11 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
                 (webhook_rows::table(&view.rows, "Webhooks", frame))
             }
             footer {
-                span { (write::counted(view.total as u64, "webhook", "webhooks")) }
+                span { (format::counted(view.total as u64, "webhook", "webhooks")) }
                 span.muted { "Success over 24 hours, p95 over all time" }
                 @if view.skipped + view.rows.len() < view.total {
                     @let next = view.skipped + view.rows.len();
-                    a.btn.small rel="next" href={ (view.ask.with("", "").link()) "&cursor=" (next) } {
+                    a.btn.small rel="next" href={ (view.page_query.with("", "").link()) "&cursor=" (next) } {
                         "More"
                     }
                 }
@@ -149,18 +149,19 @@ pub fn page(view: &WebhooksView, frame: &Frame) -> Markup {
 }
 
 fn filters(view: &WebhooksView) -> Markup {
-    let (state, order) = (view.ask.get("state").unwrap_or_default(), view.ask.get("order").unwrap_or("worst"));
+    let (state, order) =
+        (view.page_query.get("state").unwrap_or_default(), view.page_query.get("order").unwrap_or("worst"));
     html! {
         form.filters autocomplete="off" {
             label.grow {
                 span.vh { "Search names and URLs" }
                 input type="search" name="search" placeholder="Search names and URLs"
-                    value=(view.ask.get("search").unwrap_or_default());
+                    value=(view.page_query.get("search").unwrap_or_default());
             }
             nav.seg aria-label="State" {
                 @for ((value, word), count) in STATES.into_iter().zip(view.counts) {
-                    a href=(view.ask.with("state", value).link()) aria-current=[(value == state).then_some("true")] {
-                        (word) " " span.n { (write::count(count as u64)) }
+                    a href=(view.page_query.with("state", value).link()) aria-current=[(value == state).then_some("true")] {
+                        (word) " " span.n { (format::count(count as u64)) }
                     }
                 }
             }
@@ -171,7 +172,7 @@ fn filters(view: &WebhooksView) -> Markup {
                         option value="" { "All apps" }
                         @for app in &view.apps {
                             @let id = app.id.to_string();
-                            option value=(id) selected[view.ask.get("app") == Some(&id)] { (foreign(&app.name)) }
+                            option value=(id) selected[view.page_query.get("app") == Some(&id)] { (foreign(&app.name)) }
                         }
                     }
                 }

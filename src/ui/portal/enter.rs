@@ -8,14 +8,14 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, HttpRequest, HttpResponse, Principal, RequestContext, Step, portal_token};
 use crate::model::portal::PortalLink;
 use crate::store::{AuditEntry, StateCommand, WriteRequest};
-use crate::ui::ask::Ask;
 use crate::ui::form::PostedForm;
 use crate::ui::frame::{THEME_COOKIE, portal_alone};
 use crate::ui::login::{THEME_S, again, cookie};
+use crate::ui::page_query::PageQuery;
 use crate::ui::respond::{self, see_other};
 
 use crate::ui::portal_access::{self as access, PORTAL_COOKIE};
-use crate::ui::way_back;
+use crate::ui::referer;
 
 /// `GET /ui/portal/enter?t=…`: 200 with a page that asks again, because a cookie of a redirect from another site is not
 /// sent (SameSite=Strict).
@@ -23,9 +23,9 @@ pub fn enter(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Result
     if !context.settings.pages.portal.enabled {
         return Err(ApiError::no_route());
     }
-    let ask = Ask::of(http_request);
+    let page_query = PageQuery::of(http_request);
     let pages = &context.settings.pages;
-    let link = ask.get("t").and_then(|text| portal_token::parse(text, pages));
+    let link = page_query.get("t").and_then(|text| portal_token::parse(text, pages));
     let link = link.filter(|link| context.now < link.enter_by);
     let key = link.as_ref().and_then(|link| access::key_of(link, &context.registry, context.now));
     let (Some(link), Some(key)) = (link, key) else {
@@ -57,7 +57,7 @@ fn refused(title: &str, link: Option<&PortalLink>) -> Markup {
     html! {
         .card {
             h1 { (title) }
-            p { "It is for a short time, and may have been revoked. Ask for a new one where you found it." }
+            p { "It is for a short time, and may have been revoked. PageQuery for a new one where you found it." }
             @if let Some(url) = link.and_then(|link| link.return_url.as_deref()) {
                 a.btn.main href=(url) rel="noreferrer" { "Back" }
             }
@@ -81,7 +81,7 @@ pub fn leave(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 pub fn set_theme(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let theme = if form.get("theme") == "dark" { "dark" } else { "light" };
-    let to = format!("./{}", way_back::below(request.http, "/ui/portal/").unwrap_or_default());
+    let to = format!("./{}", referer::below(request.http, "/ui/portal/").unwrap_or_default());
     let cookie = cookie(THEME_COOKIE, theme, context.settings.pages.is_secure);
     Ok(Step::Reply(respond::with_cookie(see_other(&to)?, &format!("{cookie}; Max-Age={THEME_S}"))))
 }

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::rules::patterns;
 use crate::store::EventTypePage;
-use crate::ui::ask::Ask;
+use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::write::{self, foreign};
+use crate::ui::page_query::PageQuery;
 
 /// Maximum number of rows of a page.
 const ROWS_MAX: usize = 50;
@@ -16,8 +16,8 @@ const ROWS_MAX: usize = 50;
 /// `GET /ui/portal/event-types`.
 pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::EventTypes);
-    let ask = Ask::of(request.http);
-    let after = ask.get("cursor").filter(|after| patterns::is_type(after));
+    let page_query = PageQuery::of(request.http);
+    let after = page_query.get("cursor").filter(|after| patterns::is_type(after));
     let types = context.store.event_types(request.tenant(), after, ROWS_MAX, context.now)?;
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Event types", &page(&types, &frame))))
 }
@@ -48,8 +48,8 @@ pub fn page(types: &EventTypePage, frame: &Frame) -> Markup {
                         @for row in &types.rows {
                             tr {
                                 td { code { (foreign(&row.event_type)) } }
-                                td.num { (write::count(row.last_24h)) }
-                                td.num.nowrap { (write::moment(row.last_seen, frame.now)) }
+                                td.num { (format::count(row.last_24h)) }
+                                td.num.nowrap { (format::moment(row.last_seen, frame.now)) }
                             }
                         }
                     }

@@ -12,8 +12,8 @@ use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::webhook::FieldSet;
 use crate::model::{Scope, Webhook};
 use crate::rules::signing;
+use crate::ui::format::{counted, foreign};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::write::{counted, foreign};
 
 const SIGNATURES: &str = include_str!("../../../docs/signatures.md");
 /// The sections of the page that show a library each.

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{DeliveryStatus, Scope};
 use crate::store::{AnyOf, DeliveryQuery, ListWindow};
-use crate::ui::ask::Ask;
 use crate::ui::frame::{Frame, Section};
+use crate::ui::page_query::PageQuery;
 use crate::ui::pages::delivery_rows::{self, DeliveryRow, RowColumns};
 use crate::ui::pages::webhook_rows::{self, RowOrder, WebhookRow};
 
@@ -33,8 +33,9 @@ pub fn show(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 fn view(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<PortalHomeView, ApiError> {
     let tenant = request.tenant();
-    let ask = Ask::of(request.http);
-    let tab = TABS.into_iter().map(|(tab, _)| tab).find(|tab| ask.get("status") == Some(tab)).unwrap_or_default();
+    let page_query = PageQuery::of(request.http);
+    let tab =
+        TABS.into_iter().map(|(tab, _)| tab).find(|tab| page_query.get("status") == Some(tab)).unwrap_or_default();
     let mut ranked = Vec::new();
     if request.may(Scope::WebhooksRead) {
         for webhook in context.registry.webhooks_within(tenant) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider::engine::lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
+use postrider::engine::cluster_lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
 use postrider::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use postrider::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, TenureEnd};
 

@@ -463,10 +463,7 @@ struct DevdraftError<'a> {
 
 /// `{statusCode, message, error, details}`. Wrong values are 400 here.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    let status = match api_error.status {
-        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-        status => status,
-    };
+    let status = derived::wrong_values_as_400(api_error.status);
     let title = status.canonical_reason().unwrap_or("Error");
     let about_json = api_error.is_about_json();
     let about_url = !about_json && api_error.errors.first().is_some_and(|field_error| field_error.pointer == "/url");

@@ -432,7 +432,7 @@ struct DfnsErrorBody<'a> {
 }
 
 /// The field error that comes first in the order of the published fields.
-fn first_flaw(errors: &[FieldError]) -> Option<&FieldError> {
+fn first_field_error(errors: &[FieldError]) -> Option<&FieldError> {
     let place = |error: &&FieldError| {
         let name = error.pointer.split('/').nth(1).unwrap_or_default();
         BODY_FIELDS.iter().position(|field| *field == name).unwrap_or(BODY_FIELDS.len())
@@ -442,11 +442,8 @@ fn first_flaw(errors: &[FieldError]) -> Option<&FieldError> {
 
 /// Wrong values are 400 here, and the message is the first one's.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    let status = match api_error.status {
-        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-        status => status,
-    };
-    let first = first_flaw(&api_error.errors).filter(|_| api_error.status == StatusCode::UNPROCESSABLE_ENTITY);
+    let status = derived::wrong_values_as_400(api_error.status);
+    let first = first_field_error(&api_error.errors).filter(|_| api_error.status == StatusCode::UNPROCESSABLE_ENTITY);
     let message = match (status, first) {
         (StatusCode::UNAUTHORIZED, _) => "Not Authorized.".to_owned(),
         (StatusCode::INTERNAL_SERVER_ERROR, _) => "Internal Server Error".to_owned(),

@@ -3,7 +3,6 @@
 mod docs;
 mod webhooks;
 
-use http::StatusCode;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -443,10 +442,7 @@ struct InstantlyError<'a> {
 
 /// Wrong values are 400 here.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    let status = match api_error.status {
-        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-        status => status,
-    };
+    let status = derived::wrong_values_as_400(api_error.status);
     let wrong = api_error.errors.iter().map(in_body).collect::<Vec<_>>().join(", ");
     let message = match api_error.code {
         "credentials_missing" => "Missing Authorization header",

@@ -1,6 +1,6 @@
 //! Verifies the payloads of a partition, in rows and in the blob file.
 
-use crate::kv::blob_place::{BLOBS_END_KEY, BlobPlace};
+use crate::kv::blob_range::{BLOBS_END_KEY, BlobRange};
 use crate::kv::codec::{self, PayloadRow};
 use crate::kv::error::{Error, Result};
 use crate::kv::payload::{CHUNK_BYTES, chunks_of};
@@ -50,7 +50,7 @@ impl PartitionWalk<'_, '_> {
     }
 
     /// Reads a payload in the blob file.
-    fn blob(&self, key: &[u8], place: BlobPlace) -> Result<Finding> {
+    fn blob(&self, key: &[u8], place: BlobRange) -> Result<Finding> {
         let end = self.snapshot.get(Table::Meta, BLOBS_END_KEY, codec::decode::<u64>)?.flatten().unwrap_or(0);
         if place.end() > end {
             return Ok(Some(format!("its place ends at {}, and that of all payloads at {end}", place.end())));

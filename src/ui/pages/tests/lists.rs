@@ -23,7 +23,7 @@ fn a_full_page_of_webhooks_is_small() {
     };
     let view = webhooks::WebhooksView {
         rows: (0..webhooks::ROWS_MAX as u128).map(one).collect(),
-        ask: Ask::parse("state=trouble"),
+        page_query: PageQuery::parse("state=trouble"),
         counts: [9_999, 50, 50, 0, 0, 0],
         apps: (0..25).map(app).collect(),
         skipped: 0,
@@ -38,7 +38,7 @@ fn a_full_page_of_webhooks_is_small() {
 fn the_audit_says_how_far_it_looked() {
     let frame = frame(Section::Audit);
     let at = Id::<AuditRow>::floor(NOW.minus_ms(HOUR_MS)).as_u128();
-    let view = |next| audit::AuditPageView { rows: Vec::new(), ask: Ask::parse("action=webhook."), next };
+    let view = |next| audit::AuditPageView { rows: Vec::new(), page_query: PageQuery::parse("action=webhook."), next };
     same("audit-incomplete", &frame, &audit::page(&view(Some(at)), &frame));
     let all = audit::page(&view(None), &frame).into_string();
     assert!(all.contains("No entry passes") && !all.contains("Look further"), "{all}");

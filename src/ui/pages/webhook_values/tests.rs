@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::api::native::webhook_fields::writable;
-use crate::api::native::webhook_form::SCHEDULES;
 use crate::model::Id;
 use crate::model::webhook::{DISABLE_AFTER_S_DEFAULT, IN_FLIGHT_DEFAULT, TIMEOUT_MS_DEFAULT};
+use crate::rules::retry::SCHEDULES;
 
 fn body_of(form: &PostedForm, is_new: bool) -> Value {
     let request = request_of(form, is_new);

@@ -9,13 +9,13 @@ pub(in crate::kv) const ERASED_KEY: &[u8] = b"blobs_erased";
 
 /// The place of a payload in a blob file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlobPlace {
+pub struct BlobRange {
     pub offset: u64,
     pub bytes: u32,
     pub crc: u32,
 }
 
-impl BlobPlace {
+impl BlobRange {
     /// Offset behind the place.
     pub fn end(&self) -> u64 {
         self.offset + u64::from(self.bytes)

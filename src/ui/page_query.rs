@@ -8,17 +8,19 @@ use crate::model::time::{DAY_MS, HOUR_MS};
 
 /// The fields of a query in their order. Empty ones are absent, because a browser sends every field of a form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ask(Vec<(String, String)>);
+pub struct PageQuery(Vec<(String, String)>);
 
-impl Ask {
-    pub fn of(http_request: &HttpRequest) -> Ask {
-        Ask::parse(http_request.query.as_deref().unwrap_or_default())
+impl PageQuery {
+    pub fn of(http_request: &HttpRequest) -> PageQuery {
+        PageQuery::parse(http_request.query.as_deref().unwrap_or_default())
     }
 
-    pub fn parse(query: &str) -> Ask {
+    pub fn parse(query: &str) -> PageQuery {
         let pairs =
             form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()));
-        Ask(pairs.map(|(name, value)| (name, value.trim().to_owned())).filter(|(_, value)| !value.is_empty()).collect())
+        PageQuery(
+            pairs.map(|(name, value)| (name, value.trim().to_owned())).filter(|(_, value)| !value.is_empty()).collect(),
+        )
     }
 
     /// The first value of a field.
@@ -33,13 +35,13 @@ impl Ask {
 
     /// The same query with this value for a field, and from the first page on. An empty value removes the field.
     #[must_use]
-    pub fn with(&self, name: &str, value: &str) -> Ask {
+    pub fn with(&self, name: &str, value: &str) -> PageQuery {
         let mut pairs: Vec<_> =
             self.0.iter().filter(|(given, _)| given != name && given != "cursor").cloned().collect();
         if !value.is_empty() {
             pairs.push((name.to_owned(), value.to_owned()));
         }
-        Ask(pairs)
+        PageQuery(pairs)
     }
 
     /// The fields in their order.
@@ -49,8 +51,8 @@ impl Ask {
 
     /// The fields that pass, in their order.
     #[must_use]
-    pub fn only(&self, passes: impl Fn(&str, &str) -> bool) -> Ask {
-        Ask(self.0.iter().filter(|(name, value)| passes(name, value)).cloned().collect())
+    pub fn only(&self, passes: impl Fn(&str, &str) -> bool) -> PageQuery {
+        PageQuery(self.0.iter().filter(|(name, value)| passes(name, value)).cloned().collect())
     }
 
     /// The address of `path` with this query.
@@ -90,11 +92,11 @@ pub const LASTS: [(&str, &str, i64); 5] = [
 
 impl Span {
     /// The span of `last`, or of `from` and `to`. Values that are no times are absent.
-    pub fn of(ask: &Ask, now: Time) -> Span {
-        if let Some((_, words, ms)) = LASTS.into_iter().find(|(value, _, _)| ask.get("last") == Some(value)) {
+    pub fn of(page_query: &PageQuery, now: Time) -> Span {
+        if let Some((_, words, ms)) = LASTS.into_iter().find(|(value, _, _)| page_query.get("last") == Some(value)) {
             return Span { from: Some(now.minus_ms(ms)), to: None, words: Some(format!("last {words}")) };
         }
-        let time = |name| ask.get(name).and_then(|text| text.parse::<Time>().ok());
+        let time = |name| page_query.get(name).and_then(|text| text.parse::<Time>().ok());
         let (from, to) = (time("from"), time("to"));
         let words = match (from, to) {
             (None, None) => None,
@@ -112,20 +114,20 @@ mod tests {
 
     #[test]
     fn a_query_reads_back_and_drops_its_cursor_when_it_changes() {
-        let ask = Ask::parse("search=a%20b&status=failed&empty=&cursor=x");
-        assert_eq!((ask.get("search"), ask.get("empty")), (Some("a b"), None));
-        assert_eq!(ask.with("status", "").link(), "?search=a+b");
-        assert_eq!(ask.with("last", "1h").link(), "?search=a+b&status=failed&last=1h");
-        assert_eq!(Ask::parse("status=failed").with("status", "").link(), "?");
-        assert_eq!(ask.unknown(&["search", "cursor"]), ["status"]);
+        let page_query = PageQuery::parse("search=a%20b&status=failed&empty=&cursor=x");
+        assert_eq!((page_query.get("search"), page_query.get("empty")), (Some("a b"), None));
+        assert_eq!(page_query.with("status", "").link(), "?search=a+b");
+        assert_eq!(page_query.with("last", "1h").link(), "?search=a+b&status=failed&last=1h");
+        assert_eq!(PageQuery::parse("status=failed").with("status", "").link(), "?");
+        assert_eq!(page_query.unknown(&["search", "cursor"]), ["status"]);
     }
 
     #[test]
     fn a_span_is_relative_or_of_two_times() {
         let now = Time(1_772_704_800_120);
-        assert_eq!(Span::of(&Ask::parse("last=1h"), now).from, Some(now.minus_ms(HOUR_MS)));
-        let span = Span::of(&Ask::parse("from=2026-03-05T10:00:00Z&to=nonsense"), now);
+        assert_eq!(Span::of(&PageQuery::parse("last=1h"), now).from, Some(now.minus_ms(HOUR_MS)));
+        let span = Span::of(&PageQuery::parse("from=2026-03-05T10:00:00Z&to=nonsense"), now);
         assert_eq!((span.from, span.to), (Some(Time(1_772_704_800_000)), None));
-        assert_eq!(Span::of(&Ask::parse("last=never"), now), Span::default());
+        assert_eq!(Span::of(&PageQuery::parse("last=never"), now), Span::default());
     }
 }
