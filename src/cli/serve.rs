@@ -62,7 +62,8 @@ impl Serve {
         let loaded = self.load(dev.as_ref())?;
         let log = Log::start(&loaded.settings.log);
         if self.accept_loss {
-            let (payloads, accepted) = daemon::accept_loss(&loaded.settings.data_dir)?;
+            let accepted = daemon::accept_loss(&loaded.settings.data_dir);
+            let (payloads, accepted) = accepted.map_err(|error| start_failed(&loaded.settings, error))?;
             report_loss(&payloads, accepted);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -93,7 +94,8 @@ impl Serve {
             never = put_off_reloads(&mut hangup, &reload_due, tls.as_deref()) => match never {},
         };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
-        let daemon = Daemon::start_as(&loaded.settings, world, ownership).await?;
+        let started = Daemon::start_as(&loaded.settings, world, ownership).await;
+        let daemon = started.map_err(|error| start_failed(&loaded.settings, error))?;
         // A backup can be taken without the daemon as well, so it serves without this.
         let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
         if let Err(error) = &control {
@@ -172,6 +174,29 @@ impl Serve {
             tracing::info!("the settings were read again; nothing has changed");
         }
     }
+}
+
+/// Cure of files that another user owns.
+const OWNER_CURE: &str = "run it as root, or as the user that owns the data directory; chown -R --reference=DIR DIR/ gives \
+                          that user the files that root has made there";
+
+/// The end of a start that failed. An error of a file of the store gets the data directory and the cure.
+fn start_failed(settings: &Settings, error: daemon::DaemonError) -> Exit {
+    let dir = settings.data_dir.display();
+    let cure = match &error {
+        daemon::DaemonError::Store(store::Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            OWNER_CURE.to_owned()
+        }
+        daemon::DaemonError::Store(
+            store::Error::Io { .. } | store::Error::Storage { .. } | store::Error::Damaged { .. },
+        ) => format!(
+            "`postrider verify {dir}` says what is damaged: put the file back, or restore a backup into an empty data directory"
+        ),
+        _ => return error.into(),
+    };
+    Exit::failed(format!("{dir}: {error}")).hint(cure)
 }
 
 fn broken(node: Option<&RunningNode>) -> Exit {
@@ -446,10 +471,7 @@ impl From<daemon::DaemonError> for Exit {
                 Exit::address_in_use(text).hint("another program listens there; choose another --listen")
             }
             daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Exit::failed(text).hint(
-                    "run it as root, or as the user that owns the data directory; chown -R --reference=DIR DIR/ \
-                     gives that user the files that root has made there",
-                )
+                Exit::failed(text).hint(OWNER_CURE)
             }
             daemon::DaemonError::NoStore(_) => Exit::failed(text)
                 .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
@@ -473,6 +495,19 @@ mod tests {
         assert_eq!(broken(None).code(), 74);
         assert_eq!(Exit::from(daemon::DaemonError::StandbyDiskFull("data".into())).code(), 74);
         assert_eq!((stepped_down().code(), crashed().code()), (75, 70));
+    }
+
+    #[test]
+    fn a_file_of_the_store_that_cannot_be_read_has_its_directory_and_a_cure() {
+        let settings = Settings { data_dir: "/srv/p".into(), ..Settings::default() };
+        let shown = |kind: std::io::ErrorKind| {
+            let error = store::Error::Io { file: "state.redb".into(), source: kind.into() };
+            start_failed(&settings, error.into()).text()
+        };
+        let foreign = shown(std::io::ErrorKind::PermissionDenied);
+        assert!(foreign.contains("/srv/p: state.redb") && foreign.contains("chown -R --reference=DIR"), "{foreign}");
+        let missing = shown(std::io::ErrorKind::NotFound);
+        assert!(missing.contains("`postrider verify /srv/p` says what is damaged"), "{missing}");
     }
 
     #[test]

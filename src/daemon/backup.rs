@@ -304,7 +304,10 @@ fn fill(
     let key = master_key(&opening, &*disk, &SystemRandomness::default())?;
     let report = admin::verify(disk.clone(), &key, walking)?;
     if let Some(first) = report.problems.first() {
-        let words = format!("{} problems in the backup, the first of them: {first}", report.problems.len());
+        let words = match report.problems.len() {
+            1 => format!("a problem in the backup: {first}"),
+            number => format!("{number} problems in the backup, the first of them: {first}"),
+        };
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
     }
     // The store that was copied may run elsewhere. A store that was overtaken stays so.

@@ -192,7 +192,9 @@ pub fn choose(root: &Path, at: Option<RestorePoint>) -> Result<(Generation, Comm
     }
     match oldest {
         Some(first) => {
-            refused(io::ErrorKind::NotFound, format!("the first commit here is {} ({})", first.number, first.at))
+            let (number, at) = (first.number, first.at);
+            let words = format!("the first commit here is {number} ({at}), which is later; `restore --list` shows all");
+            refused(io::ErrorKind::NotFound, words)
         }
         None => refused(io::ErrorKind::NotFound, "no copy here is whole yet".to_owned()),
     }

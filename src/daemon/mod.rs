@@ -128,8 +128,22 @@ fn checked_lock(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(store::Error::InUse(data_dir.display().to_string()).into())
         }
-        Err(source) => Err(DaemonError::Io { context: format!("data directory {}", data_dir.display()), source }),
+        Err(source) => Err(DaemonError::Io {
+            context: format!("data directory {}", data_dir.display()),
+            source: directory_words(source),
+        }),
     }
+}
+
+/// The same error in words that say the cure, for a file in place of the directory and for a read-only file system.
+fn directory_words(error: std::io::Error) -> std::io::Error {
+    use std::io::ErrorKind::{AlreadyExists, NotADirectory, ReadOnlyFilesystem};
+    let words = match error.kind() {
+        AlreadyExists | NotADirectory => "it is a file, and not a directory; choose another --data-dir",
+        ReadOnlyFilesystem => "the file system is read-only; mount it for writing, or choose another --data-dir",
+        _ => return error,
+    };
+    std::io::Error::new(error.kind(), words)
 }
 
 /// The store's options from the settings.

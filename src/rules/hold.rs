@@ -80,7 +80,8 @@ pub fn sentence(webhook: &Webhook, shown: &WebhookState) -> String {
                 Some(until) => format!("the next probe goes at {until}"),
                 None => "the next delivery is its probe".to_owned(),
             };
-            format!("enabled, and its circuit is open: {failed}; {probe}")
+            let circuit = if shown.circuit == CircuitState::HalfOpen { "half open" } else { "open" };
+            format!("enabled, and its circuit is {circuit}: {failed}; {probe}")
         }
         (WebhookStatus::Enabled, None) => "enabled, and nothing holds its deliveries".to_owned(),
     }
@@ -101,6 +102,19 @@ mod tests {
     use crate::rules::circuit;
 
     const NOW: Time = Time(1_000_000);
+
+    #[test]
+    fn the_words_tell_a_half_open_circuit_from_an_open_one() {
+        let webhook = Webhook::new(Id::MIN, Id::MIN);
+        let words = |circuit, hold_until| {
+            let state = WebhookState { circuit, hold_until, ..WebhookState::default() };
+            sentence(&webhook, &state)
+        };
+        let half_open = words(CircuitState::HalfOpen, None);
+        assert!(half_open.contains("its circuit is half open: "), "{half_open}");
+        let open = words(CircuitState::Open, Some(NOW));
+        assert!(open.contains("its circuit is open: "), "{open}");
+    }
 
     fn held(status: WebhookStatus, state: WebhookState) -> Option<(&'static str, Option<i64>)> {
         let webhook = Webhook { status, ..Webhook::new(Id::MIN, Id::MIN) };

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::api::native::attempt_request::{self, AttemptRequestView};
 use crate::api::native::deliveries;
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
-use crate::model::{Attempt, Delivery, DeliveryId, Event, Scope, Time, Trigger};
+use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, Event, Scope, Time, Trigger};
 use crate::rules::waiting::{self, DeliveryWait};
 use crate::store::TenantScope;
 use crate::ui::bodies;
@@ -160,6 +160,9 @@ fn sentence(view: &DeliveryPageView, frame: &Frame) -> Markup {
             "."
         } @else if let Some(ended) = delivery.completed_at {
             "Ended at " (format::exact_moment(ended, frame.now)) "."
+            @if delivery.status == DeliveryStatus::Failed && let Some(error) = &delivery.last_error {
+                " The reason: " (foreign(error)) "."
+            }
         }
     }
 }

@@ -168,7 +168,7 @@ fn table_row(row: &DeliveryRow, columns: RowColumns, frame: &Frame) -> Markup {
             }
             td.big {
                 @if delivery.attempts == 0 && delivery.last_outcome.is_none() {
-                    span.muted { "not tried yet" }
+                    span.muted { @if delivery.status.is_final() { "not tried" } @else { "not tried yet" } }
                 } @else {
                     span.cut { (foreign(&answer)) }
                     @if !row.first_line.is_empty() { span.sub.cut { (foreign(&row.first_line)) } }

@@ -187,7 +187,7 @@ pub fn table(rows: &[Event], frame: &Frame) -> Markup {
 /// `GET /ui/events/new`.
 pub fn new(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let frame = Frame::new(context, request, Section::Events);
-    let form = PostedForm::filled([("type", "postrider.test".to_owned()), ("data", "{\"id\": 42}".to_owned())]);
+    let form = PostedForm::filled([("type", "test.created".to_owned()), ("data", "{\"id\": 42}".to_owned())]);
     let content = new_page(&form, &[], &frame);
     Ok(Step::Reply(frame.reply(StatusCode::OK, "Publish an event", &content)))
 }

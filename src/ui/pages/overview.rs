@@ -131,7 +131,7 @@ fn sentence(moods: &[WebhookMood]) -> String {
     let count = |mood: WebhookMood| moods.iter().filter(|own| **own == mood).count();
     let sentences: Vec<String> = [
         (count(WebhookMood::Failing), "fails", "fail"),
-        (count(WebhookMood::SwitchedOff), "was switched off after failures", "were switched off after failures"),
+        (count(WebhookMood::SwitchedOff), "was switched off", "were switched off"),
         (count(WebhookMood::HeldBack), "is held back by its receiver", "are held back by their receivers"),
         (count(WebhookMood::Blocked), "is blocked by a failed delivery", "are blocked by failed deliveries"),
         (count(WebhookMood::Paused), "is paused", "are paused"),

@@ -152,7 +152,9 @@ pub fn page(view: &WebhookPageView, frame: &Frame) -> Markup {
                 @if frame.may(Scope::EventsRead) { (deliveries(view, frame)) }
             }
             div {
-                @if let Some(health) = &view.health { (webhook_health::panel(health, &view.state)) }
+                @if let Some(health) = &view.health {
+                    (webhook_health::panel(health, (webhook.status != WebhookStatus::Disabled).then_some(&view.state)))
+                }
                 (webhook_settings::panel(webhook, frame))
                 (changes(view, frame))
             }

@@ -36,14 +36,14 @@ fn circuit(state: &WebhookState) -> Option<Markup> {
     Some(html! { li { (frame::state("bad", "bad", word)) p { (said) } } })
 }
 
-/// The panel.
-pub fn panel(health: &Health, state: &WebhookState) -> Markup {
+/// The panel. `None` in place of the state of a disabled webhook, whose circuit sends nothing.
+pub fn panel(health: &Health, state: Option<&WebhookState>) -> Markup {
     html! {
         section.panel aria-labelledby="he" {
             header { h2 #he { "Health" } span.muted { "24 hours" } }
             ul.words {
                 @for word in [&health.success_rate, &health.response_time, &health.activity] { (line(word)) }
-                @if let Some(circuit) = circuit(state) { (circuit) }
+                @if let Some(circuit) = state.and_then(circuit) { (circuit) }
             }
         }
     }
