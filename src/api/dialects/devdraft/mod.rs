@@ -30,6 +30,7 @@ use crate::api::stored_answers;
 use crate::model::webhook::SigningSecret;
 use crate::model::{Id, Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::rules::target;
 use crate::store::first_secret;
 use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
@@ -119,7 +120,7 @@ static ROUTES: &[Route] = &[
 ];
 
 const NAME_CHARS_MIN: usize = 3;
-/// The vendor's words about a wrong URL (docs.devdraft.ai, create a webhook).
+/// The vendor's words about a text that is no URL (docs.devdraft.ai, create a webhook). Other refused URLs are told why.
 const URL_DETAILS: &str = "URL must be a valid HTTPS endpoint";
 /// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
@@ -479,20 +480,23 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         "invalid_parameter" | "unknown_parameter" | "repeated_parameter" => "Invalid query parameter",
         _ => title,
     };
-    let field_errors = api_error
-        .errors
-        .iter()
-        .map(|field_error| format!("{} {}", own_field(&field_error.pointer), field_error.detail));
+    let field_errors = api_error.errors.iter().map(in_own_words);
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
         _ if about_json || api_error.errors.is_empty() => api_error.detail.clone(),
-        _ if about_url => URL_DETAILS.to_owned(),
         _ => field_errors.collect::<Vec<_>>().join("; "),
     };
     HttpResponse::json(
         status,
         &DevdraftError { status_code: status.as_u16(), message, error: title, details: &details },
     )
+}
+
+fn in_own_words(field_error: &FieldError) -> String {
+    match (field_error.pointer.as_str(), field_error.detail.as_str()) {
+        ("/url", target::NO_HTTP_URL) => URL_DETAILS.to_owned(),
+        (pointer, detail) => format!("{} {detail}", own_field(pointer)),
+    }
 }
 
 /// The name that this API gives a field.
