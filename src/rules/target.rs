@@ -300,6 +300,9 @@ impl CheckedTarget {
     }
 }
 
+/// The reason that a text is refused which is no URL of HTTP at all.
+pub const NO_HTTP_URL: &str = "must begin with http:// or https://";
+
 /// Checks a webhook URL by its text, without resolving. [`check_addrs`] checks names again at every connect.
 pub fn check_url(text: &str, policy: &TargetPolicy) -> Result<CheckedTarget, TargetRefused> {
     check_text(text)?;
@@ -310,7 +313,7 @@ pub fn check_url(text: &str, policy: &TargetPolicy) -> Result<CheckedTarget, Tar
         "http" => {
             return Err(TargetRefused::Syntax("must be https: this installation sends to nothing else"));
         }
-        _ => return Err(TargetRefused::Syntax("must begin with http:// or https://")),
+        _ => return Err(TargetRefused::Syntax(NO_HTTP_URL)),
     };
     if url.as_str().len() > URL_BYTES_MAX {
         return Err(TargetRefused::Syntax("must be at most 2,048 bytes long once escaped"));
@@ -380,10 +383,10 @@ fn check_text(text: &str) -> Result<(), TargetRefused> {
         return refuse("must not have a fragment");
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return refuse("must begin with http:// or https://");
+        return refuse(NO_HTTP_URL);
     };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return refuse("must begin with http:// or https://");
+        return refuse(NO_HTTP_URL);
     }
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     if authority.is_empty() {

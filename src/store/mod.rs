@@ -57,9 +57,10 @@ pub use read::lookup::DueKey;
 pub use read::matching::MatchCount;
 pub use read::named::NamedPage;
 pub use read::query::{
-    AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, Page, Search, TimeSpan,
+    AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, PAGE_BYTES_MAX, Page, Search,
+    TimeSpan,
 };
-pub use read::two_way::{PAGE_BYTES_MAX, TwoWayPage, TwoWayWindow};
+pub use read::two_way::{TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use recent_figures::RecentAttempts;
 pub use registry::Registry;

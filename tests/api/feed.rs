@@ -121,3 +121,18 @@ async fn nothing_is_stepped_over_however_many_write() {
     assert!(all.len() >= WRITERS * EACH);
     assert_eq!(seen, all);
 }
+
+#[tokio::test]
+async fn a_page_of_the_feed_ends_after_16_mib_of_payloads() {
+    let daemon = TestDaemon::start().await;
+    let webhook = daemon.webhook("https://a.example/", json!({ "status": "paused", "event_types": ["a"] })).await;
+    let large = "x".repeat(900_000);
+    for _ in 0..20 {
+        daemon.publish("a", json!(large)).await;
+    }
+    let first = daemon.get(&path(&webhook, "limit=100")).await;
+    let count = first["data"].as_array().unwrap().len();
+    assert_eq!(count, (16 << 20) / 900_000 + 1);
+    let rest = daemon.get(&path(&webhook, &format!("limit=100&cursor={}", text(&first, "next_cursor")))).await;
+    assert_eq!(rest["data"].as_array().unwrap().len(), 20 - count);
+}

@@ -42,11 +42,21 @@ async fn a_devdraft_write_with_an_idempotency_key_happens_once() {
 }
 
 #[tokio::test]
-async fn a_wrong_devdraft_url_has_the_vendors_words_alone() {
+async fn a_wrong_devdraft_url_has_the_vendors_words_or_the_reason() {
     let daemon = TestDaemon::start().await;
     for (body, message, details) in [
         (json!({ "name": "Payments", "url": "x" }), "Invalid webhook URL format", "URL must be a valid HTTPS endpoint"),
-        (json!({ "name": "Payments" }), "Invalid webhook URL format", "URL must be a valid HTTPS endpoint"),
+        (json!({ "name": "Payments" }), "Invalid webhook URL format", "url is required"),
+        (
+            json!({ "name": "Payments", "url": "https://a.example/#x" }),
+            "Invalid webhook URL format",
+            "url must not have a fragment",
+        ),
+        (
+            json!({ "name": "Payments", "url": "https://u:p@a.example/" }),
+            "Invalid webhook URL format",
+            "url must not have user information: credentials belong in auth",
+        ),
         (json!({ "name": "x", "url": URL }), "Validation failed", "name must have 3 to 100 characters"),
         (json!({ "name": "Payments", "url": URL, "events": [] }), "Validation failed", "events is not a known field"),
     ] {
@@ -136,4 +146,14 @@ async fn a_webhook_reads_the_same_in_every_shape_after_any_change() {
     agree(URL, &["c"], false, "N").await;
     assert_eq!(daemon.delete(&dfns).await.json(), json!({ "deleted": true }));
     assert_eq!(ask(&daemon, Method::GET, &devdraft, &Value::Null, None).await.0, 404);
+}
+
+#[tokio::test]
+async fn an_empty_client_key_is_a_missing_one() {
+    let daemon = TestDaemon::start().await;
+    for (id, expected) in [("", 200), ("x", 401)] {
+        let headers = [("x-client-secret", daemon.key.as_str()), ("x-client-key", id)];
+        let answer = daemon.with_key("").call(Method::GET, HOOKS, &headers, String::new()).await;
+        assert_eq!(answer.status.as_u16(), expected, "{id:?}");
+    }
 }

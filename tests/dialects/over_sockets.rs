@@ -241,3 +241,38 @@ async fn an_instantly_webhook_gets_flat_bodies_of_its_campaign_with_its_secret_h
     assert_eq!((&resumed["status"], &resumed["timestamp_error"]), (&json!(1), &Value::Null));
     assert_eq!(daemon.delete(&path).await.expect(200)["id"], made["id"]);
 }
+
+#[tokio::test]
+async fn a_list_of_attempts_ends_a_page_after_16_mib_of_payloads() {
+    let (daemon, receiver) = (TestDaemon::start().await, Receiver::start().await);
+    let webhook = daemon.webhook(&receiver.url(), json!({})).await;
+    let id = text(&webhook, "id").parse().unwrap();
+    let large = "x".repeat(900_000);
+    for _ in 0..20 {
+        daemon.publish("a", json!(large)).await;
+    }
+    receiver.take(20).await;
+    for (list, items, next, token) in [
+        ("/api/v2/webhook-events?limit=100".to_owned(), "items", "next_starting_after", "starting_after"),
+        (
+            format!("/webhooks/{}/events?limit=100", postrider::rules::dfns_id::webhook(id)),
+            "items",
+            "nextPageToken",
+            "paginationToken",
+        ),
+    ] {
+        let first = crate::support::eventually("20 attempts", async || {
+            let first = daemon.get(&list).await;
+            first[next].is_string().then_some(first)
+        })
+        .await;
+        let count = first[items].as_array().unwrap().len();
+        assert_eq!(count, (16 << 20) / 900_000 + 1, "{list}");
+        let rest = crate::support::eventually("the last attempts", async || {
+            let rest = daemon.get(&format!("{list}&{token}={}", text(&first, next))).await;
+            (rest[next].is_null()).then_some(rest)
+        })
+        .await;
+        assert!(!rest[items].as_array().unwrap().is_empty(), "{list}");
+    }
+}

@@ -3,6 +3,7 @@
 //! Reading removes nothing. The cursor holds the caller's position. Delivery ids are drawn in commit order, so a reader
 //! that continues after the last id that it saw never skips a late commit.
 
+use bytes::Bytes;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use crate::api::step::Step;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
 use crate::model::{DeliveryId, Id};
+use crate::store::PAGE_BYTES_MAX;
 
 use super::events::WholeEvent;
 use super::webhooks;
@@ -51,12 +53,17 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     if deliveries.is_empty() && context.now < until {
         return Ok(Step::Wait { topic: FeedTopic::Deliveries(webhook.id), until, reached: None });
     }
-    let last = deliveries.last().map(|delivery| delivery.id.as_u128()).or(position);
-    let mut events = Vec::with_capacity(deliveries.len());
+    let (mut last, mut bytes, mut events) = (position, 0, Vec::new());
     for delivery in &deliveries {
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+        last = Some(delivery.id.as_u128());
         // A delivery whose event expired between the two reads is omitted.
         if let Some(event) = context.store.event(request.tenant(), delivery.event_id, context.now)? {
-            events.push((delivery.id, event, context.store.data(delivery.event_id, context.now)?));
+            let data = context.store.data(delivery.event_id, context.now)?;
+            bytes += data.as_ref().map_or(0, Bytes::len);
+            events.push((delivery.id, event, data));
         }
     }
     let mut data = Vec::with_capacity(events.len());

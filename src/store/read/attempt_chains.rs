@@ -17,8 +17,9 @@ use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, AttemptFront, Delivery, Event, Time};
 use crate::store::read::lists::{Store, before, wanted_attempt};
 use crate::store::read::lookup::{decoded, replays_in};
+use crate::store::read::query::PageBudget;
 use crate::store::read::query::{AttemptQuery, EXAMINED_ROWS_MAX, Page};
-use crate::store::read::two_way::{TwoWayBudget, TwoWayPage, TwoWayWindow};
+use crate::store::read::two_way::{TwoWayPage, TwoWayWindow};
 
 /// The chains of attempts of some deliveries in one partition.
 struct AttemptChains {
@@ -53,7 +54,7 @@ impl Store {
         };
         let (mut rows, mut last) = (VecDeque::new(), None);
         let mut is_cut = false;
-        let mut budget = TwoWayBudget::WHOLE;
+        let mut budget = PageBudget::WHOLE;
         while let Some(attempt) = chains.next()? {
             let id = attempt.id.as_u128();
             if id < window.from {

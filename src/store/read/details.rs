@@ -69,7 +69,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Lists attempts of one webhook or of all. The query's `delivery`, `event` and `status` are ignored.
+    /// Lists attempts of one webhook or of all. The query's `delivery`, `event` and `status` are ignored. A page ends once
+    /// its rows have `PAGE_BYTES_MAX` bytes of payloads.
     pub fn attempts_details(
         &self,
         query: &AttemptQuery,
@@ -77,7 +78,7 @@ impl Store {
         now: Time,
     ) -> Result<Page<AttemptDetails>> {
         let ids = self.ids_of(ATTEMPTS, query.webhook, query.tenant, before(query.window))?;
-        self.page_of_ids(ids, query.window, now, |listed| {
+        self.page_within_budget(ids, query.window, now, |listed, budget| {
             let snapshot = listed.snapshot;
             let found = listed.attempt(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))?;
             let started = |attempt: &Attempt| {
@@ -90,7 +91,9 @@ impl Store {
                     return Ok(None);
                 }
             }
-            self.with_details(snapshot, attempt).map(Some)
+            let details = self.with_details(snapshot, attempt)?;
+            budget.show(details.data.as_ref().map_or(0, Bytes::len));
+            Ok(Some(details))
         })
     }
 

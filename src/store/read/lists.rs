@@ -27,7 +27,7 @@ use crate::store::read::app_events::AppEvents;
 use crate::store::read::app_webhooks::{ATTEMPTS, AppWebhooks, DELIVERIES, WebhookRows};
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere};
 use crate::store::read::newest_first::{ListedId, NewestFirst};
-use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, PageBudget, Search};
 use crate::store::registry::Registry;
 use crate::store::term::{self, TermAndRole};
 
@@ -339,21 +339,32 @@ impl Store {
     /// The page of the rows that `read` makes of `ids`, which are below the window's end.
     pub(in crate::store) fn page_of_ids<T>(
         &self,
-        mut ids: NewestFirst<'_>,
+        ids: NewestFirst<'_>,
         window: ListWindow,
         now: Time,
         mut read: impl FnMut(&ListedId<'_>) -> Result<Option<T>>,
     ) -> Result<Page<T>> {
+        self.page_within_budget(ids, window, now, |listed, _| read(listed))
+    }
+
+    /// The page of `page_of_ids`. It also ends once `read` has spent the budget.
+    pub(in crate::store) fn page_within_budget<T>(
+        &self,
+        mut ids: NewestFirst<'_>,
+        window: ListWindow,
+        now: Time,
+        mut read: impl FnMut(&ListedId<'_>, &mut PageBudget) -> Result<Option<T>>,
+    ) -> Result<Page<T>> {
         let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
         let from = Id::<T>::floor(window.from.map_or(oldest, |from| from.max(oldest))).as_u128();
-        let mut rows = Vec::new();
+        let (mut rows, mut budget) = (Vec::new(), PageBudget::WHOLE);
         for _ in 0..window.examined_max {
             let Some(listed) = ids.next_listed()?.filter(|listed| listed.id >= from) else {
                 return Ok(Page { rows, next: None });
             };
             let id = listed.id;
-            rows.extend(read(&listed)?);
-            if rows.len() == window.limit {
+            rows.extend(read(&listed, &mut budget)?);
+            if rows.len() == window.limit || budget.is_spent() {
                 let more = ids.next_id()?.is_some_and(|(next, _)| next >= from);
                 return Ok(Page { rows, next: more.then_some(id) });
             }

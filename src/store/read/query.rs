@@ -12,6 +12,8 @@ use crate::store::command::TenantScope;
 pub const EXAMINED_ROWS_MAX: usize = 5_000;
 /// Maximum number of rows that one count examines.
 pub const COUNTED_ROWS_MAX: usize = 20_000;
+/// Bytes of payloads and responses after which a page ends.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Maximum number of index entries that one page examines, whether they match or not.
 pub const INDEXED_ROWS_MAX: usize = 5_000;
 
@@ -195,6 +197,29 @@ impl Search {
     /// Whether it is exactly `value`'s text.
     pub fn is(&self, value: &str) -> bool {
         self.text == value
+    }
+}
+
+/// The rows that a page may still examine, and the bytes that it may still show.
+pub(in crate::store) struct PageBudget {
+    rows: usize,
+    bytes: usize,
+}
+
+impl PageBudget {
+    /// The budget of one page.
+    pub const WHOLE: PageBudget = PageBudget { rows: COUNTED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
+
+    pub fn examine(&mut self, rows: usize) {
+        self.rows = self.rows.saturating_sub(rows);
+    }
+
+    pub fn show(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    pub const fn is_spent(&self) -> bool {
+        self.rows == 0 || self.bytes == 0
     }
 }
 

@@ -16,10 +16,7 @@ use crate::store::read::lists::Store;
 use crate::store::read::lookup::{data_in, decoded, deliveries_to_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::oldest_first::OldestFirst;
-use crate::store::read::query::COUNTED_ROWS_MAX;
-
-/// Bytes of payloads and responses after which a page ends.
-pub const PAGE_BYTES_MAX: usize = 16 << 20;
+use crate::store::read::query::PageBudget;
 
 /// The range, direction and size of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,29 +38,6 @@ pub struct TwoWayPage<T> {
     pub examined: Option<u128>,
     /// Whether no further row follows in the direction of reading.
     pub is_end: bool,
-}
-
-/// The rows that a page may still examine, and the bytes that it may still show.
-pub(in crate::store) struct TwoWayBudget {
-    rows: usize,
-    bytes: usize,
-}
-
-impl TwoWayBudget {
-    /// The budget of one page.
-    pub const WHOLE: TwoWayBudget = TwoWayBudget { rows: COUNTED_ROWS_MAX, bytes: PAGE_BYTES_MAX };
-
-    pub fn examine(&mut self, rows: usize) {
-        self.rows = self.rows.saturating_sub(rows);
-    }
-
-    pub fn show(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    pub const fn is_spent(&self) -> bool {
-        self.rows == 0 || self.bytes == 0
-    }
 }
 
 impl Store {
@@ -147,13 +121,13 @@ impl Store {
         source: impl Fn(u128) -> (Table, &'s [u8]),
         window: TwoWayWindow,
         now: Time,
-        mut read: impl FnMut(&Snapshot, u128, &mut TwoWayBudget) -> Result<Option<T>>,
+        mut read: impl FnMut(&Snapshot, u128, &mut PageBudget) -> Result<Option<T>>,
     ) -> Result<TwoWayPage<T>> {
         let oldest = Id::<T>::floor(now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1)).as_u128();
         let from = window.from.max(oldest);
         let mut ids = Ids::new(self, source, (from, window.to), window.is_rising);
         let (mut rows, mut last) = (Vec::new(), None);
-        let mut budget = TwoWayBudget::WHOLE;
+        let mut budget = PageBudget::WHOLE;
         while !budget.is_spent() {
             budget.examine(1);
             let Some((id, snapshot)) = ids.next_id()? else {
@@ -182,7 +156,7 @@ fn with_data_of(
     snapshot: &Snapshot,
     event: Event,
     with_data: bool,
-    budget: &mut TwoWayBudget,
+    budget: &mut PageBudget,
 ) -> Result<(Event, Option<Bytes>)> {
     let has_data = with_data && event.erased_at.is_none();
     let data = if has_data { Some(data_in(snapshot, &event)?) } else { None };

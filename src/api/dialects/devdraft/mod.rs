@@ -30,6 +30,7 @@ use crate::api::stored_answers;
 use crate::model::webhook::SigningSecret;
 use crate::model::{Id, Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::rules::target;
 use crate::store::first_secret;
 use crate::store::{Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
@@ -119,7 +120,7 @@ static ROUTES: &[Route] = &[
 ];
 
 const NAME_CHARS_MIN: usize = 3;
-/// The vendor's words about a wrong URL (docs.devdraft.ai, create a webhook).
+/// The vendor's words about a text that is no URL (docs.devdraft.ai, create a webhook). Other refused URLs are told why.
 const URL_DETAILS: &str = "URL must be a valid HTTPS endpoint";
 /// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
@@ -410,7 +411,7 @@ fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     Ok(Step::apply(request.write_with(command, response.body.clone())?, move |_| Ok(response)))
 }
 
-/// `x-client-secret` is the key. `x-client-key` is its id and may be missing.
+/// `x-client-secret` is the key. `x-client-key` is its id and may be missing or empty.
 fn identify(
     http_request: &HttpRequest,
     registry: &Registry,
@@ -420,7 +421,8 @@ fn identify(
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
     let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());
-    if http_request.headers.contains_key("x-client-key") && named != Some(key.id) {
+    let is_given = http_request.headers.get_all("x-client-key").iter().any(|value| !value.is_empty());
+    if is_given && named != Some(key.id) {
         let api_error = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
         return Err(crate::api::dialects::challenge(api_error, SCHEME));
     }
@@ -476,20 +478,23 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         "invalid_parameter" | "unknown_parameter" | "repeated_parameter" => "Invalid query parameter",
         _ => title,
     };
-    let field_errors = api_error
-        .errors
-        .iter()
-        .map(|field_error| format!("{} {}", own_field(&field_error.pointer), field_error.detail));
+    let field_errors = api_error.errors.iter().map(in_own_words);
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
         _ if about_json || api_error.errors.is_empty() => api_error.detail.clone(),
-        _ if about_url => URL_DETAILS.to_owned(),
         _ => field_errors.collect::<Vec<_>>().join("; "),
     };
     HttpResponse::json(
         status,
         &DevdraftError { status_code: status.as_u16(), message, error: title, details: &details },
     )
+}
+
+fn in_own_words(field_error: &FieldError) -> String {
+    match (field_error.pointer.as_str(), field_error.detail.as_str()) {
+        ("/url", target::NO_HTTP_URL) => URL_DETAILS.to_owned(),
+        (pointer, detail) => format!("{} {detail}", own_field(pointer)),
+    }
 }
 
 /// The name that this API gives a field.
