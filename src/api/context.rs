@@ -17,7 +17,7 @@ use crate::store::{Registry, Store, TenantScope};
 use super::jwt::JwtSettings;
 use super::logins::PageSettings;
 
-/// The settings that apply to requests (api.md section 9).
+/// The settings that apply to requests (packaging/postrider.toml explains each).
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// Maximum size of the body of `POST /v1/events`.

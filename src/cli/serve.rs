@@ -63,7 +63,7 @@ impl Serve {
         let log = Log::start(&loaded.settings.log);
         if self.accept_loss {
             let accepted = daemon::accept_loss(&loaded.settings.data_dir);
-            let (payloads, accepted) = accepted.map_err(|error| start_failed(&loaded.settings, error))?;
+            let (payloads, accepted) = opened(&loaded.settings, accepted)?;
             report_loss(&payloads, accepted);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -94,8 +94,7 @@ impl Serve {
             never = put_off_reloads(&mut hangup, &reload_due, tls.as_deref()) => match never {},
         };
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
-        let started = Daemon::start_as(&loaded.settings, world, ownership).await;
-        let daemon = started.map_err(|error| start_failed(&loaded.settings, error))?;
+        let daemon = opened(&loaded.settings, Daemon::start_as(&loaded.settings, world, ownership).await)?;
         // A backup can be taken without the daemon as well, so it serves without this.
         let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
         if let Err(error) = &control {
@@ -179,6 +178,11 @@ impl Serve {
 /// Cure of files that another user owns.
 const OWNER_CURE: &str = "run it as root, or as the user that owns the data directory; chown -R --reference=DIR DIR/ gives \
                           that user the files that root has made there";
+
+/// The result of opening the store, with the end of a start that failed.
+fn opened<T>(settings: &Settings, result: Result<T, daemon::DaemonError>) -> Result<T, Exit> {
+    result.map_err(|error| start_failed(settings, error))
+}
 
 /// The end of a start that failed. An error of a file of the store gets the data directory and the cure.
 fn start_failed(settings: &Settings, error: daemon::DaemonError) -> Exit {

@@ -1,4 +1,4 @@
-//! Replay jobs: durable, over past events (api.md section 3, `POST /v1/replays`). A job may erase them in place of sending.
+//! Replay jobs: durable, over past events (`POST /v1/replays` in docs/api.md). A job may erase them in place of sending.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

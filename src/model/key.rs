@@ -42,7 +42,7 @@ pub struct MakerRate {
     pub per_s: f64,
 }
 
-/// One permission (api.md section 3). `Admin` has all of its organization.
+/// One permission. `Admin` has all of its organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     #[serde(rename = "events:read")]

@@ -1,4 +1,4 @@
-//! Renders the body of an attempt (api.md section 7, seeds/shapes.md section 2).
+//! Renders the body of an attempt (docs/dialects.md, "Bodies").
 //!
 //! Invariant: the body depends on stored values only, so that an old attempt's body can be shown exactly as it was sent.
 //! `standard` and `raw` carry `data` byte for byte as received. Of the others, only `dfns` re-serialises it.
@@ -102,7 +102,7 @@ fn is_in_query(method: WebhookMethod) -> bool {
 }
 
 impl RenderedBody {
-    /// The same content, encrypted (api.md section 8). The body becomes a JWE. `get` and `delete` have a query string
+    /// The same content, encrypted (RFC 7516). The body becomes a JWE. `get` and `delete` have a query string
     /// only, whose pairs become the one pair `jwe=…`, so that an `encrypted` webhook sends nothing in the clear.
     pub fn sealed(self, secret: &signing::SecretKey, nonce: [u8; 12]) -> RenderedBody {
         match self.query {

@@ -5,7 +5,7 @@
 //! Invariant: a bucket's middle is within 3.2 % of every time that falls into it, and a longer time never falls into a
 //! smaller bucket. Counts per bucket add up over partitions, which percentiles themselves would not.
 
-/// Longest distinguished time, in milliseconds: the longest `timeout_ms` (api.md section 5). Longer times count as this.
+/// Longest distinguished time, in milliseconds: the longest `timeout_ms`. Longer times count as this.
 pub const RESPONSE_MS_MAX: u32 = 120_000;
 
 /// Buckets in each doubling. The error is half of one.

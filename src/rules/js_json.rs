@@ -1,7 +1,7 @@
 //! JSON as ECMAScript writes it: the result of `JSON.stringify(JSON.parse(text))`.
 //!
-//! Dfns's receivers check the signature over a body that they have parsed and written again (seeds/shapes.md section
-//! 2), so its body must not change by that. Invariant: rewriting a rewritten text changes nothing. The rules are
+//! Dfns's receivers check the signature over a body that they have parsed and written again (docs/dialects.md,
+//! "Dfns"), so its body must not change by that. Invariant: rewriting a rewritten text changes nothing. The rules are
 //! ECMA-262's: `SerializeJSONProperty`, `QuoteJSONString`, `Number::toString` (section 6.1.6.1.20), and
 //! `OrdinaryOwnPropertyKeys` (section 10.1.11.1), which puts array indexes before all other names, in ascending order.
 

@@ -1,7 +1,7 @@
 //! Signs requests by Standard Webhooks (HMAC and Ed25519), Dfns's, sent.dm's and Svix's schemes.
 //!
-//! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`), seeds/shapes.md section 2
-//! for the two vendors, and RFC 8037 for the JWKS. `v1` is HMAC-SHA256 and `v1a` is Ed25519, both over
+//! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`), the
+//! vendors' pages (docs/dialects.md), and RFC 8037 for the JWKS. `v1` is HMAC-SHA256 and `v1a` is Ed25519, both over
 //! `id.timestamp.body`.
 //!
 //! Invariants: the signature covers the body as sent, byte for byte, and the timestamp of the header. `webhook-id` and

@@ -1,7 +1,7 @@
 //! Pages name only files, modules and tests that exist.
 
 use super::expect_none;
-use super::source::{Source, files, read, root};
+use super::source::{Source, all_rust, comments_of, files, read, root};
 
 /// Segments of a path that name a module inside the file of its parent.
 const INLINE: [&str; 2] = ["tests", "snippets"];
@@ -49,6 +49,23 @@ fn has_module(folder: &str, segments: &[&str], text_of: &impl Fn(&str) -> Option
     })
 }
 
+/// Pages of `docs`, and headings of them, that comments name (`docs/dialects.md, "Dfns"`) although they do not exist.
+fn against_missing_pages(source: &Source, page: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let comments = comments_of(&source.text).replace('`', "");
+    let lines = comments.lines().map(|line| line.trim().trim_start_matches(['/', '!']).trim());
+    let comments = lines.collect::<Vec<_>>().join(" ");
+    let named = comments.match_indices("docs/").filter_map(|(at, _)| {
+        let (path, rest) = comments[at..].split_once(".md")?;
+        let heading = rest.strip_prefix(", \"").and_then(|rest| rest.split_once('"')).map(|(heading, _)| heading);
+        path[5..].chars().all(|c| c.is_ascii_lowercase() || c == '-').then_some((format!("{path}.md"), heading))
+    });
+    let missing = named.filter(|(path, heading)| {
+        let has = |text: &str, heading| text.lines().any(|line| line.trim_start_matches('#').trim() == heading);
+        !page(path).is_some_and(|text| heading.is_none_or(|heading| has(&text, heading)))
+    });
+    missing.map(|(path, heading)| format!("{}: names {path} {heading:?}, which is not there", source.path)).collect()
+}
+
 /// The README and every page of `docs` and `tests`.
 fn pages() -> Vec<Source> {
     let mut pages = files("docs", &[".md"]);
@@ -64,6 +81,18 @@ fn pages_name_files_that_exist() {
     let design = pages.iter().find(|page| page.path == "docs/design.md").expect("the design has its page");
     let named = against_missing_files(design, |_| false).len();
     assert!(named >= 30, "the design names {named} files only: is its map gone?");
+}
+
+#[test]
+fn comments_name_pages_that_exist() {
+    let page = |path: &str| std::fs::read_to_string(root().join(path)).ok();
+    expect_none(all_rust().iter().flat_map(|source| against_missing_pages(source, page)).collect());
+    let wrong = |comment: &str| {
+        let source = Source { path: "src/a.rs".to_owned(), text: format!("// {comment}\nfn f() {{}}\n") };
+        against_missing_pages(&source, |path| (path == "docs/a.md").then(|| "# A\n## One\n".to_owned())).len()
+    };
+    let both = wrong("As in docs/a.md, \"Two\", and docs/b.md.");
+    assert_eq!((wrong("As in `docs/a.md`, \"One\"."), both), (0, 2));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Attempts: list and read (api.md sections 3 and 6).
+//! Attempts: list and read (docs/concepts.md, "When it is tried again").
 
 use http::StatusCode;
 use schemars::{JsonSchema, Schema};

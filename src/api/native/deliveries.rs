@@ -1,4 +1,4 @@
-//! Deliveries: list, read, retry and cancel (api.md sections 3 and 6).
+//! Deliveries: list, read, retry and cancel (docs/concepts.md).
 
 use http::StatusCode;
 use schemars::JsonSchema;

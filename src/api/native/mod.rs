@@ -1,4 +1,4 @@
-//! The native API (api.md): its routes, in the order of section 3, and its error envelope.
+//! The native API (docs/api.md): its routes, and its error envelope.
 
 pub mod acting;
 pub mod apps;

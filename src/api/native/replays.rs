@@ -1,4 +1,4 @@
-//! Replays: durable jobs that send past events again (api.md section 3).
+//! Replays: durable jobs that send past events again (docs/api.md).
 
 use http::StatusCode;
 use schemars::JsonSchema;

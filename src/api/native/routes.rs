@@ -1,4 +1,4 @@
-//! The native route table: every route of api.md section 3, with its documentation.
+//! The native route table: every route of the native API, with its documentation.
 
 use crate::api::auth;
 use crate::api::cursor::CursorKind;

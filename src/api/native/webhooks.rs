@@ -1,4 +1,4 @@
-//! Webhooks: create, list, read, change, remove and pause, with secrets and public keys (api.md sections 3 and 5).
+//! Webhooks: create, list, read, change, remove and pause, with secrets and public keys (docs/concepts.md).
 
 use std::sync::Arc;
 

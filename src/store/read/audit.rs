@@ -13,7 +13,7 @@ use crate::store::command::TenantScope;
 use crate::store::read::lists::Store;
 use crate::store::read::query::{ListWindow, Page};
 
-/// One line of the audit (api.md section 3, `GET /v1/audit`).
+/// One line of the audit (`GET /v1/audit`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRow {
     pub id: Id<AuditRow>,
