@@ -147,3 +147,13 @@ async fn a_webhook_reads_the_same_in_every_shape_after_any_change() {
     assert_eq!(daemon.delete(&dfns).await.json(), json!({ "deleted": true }));
     assert_eq!(ask(&daemon, Method::GET, &devdraft, &Value::Null, None).await.0, 404);
 }
+
+#[tokio::test]
+async fn an_empty_client_key_is_a_missing_one() {
+    let daemon = TestDaemon::start().await;
+    for (id, expected) in [("", 200), ("x", 401)] {
+        let headers = [("x-client-secret", daemon.key.as_str()), ("x-client-key", id)];
+        let answer = daemon.with_key("").call(Method::GET, HOOKS, &headers, String::new()).await;
+        assert_eq!(answer.status.as_u16(), expected, "{id:?}");
+    }
+}

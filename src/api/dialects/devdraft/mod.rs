@@ -411,7 +411,7 @@ fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     Ok(Step::apply(request.write_with(command, response.body.clone())?, move |_| Ok(response)))
 }
 
-/// `x-client-secret` is the key. `x-client-key` is its id and may be missing.
+/// `x-client-secret` is the key. `x-client-key` is its id and may be missing or empty.
 fn identify(
     http_request: &HttpRequest,
     registry: &Registry,
@@ -421,7 +421,8 @@ fn identify(
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
     let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());
-    if http_request.headers.contains_key("x-client-key") && named != Some(key.id) {
+    let is_given = http_request.headers.get_all("x-client-key").iter().any(|value| !value.is_empty());
+    if is_given && named != Some(key.id) {
         let api_error = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
         return Err(crate::api::dialects::challenge(api_error, SCHEME));
     }
