@@ -231,3 +231,18 @@ async fn a_user_action_is_signed_in_form_only() {
     let (status, error) = call(&daemon, Method::GET, "/auth/action", &Value::Null).await;
     assert!(status == 405 && error["error"]["message"].is_string(), "{error}");
 }
+
+#[tokio::test]
+async fn native_event_types_that_are_sent_back_stay() {
+    let daemon = TestDaemon::start().await;
+    for types in [json!(["*"]), json!([]), json!(["*", "a"])] {
+        let native = daemon.webhook(URL, json!({ "event_types": types })).await;
+        let id = native["id"].as_str().expect("an id");
+        let path = format!("/webhooks/{}", postrider::rules::dfns_id::webhook(id.parse().expect("a webhook's id")));
+        let shown = daemon.get(&path).await;
+        let change = json!({ "events": shown["events"], "description": "changed" });
+        let (status, changed) = call(&daemon, Method::PUT, &path, &change).await;
+        assert_eq!((status, &changed["events"]), (200, &shown["events"]), "{changed}");
+        assert_eq!(daemon.get(&format!("/v1/webhooks/{id}")).await["event_types"], types);
+    }
+}

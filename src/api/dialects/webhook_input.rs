@@ -8,11 +8,16 @@ use crate::model::Webhook;
 
 use super::writes::NativeForm;
 
-/// Event types, at least one. `["*"]`, all of them, is an empty list natively.
-pub fn event_types(raw: &RawValue) -> FieldResult<Vec<&RawValue>> {
+/// Event types, at least one. `["*"]`, all of them, is an empty list natively. The list of the webhook stays if it is sent
+/// back as it is shown.
+pub fn event_types<'a>(raw: &'a RawValue, was: Option<&Webhook>) -> FieldResult<Vec<&'a RawValue>> {
     let types = fields::elements(raw, EVENT_TYPES_MAX)?;
     if types.is_empty() {
         return Err("must have at least one item".to_owned());
+    }
+    let names = types.iter().map(|name| fields::text(name).ok());
+    if was.is_some_and(|was| names.eq(was.event_types.iter().cloned().map(Some))) {
+        return Ok(types);
     }
     let is_all = types.iter().any(|name| name.get() == "\"*\"");
     Ok(if is_all { Vec::new() } else { types })

@@ -98,9 +98,10 @@ fn read_form(
     let mut object = request.object_or_none(was.is_some())?;
     let mut form = NativeForm::default();
     webhook_input::set_url(&mut form, object.take("url"), was);
+    let read_events = |raw| webhook_input::event_types(raw, was);
     let events = match was {
-        Some(_) => object.optional("events", field_errors, webhook_input::event_types),
-        None => object.required("events", field_errors, webhook_input::event_types),
+        Some(_) => object.optional("events", field_errors, read_events),
+        None => object.required("events", field_errors, read_events),
     };
     if let Some(events) = events {
         form.set("event_types", events);

@@ -101,7 +101,8 @@ fn read_form(
     };
     webhook_input::set_url(&mut form, url, was);
     form.set_raw("method", object.required("verb", field_errors, Ok));
-    if let Some(types) = object.required("event_types", field_errors, webhook_input::event_types) {
+    let read_types = |raw| webhook_input::event_types(raw, was);
+    if let Some(types) = object.required("event_types", field_errors, read_types) {
         form.set("event_types", types);
     }
     match object.take("content_type") {
