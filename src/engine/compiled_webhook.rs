@@ -13,7 +13,7 @@ use crate::model::Time;
 use crate::model::id::AttemptId;
 use crate::model::webhook::{self, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
 use crate::rules::body::{self, BodyInput, BodyShape};
-use crate::rules::diagnosis::TARGET_TOO_LONG;
+use crate::rules::diagnosis::{NUMBER_CHANGED, TARGET_TOO_LONG};
 use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
@@ -159,6 +159,7 @@ impl CompiledWebhook {
             retry_of: dispatch.retry_of,
             timestamp_s: signed_at,
         };
+        body::fits(webhook.field_set, &dispatch.data).map_err(|why| format!("{why} [{NUMBER_CHANGED}]"))?;
         let mut rendered = body::render(shape, &facts);
         if let Some(secret) = &self.sealing {
             rendered = rendered.sealed(secret, nonce);

@@ -92,6 +92,8 @@ impl Failure {
 pub const HANDSHAKE_REFUSED: &str = "handshake_refused";
 /// Code of an error of a `GET` whose data does not fit into the URL.
 pub const TARGET_TOO_LONG: &str = "target_too_long";
+/// Code of an error of a body that would change a number of the data.
+pub const NUMBER_CHANGED: &str = "number_changed";
 
 /// The command of a cure that leads to the attempt, if the rule knows no id.
 const FAILED_ATTEMPTS: &str = "postrider attempt list --failed --from 24h";
@@ -284,6 +286,9 @@ fn of_request(failure: &Failure) -> Diagnosis {
             "No request was made",
             "set another method of the webhook, so that the data is in the body, or publish less data",
         ),
+        Some(NUMBER_CHANGED) => {
+            ("No request was made", "publish such numbers as strings, or set another field_set of the webhook")
+        }
         _ => (
             "The request could not be made, or the answer was no HTTP",
             "look at the URL's scheme and port, and at the webhook's headers and tls",

@@ -19,8 +19,8 @@ pub enum JsonLoss {
     Order,
 }
 
-/// Appends the valid JSON text `json` to `to` as ECMAScript would write it. Returns the first loss of information. Text
-/// that is not valid JSON gives an unspecified result and no panic.
+/// Appends the valid JSON text `json` to `to` as ECMAScript would write it. Returns the loss of information, that of
+/// a number before that of an order. Text that is not valid JSON gives an unspecified result and no panic.
 pub fn rewrite(json: &[u8], to: &mut Vec<u8>) -> Option<JsonLoss> {
     to.reserve(json.len());
     let mut rewriter = Rewriter { json, at: 0, to, open: Vec::new(), members: Vec::new(), loss: None };
@@ -122,7 +122,7 @@ impl Rewriter<'_> {
         let number = parsed.unwrap_or_default();
         write_number(number, self.to);
         if !number.is_finite() || (integer && token != b"-0" && &self.to[start..] != token) {
-            self.loss.get_or_insert(JsonLoss::Number);
+            self.loss = Some(JsonLoss::Number);
         }
     }
 

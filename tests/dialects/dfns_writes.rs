@@ -246,3 +246,22 @@ async fn native_event_types_that_are_sent_back_stay() {
         assert_eq!(daemon.get(&format!("/v1/webhooks/{id}")).await["event_types"], types);
     }
 }
+
+#[tokio::test]
+async fn a_number_that_a_dfns_body_would_change_ends_the_delivery() {
+    let (daemon, receiver) = (TestDaemon::start().await, Receiver::start().await);
+    let given = json!({ "url": receiver.url(), "events": ["*"] });
+    let (_, made) = call(&daemon, Method::POST, "/webhooks", &given).await;
+    let event = daemon.publish("a", json!({ "amount": 9_007_199_254_740_993_i64 })).await;
+    let ended = crate::support::eventually("the end of the delivery", async || {
+        let delivery = daemon.deliveries(&event).await[0].clone();
+        (delivery["status"] == "failed").then_some(delivery)
+    })
+    .await;
+    assert_eq!((&ended["attempts"], &ended["last_outcome"]), (&json!(1), &json!("request_error")), "{ended}");
+    assert!(ended["last_error"].as_str().is_some_and(|error| error.contains("64-bit float")), "{ended}");
+    let (_, native_path) = paths(&made);
+    assert_eq!(daemon.get(&native_path).await["status"], "enabled");
+    daemon.publish("a", json!({ "amount": 9_007_199_254_740_992_i64 })).await;
+    assert_eq!(receiver.next().await.json()["data"]["amount"], 9_007_199_254_740_992_i64);
+}

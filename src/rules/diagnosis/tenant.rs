@@ -6,7 +6,7 @@ use crate::model::AttemptOutcome;
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::rules::tls_words;
 
-use super::{Diagnosis, Failure, HANDSHAKE_REFUSED, TARGET_TOO_LONG, attempt_words, error_code};
+use super::{Diagnosis, Failure, HANDSHAKE_REFUSED, NUMBER_CHANGED, TARGET_TOO_LONG, attempt_words, error_code};
 
 /// Explains a failed attempt to a tenant.
 pub fn for_tenant(failure: &Failure) -> Diagnosis {
@@ -83,6 +83,7 @@ fn of_request(code: Option<&str>) -> (&'static str, &'static str) {
         Some(TARGET_TOO_LONG) => {
             ("No request was made", "set another method of the webhook, so that the data is in the body")
         }
+        Some(NUMBER_CHANGED) => ("No request was made", "set another shape of bodies of the webhook"),
         _ => ("The answer was no HTTP", "look at the URL's scheme and port"),
     }
 }

@@ -101,10 +101,11 @@ fn a_receiver_that_wants_a_client_certificate_is_answered_with_the_fields_for_it
 }
 
 #[test]
-fn a_refused_handshake_and_a_url_that_is_too_long_have_cures_of_their_own() {
+fn a_request_that_is_never_made_has_a_cure_of_its_own() {
     for (code, of_operator, of_tenant) in [
         (HANDSHAKE_REFUSED, "set handshake of the webhook to false", "turn the handshake"),
         (TARGET_TOO_LONG, "set another method", "set another method"),
+        (NUMBER_CHANGED, "as strings", "set another shape"),
     ] {
         let failure = failure(AttemptOutcome::RequestError, &format!("it is bad [{code}]"));
         let (operator, tenant) = (of_failure(&failure), for_tenant(&failure));
