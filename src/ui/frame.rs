@@ -524,6 +524,10 @@ fn notice(word: &str) -> Option<&'static str> {
         "none-chosen" => "Nothing was chosen.",
         "retried" => "It is due now.",
         "retried-many" => "The chosen deliveries are due now.",
+        "retried-some" => {
+            "Some of the chosen deliveries are due now. The webhooks of the others are disabled or deleted."
+        }
+        "retried-none" => "None of the chosen deliveries was sent: their webhooks are disabled or deleted.",
         "cancelled" => "Cancelled.",
         "cancelled-many" => "The chosen deliveries are cancelled.",
         "none-open" => "None of the chosen deliveries waits.",

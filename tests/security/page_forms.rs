@@ -88,6 +88,14 @@ async fn a_list_keeps_its_filter_over_its_forms() {
     let sent = browser.submit(list, "deliveries/retry", &format!("{fields}&sure=yes")).await;
     assert_eq!(location(&sent), "../deliveries?status=delivered&done=retried-many");
     assert_eq!(made().await, 2);
+    // A disabled webhook gets nothing, before and after the question.
+    instance.first.patch(&format!("/v1/webhooks/{id}"), json!({ "status": "disabled" })).await.expect(200);
+    let asked = browser.submit(list, "deliveries/retry", &fields).await.body;
+    assert!(asked.contains("hook (disabled: not sent)"), "{asked}");
+    let sent = browser.submit(list, "deliveries/retry", &format!("{fields}&sure=yes")).await;
+    assert_eq!(location(&sent), "../deliveries?status=delivered&done=retried-none");
+    assert_eq!(made().await, 2);
+    instance.first.patch(&format!("/v1/webhooks/{id}"), json!({ "status": "enabled" })).await.expect(200);
     // A replay's form shows every part of the filter, and hands it on.
     let filter = format!("webhook={id}&status=failed&outcome=timeout&last=24h");
     let form = browser.get(&format!("/ui/replays/new?{filter}")).await.body;

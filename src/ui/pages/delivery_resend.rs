@@ -5,13 +5,13 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use crate::api::native::bulk_retry;
-use crate::api::{ApiContext, ApiError, RequestContext, Step};
+use crate::api::{ApiContext, ApiError, HttpResponse, RequestContext, Step};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{Delivery, DeliveryId, Scope};
 use crate::ui::form::PostedForm;
 use crate::ui::format::{self, foreign};
 use crate::ui::frame::{Frame, Section};
-use crate::ui::relay::{ApiCall, relay};
+use crate::ui::relay::{ApiCall, member, relay};
 use crate::ui::respond::see_other;
 
 use super::deliveries::{self, LIST_FIELD};
@@ -38,11 +38,23 @@ pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         return Ok(Step::Reply(frame.reply(StatusCode::OK, "Send deliveries again", &content)));
     }
     let call = ApiCall { handler: bulk_retry::retry, body: json!({ "ids": ids }).to_string(), form: Some(&form) };
-    let to = deliveries::back(&form, "retried-many");
-    relay(context, request, &call, move |_| see_other(&to))
+    let list = form.clone();
+    relay(context, request, &call, move |response| see_other(&deliveries::back(&list, done(&response))))
 }
 
-/// The names of the webhooks that these deliveries go to, each once, in the order of the deliveries. A paused one says so.
+/// The word for the deliveries that the API has sent: all of the chosen ones, some or none.
+fn done(response: &HttpResponse) -> &'static str {
+    let data = member(response, "data");
+    let rows = data.as_array().map(Vec::as_slice).unwrap_or_default();
+    match rows.iter().filter(|row| row["delivery"].is_null()).count() {
+        0 => "retried-many",
+        unsent if unsent < rows.len() => "retried-some",
+        _ => "retried-none",
+    }
+}
+
+/// The names of the webhooks that these deliveries go to, each once, in the order of the deliveries. A paused, disabled or
+/// deleted one says so.
 fn names(context: &ApiContext<'_>, request: &RequestContext<'_>, chosen: &[Delivery]) -> Vec<String> {
     let mut webhooks = Vec::new();
     for delivery in chosen {
@@ -50,13 +62,15 @@ fn names(context: &ApiContext<'_>, request: &RequestContext<'_>, chosen: &[Deliv
             webhooks.push(delivery.webhook_id);
         }
     }
-    let is_paused = |id| {
-        let webhook = context.registry.webhook(request.tenant(), id).filter(|_| request.may(Scope::WebhooksRead));
-        webhook.is_some_and(|webhook| webhook.status == WebhookStatus::Paused)
+    let note = |id| match context.registry.webhook(request.tenant(), id).map(|webhook| webhook.status) {
+        Some(WebhookStatus::Paused) => " (paused: sent once it is resumed)",
+        Some(WebhookStatus::Disabled) => " (disabled: not sent)",
+        Some(WebhookStatus::Enabled) => "",
+        None => " (deleted: not sent)",
     };
-    let name = |id| match (delivery_rows::webhook_name(context, request, id), is_paused(id)) {
-        (name, true) => format!("{name} (paused: sent once it is resumed)"),
-        (name, false) => name,
+    let name = |id| {
+        let note = if request.may(Scope::WebhooksRead) { note(id) } else { "" };
+        format!("{}{note}", delivery_rows::webhook_name(context, request, id))
     };
     webhooks.into_iter().map(name).collect()
 }

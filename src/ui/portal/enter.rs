@@ -29,7 +29,7 @@ pub fn enter(context: &mut ApiContext<'_>, http_request: &HttpRequest) -> Result
     let link = link.filter(|link| context.now < link.enter_by);
     let key = link.as_ref().and_then(|link| access::key_of(link, &context.registry, context.now));
     let (Some(link), Some(key)) = (link, key) else {
-        let content = refused("This link does not open the portal any more", None);
+        let content = ended("This link does not open the portal any more", DEAD_LINK, None);
         let page = portal_alone("Link", "../", &content);
         return Ok(Step::Reply(unreferred(respond::html(StatusCode::FORBIDDEN, page))));
     };
@@ -52,12 +52,17 @@ fn unreferred(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
+/// Text beside a link that opens nothing.
+const DEAD_LINK: &str = "It is for a short time, and may have been revoked. Ask for a new one where you found it.";
+/// Text after leaving.
+const LEFT: &str = "Your link opens it again, as long as it is valid.";
+
 /// The page of a link that opens nothing, or of an access that has ended.
-fn refused(title: &str, link: Option<&PortalLink>) -> Markup {
+fn ended(title: &str, text: &str, link: Option<&PortalLink>) -> Markup {
     html! {
         .card {
             h1 { (title) }
-            p { "It is for a short time, and may have been revoked. PageQuery for a new one where you found it." }
+            p { (text) }
             @if let Some(url) = link.and_then(|link| link.return_url.as_deref()) {
                 a.btn.main href=(url) rel="noreferrer" { "Back" }
             }
@@ -71,7 +76,7 @@ pub fn leave(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let pages = &context.settings.pages;
     let link = access::link_of(request.http, pages, context.now).map(|(link, _)| link);
     let gone = format!("{}; Max-Age=0", cookie(PORTAL_COOKIE, "", pages.is_secure));
-    let content = refused("You have left the portal", link.as_ref());
+    let content = ended("You have left the portal", LEFT, link.as_ref());
     let response = respond::with_cookie(respond::html(StatusCode::OK, portal_alone("Left", "../", &content)), &gone);
     let clear = HeaderName::from_static("clear-site-data");
     Ok(Step::Reply(response.with(clear, HeaderValue::from_static("\"cache\""))))
