@@ -290,7 +290,7 @@ async fn own_store(
     shown: &ShownSettings,
     stop_requested: impl Future<Output = ()>,
 ) -> Result<Option<OwnedStore>, Exit> {
-    if is_node(settings, &*world.disk)? {
+    if opened(settings, is_node(settings, &*world.disk))? {
         let node = RunningNode::start(settings, &world).await?;
         notify_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
@@ -307,7 +307,7 @@ async fn own_store(
         let world = Platform::real(settings)?;
         return Ok(Some(OwnedStore { world, node: Some(node), ownership, was_standby: true }));
     }
-    let Some(owner) = daemon::standby::owner_of(settings, &*world.disk)? else {
+    let Some(owner) = opened(settings, daemon::standby::owner_of(settings, &*world.disk))? else {
         return Ok(Some(OwnedStore { world, node: None, ownership: None, was_standby: false }));
     };
     match stand_by(settings, world, owner, shown.clone(), stop_requested).await? {

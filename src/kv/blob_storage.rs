@@ -24,9 +24,7 @@ pub trait BlobStorage: Debug + Send + Sync {
     fn write_pieces(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// Writes pieces one behind the other, from the block at `offset` on. Nothing is behind them yet: the rest of their last
     /// block may become zeros.
-    fn write_blocks(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        self.write_pieces(offset, pieces)
-    }
+    fn write_blocks(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// No more blocks are written soon: their buffer and descriptor are given back.
     fn end_blocks(&self) {}
     /// Lengthens the file from `len` to `longer` bytes and reserves their space, so that later writes find it.

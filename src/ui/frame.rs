@@ -524,10 +524,8 @@ fn notice(word: &str) -> Option<&'static str> {
         "none-chosen" => "Nothing was chosen.",
         "retried" => "It is due now.",
         "retried-many" => "The chosen deliveries are due now.",
-        "retried-some" => {
-            "Some of the chosen deliveries are due now. The webhooks of the others are disabled or deleted."
-        }
-        "retried-none" => "None of the chosen deliveries was sent: their webhooks are disabled or deleted.",
+        "retried-some" => "Not all of them are due now: some are not kept, or have no webhook that is enabled.",
+        "retried-none" => "None of them is sent: they are not kept, or have no webhook that is enabled.",
         "cancelled" => "Cancelled.",
         "cancelled-many" => "The chosen deliveries are cancelled.",
         "none-open" => "None of the chosen deliveries waits.",

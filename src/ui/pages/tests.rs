@@ -401,6 +401,12 @@ fn one_delivery_in_its_states() {
     view.data = None;
     view.delivery = delivery_row(1, DeliveryStatus::Pending).delivery;
     same("delivery-untried", &frame, &delivery::page(&view, &frame));
+    view.delivery.status = DeliveryStatus::Failed;
+    view.delivery.completed_at = Some(NOW);
+    view.delivery.last_error = Some("Expired before it was delivered".to_owned());
+    view.wait = None;
+    let expired = delivery::page(&view, &frame).into_string();
+    assert!(expired.contains("The reason: Expired before it was delivered."), "{expired}");
 }
 
 #[test]
