@@ -111,16 +111,11 @@ impl Bench {
         let (opened, traffic) = open_at(&folder, START);
         let mut bench = Bench { opened, traffic, app: AppId::MIN, caller: None, now: START, folder };
         let key = NewKey {
-            app: None,
             name: "first".into(),
             scopes: vec![Scope::Admin],
             hash: [1; 32],
-            expires_at: None,
-            rate_per_s: None,
             installation: true,
-            makers: Vec::new(),
-            portal: false,
-            feature_flags: Vec::new(),
+            ..NewKey::default()
         };
         match bench.one(Command::State(StateCommand::CreateOrganization { name: "default".into(), key })) {
             Receipt::Organization { organization, app, key } => {

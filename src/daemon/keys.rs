@@ -229,16 +229,11 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), DaemonError
 
 fn installation_key(name: &str, text: &str) -> NewKey {
     NewKey {
-        app: None,
         name: name.into(),
         scopes: vec![Scope::Admin],
         hash: key_hash(text),
-        expires_at: None,
-        rate_per_s: None,
         installation: true,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
+        ..NewKey::default()
     }
 }
 

@@ -274,8 +274,8 @@ impl EventInput {
     }
 }
 
-/// A key to be created. Its id and time are set while applying.
-#[derive(Debug, Clone, PartialEq)]
+/// A key to be created. Its id and time are set while applying. The default has no scope, no end and no rate of its own.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewKey {
     pub app: Option<AppId>,
     pub name: String,

@@ -372,18 +372,7 @@ pub fn ok(response: &HttpResponse) -> Value {
 }
 
 fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewKey {
-    NewKey {
-        app,
-        name: name.into(),
-        scopes: scopes.to_vec(),
-        hash: auth::key_hash(text),
-        expires_at: None,
-        rate_per_s: None,
-        installation: false,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
-    }
+    NewKey { app, name: name.into(), scopes: scopes.to_vec(), hash: auth::key_hash(text), ..NewKey::default() }
 }
 
 pub fn webhook() -> Webhook {

@@ -96,16 +96,11 @@ fn world() -> World {
     };
     let mut opened = open(disk, options, &[7; 32], NOW, Box::new(random)).expect("a store");
     let key = NewKey {
-        app: None,
         name: "fuzz".into(),
         scopes: vec![Scope::Admin],
         hash: auth::key_hash(KEY),
-        expires_at: None,
-        rate_per_s: None,
         installation: true,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
+        ..NewKey::default()
     };
     let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");

@@ -444,18 +444,7 @@ fn plain_outcome(now: Time) -> AttemptMade {
 }
 
 fn key(number: u64) -> NewKey {
-    NewKey {
-        app: None,
-        name: format!("key-{number}"),
-        scopes: vec![Scope::Admin],
-        hash: marked(3, number),
-        expires_at: None,
-        rate_per_s: None,
-        installation: false,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
-    }
+    NewKey { name: format!("key-{number}"), scopes: vec![Scope::Admin], hash: marked(3, number), ..NewKey::default() }
 }
 
 /// 32 bytes that are unique to the number.

@@ -82,16 +82,11 @@ impl Bench {
     fn of(folder: tempfile::TempDir, mut opened: Opened) -> Bench {
         assert!(opened.is_new);
         let key = NewKey {
-            app: None,
             name: "first".into(),
             scopes: vec![Scope::Admin],
             hash: [1; 32],
-            expires_at: None,
-            rate_per_s: None,
             installation: true,
-            makers: Vec::new(),
-            feature_flags: Vec::new(),
-            portal: false,
+            ..NewKey::default()
         };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);

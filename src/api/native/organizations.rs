@@ -65,16 +65,10 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     fields::into_result(field_errors)?;
     let text = key_text(context.draw());
     let key = NewKey {
-        app: None,
         name: FIRST_KEY_NAME.to_owned(),
         scopes: vec![Scope::Admin],
         hash: key_hash(&text),
-        expires_at: None,
-        rate_per_s: None,
-        installation: false,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
+        ..NewKey::default()
     };
     let command = StateCommand::CreateOrganization { name: name.unwrap_or_default(), key };
     let write_request = request.write_secret(command, Some(text.clone().into()))?;

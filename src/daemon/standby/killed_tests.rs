@@ -24,18 +24,7 @@ fn of(data_dir: &Path) -> Settings {
 }
 
 fn create_organization(opened: &mut Opened, name: &str) {
-    let key = NewKey {
-        app: None,
-        name: name.into(),
-        scopes: Vec::new(),
-        hash: [name.len() as u8; 32],
-        expires_at: None,
-        rate_per_s: None,
-        installation: false,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
-    };
+    let key = NewKey { name: name.into(), hash: [name.len() as u8; 32], ..NewKey::default() };
     let command = StateCommand::CreateOrganization { name: name.into(), key };
     assert!(opened.writer.apply(&[WriteRequest::internal(command)], NOW).results.remove(0).is_ok());
 }

@@ -38,16 +38,11 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     };
     let mut opened = open(disk, options, &[7; 32], NOW, Box::new(random)).unwrap();
     let key = NewKey {
-        app: None,
         name: "first".into(),
         scopes: vec![Scope::Admin],
         hash: [1; 32],
-        expires_at: None,
-        rate_per_s: None,
         installation: true,
-        makers: Vec::new(),
-        feature_flags: Vec::new(),
-        portal: false,
+        ..NewKey::default()
     };
     let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };

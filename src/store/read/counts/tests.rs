@@ -45,18 +45,7 @@ impl CountsBench {
             fingerprints_max: 448,
         };
         let mut opened = crate::store::open(disk, options, &[7; 32], START, Box::new(|| 7)).unwrap();
-        let key = NewKey {
-            app: None,
-            name: "first".into(),
-            scopes: vec![],
-            hash: [1; 32],
-            expires_at: None,
-            rate_per_s: None,
-            installation: false,
-            makers: Vec::new(),
-            feature_flags: Vec::new(),
-            portal: false,
-        };
+        let key = NewKey { name: "first".into(), hash: [1; 32], ..NewKey::default() };
         let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
         let tenant = TenantScope { org: organization.id, app: None };
