@@ -25,7 +25,7 @@ pub const MUTANTS: [(&str, &str); 27] = [
     ("removed_still_counts", "The outcome of a request to a removed webhook decides about its delivery."),
     ("renew_after_expiry", "An owner goes on with a lease that had run out."),
     ("retention_drops_live", "Retention counts from the first event of a partition instead of its last."),
-    ("serve_after_tenure", "An owner begins deliveries after the end of its tenure, until a beat ends it."),
+    ("serve_after_tenure", "An owner begins deliveries after the end of its tenure, until a heartbeat ends it."),
     ("stop_forgets_records", "A stop says that the write-ahead log is not needed, and leaves its records there."),
     ("take_without_fence", "A node of a cluster becomes the owner without a fence in the log."),
     ("taken_counts_as_ours", "A number of the log that another owner has counts as this owner's."),

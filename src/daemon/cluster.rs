@@ -3,8 +3,8 @@
 //! Invariant: a node that has become the owner has every commit of the log up to its fence, in files that need no replica's
 //! log.
 
-pub mod beats;
 pub mod engine;
+pub mod heartbeat;
 pub mod init;
 pub mod leave;
 mod orphan;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::beats::BeatState;
+use self::heartbeat::HeartbeatState;
 use super::standby::base::BaseCopy;
 use super::standby::{ENDED, SharedStatus, TRY_AGAIN, WRITE_EVERY, failed, naming_full_disk, random, term_and_role};
 use super::standby_log::LOG_FOLDER;
@@ -96,7 +96,7 @@ pub struct Node {
     /// The disk of the replication log. `None` for a folder of the data directory.
     replica_log: Option<Arc<dyn Disk>>,
     log: Arc<dyn CommitLog>,
-    state: Arc<BeatState>,
+    state: Arc<HeartbeatState>,
     status: SharedStatus,
     stop: Arc<StopSignal>,
     runtime: tokio::runtime::Handle,
@@ -151,7 +151,7 @@ impl Node {
             self.open.take().map_or(Ok(()), |open| open.replica.close())?;
             return Ok(NodeStep::Ended(NodeEnd::Stopped));
         }
-        let has_ended = self.state.last().is_some_and(|beat| beat.lease.holder == LeaseHolder::Ended);
+        let has_ended = self.state.last().is_some_and(|heartbeat| heartbeat.lease.holder == LeaseHolder::Ended);
         self.status.set(|status| status.has_ended = has_ended);
         let lacks_store = match self.lacks_store {
             Some(lacks_store) => lacks_store,
@@ -222,12 +222,12 @@ impl Node {
 
     fn has_applied(&self, number: u64) {
         self.state.set_applied(number);
-        let beat = self.state.last();
+        let heartbeat = self.state.last();
         self.status.set(|status| {
             status.applied = number;
-            status.is_connected = beat.is_some();
-            if let Some(beat) = beat {
-                (status.owner, status.term) = (beat.last.max(number), beat.lease.term);
+            status.is_connected = heartbeat.is_some();
+            if let Some(heartbeat) = heartbeat {
+                (status.owner, status.term) = (heartbeat.last.max(number), heartbeat.lease.term);
             }
         });
     }
@@ -296,10 +296,10 @@ impl Node {
     /// Copies the owner's store as of the log's last record, with the records after it.
     fn copy_once(&self) -> Result<(), DaemonError> {
         let unreachable = |words: &str| DaemonError::Unreachable(words.to_owned());
-        let Some(beat) = self.state.last() else { return Err(unreachable("the engine is not reached")) };
-        let term = beat.lease.term;
-        let Some(url) = beat.owner else {
-            let has_ended = beat.lease.holder == LeaseHolder::Ended;
+        let Some(heartbeat) = self.state.last() else { return Err(unreachable("the engine is not reached")) };
+        let term = heartbeat.lease.term;
+        let Some(url) = heartbeat.owner else {
+            let has_ended = heartbeat.lease.holder == LeaseHolder::Ended;
             return Err(unreachable(if has_ended { ENDED } else { "the cluster has no owner" }));
         };
         let other = self.other(url)?;
@@ -328,7 +328,7 @@ impl Node {
             entries.into_iter().for_each(|entry| tail.push(entry));
         }
         let made = base.finish()?.map_err(DaemonError::Unreachable)?;
-        if self.state.last().is_none_or(|beat| beat.lease.term != term) {
+        if self.state.last().is_none_or(|heartbeat| heartbeat.lease.term != term) {
             return Err(unreachable("the owner has changed while its store was copied"));
         }
         self.put_aside()?;

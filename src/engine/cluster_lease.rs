@@ -26,7 +26,7 @@ pub struct MemberRow {
     pub member: Member,
     /// Number of its last commit, as it said last.
     pub applied: u64,
-    /// Seconds since its last beat.
+    /// Seconds since its last heartbeat.
     pub seen_s: f64,
     pub is_owner: bool,
 }
@@ -40,9 +40,9 @@ pub struct ClusterRow {
     pub has_ended: bool,
 }
 
-/// The answer to a beat.
+/// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub struct HeartbeatAnswer {
     pub lease: ShownLease,
     /// Number of the log's last record.
     pub last: u64,
@@ -55,9 +55,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LogUnreachable>>
 
 /// The lease, as one node uses it. Each call fails if the engine does not answer.
 pub trait Leases: Send + Sync {
-    /// Reports that this node lives and has applied the commits up to `applied`. `None` leaves the number of the beat before:
-    /// the store is not open yet. Renews the lease of term `held` if it has not run out.
-    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat>;
+    /// Reports that this node lives and has applied the commits up to `applied`. `None` leaves the number of the heartbeat
+    /// before: the store is not open yet. Renews the lease of term `held` if it has not run out.
+    fn heartbeat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, HeartbeatAnswer>;
 
     /// Takes the lease if its term is `seen`. Returns the new term, `None` if another node was faster. Without an answer the
     /// lease may be taken all the same.

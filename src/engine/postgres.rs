@@ -1,7 +1,7 @@
 //! The log and the lease of a cluster in PostgreSQL, version 12 and later.
 //!
-//! The log and the lease have a connection each, so that a slow append delays no beat. A connection that fails is replaced at
-//! the next call. Every wait for an answer is bounded.
+//! The log and the lease have a connection each, so that a slow append delays no heartbeat. A connection that fails is replaced
+//! at the next call. Every wait for an answer is bounded.
 //!
 //! Invariant: an append is one statement, or one transaction that is rolled back unless it added all its records. The
 //! primary key of the log decides which of two appends of a number counts.

@@ -11,7 +11,7 @@ pub fn monotonic(clock: &dyn Clock) -> Duration {
     Duration::from_millis(clock.monotonic_ms().max(0) as u64)
 }
 
-/// The end of the tenure, which each beat moves.
+/// The end of the tenure, which each heartbeat moves.
 #[derive(Debug, Default)]
 pub struct ServeWindow {
     until_ms: AtomicU64,

@@ -4,24 +4,24 @@
 //! lease says. No step compares the clocks of two machines: the engine compares a lease with its own clock, and a node
 //! compares with its own monotonic clock.
 //!
-//! Invariant: an owner serves less long after a beat than the lease lasts that the beat renewed. A lease that has run out
-//! is never renewed.
+//! Invariant: an owner serves less long after a heartbeat than the lease lasts that the heartbeat renewed. A lease that has run
+//! out is never renewed.
 
 use std::time::Duration;
 
 use crate::mutants::mutant;
 
-/// Interval of beats.
-pub const BEAT_EVERY: Duration = Duration::from_secs(2);
-/// Interval of beats once a lease has run out, because the next look decides whether it is taken, and after an owner's beat
-/// without an answer.
+/// Interval of heartbeats.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
+/// Interval of heartbeats once a lease has run out, because the next look decides whether it is taken, and after an owner's
+/// heartbeat without an answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Time for which the engine renews a lease, by its own clock.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// Time for which an owner serves after it has sent the beat that renewed its lease.
+/// Time for which an owner serves after it has sent the heartbeat that renewed its lease.
 pub const SERVED: Duration = Duration::from_secs(8);
-/// Beats in which a lease must have run out before another node takes it.
-const EXPIRED_BEATS: u32 = 2;
+/// Heartbeats in which a lease must have run out before another node takes it.
+const EXPIRED_HEARTBEATS: u32 = 2;
 
 /// The holder of a lease, as a node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum LeaseHolder {
     Ended,
 }
 
-/// The lease as a beat showed it, after the beat renewed this node's own.
+/// The lease as a heartbeat showed it, after the heartbeat renewed this node's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShownLease {
     /// Number of the owner among all owners.
@@ -70,13 +70,13 @@ pub struct HeldLease {
     pub until: Duration,
 }
 
-/// The state of a node between two beats.
+/// The state of a node between two heartbeats.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenureWatch {
     held: Option<HeldLease>,
-    /// Beats in a row in which the lease of another node had run out.
-    expired_beats: u32,
-    /// Whether the last beat of an owner had no answer.
+    /// Heartbeats in a row in which the lease of another node had run out.
+    expired_heartbeats: u32,
+    /// Whether the last heartbeat of an owner had no answer.
     is_unanswered: bool,
 }
 
@@ -89,22 +89,24 @@ impl TenureWatch {
     /// Notes that this process has taken the lease of a term, by a call that it sent at `sent_at`.
     pub fn taken(&mut self, term: u64, sent_at: Duration) {
         self.held = Some(HeldLease { term, until: sent_at + SERVED });
-        (self.expired_beats, self.is_unanswered) = (0, false);
+        (self.expired_heartbeats, self.is_unanswered) = (0, false);
     }
 
-    /// Time from `now` to the next beat. An owner beats at the end of its tenure at the latest, and sooner without an answer: an
-    /// engine that starts again in time keeps it the owner.
+    /// Time from `now` to the next heartbeat. An owner sends one at the end of its tenure at the latest, and sooner without an
+    /// answer: an engine that starts again in time keeps it the owner.
     pub fn rest(&self, now: Duration) -> Duration {
         match self.held {
-            Some(held) => held.until.saturating_sub(now).min(if self.is_unanswered { LOOK_AGAIN } else { BEAT_EVERY }),
-            None if self.expired_beats > 0 => LOOK_AGAIN,
-            None => BEAT_EVERY,
+            Some(held) => {
+                held.until.saturating_sub(now).min(if self.is_unanswered { LOOK_AGAIN } else { HEARTBEAT_EVERY })
+            }
+            None if self.expired_heartbeats > 0 => LOOK_AGAIN,
+            None => HEARTBEAT_EVERY,
         }
     }
 
-    /// Decides after a beat that was sent at `sent_at`. `shown` is `None` if the engine gave no answer. `now` is the time of
-    /// the decision.
-    pub fn after_beat(&mut self, shown: Option<ShownLease>, sent_at: Duration, now: Duration) -> TenureStep {
+    /// Decides after a heartbeat that was sent at `sent_at`. `shown` is `None` if the engine gave no answer. `now` is the time
+    /// of the decision.
+    pub fn after_heartbeat(&mut self, shown: Option<ShownLease>, sent_at: Duration, now: Duration) -> TenureStep {
         match self.held {
             Some(held) => self.while_owner(held, shown, sent_at, now),
             None => self.while_waiting(shown),
@@ -139,19 +141,19 @@ impl TenureWatch {
 
     fn while_waiting(&mut self, shown: Option<ShownLease>) -> TenureStep {
         let Some(shown) = shown else {
-            self.expired_beats = 0;
+            self.expired_heartbeats = 0;
             return TenureStep::Wait;
         };
         let is_free = match (shown.holder, shown.is_running) {
             // The lock on the data directory says that the process before has ended.
             (LeaseHolder::Me | LeaseHolder::Free, _) => true,
             (LeaseHolder::Other, true) | (LeaseHolder::Ended, _) => {
-                self.expired_beats = 0;
+                self.expired_heartbeats = 0;
                 false
             }
             (LeaseHolder::Other, false) => {
-                self.expired_beats += 1;
-                self.expired_beats >= EXPIRED_BEATS
+                self.expired_heartbeats += 1;
+                self.expired_heartbeats >= EXPIRED_HEARTBEATS
             }
         };
         match (is_free, shown.is_outrun) {
@@ -185,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_serves_less_long_than_its_lease_lasts_by_the_sending_of_its_beat() {
-        assert!(SERVED + BEAT_EVERY <= LEASE);
+    fn a_node_serves_less_long_than_its_lease_lasts_by_the_sending_of_its_heartbeat() {
+        assert!(SERVED + HEARTBEAT_EVERY <= LEASE);
         let mut watch = TenureWatch::default();
         watch.taken(4, at(100));
-        let step = watch.after_beat(shown(4, LeaseHolder::Me, true), at(102), at(105));
+        let step = watch.after_heartbeat(shown(4, LeaseHolder::Me, true), at(102), at(105));
         assert_eq!(step, TenureStep::Serve { until: at(110) });
         // Without an answer it goes on to the end, and not a moment longer.
-        assert_eq!(watch.after_beat(None, at(108), at(110) - MS), TenureStep::Serve { until: at(110) });
-        assert_eq!(watch.after_beat(None, at(108), at(110)), TenureStep::StepDown);
+        assert_eq!(watch.after_heartbeat(None, at(108), at(110) - MS), TenureStep::Serve { until: at(110) });
+        assert_eq!(watch.after_heartbeat(None, at(108), at(110)), TenureStep::StepDown);
         assert_eq!(watch.held(), None);
     }
 
@@ -201,7 +203,7 @@ mod tests {
     fn an_answer_that_took_too_long_renews_nothing() {
         let mut watch = TenureWatch::default();
         watch.taken(4, at(100));
-        assert_eq!(watch.after_beat(shown(4, LeaseHolder::Me, true), at(102), at(110)), TenureStep::StepDown);
+        assert_eq!(watch.after_heartbeat(shown(4, LeaseHolder::Me, true), at(102), at(110)), TenureStep::StepDown);
     }
 
     #[test]
@@ -214,43 +216,43 @@ mod tests {
         ] {
             let mut watch = TenureWatch::default();
             watch.taken(4, at(100));
-            assert_eq!(watch.after_beat(lease, at(101), at(101)), TenureStep::StepDown, "{lease:?}");
+            assert_eq!(watch.after_heartbeat(lease, at(101), at(101)), TenureStep::StepDown, "{lease:?}");
         }
     }
 
     #[test]
-    fn a_lease_that_ran_out_is_taken_at_the_second_beat_and_not_behind_a_break() {
+    fn a_lease_that_ran_out_is_taken_at_the_second_heartbeat_and_not_behind_a_break() {
         let mut watch = TenureWatch::default();
         let expired = shown(4, LeaseHolder::Other, false);
-        assert_eq!(watch.after_beat(expired, at(1), at(1)), TenureStep::Wait);
-        assert_eq!(watch.after_beat(None, at(3), at(3)), TenureStep::Wait);
-        assert_eq!(watch.after_beat(expired, at(5), at(5)), TenureStep::Wait);
-        assert_eq!(watch.after_beat(shown(4, LeaseHolder::Other, true), at(7), at(7)), TenureStep::Wait);
-        assert_eq!(watch.after_beat(expired, at(9), at(9)), TenureStep::Wait);
-        assert_eq!(watch.after_beat(expired, at(11), at(11)), TenureStep::Take { seen: 4 });
+        assert_eq!(watch.after_heartbeat(expired, at(1), at(1)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(None, at(3), at(3)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(expired, at(5), at(5)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(shown(4, LeaseHolder::Other, true), at(7), at(7)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(expired, at(9), at(9)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(expired, at(11), at(11)), TenureStep::Take { seen: 4 });
     }
 
     #[test]
     fn a_node_looks_again_soon_once_a_lease_has_run_out_and_an_owner_at_its_end() {
         let mut watch = TenureWatch::default();
-        assert_eq!(watch.rest(at(1)), BEAT_EVERY);
-        watch.after_beat(shown(4, LeaseHolder::Other, false), at(1), at(1));
+        assert_eq!(watch.rest(at(1)), HEARTBEAT_EVERY);
+        watch.after_heartbeat(shown(4, LeaseHolder::Other, false), at(1), at(1));
         assert_eq!(watch.rest(at(1)), LOOK_AGAIN);
-        watch.after_beat(shown(4, LeaseHolder::Other, true), at(2), at(2));
-        assert_eq!(watch.rest(at(2)), BEAT_EVERY);
+        watch.after_heartbeat(shown(4, LeaseHolder::Other, true), at(2), at(2));
+        assert_eq!(watch.rest(at(2)), HEARTBEAT_EVERY);
         watch.taken(5, at(100));
-        assert_eq!((watch.rest(at(100)), watch.rest(at(107))), (BEAT_EVERY, at(1)));
-        watch.after_beat(None, at(102), at(102));
+        assert_eq!((watch.rest(at(100)), watch.rest(at(107))), (HEARTBEAT_EVERY, at(1)));
+        watch.after_heartbeat(None, at(102), at(102));
         assert_eq!((watch.rest(at(102)), watch.rest(at(108) - MS)), (LOOK_AGAIN, MS), "an engine that starts again");
-        watch.after_beat(shown(4, LeaseHolder::Me, true), at(103), at(103));
-        assert_eq!(watch.rest(at(103)), BEAT_EVERY);
+        watch.after_heartbeat(shown(4, LeaseHolder::Me, true), at(103), at(103));
+        assert_eq!(watch.rest(at(103)), HEARTBEAT_EVERY);
     }
 
     #[test]
     fn a_released_lease_and_one_of_the_process_before_are_taken_at_once() {
         for lease in [shown(4, LeaseHolder::Free, false), shown(4, LeaseHolder::Me, true)] {
             let mut watch = TenureWatch::default();
-            assert_eq!(watch.after_beat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
+            assert_eq!(watch.after_heartbeat(lease, at(1), at(1)), TenureStep::Take { seen: 4 }, "{lease:?}");
         }
     }
 
@@ -266,16 +268,16 @@ mod tests {
     fn a_node_behind_another_waits_for_it() {
         let mut watch = TenureWatch::default();
         let lease = ShownLease { term: 4, holder: LeaseHolder::Free, is_running: false, is_outrun: true };
-        assert_eq!(watch.after_beat(Some(lease), at(1), at(1)), TenureStep::Outrun);
+        assert_eq!(watch.after_heartbeat(Some(lease), at(1), at(1)), TenureStep::Outrun);
         let running = ShownLease { holder: LeaseHolder::Other, is_running: true, ..lease };
-        assert_eq!(watch.after_beat(Some(running), at(2), at(2)), TenureStep::Wait);
+        assert_eq!(watch.after_heartbeat(Some(running), at(2), at(2)), TenureStep::Wait);
     }
 
     #[test]
     fn the_lease_of_a_cluster_that_has_ended_is_never_taken() {
         let mut watch = TenureWatch::default();
         for n in 1..=9 {
-            assert_eq!(watch.after_beat(shown(4, LeaseHolder::Ended, n % 2 == 0), at(n), at(n)), TenureStep::Wait);
+            assert_eq!(watch.after_heartbeat(shown(4, LeaseHolder::Ended, n % 2 == 0), at(n), at(n)), TenureStep::Wait);
         }
     }
 }

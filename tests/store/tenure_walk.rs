@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postrider::engine::serve_window::ServeWindow;
 use postrider::model::Time;
-use postrider::rules::tenure::{BEAT_EVERY, LEASE, LeaseHolder, ShownLease, TenureStep, TenureWatch, trim_upto};
+use postrider::rules::tenure::{HEARTBEAT_EVERY, LEASE, LeaseHolder, ShownLease, TenureStep, TenureWatch, trim_upto};
 use postrider::store::admin::{
     Appended, CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, TenureEnd, fence,
     read_next,
@@ -90,7 +90,7 @@ struct Node {
     reached: Arc<Reached>,
     owner: Option<(u64, CommitOrder)>,
     window: ServeWindow,
-    /// When the engine had the last beat, and the last commit of that.
+    /// When the engine had the last heartbeat, and the last commit of that.
     seen: (Duration, u64),
     /// Whether its commits go on with the log, as it read it last.
     may_take: bool,
@@ -99,9 +99,9 @@ struct Node {
     dead_until: Duration,
     still_until: Duration,
     cut_until: Duration,
-    next_beat: Duration,
-    /// A beat whose answer has not arrived: when it was sent, the answer, when it arrives.
-    beat: Option<(Duration, Option<ShownLease>, Duration)>,
+    next_heartbeat: Duration,
+    /// A heartbeat whose answer has not arrived: when it was sent, the answer, when it arrives.
+    heartbeat: Option<(Duration, Option<ShownLease>, Duration)>,
 }
 
 struct Walk {
@@ -145,8 +145,8 @@ impl Walk {
             dead_until: Duration::ZERO,
             still_until: Duration::ZERO,
             cut_until: Duration::ZERO,
-            next_beat: Duration::ZERO,
-            beat: None,
+            next_heartbeat: Duration::ZERO,
+            heartbeat: None,
         };
         let nodes = (0..NODES).map(|_| node()).collect();
         let lease = Lease { term: 0, holder: None, until: Duration::ZERO };
@@ -165,8 +165,8 @@ impl Walk {
         }
     }
 
-    /// The beat of a node, as the engine answers it: it renews the node's own lease that runs, and shows it.
-    fn beat(&mut self, me: usize) -> ShownLease {
+    /// The heartbeat of a node, as the engine answers it: it renews the node's own lease that runs, and shows it.
+    fn heartbeat(&mut self, me: usize) -> ShownLease {
         let is_renewable = self.lease.until > self.now || self.broken == Broken::RenewAfterExpiry;
         self.nodes[me].seen = (self.now, self.nodes[me].tail.last().number);
         let is_owner = self.nodes[me].watch.held().is_some_and(|held| held.term == self.lease.term);
@@ -187,7 +187,7 @@ impl Walk {
         node.owner = None;
         node.window.close();
         node.watch = TenureWatch::default();
-        node.beat = None;
+        node.heartbeat = None;
         node.tail = LogTail::after_mark(node.tail.last());
         node.dead_until = self.now + rest;
         node.reached = reached(&self.log);
@@ -331,11 +331,11 @@ impl Walk {
     fn act(&mut self, me: usize) -> Check {
         let (now, is_cut) = (self.now, self.nodes[me].cut_until > self.now);
         self.nodes[me].reached.is_cut.store(is_cut, Ordering::Relaxed);
-        if self.nodes[me].beat.is_none() && self.nodes[me].next_beat <= now {
-            let shown = if is_cut { None } else { Some(self.beat(me)) };
+        if self.nodes[me].heartbeat.is_none() && self.nodes[me].next_heartbeat <= now {
+            let shown = if is_cut { None } else { Some(self.heartbeat(me)) };
             let arrives = now + TICK * if self.rng.chance(60) { 0 } else { self.rng.below(20) as u32 };
-            self.nodes[me].beat = Some((now, shown, arrives));
-            self.nodes[me].next_beat = now + BEAT_EVERY;
+            self.nodes[me].heartbeat = Some((now, shown, arrives));
+            self.nodes[me].next_heartbeat = now + HEARTBEAT_EVERY;
         }
         if self.nodes[me].owner.is_none() {
             self.follow(me)?;
@@ -345,11 +345,11 @@ impl Walk {
                 self.trim()?;
             }
         }
-        let Some((sent_at, shown, _)) = self.nodes[me].beat.filter(|(_, _, arrives)| *arrives <= now) else {
+        let Some((sent_at, shown, _)) = self.nodes[me].heartbeat.filter(|(_, _, arrives)| *arrives <= now) else {
             return Ok(());
         };
-        self.nodes[me].beat = None;
-        match self.nodes[me].watch.after_beat(shown, sent_at, now) {
+        self.nodes[me].heartbeat = None;
+        match self.nodes[me].watch.after_heartbeat(shown, sent_at, now) {
             TenureStep::Wait | TenureStep::Outrun => {}
             TenureStep::Take { seen } => return self.take(me, seen),
             TenureStep::Serve { until } => self.nodes[me].window.set(until),

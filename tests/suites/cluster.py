@@ -209,14 +209,14 @@ class Cluster:
         return took
 
     def crash(self, owner, _):
-        """Kills the owner. Its supervisor starts it at once, and it takes its own lease again. No beat of its start reports fewer
+        """Kills the owner. Its supervisor starts it at once, and it takes its own lease again. No heartbeat then reports fewer
         commits than it has, so that no other node goes ahead of it."""
         least, before = self.applied(owner), time.monotonic()
         owner.kill()
 
         def look():
             applied = self.applied(owner)
-            assert applied >= least, f"{owner.folder.name} had {least} commits, and a beat of its start said {applied}"
+            assert applied >= least, f"{owner.folder.name} had {least} commits, and its heartbeat showed {applied}"
             return self.owner()
         self.until("a node owns the store", look)
         return time.monotonic() - before
@@ -358,7 +358,7 @@ class Cluster:
         owner, _ = self.pair()
         self.producers.is_over = True
         self.until_still()
-        # Beats and the looks of the node that stands by go on without events.
+        # Heartbeats and the looks of the node that stands by go on without events.
         cpu, began = self.database.cpu_s(), time.monotonic()
         time.sleep(IDLE_S)
         idle = (self.database.cpu_s() - cpu) / (time.monotonic() - began)

@@ -48,8 +48,8 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::daemon::cluster::beats::tests::ScriptedLeases;
     use crate::daemon::cluster::engine::ClusterEngine;
+    use crate::daemon::cluster::heartbeat::tests::ScriptedLeases;
     use crate::daemon::cluster::log_mark;
     use crate::daemon::cluster::tests::{MEMBER, ReadLog, member_store};
     use crate::store::Disk;

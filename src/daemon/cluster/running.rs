@@ -1,4 +1,4 @@
-//! The running node of a cluster: its beats, and while it stands by its listener and the thread that applies the log.
+//! The running node of a cluster: its heartbeats, and while it stands by its listener and the thread that applies the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
-use super::beats::{self, BeatParts, BeatState};
 use super::engine::{ClusterEngine, KEEP, connect, member};
+use super::heartbeat::{self, HeartbeatParts, HeartbeatState};
 use super::init::POOLED;
 use super::{Node, NodeEnd};
 use crate::config::Settings;
@@ -20,7 +20,7 @@ use crate::daemon::{DaemonError, Ownership, Platform, keys, listen, metrics_list
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::cluster_lease::{Leases, Member, MemberRow};
 use crate::engine::log_backoff::LogBackoff;
-use crate::rules::tenure::{BEAT_EVERY, LEASE};
+use crate::rules::tenure::{HEARTBEAT_EVERY, LEASE};
 use crate::server::Server;
 use crate::store::Disk;
 use crate::store::admin::{CommitOrder, LogUnreachable};
@@ -28,16 +28,16 @@ use crate::store::admin::{CommitOrder, LogUnreachable};
 /// Time before the end of a stop for the answers of changes that the log has not taken.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// A node, from its start to its end. Dropping it ends its beats.
+/// A node, from its start to its end. Dropping it ends its heartbeats.
 pub struct RunningNode {
     engine: ClusterEngine,
-    pub state: Arc<BeatState>,
-    beating: JoinHandle<()>,
+    pub state: Arc<HeartbeatState>,
+    heartbeats: JoinHandle<()>,
 }
 
 impl Drop for RunningNode {
     fn drop(&mut self) {
-        self.beating.abort();
+        self.heartbeats.abort();
     }
 }
 
@@ -49,7 +49,7 @@ pub enum StoodBy {
 }
 
 impl RunningNode {
-    /// Starts the beats of the node that the settings describe.
+    /// Starts the heartbeats of the node that the settings describe.
     ///
     /// # Errors
     /// The settings cannot be used, or another machine with the node's name is alive.
@@ -58,32 +58,37 @@ impl RunningNode {
         let check = JoinCheck::of(settings, &*world.disk)?;
         match check.ask(&*engine.leases).await {
             Ok(admitted) => admitted?,
-            // It is asked again before the first beat, so no other node hears of this one before.
-            Err(_) => return Ok(RunningNode::beating(engine, world, KEEP, Some(check))),
+            // It is asked again before the first heartbeat, so no other node hears of this one before.
+            Err(_) => return Ok(RunningNode::with_heartbeats(engine, world, KEEP, Some(check))),
         }
         Ok(RunningNode::with_engine(engine, world, KEEP))
     }
 
-    /// Starts the beats of a node of an engine, whose log retains a record for at least `keep`. Must be called within
+    /// Starts the heartbeats of a node of an engine, whose log retains a record for at least `keep`. Must be called within
     /// the runtime.
     pub fn with_engine(engine: ClusterEngine, world: &Platform, keep: Duration) -> RunningNode {
-        RunningNode::beating(engine, world, keep, None)
+        RunningNode::with_heartbeats(engine, world, keep, None)
     }
 
-    fn beating(engine: ClusterEngine, world: &Platform, keep: Duration, check: Option<JoinCheck>) -> RunningNode {
-        let state = Arc::<BeatState>::default();
-        let parts = BeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
+    fn with_heartbeats(
+        engine: ClusterEngine,
+        world: &Platform,
+        keep: Duration,
+        check: Option<JoinCheck>,
+    ) -> RunningNode {
+        let state = Arc::<HeartbeatState>::default();
+        let parts = HeartbeatParts { engine: engine.clone(), clock: world.clock.clone(), work: world.work, keep };
         let (leases, shared) = (engine.leases.clone(), state.clone());
-        let beating = tokio::spawn(async move {
+        let heartbeats = tokio::spawn(async move {
             match check {
                 Some(check) => match check.wait(&*leases).await {
-                    Ok(()) => beats::run(parts, shared).await,
+                    Ok(()) => heartbeat::run(parts, shared).await,
                     Err(error) => shared.refuse(error),
                 },
-                None => beats::run(parts, shared).await,
+                None => heartbeat::run(parts, shared).await,
             }
         });
-        RunningNode { engine, state, beating }
+        RunningNode { engine, state, heartbeats }
     }
 
     /// Stands by until this node owns the store, or `stop_requested` ends.
@@ -160,7 +165,7 @@ impl RunningNode {
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
         let state = self.state.clone();
-        let owner = move || state.last().and_then(|beat| beat.owner).unwrap_or_default();
+        let owner = move || state.last().and_then(|heartbeat| heartbeat.owner).unwrap_or_default();
         let access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
         let service = StandbyService { status, owner: Box::new(owner), access };
         tracing::info!(url = url(&address, tls.is_some()), "this node stands by");
@@ -187,7 +192,7 @@ impl RunningNode {
 
     /// Gives the lease back, so that another node takes over at once. The store is closed.
     pub async fn release(self) {
-        self.beating.abort();
+        self.heartbeats.abort();
         let Some(term) = self.state.term() else { return };
         if let Err(error) = self.engine.leases.release(term).await {
             tracing::warn!(%error, "the lease was not given back; it runs out by itself");
@@ -245,7 +250,7 @@ impl JoinCheck {
                     }
                 }
             }
-            tokio::time::sleep(BEAT_EVERY).await;
+            tokio::time::sleep(HEARTBEAT_EVERY).await;
         }
     }
 }
@@ -270,7 +275,7 @@ fn refuse_second(members: &[MemberRow], me: &Member) -> Result<(), DaemonError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::cluster::beats::tests::ScriptedLeases;
+    use crate::daemon::cluster::heartbeat::tests::ScriptedLeases;
     use crate::daemon::cluster::tests::member_store;
     use crate::engine::cluster_lease::ClusterRow;
 
@@ -292,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_machine_with_another_store_is_refused_before_its_first_beat() {
+    async fn a_machine_with_another_store_is_refused_before_its_first_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
         let (mut settings, disk) = member_store(folder.path());
         settings.cluster.url = Some("https://a.example.com".to_owned());

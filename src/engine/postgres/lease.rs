@@ -9,16 +9,16 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
-use crate::engine::cluster_lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
+use crate::engine::cluster_lease::{ClusterRow, HeartbeatAnswer, Leases, Member, MemberRow, Pending};
 use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
 
-/// A member counts as alive for so long after its last beat.
+/// A member counts as alive for so long after its last heartbeat.
 const ALIVE: Duration = LEASE;
 
 /// Renews the lease that runs, says that the member lives, and shows both. `$6` is null if the member does not know its last
 /// commit, and `$7` is the term that the member holds, or -1.
-const BEAT: &str = "with me as (
+const HEARTBEAT: &str = "with me as (
         insert into postrider.member as m (shard, node, url, version, options, seen_at, applied)
             values ($1, $2, $3, $4, $5, now(), coalesce($6::int8, 0))
         on conflict (shard, node) do update set url = excluded.url, version = excluded.version,
@@ -80,14 +80,14 @@ impl PostgresLease {
         Ok(answer)
     }
 
-    async fn send_beat(&self, applied: Option<u64>, held: Option<u64>) -> Result<Beat, LogUnreachable> {
+    async fn send_heartbeat(&self, applied: Option<u64>, held: Option<u64>) -> Result<HeartbeatAnswer, LogUnreachable> {
         let me = &self.me;
         let (applied_i, held_i) = (applied.map(|number| number as i64), held.map_or(-1, |held| held as i64));
         let (lease_s, alive_s) = (LEASE.as_secs_f64(), ALIVE.as_secs_f64());
         let row = self.call(ANSWER_MAX, async |client| {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
                 [&SHARD, &me.node, &me.url, &me.version, &me.options, &applied_i, &held_i, &lease_s, &alive_s];
-            client.query_opt(BEAT, &parameters).await
+            client.query_opt(HEARTBEAT, &parameters).await
         });
         let row = row.await?.ok_or_else(no_cluster)?;
         let holder = match row.get::<_, Option<String>>(1) {
@@ -102,7 +102,7 @@ impl PostgresLease {
         let is_outrun = Some(ahead) > applied && ahead > last;
         let term = row.get::<_, i64>(0) as u64;
         let lease = ShownLease { term, holder, is_running: row.get(2), is_outrun };
-        Ok(Beat { lease, last, owner: row.get(5) })
+        Ok(HeartbeatAnswer { lease, last, owner: row.get(5) })
     }
 
     async fn take_term(&self, seen: u64) -> Result<Option<u64>, LogUnreachable> {
@@ -183,8 +183,8 @@ async fn backend(client: &Client) -> Result<String, LogUnreachable> {
 }
 
 impl Leases for PostgresLease {
-    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
-        Box::pin(self.send_beat(applied, held))
+    fn heartbeat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, HeartbeatAnswer> {
+        Box::pin(self.send_heartbeat(applied, held))
     }
 
     fn take(&self, seen: u64) -> Pending<'_, Option<u64>> {

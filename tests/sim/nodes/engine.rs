@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider::engine::cluster_lease::{Beat, ClusterRow, Leases, Member, MemberRow, Pending};
+use postrider::engine::cluster_lease::{ClusterRow, HeartbeatAnswer, Leases, Member, MemberRow, Pending};
 use postrider::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use postrider::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, TenureEnd};
 
@@ -15,7 +15,7 @@ use crate::support::memory_log::{LogFaults, MemoryLog};
 
 /// Time after which a call without an answer ends.
 const ANSWER_MS_MAX: u64 = 5_000;
-/// A member counts as alive for so long after its last beat.
+/// A member counts as alive for so long after its last heartbeat.
 const ALIVE_MS: i64 = LEASE.as_millis() as i64;
 /// Percentages of appends that are refused, and that have no answer.
 const REFUSED: u64 = 2;
@@ -23,7 +23,7 @@ const UNANSWERED: u64 = 2;
 /// Maximum time for which an append is under way.
 const LATE_MS_MAX: u64 = 40_000;
 
-/// A member as its last beat showed it.
+/// A member as its last heartbeat showed it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Heard {
     at_ms: i64,
@@ -262,7 +262,7 @@ impl NodeLease {
         })
     }
 
-    fn shown(&self, applied: Option<u64>, held: Option<u64>) -> Beat {
+    fn shown(&self, applied: Option<u64>, held: Option<u64>) -> HeartbeatAnswer {
         let (me, now, last) = (self.node, self.engine.now_ms(), self.engine.last());
         let mut state = self.engine.state();
         let applied = applied.unwrap_or(state.members[me].applied);
@@ -282,7 +282,7 @@ impl NodeLease {
         let is_running = is_renewed || state.until_ms > now && held != Some(state.term);
         let is_outrun = ahead > last && ahead > applied;
         let lease = ShownLease { term: state.term, holder, is_running, is_outrun };
-        Beat { lease, last, owner: state.holder.map(|node| format!("http://{node}.example")) }
+        HeartbeatAnswer { lease, last, owner: state.holder.map(|node| format!("http://{node}.example")) }
     }
 
     fn taken(&self, seen: u64) -> Option<u64> {
@@ -312,7 +312,7 @@ impl NodeLease {
 }
 
 impl Leases for NodeLease {
-    fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
+    fn heartbeat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, HeartbeatAnswer> {
         self.call(move |lease| lease.shown(applied, held))
     }
 

@@ -14,20 +14,20 @@ use crate::daemon::DaemonError;
 use crate::daemon::standby::ENDED;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
-use crate::engine::cluster_lease::{Beat, Leases, MemberRow};
+use crate::engine::cluster_lease::{HeartbeatAnswer, Leases, MemberRow};
 use crate::engine::log_backoff::LogBackoff;
 use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::rules::tenure::{LEASE, LeaseHolder, TenureStep, TenureWatch};
 use crate::store::admin::{LogUnreachable, OrderStats, TenureEnd};
 
-/// Number of beats of an owner between two trims of the log.
-const TRIM_BEATS: u32 = 30;
+/// Number of heartbeats of an owner between two trims of the log.
+const TRIM_HEARTBEATS: u32 = 30;
 /// Interval at which a node that stops looks whether an append has an answer.
 const GIVE_UP_AGAIN: Duration = Duration::from_millis(100);
 
-/// The state that the beats share with the rest of the node.
+/// The state that the heartbeats share with the rest of the node.
 #[derive(Debug, Default)]
-pub struct BeatState {
+pub struct HeartbeatState {
     /// Number of the last commit that this node has. `None` until the store was opened.
     applied: Mutex<Option<u64>>,
     /// Whether this node may take the lease: it has a whole store, which can continue with the log.
@@ -38,19 +38,19 @@ pub struct BeatState {
     /// The term of the lease that this node has taken. 0 if it has none.
     term: AtomicU64,
     owner_stats: OnceLock<Arc<OrderStats>>,
-    last: Mutex<Option<Beat>>,
+    last: Mutex<Option<HeartbeatAnswer>>,
     refusal: Mutex<Option<DaemonError>>,
     refused: Notify,
 }
 
-impl BeatState {
+impl HeartbeatState {
     /// The term of the lease that this node has taken. `None` if it has none.
     pub fn term(&self) -> Option<u64> {
         Some(self.term.load(Ordering::Acquire)).filter(|term| *term > 0)
     }
 
-    /// The last answer of the engine. `None` before the first one, and after a beat without an answer.
-    pub fn last(&self) -> Option<Beat> {
+    /// The last answer of the engine. `None` before the first one, and after a heartbeat without an answer.
+    pub fn last(&self) -> Option<HeartbeatAnswer> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -66,15 +66,15 @@ impl BeatState {
         }
     }
 
-    fn set_last(&self, beat: Option<Beat>) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = beat;
+    fn set_last(&self, heartbeat: Option<HeartbeatAnswer>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = heartbeat;
     }
 
     pub(super) fn set_applied(&self, number: u64) {
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
     }
 
-    /// Compares the end of the log, as a beat has shown it, with the last durable commit from before the beat.
+    /// Compares the end of the log, as a heartbeat has shown it, with the last durable commit from before the heartbeat.
     fn compare(&self, appended: Option<u64>, last: Option<u64>) {
         if let (Some(stats), Some(appended), Some(last)) = (self.owner_stats.get(), appended, last) {
             stats.compare(appended, last);
@@ -123,8 +123,8 @@ impl BeatState {
     }
 }
 
-/// The parts of a node that its beats use.
-pub struct BeatParts {
+/// The parts of a node that its heartbeats use.
+pub struct HeartbeatParts {
     pub engine: ClusterEngine,
     pub clock: Arc<dyn Clock>,
     pub work: BlockingPool,
@@ -132,23 +132,23 @@ pub struct BeatParts {
     pub keep: Duration,
 }
 
-/// Beats until the tenure of this node has ended.
-pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
+/// Sends heartbeats until the tenure of this node has ended.
+pub async fn run(parts: HeartbeatParts, state: Arc<HeartbeatState>) {
     let monotonic = || monotonic(&*parts.clock);
-    let (mut watch, mut beats, mut said) = (TenureWatch::default(), 0, LogOnce::default());
+    let (mut watch, mut heartbeats, mut said) = (TenureWatch::default(), 0, LogOnce::default());
     loop {
         let sent_at = monotonic();
         let (held, applied) = (watch.held(), state.applied());
-        let beating = parts.engine.leases.beat(applied, held.map(|held| held.term));
+        let asked = parts.engine.leases.heartbeat(applied, held.map(|held| held.term));
         let answer = match held {
             // A late answer must not delay the end.
-            Some(held) => tokio::time::timeout(held.until.saturating_sub(sent_at), beating).await.ok(),
-            None => Some(beating.await),
+            Some(held) => tokio::time::timeout(held.until.saturating_sub(sent_at), asked).await.ok(),
+            None => Some(asked.await),
         };
         let shown = said.answered(answer);
         state.set_last(shown.clone());
-        let last = shown.as_ref().map(|beat| beat.last);
-        let step = watch.after_beat(shown.map(|beat| beat.lease), sent_at, monotonic());
+        let last = shown.as_ref().map(|heartbeat| heartbeat.last);
+        let step = watch.after_heartbeat(shown.map(|heartbeat| heartbeat.lease), sent_at, monotonic());
         if step != TenureStep::Outrun {
             said.outrun.reset();
         }
@@ -167,8 +167,8 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
             TenureStep::Serve { until } => {
                 state.window.set(until);
                 state.compare(applied, last);
-                beats += u32::from(last.is_some());
-                if last.is_some() && beats % TRIM_BEATS == 0 {
+                heartbeats += u32::from(last.is_some());
+                if last.is_some() && heartbeats % TRIM_HEARTBEATS == 0 {
                     tokio::spawn(trim(parts.engine.clone(), parts.work, parts.keep));
                 }
             }
@@ -178,7 +178,7 @@ pub async fn run(parts: BeatParts, state: Arc<BeatState>) {
     }
 }
 
-/// The states that were logged, so that one that lasts is not logged at each beat.
+/// The states that were logged, so that one that lasts is not logged at each heartbeat.
 #[derive(Debug, Default)]
 struct LogOnce {
     is_unreached: bool,
@@ -189,10 +189,10 @@ struct LogOnce {
 impl LogOnce {
     /// Logs that the engine is not reached, is reached again, or shows that the cluster has ended. `None` stands for an answer
     /// that came too late.
-    fn answered(&mut self, answer: Option<Result<Beat, LogUnreachable>>) -> Option<Beat> {
+    fn answered(&mut self, answer: Option<Result<HeartbeatAnswer, LogUnreachable>>) -> Option<HeartbeatAnswer> {
         let (was_unreached, had_ended) = (self.is_unreached, self.has_ended);
         let shown = match answer {
-            Some(Ok(beat)) => Some(beat),
+            Some(Ok(heartbeat)) => Some(heartbeat),
             Some(Err(error)) => {
                 if !was_unreached {
                     tracing::warn!(%error, "the engine of the cluster is not reached; trying again");
@@ -202,8 +202,8 @@ impl LogOnce {
             None => None,
         };
         self.is_unreached = shown.is_none();
-        if let Some(beat) = &shown {
-            self.has_ended = beat.lease.holder == LeaseHolder::Ended;
+        if let Some(heartbeat) = &shown {
+            self.has_ended = heartbeat.lease.holder == LeaseHolder::Ended;
             if was_unreached {
                 tracing::info!("the engine of the cluster is reached again");
             }
@@ -257,11 +257,11 @@ pub(super) mod tests {
     use crate::rules::tenure::ShownLease;
     use crate::store::admin::{Appended, CommitLog, CommitOrder, LogEntry, LogMark, LogTail};
 
-    /// A lease that answers beats by a script. An owner's lease runs on at its end.
+    /// A lease that answers heartbeats by a script. An owner's lease runs on at its end.
     #[derive(Default)]
     pub struct ScriptedLeases {
         shown: Mutex<VecDeque<ShownLease>>,
-        beats: Mutex<Vec<(Option<u64>, Option<u64>)>>,
+        heartbeats: Mutex<Vec<(Option<u64>, Option<u64>)>>,
         taken: AtomicU64,
         pub has_ended: AtomicBool,
         asked_members: AtomicU64,
@@ -273,12 +273,12 @@ pub(super) mod tests {
     }
 
     impl Leases for ScriptedLeases {
-        fn beat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, Beat> {
-            self.beats.lock().unwrap().push((applied, held));
+        fn heartbeat(&self, applied: Option<u64>, held: Option<u64>) -> Pending<'_, HeartbeatAnswer> {
+            self.heartbeats.lock().unwrap().push((applied, held));
             let shown = self.shown.lock().unwrap().pop_front();
             Box::pin(async move {
                 let lease = shown.ok_or_else(|| LogUnreachable("the script has ended".to_owned()))?;
-                Ok(Beat { lease, last: 9, owner: None })
+                Ok(HeartbeatAnswer { lease, last: 9, owner: None })
             })
         }
 
@@ -349,14 +349,14 @@ pub(super) mod tests {
         ShownLease { term, holder, is_running: holder != LeaseHolder::Free, is_outrun: false }
     }
 
-    fn parts(leases: &Arc<ScriptedLeases>, log: &Arc<TrimmedLog>) -> BeatParts {
+    fn parts(leases: &Arc<ScriptedLeases>, log: &Arc<TrimmedLog>) -> HeartbeatParts {
         let engine = ClusterEngine { log: log.clone(), leases: leases.clone() };
-        BeatParts { engine, clock: Arc::new(SystemClock), work: BlockingPool::Threads, keep: Duration::ZERO }
+        HeartbeatParts { engine, clock: Arc::new(SystemClock), work: BlockingPool::Threads, keep: Duration::ZERO }
     }
 
-    fn scripted(shown: Vec<ShownLease>, may_take: bool) -> (Arc<ScriptedLeases>, Arc<TrimmedLog>, Arc<BeatState>) {
+    fn scripted(shown: Vec<ShownLease>, may_take: bool) -> (Arc<ScriptedLeases>, Arc<TrimmedLog>, Arc<HeartbeatState>) {
         let leases = ScriptedLeases { shown: Mutex::new(shown.into()), ..ScriptedLeases::default() };
-        let state = BeatState { may_take: may_take.into(), ..BeatState::default() };
+        let state = HeartbeatState { may_take: may_take.into(), ..HeartbeatState::default() };
         (Arc::new(leases), Arc::default(), Arc::new(state))
     }
 
@@ -366,7 +366,7 @@ pub(super) mod tests {
         let (leases, log, state) = scripted(script, true);
         state.set_applied(5);
         run(parts(&leases, &log), state.clone()).await;
-        assert_eq!(*leases.beats.lock().unwrap(), [(Some(5), None), (Some(5), Some(4)), (Some(5), Some(4))]);
+        assert_eq!(*leases.heartbeats.lock().unwrap(), [(Some(5), None), (Some(5), Some(4)), (Some(5), Some(4))]);
         assert_eq!(state.term(), Some(4));
         assert!(state.tenure.is_over() && !state.window.is_open_at(Duration::ZERO));
         state.stepped_down().await;
@@ -375,17 +375,17 @@ pub(super) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_without_a_whole_store_takes_nothing() {
         let (leases, log, state) = scripted(vec![shown(3, LeaseHolder::Free); 3], false);
-        let beating = run(parts(&leases, &log), state.clone());
-        assert!(tokio::time::timeout(Duration::from_secs(60), beating).await.is_err(), "it goes on beating");
+        let running = run(parts(&leases, &log), state.clone());
+        assert!(tokio::time::timeout(Duration::from_secs(60), running).await.is_err(), "it goes on asking");
         assert_eq!((leases.taken.load(Ordering::Relaxed), state.term()), (0, None));
-        // Its last commit is not known before the store is open, so no beat reports one.
-        assert_eq!(leases.beats.lock().unwrap()[0], (None, None));
+        // Its last commit is not known before the store is open, so no heartbeat reports one.
+        assert_eq!(leases.heartbeats.lock().unwrap()[0], (None, None));
         assert_eq!(state.last(), None, "the engine answers no more");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_owner_trims_the_log_once_a_minute() {
-        let mut script = vec![shown(4, LeaseHolder::Me); TRIM_BEATS as usize];
+        let mut script = vec![shown(4, LeaseHolder::Me); TRIM_HEARTBEATS as usize];
         script.insert(0, shown(3, LeaseHolder::Free));
         script.push(shown(5, LeaseHolder::Other));
         let (leases, log, state) = scripted(script, true);
@@ -398,7 +398,7 @@ pub(super) mod tests {
     }
 
     /// The order of an owner with commit 9 as its last one, on a log that takes each record or none.
-    fn order(state: &BeatState, refuses: bool) -> CommitOrder {
+    fn order(state: &HeartbeatState, refuses: bool) -> CommitOrder {
         let log = TrimmedLog { refuses, ..TrimmedLog::default() };
         let tail = LogTail::after_mark(LogMark { number: 9, term: 4, writer: 3 });
         let order = CommitOrder::new(Arc::new(log), tail, state.tenure.clone());
@@ -409,7 +409,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_node_that_stops_gives_up_a_log_that_takes_no_commit() {
         for refuses in [false, true] {
-            let state = Arc::<BeatState>::default();
+            let state = Arc::<HeartbeatState>::default();
             let mut order = order(&state, refuses);
             let appending = std::thread::spawn(move || order.append(10, b"a".as_slice().into()));
             while !refuses && !appending.is_finished() {
@@ -433,7 +433,7 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_owner_sees_that_the_log_has_forgotten_its_end() {
-        // Each beat shows 9 as the last record.
+        // Each heartbeat shows 9 as the last record.
         for (last, has_forgotten) in [(9, false), (10, true)] {
             let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
             let (leases, log, state) = scripted(script, true);
@@ -447,14 +447,18 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_cluster_that_has_ended_is_said_once_and_a_node_that_is_ahead_with_back_off() {
         let mut said = LogOnce::default();
-        let beat = |holder| Ok(Beat { lease: shown(4, holder), last: 9, owner: None });
-        assert!(said.answered(Some(beat(LeaseHolder::Ended))).is_some() && said.has_ended && !said.is_unreached);
+        let heartbeat = |holder| Ok(HeartbeatAnswer { lease: shown(4, holder), last: 9, owner: None });
+        assert!(said.answered(Some(heartbeat(LeaseHolder::Ended))).is_some() && said.has_ended && !said.is_unreached);
         assert!(said.answered(None).is_none() && said.is_unreached);
-        assert!(said.answered(Some(beat(LeaseHolder::Free))).is_some() && !said.has_ended && !said.is_unreached);
+        assert!(said.answered(Some(heartbeat(LeaseHolder::Free))).is_some() && !said.has_ended && !said.is_unreached);
         let leases = ScriptedLeases::default();
         for _ in 0..4 {
             said.outrun(&leases, Some(5)).await;
         }
-        assert_eq!(leases.asked_members.load(Ordering::Relaxed), 3, "at the first, the second and the fourth beat");
+        assert_eq!(
+            leases.asked_members.load(Ordering::Relaxed),
+            3,
+            "at the first, the second and the fourth heartbeat"
+        );
     }
 }
