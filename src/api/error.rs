@@ -198,7 +198,7 @@ impl From<Rejection> for ApiError {
                               it with the same event_id or Idempotency-Key";
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "standby_missing", detail).retry_after(STANDBY_RETRY_S)
             }
-            Rejection::OrderEnded => {
+            Rejection::TenureEnded => {
                 let detail = "another node may own the cluster's store now; the change may be kept all the same, so repeat it \
                               with the same event_id or Idempotency-Key";
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stepped_down", detail).retry_after(STANDBY_RETRY_S)

@@ -32,7 +32,7 @@ use crate::engine::clock::{Clock, Random, SystemClock, numbers};
 use crate::model::Time;
 use crate::rules::tenure::LeaseHolder;
 use crate::store::admin::{
-    self, CommitLog, CommitMark, CommitOrder, CommitPosition, FenceError, LogEntry, LogMark, LogTail, Replica, Role,
+    self, CommitAppender, CommitLog, CommitMark, CommitPosition, FenceError, LogEntry, LogMark, LogTail, Replica, Role,
 };
 use crate::store::{Disk, RealDisk};
 
@@ -44,7 +44,7 @@ pub enum NodeEnd {
     /// The node was told to stop.
     Stopped,
     /// The node owns the store, whose files are closed.
-    Owns(Box<CommitOrder>),
+    Owns(Box<CommitAppender>),
     /// The tenure of the node ended before the node served.
     SteppedDown,
 }
@@ -253,14 +253,14 @@ impl Node {
             Ok(fence) => {
                 open.replica.close()?;
                 tracing::info!(epoch = term, commit = fence.number, "this node owns the store");
-                let order = CommitOrder::new(self.log.clone(), open.tail, self.state.tenure.clone());
-                self.state.count_by(order.stats());
-                let order = match self.work {
-                    BlockingPool::Threads => order,
+                let appender = CommitAppender::new(self.log.clone(), open.tail, self.state.tenure.clone());
+                self.state.count_by(appender.stats());
+                let appender = match self.work {
+                    BlockingPool::Threads => appender,
                     // A task must not wait.
-                    BlockingPool::Inline => order.trying_again(Duration::ZERO),
+                    BlockingPool::Inline => appender.trying_again(Duration::ZERO),
                 };
-                Ok(NodeStep::Ended(NodeEnd::Owns(Box::new(order))))
+                Ok(NodeStep::Ended(NodeEnd::Owns(Box::new(appender))))
             }
             Err(FenceError::Unreachable(_)) => {
                 self.open = Some(open);

@@ -6,12 +6,13 @@ use super::{DaemonError, keys, options, refuse_broken_restore};
 use crate::config::Settings;
 use crate::engine::clock::{Clock, Random, numbers};
 use crate::engine::serve_window::ServeWindow;
-use crate::store::admin::{CommitOrder, Role, TermAndRole};
+use crate::store::admin::{CommitAppender, Role, TermAndRole};
 use crate::store::{self, Disk, Store};
 
 /// The ownership of a cluster's store, which a node has gained.
 pub struct Ownership {
-    pub order: Box<CommitOrder>,
+    /// Appends the owner's commits to the commit log.
+    pub appender: Box<CommitAppender>,
     /// Number of the owner among all owners.
     pub term: u64,
     /// The time in which deliveries may begin.
@@ -31,8 +32,8 @@ pub(super) fn open_as_owner(
     refuse_broken_restore(&settings.data_dir, &*disk)?;
     let master_key = keys::master_key(settings, &*disk, &**random)?;
     let ids = Box::new(numbers(random.clone()));
-    if let Some(Ownership { order, term, .. }) = ownership {
-        let opened = store::open_in_order(disk, options(settings), &master_key, clock.now(), ids, *order)?;
+    if let Some(Ownership { appender, term, .. }) = ownership {
+        let opened = store::open_in_cluster(disk, options(settings), &master_key, clock.now(), ids, *appender)?;
         return Ok((opened, TermAndRole { term, role: Role::Member, overtaken_by: 0 }));
     }
     let opened = store::open(disk, options(settings), &master_key, clock.now(), ids)?;

@@ -47,7 +47,7 @@ use tokio::sync::Notify;
 use crate::model::{AttemptId, Time, Webhook, WebhookId};
 use crate::rules::exposition::ExpositionFormat;
 use crate::rules::waiting::SendingPace;
-use crate::store::admin::{BackupSnapshot, OrderStats, Replication};
+use crate::store::admin::{AppendStats, BackupSnapshot, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
 use self::believed_clock::BelievedClock;
@@ -104,7 +104,7 @@ pub struct Engine {
     /// Notified when a critical task panicked: the process must end.
     pub crashed: Arc<Notify>,
     /// Counts of the appends to the log of a cluster. `None` if the store is by itself.
-    order_stats: Option<Arc<OrderStats>>,
+    append_stats: Option<Arc<AppendStats>>,
     in_flight_max: usize,
     /// When the engine started, by the machine's clock: the believed time is first read by the tasks.
     started_at: Time,
@@ -176,7 +176,7 @@ impl Engine {
         let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
         let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
-        let (replication, order_stats) = (opened.writer.replication(), opened.writer.order_stats());
+        let (replication, append_stats) = (opened.writer.replication(), opened.writer.append_stats());
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers::new(believed, store.newest_attempt(), scheduler_handle.clone());
@@ -220,7 +220,7 @@ impl Engine {
             work,
             broken,
             crashed,
-            order_stats,
+            append_stats,
             in_flight_max,
             started_at,
             scheduler: scheduler_handle,
@@ -296,7 +296,7 @@ impl Engine {
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
         let backlog = self.store.backlog(&ids, now).unwrap_or_default();
-        let order = self.order_stats.as_deref();
+        let appends = self.append_stats.as_deref();
         let (body_bytes, body_bytes_max) = self.scheduler.body_bytes();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
@@ -318,8 +318,8 @@ impl Engine {
             proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
             proxy_failures: self.deliverer.proxy_health.failures(),
             clients: self.client_connections.stats(),
-            cluster_log_up: i64::from(order.is_none_or(|order| !order.is_unanswered())),
-            cluster_healed: order.map_or(0, |order| order.healed.load(Ordering::Relaxed) as i64),
+            cluster_log_up: i64::from(appends.is_none_or(|appends| !appends.is_unanswered())),
+            cluster_healed: appends.map_or(0, |appends| appends.healed.load(Ordering::Relaxed) as i64),
         };
         self.metrics.text(format, &levels, self.store.written_bytes())
     }

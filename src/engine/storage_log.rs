@@ -37,7 +37,7 @@ impl StorageLog {
 
     /// The message of a batch that failed.
     fn words(health: &WriterHealth) -> &'static str {
-        match health.has_lost_order {
+        match health.has_tenure_ended {
             true => {
                 "a batch failed that the log of the cluster may have: other nodes may keep it, and this one steps down"
             }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Sender};
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
 
 use crate::model::Time;
-use crate::store::admin::{BackupSnapshot, OrderStats};
+use crate::store::admin::{AppendStats, BackupSnapshot};
 use crate::store::{Applied, Maintained, Rejection, Retention, WriteRequest};
 
 use crate::engine::admission::PublishAdmission;
@@ -45,8 +45,8 @@ pub struct WriteQueue {
     waiting: Arc<QueueDepth>,
     admission: Arc<PublishAdmission>,
     metrics: Arc<Metrics>,
-    /// `None` without a cluster.
-    order: Option<Arc<OrderStats>>,
+    /// Counts of the appends to the commit log. `None` without a cluster.
+    append_stats: Option<Arc<AppendStats>>,
 }
 
 /// The thread or task that runs the loop.
@@ -78,7 +78,7 @@ impl WriteQueue {
             waiting: waiting.clone(),
             admission: Arc::default(),
             metrics: parts.metrics.clone(),
-            order: parts.writer.order_stats(),
+            append_stats: parts.writer.append_stats(),
         };
         let writer_loop = WriterLoop::new(parts, waiting, work)?;
         let driver = match arrived {
@@ -174,7 +174,7 @@ impl WriteQueue {
 
     /// Whether the log of the cluster takes no commits, so that changes are refused.
     pub fn is_log_stuck(&self) -> bool {
-        self.order.as_ref().is_some_and(|order| order.is_stuck())
+        self.append_stats.as_ref().is_some_and(|appends| appends.is_stuck())
     }
 
     /// Rejects publishes from now on.

@@ -138,7 +138,7 @@ impl WriterLoop {
     fn is_over(&self) -> bool {
         let health = self.parts.writer.health();
         if health.must_end {
-            if health.has_lost_order {
+            if health.has_tenure_ended {
                 tracing::error!("another node may own the cluster's store now, so nothing more is accepted");
             } else {
                 tracing::error!(

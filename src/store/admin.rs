@@ -19,9 +19,9 @@ pub use crate::kv::wal::{LostRecords, WAL_BYTES};
 pub use crate::store::backup::{
     BackupProgress, BackupSnapshot, OnBackupProgress, ReceivedBackup, is_stream, receive, refuse,
 };
-pub use crate::store::order::{
-    Appended, CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, OrderStats, TenureEnd,
-    append_outcome, fence, fold_wal, read_next,
+pub use crate::store::commit_log::{
+    AppendStats, Appended, CommitAppender, CommitLog, FenceError, LogEntry, LogMark, LogTail, LogUnreachable,
+    TenureEnd, append_outcome, fence, fold_wal, read_next,
 };
 pub use crate::store::partitions::blob_loss::{LostPayloads, accept_lost_payloads};
 pub use crate::store::partitions::compact::{Compacted, compact};

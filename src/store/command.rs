@@ -436,7 +436,7 @@ pub enum Rejection {
     Unconfirmed,
     /// This node no longer owns the store of the cluster. The change may be stored nevertheless.
     #[error("another node may own the store now")]
-    OrderEnded,
+    TenureEnded,
     /// Storage failed. Nothing of the command is visible.
     #[error("storage failed: {0}")]
     Failed(String),

@@ -67,16 +67,16 @@ impl Writer {
     /// Commits a write batch, makes it visible and publishes it to the followers. After a failed commit to `state.redb`
     /// the file is marked for reopening, so that memory agrees with it.
     ///
-    /// In a cluster the log has the commit first. After a failed commit this store lacks a commit of the log, so the order
-    /// ends, and the next start applies it.
+    /// In a cluster the commit log has the commit first. After a failed commit this store lacks a commit of that log, so the
+    /// tenure ends, and the next start applies it.
     ///
     /// # Errors
     /// The commit failed. The error does not say whether it is on disk.
     pub(in crate::store) fn commit(&mut self, target: CommitTarget<'_>, mut write_batch: WriteBatch) -> Result<()> {
-        let is_ordered = self.order.is_some();
-        let mut begun = self.publisher.0.begin(target.file_name(), self.now, &mut write_batch, is_ordered);
-        if let (Some(order), Some(record)) = (&mut self.order, &begun.record)
-            && let Err(error) = order.append(begun.number, record.clone())
+        let is_in_cluster = self.appender.is_some();
+        let mut begun = self.publisher.0.begin(target.file_name(), self.now, &mut write_batch, is_in_cluster);
+        if let (Some(appender), Some(record)) = (&mut self.appender, &begun.record)
+            && let Err(error) = appender.append(begun.number, record.clone())
         {
             self.publisher.0.end(begun, false);
             return Err(error);
@@ -88,8 +88,8 @@ impl Writer {
             CommitTarget::State => self.partition_set.state().and_then(|file| file.commit(write_batch)),
             CommitTarget::Partition(first, file) => self.commit_partition_batch(first, file, write_batch),
         };
-        if let (Some(order), Err(_)) = (&mut self.order, &committed) {
-            order.lose();
+        if let (Some(appender), Err(_)) = (&mut self.appender, &committed) {
+            appender.end();
         }
         self.publisher.0.end(begun, committed.is_ok());
         if let (CommitTarget::State, Err(error)) = (target, &committed) {

@@ -22,12 +22,12 @@ use crate::store::backup::BackupLease;
 use crate::store::checkpoints::CheckpointRunner;
 use crate::store::command::{Applied, Command, PartitionCommand, Rejection, StateCommand, WriteRequest};
 use crate::store::commit::{Checkpoint, CommitTarget, is_checkpoint_under_way};
+use crate::store::commit_log::{AppendStats, CommitAppender};
 use crate::store::effects::Effects;
 use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
 use crate::store::idempotency::rows;
-use crate::store::order::{CommitOrder, OrderStats};
 use crate::store::partitions::set::{PartitionSet, STATE_FILE};
 use crate::store::partitions::space::DiskSpace;
 use crate::store::read::lookup;
@@ -84,8 +84,8 @@ pub struct Writer {
     /// The time that `state.redb` has as the last one.
     pub(in crate::store) last_seen: Time,
     pub(in crate::store) publisher: CommitPublisher,
-    /// The log outside this machine that has each commit first. `None` if the store is by itself.
-    pub(in crate::store) order: Option<CommitOrder>,
+    /// Appends each commit to the commit log first. `None` if the store is by itself.
+    pub(in crate::store) appender: Option<CommitAppender>,
     pub(in crate::store) sealed_batch: SealedBatch,
     pub(in crate::store) checkpoint_schedule: CheckpointSchedule,
     /// The last field, because dropping it waits for a running checkpoint.
@@ -163,9 +163,9 @@ impl Writer {
         }
         self.write_audit(now, &mut batch);
         let unapplied = || Err(Rejection::Failed("not applied".into()));
-        let has_lost_order = self.has_lost_order();
+        let has_tenure_ended = self.has_tenure_ended();
         let known = |result: WriteResult| match result {
-            Err(Rejection::Failed(_)) if has_lost_order => Err(Rejection::OrderEnded),
+            Err(Rejection::Failed(_)) if has_tenure_ended => Err(Rejection::TenureEnded),
             known => known,
         };
         batch.results = results.0.into_iter().map(|result| known(result.unwrap_or_else(unapplied))).collect();
@@ -225,11 +225,11 @@ impl Writer {
         (state, partitions)
     }
 
-    /// After a failed sync or the end of the order, rejects requests: memory may contain rows that are not on disk, and no
+    /// After a failed sync or the end of the tenure, rejects requests: memory may contain rows that are not on disk, and no
     /// commit may depend on them.
     fn rejects_because_of_end<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
         if self.must_end() {
-            // After the end of the order `apply` says so in its place.
+            // After the end of the tenure `apply` says so in its place.
             results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));
         }
         self.must_end()
@@ -442,10 +442,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Rejects requests that the store could not apply or commit, and marks the file that failed. If the order has ended with
-    /// them, the log outside this machine may have them.
+    /// Rejects requests that the store could not apply or commit, and marks the file that failed. If the tenure has ended with
+    /// them, the commit log may have them.
     fn fail<C>(&mut self, slots: &[Slot<'_, C>], error: &Error, results: &mut Results, batch: &mut AppliedBatch) {
-        let rejection = if self.has_lost_order() { Rejection::OrderEnded } else { rejection_of(error) };
+        let rejection = if self.has_tenure_ended() { Rejection::TenureEnded } else { rejection_of(error) };
         results.reject_all(slots, &rejection);
         batch.effects.failures.push(error.to_string());
         self.mark_failed(error);
@@ -458,25 +458,25 @@ impl Writer {
         self.partition_set.set_space_missing(self.space.is_missing());
     }
 
-    /// Whether a sync has failed, whose writes may be lost, or the order of commits has ended. Nothing more may be applied
+    /// Whether a sync has failed, whose writes may be lost, or the tenure has ended. Nothing more may be applied
     /// then.
     pub(in crate::store) fn must_end(&self) -> bool {
-        self.partition_set.disk.has_lost_writes() || self.has_lost_order()
+        self.partition_set.disk.has_lost_writes() || self.has_tenure_ended()
     }
 
-    /// Whether a commit would wait for no log.
+    /// Whether a commit would not wait for the commit log.
     pub fn may_commit_now(&self) -> bool {
-        self.order.as_ref().is_none_or(CommitOrder::is_answering)
+        self.appender.as_ref().is_none_or(CommitAppender::is_answering)
     }
 
-    /// Whether the log outside this machine takes no more commits of this store, or this store lacks one of them.
-    pub(in crate::store) fn has_lost_order(&self) -> bool {
-        self.order.as_ref().is_some_and(CommitOrder::is_lost)
+    /// Whether the commit log takes no more commits of this store, or this store lacks one of them.
+    pub(in crate::store) fn has_tenure_ended(&self) -> bool {
+        self.appender.as_ref().is_some_and(CommitAppender::is_over)
     }
 
-    /// Counts of the appends to the log outside this machine. `None` if the store is by itself.
-    pub fn order_stats(&self) -> Option<Arc<OrderStats>> {
-        self.order.as_ref().map(CommitOrder::stats)
+    /// Counts of the appends to the commit log. `None` if the store is by itself.
+    pub fn append_stats(&self) -> Option<Arc<AppendStats>> {
+        self.appender.as_ref().map(CommitAppender::stats)
     }
 
     /// The replicas to which this writer publishes its commits.

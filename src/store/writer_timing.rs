@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::kv::error::Result;
 use crate::model::Time;
 use crate::store::command::WriteRequest;
-use crate::store::order::CommitOrder;
+use crate::store::commit_log::CommitAppender;
 use crate::store::writer::Writer;
 
 /// Group-commit delay for sealed partitions: this long for each partition concerned, up to the maximum.
@@ -27,7 +27,7 @@ const CHECKPOINT_POLL_WAIT: Duration = Duration::from_millis(50);
 /// While the disk is full, the interval of the checks for space.
 const SPACE_CHECK_WAIT: Duration = Duration::from_secs(1);
 /// Interval at which an owner of a cluster looks whether the log has forgotten its end.
-const ORDER_CHECK_WAIT: Duration = Duration::from_secs(2);
+const LOG_CHECK_WAIT: Duration = Duration::from_secs(2);
 
 /// Requests that are applied together. `R` is the caller's responder, which the store never uses.
 #[derive(Debug)]
@@ -58,19 +58,19 @@ pub struct Tick {
     pub next: Option<Duration>,
     /// Results of the checkpoints that were requested or ended since the last call.
     pub checkpoints: Vec<Result<()>>,
-    /// Whether the log outside this machine has the commits of this store, as far as it was looked at.
+    /// Whether the commit log has the commits of this store, as far as it was looked at.
     pub healed: Result<()>,
 }
 
 /// The state of the writer's storage, for the writer's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterHealth {
-    /// Whether a sync has failed, so that writes may be lost, or the order of commits has ended. Nothing more may be
+    /// Whether a sync has failed, so that writes may be lost, or the tenure has ended. Nothing more may be
     /// applied then.
     pub must_end: bool,
-    /// Whether the order of commits has ended: the log outside this machine takes no more commits of this store, or this
+    /// Whether the tenure has ended: the commit log takes no more commits of this store, or this
     /// store lacks one of them.
-    pub has_lost_order: bool,
+    pub has_tenure_ended: bool,
     /// Whether publishing is refused because of the disk.
     pub is_disk_full: bool,
     /// Whether a write met ENOSPC, and no check that found space followed.
@@ -184,7 +184,7 @@ impl Writer {
     /// space of a full disk, and stores a run of fingerprints. The caller calls it after every batch, and again when `Tick::next` has passed.
     pub fn tick(&mut self, now: Time, uptime: Duration) -> Tick {
         let mut checkpoints = Vec::new();
-        let healed = self.order.as_mut().map_or(Ok(()), CommitOrder::heal_if_forgotten);
+        let healed = self.appender.as_mut().map_or(Ok(()), CommitAppender::heal_if_forgotten);
         if self.checkpoint_schedule.is_due(self.has_uncheckpointed(), uptime) {
             let requested = self.request_checkpoint();
             self.checkpoint_schedule.restart(requested.is_err() || self.has_uncheckpointed(), uptime);
@@ -221,8 +221,8 @@ impl Writer {
     fn next_tick(&self, uptime: Duration) -> Option<Duration> {
         let space = self.space.is_full().then_some(SPACE_CHECK_WAIT);
         let poll = self.checkpoint_runner.is_running().then_some(CHECKPOINT_POLL_WAIT);
-        let order = self.order.is_some().then_some(ORDER_CHECK_WAIT);
-        let waits = [self.sealed_batch.wait(uptime), self.checkpoint_schedule.wait(uptime), space, poll, order];
+        let log_check = self.appender.is_some().then_some(LOG_CHECK_WAIT);
+        let waits = [self.sealed_batch.wait(uptime), self.checkpoint_schedule.wait(uptime), space, poll, log_check];
         waits.into_iter().flatten().min()
     }
 
@@ -237,7 +237,7 @@ impl Writer {
     pub fn health(&self) -> WriterHealth {
         WriterHealth {
             must_end: self.must_end(),
-            has_lost_order: self.has_lost_order(),
+            has_tenure_ended: self.has_tenure_ended(),
             is_disk_full: self.space.is_full(),
             has_run_out_of_space: self.space.has_run_out(),
             written_bytes: self.partition_set.disk.written_bytes(),
@@ -267,8 +267,8 @@ mod tests {
     /// A store with an event in a sealed partition.
     fn with_sealed_event(folder: &tempfile::TempDir) -> (Opened, EventId) {
         let mut opened = store(folder);
-        let order = publish(&opened);
-        let event = apply(&mut opened, order).1[0].event.id;
+        let request = publish(&opened);
+        let event = apply(&mut opened, request).1[0].event.id;
         opened.writer.roll(NOW).unwrap();
         (opened, event)
     }
@@ -305,10 +305,10 @@ mod tests {
     #[test]
     fn the_delay_rises_with_the_partitions_up_to_a_maximum() {
         let folder = tempfile::tempdir().unwrap();
-        let order = publish(&store(&folder));
+        let request = publish(&store(&folder));
         let mut batch = SealedBatch::default();
         for partition in 0..100_u32 {
-            batch.push(order.clone(), partition.into(), MS);
+            batch.push(request.clone(), partition.into(), MS);
             let delay = (SEALED_WAIT * (partition + 1)).min(SEALED_WAIT_MAX);
             assert_eq!(batch.wait(2 * MS), Some(delay - MS), "partition {partition}");
         }

@@ -1,4 +1,4 @@
-//! The seeds of the oracle with the order of commits in a log: an owner and two other nodes on disks that fail. The log
+//! The seeds of the oracle with a commit log: an owner and two other nodes on disks that fail. The log
 //! refuses, answers late and forgets its end. Every node that takes over equals the oracle at the last answer.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.

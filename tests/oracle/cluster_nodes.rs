@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use postrider::model::Time;
 use postrider::store::admin::{
-    CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, Replica, fence, fold_wal, has_store, read_next,
+    CommitAppender, CommitLog, FenceError, LogEntry, LogMark, LogTail, Replica, fence, fold_wal, has_store, read_next,
     remove_log,
 };
-use postrider::store::{Disk, Opened, StoreOptions, open, open_in_order};
+use postrider::store::{Disk, Opened, StoreOptions, open, open_in_cluster};
 
 use super::world::MASTER_KEY;
 use super::{Check, Rng};
@@ -144,7 +144,7 @@ fn open_as_owner(
     };
     assert_eq!(tail.last(), fenced);
     replica.close().map_err(text)?;
-    let order = CommitOrder::new(Arc::new(log.clone()), tail, Arc::default()).trying_again(Duration::ZERO);
+    let appender = CommitAppender::new(Arc::new(log.clone()), tail, Arc::default()).trying_again(Duration::ZERO);
     let disk = Arc::new(disk.clone());
-    open_in_order(disk, options.clone(), &MASTER_KEY, now, random(&mut rng), order).map_err(text)
+    open_in_cluster(disk, options.clone(), &MASTER_KEY, now, random(&mut rng), appender).map_err(text)
 }

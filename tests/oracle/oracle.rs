@@ -441,7 +441,7 @@ pub fn word(refusal: &Rejection) -> String {
         Rejection::Stale => "stale".into(),
         Rejection::DiskFull => "disk_full".into(),
         Rejection::Unconfirmed => "unconfirmed".into(),
-        Rejection::Failed(_) | Rejection::OrderEnded => "failed".into(),
+        Rejection::Failed(_) | Rejection::TenureEnded => "failed".into(),
     }
 }
 

@@ -269,8 +269,8 @@ impl World {
 
     /// Whether the process has ended or must end.
     fn has_ended(&self) -> bool {
-        let has_lost_order = self.opened.as_ref().is_some_and(|opened| opened.writer.health().has_lost_order);
-        self.disk.is_dead() || self.disk.has_lost_writes() || has_lost_order
+        let has_tenure_ended = self.opened.as_ref().is_some_and(|opened| opened.writer.health().has_tenure_ended);
+        self.disk.is_dead() || self.disk.has_lost_writes() || has_tenure_ended
     }
 
     /// Cuts the power while no operation is running.

@@ -6,11 +6,11 @@ use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings};
 use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
-use postrider::store::admin::{CommitOrder, LogMark, LogTail, fold_wal};
+use postrider::store::admin::{CommitAppender, LogMark, LogTail, fold_wal};
 use postrider::store::{
     Applied, AppliedBatch, AttemptReport, Caller, Command, Disk, Dispatch, EventInput, FINGERPRINTS_MAX, NewKey,
     Opened, PartitionCommand, Published, ROW_PAYLOAD_BYTES_MAX, RealDisk, Receipt, Rejection, StateCommand,
-    StoreOptions, TenantScope, WriteRequest, open, open_in_order,
+    StoreOptions, TenantScope, WriteRequest, open, open_in_cluster,
 };
 
 use crate::support::memory_log::MemoryLog;
@@ -59,12 +59,12 @@ pub fn open_on(disk: Arc<dyn Disk>, now: Time) -> postrider::store::Result<Opene
 }
 
 /// Opens the closed store on a disk as the owner of a cluster, whose log begins with the store's last commit.
-pub fn open_ordered(disk: Arc<dyn Disk>, now: Time, log: &MemoryLog) -> postrider::store::Result<Opened> {
+pub fn open_with_log(disk: Arc<dyn Disk>, now: Time, log: &MemoryLog) -> postrider::store::Result<Opened> {
     let last = fold_wal(disk.clone(), options(), &MASTER_KEY, now, random(now))?;
     let mark = LogMark { number: last.number, term: 0, writer: last.run as u64 };
     log.begin(mark);
-    let order = CommitOrder::new(Arc::new(log.clone()), LogTail::after_mark(mark), Arc::default());
-    open_in_order(disk, options(), &MASTER_KEY, now, random(now), order)
+    let appender = CommitAppender::new(Arc::new(log.clone()), LogTail::after_mark(mark), Arc::default());
+    open_in_cluster(disk, options(), &MASTER_KEY, now, random(now), appender)
 }
 
 impl Bench {
@@ -88,8 +88,8 @@ impl Bench {
             installation: true,
             ..NewKey::default()
         };
-        let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
-        let batch = opened.writer.apply(&[order], START);
+        let request = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
+        let batch = opened.writer.apply(&[request], START);
         let Ok(Applied { receipt: Receipt::Organization { organization, key, .. }, .. }) = &batch.results[0] else {
             panic!("{:?}", batch.results)
         };
@@ -99,8 +99,8 @@ impl Bench {
     }
 
     pub fn apply(&mut self, command: Command) -> (std::result::Result<Receipt, Rejection>, AppliedBatch) {
-        let order = WriteRequest { caller: Some(self.caller.clone()), idempotency: None, command };
-        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let request = WriteRequest { caller: Some(self.caller.clone()), idempotency: None, command };
+        let mut batch = self.opened.writer.apply(&[request], self.now);
         let mut follow = std::mem::take(&mut batch.follow);
         while !follow.is_empty() {
             let mut next = self.opened.writer.apply(&follow, self.now);

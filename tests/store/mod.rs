@@ -2,9 +2,9 @@
 
 mod bench;
 mod blobs;
+mod commit_log;
 mod hooked_disk;
 mod life;
-mod ordered;
 mod partitions;
 mod readers;
 mod tenure_walk;

@@ -13,7 +13,7 @@ use postrider::engine::serve_window::ServeWindow;
 use postrider::model::Time;
 use postrider::rules::tenure::{HEARTBEAT_EVERY, LEASE, LeaseHolder, ShownLease, TenureStep, TenureWatch, trim_upto};
 use postrider::store::admin::{
-    Appended, CommitLog, CommitOrder, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, TenureEnd, fence,
+    Appended, CommitAppender, CommitLog, FenceError, LogEntry, LogMark, LogTail, LogUnreachable, TenureEnd, fence,
     read_next,
 };
 
@@ -88,7 +88,7 @@ struct Node {
     tail: LogTail,
     watch: TenureWatch,
     reached: Arc<Reached>,
-    owner: Option<(u64, CommitOrder)>,
+    owner: Option<(u64, CommitAppender)>,
     window: ServeWindow,
     /// When the engine had the last heartbeat, and the last commit of that.
     seen: (Duration, u64),
@@ -216,8 +216,8 @@ impl Walk {
                 // A log that forgets a fence lets a late append of the owner before it in, and no node can heal that.
                 self.log.keep_up_to(node.tail.last().number);
                 let tenure = reached.tenure.clone();
-                let order = CommitOrder::new(reached, node.tail.clone(), tenure).trying_again(Duration::ZERO);
-                node.owner = Some((term, order));
+                let appender = CommitAppender::new(reached, node.tail.clone(), tenure).trying_again(Duration::ZERO);
+                node.owner = Some((term, appender));
                 self.highest_owner = self.highest_owner.max(term);
                 self.takeovers += 1;
                 self.has_all(me)
@@ -258,14 +258,14 @@ impl Walk {
         let value = self.next_value;
         let highest_owner = self.highest_owner;
         let node = &mut self.nodes[me];
-        let Some((term, order)) = &mut node.owner else { return Ok(()) };
+        let Some((term, appender)) = &mut node.owner else { return Ok(()) };
         let term = *term;
-        let appended = order.append(order.last().number + 1, value.to_le_bytes().as_slice().into());
+        let appended = appender.append(appender.last().number + 1, value.to_le_bytes().as_slice().into());
         if appended.is_err() {
             self.end(me, TICK);
             return Ok(());
         }
-        node.tail = LogTail::after_mark(order.last());
+        node.tail = LogTail::after_mark(appender.last());
         node.files.push(value);
         self.acknowledged.push(value);
         if term < highest_owner {

@@ -1,4 +1,4 @@
-//! A log of commits in memory that refuses, loses its answers, acts late, and forgets its end. One seed decides.
+//! A commit log in memory that refuses, loses its answers, acts late, and forgets its end. One seed decides.
 
 #![allow(dead_code)] // Two test binaries compile this file. Each uses its own part of it.
 

@@ -18,7 +18,7 @@ use crate::engine::cluster_lease::{HeartbeatAnswer, Leases, MemberRow};
 use crate::engine::log_backoff::LogBackoff;
 use crate::engine::serve_window::{ServeWindow, monotonic};
 use crate::rules::tenure::{LEASE, LeaseHolder, TenureStep, TenureWatch};
-use crate::store::admin::{LogUnreachable, OrderStats, TenureEnd};
+use crate::store::admin::{AppendStats, LogUnreachable, TenureEnd};
 
 /// Number of heartbeats of an owner between two trims of the log.
 const TRIM_HEARTBEATS: u32 = 30;
@@ -37,7 +37,7 @@ pub struct HeartbeatState {
     stepped_down: Notify,
     /// The term of the lease that this node has taken. 0 if it has none.
     term: AtomicU64,
-    owner_stats: OnceLock<Arc<OrderStats>>,
+    owner_stats: OnceLock<Arc<AppendStats>>,
     last: Mutex<Option<HeartbeatAnswer>>,
     refusal: Mutex<Option<DaemonError>>,
     refused: Notify,
@@ -55,7 +55,7 @@ impl HeartbeatState {
     }
 
     /// Counts the owner's appends from now on.
-    pub fn count_by(&self, stats: Arc<OrderStats>) {
+    pub fn count_by(&self, stats: Arc<AppendStats>) {
         let _ = self.owner_stats.set(stats);
     }
 
@@ -255,7 +255,7 @@ pub(super) mod tests {
     use crate::engine::clock::SystemClock;
     use crate::engine::cluster_lease::{ClusterRow, Pending};
     use crate::rules::tenure::ShownLease;
-    use crate::store::admin::{Appended, CommitLog, CommitOrder, LogEntry, LogMark, LogTail};
+    use crate::store::admin::{Appended, CommitAppender, CommitLog, LogEntry, LogMark, LogTail};
 
     /// A lease that answers heartbeats by a script. An owner's lease runs on at its end.
     #[derive(Default)]
@@ -397,21 +397,21 @@ pub(super) mod tests {
         assert_eq!(log.trimmed.load(Ordering::Acquire), 7);
     }
 
-    /// The order of an owner with commit 9 as its last one, on a log that takes each record or none.
-    fn order(state: &HeartbeatState, refuses: bool) -> CommitOrder {
+    /// The appender of an owner with commit 9 as its last one, on a log that takes each record or none.
+    fn appender(state: &HeartbeatState, refuses: bool) -> CommitAppender {
         let log = TrimmedLog { refuses, ..TrimmedLog::default() };
         let tail = LogTail::after_mark(LogMark { number: 9, term: 4, writer: 3 });
-        let order = CommitOrder::new(Arc::new(log), tail, state.tenure.clone());
-        state.count_by(order.stats());
-        order
+        let appender = CommitAppender::new(Arc::new(log), tail, state.tenure.clone());
+        state.count_by(appender.stats());
+        appender
     }
 
     #[tokio::test]
     async fn a_node_that_stops_gives_up_a_log_that_takes_no_commit() {
         for refuses in [false, true] {
             let state = Arc::<HeartbeatState>::default();
-            let mut order = order(&state, refuses);
-            let appending = std::thread::spawn(move || order.append(10, b"a".as_slice().into()));
+            let mut appender = appender(&state, refuses);
+            let appending = std::thread::spawn(move || appender.append(10, b"a".as_slice().into()));
             while !refuses && !appending.is_finished() {
                 tokio::task::yield_now().await;
             }
@@ -437,10 +437,10 @@ pub(super) mod tests {
         for (last, has_forgotten) in [(9, false), (10, true)] {
             let script = vec![shown(3, LeaseHolder::Free), shown(4, LeaseHolder::Me), shown(5, LeaseHolder::Other)];
             let (leases, log, state) = scripted(script, true);
-            let order = order(&state, false);
-            order.stats().appended.store(last, Ordering::Relaxed);
+            let appender = appender(&state, false);
+            appender.stats().appended.store(last, Ordering::Relaxed);
             run(parts(&leases, &log), state).await;
-            assert_eq!(order.stats().has_forgotten(), has_forgotten, "{last}");
+            assert_eq!(appender.stats().has_forgotten(), has_forgotten, "{last}");
         }
     }
 

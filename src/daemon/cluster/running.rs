@@ -23,7 +23,7 @@ use crate::engine::log_backoff::LogBackoff;
 use crate::rules::tenure::{HEARTBEAT_EVERY, LEASE};
 use crate::server::Server;
 use crate::store::Disk;
-use crate::store::admin::{CommitOrder, LogUnreachable};
+use crate::store::admin::{CommitAppender, LogUnreachable};
 
 /// Time before the end of a stop for the answers of changes that the log has not taken.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -150,12 +150,12 @@ impl RunningNode {
             // It was told to stop while it took over, and the signal does not come again.
             NodeEnd::Owns(_) if is_stopped => Ok(StoodBy::Stopped),
             NodeEnd::SteppedDown => Ok(StoodBy::SteppedDown),
-            NodeEnd::Owns(order) => Ok(StoodBy::Owns(self.ownership(order))),
+            NodeEnd::Owns(appender) => Ok(StoodBy::Owns(self.ownership(appender))),
         }
     }
 
-    fn ownership(&self, order: Box<CommitOrder>) -> Ownership {
-        Ownership { order, term: self.state.term().unwrap_or(0), window: self.state.window.clone() }
+    fn ownership(&self, appender: Box<CommitAppender>) -> Ownership {
+        Ownership { appender, term: self.state.term().unwrap_or(0), window: self.state.window.clone() }
     }
 
     async fn serve(&self, settings: &Settings, world: Platform, status: SharedStatus) -> Result<Server, DaemonError> {

@@ -21,9 +21,9 @@ use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource, queue, waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
+use crate::store::commit_log::CommitAppender;
 use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::{IdempotencyIndex, NEWEST_MAX as FINGERPRINTS_MAX};
-use crate::store::order::CommitOrder;
 use crate::store::partitions::set::{
     PARTITIONS, Partition, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, has_partitions,
 };
@@ -63,20 +63,20 @@ pub fn open(
     open_with_ids(disk, options, master_key, now, random, Box::new(Stamp::after(0)))
 }
 
-/// Like `open`, for a node of a cluster that has appended its fence: each commit is in the log of `order` first. The store
+/// Like `open`, for a node of a cluster that has appended its fence: each commit is in the commit log first. The store
 /// has every commit up to the fence.
 ///
 /// # Errors
-/// Those of `open`. `order` is dropped then.
-pub fn open_in_order(
+/// Those of `open`. `appender` is dropped then.
+pub fn open_in_cluster(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
     master_key: &[u8; KEY_BYTES],
     now: Time,
     random: Box<dyn FnMut() -> u64 + Send>,
-    order: CommitOrder,
+    appender: CommitAppender,
 ) -> Result<Opened> {
-    open_parts(disk, options, master_key, now, (random, Box::new(Stamp::after(0))), Some(order))
+    open_parts(disk, options, master_key, now, (random, Box::new(Stamp::after(0))), Some(appender))
 }
 
 /// Like `open`, with ids from another source. A test that loads a given history passes the history's own.
@@ -97,7 +97,7 @@ fn open_parts(
     key: &[u8; KEY_BYTES],
     now: Time,
     (mut random, ids): (Box<dyn FnMut() -> u64 + Send>, Box<dyn IdSource>),
-    order: Option<CommitOrder>,
+    appender: Option<CommitAppender>,
 ) -> Result<Opened> {
     let master = Vault::new(key);
     if disk.exists(STATE_FILE).map_err(|e| crate::kv::error::io(STATE_FILE, e))? {
@@ -134,7 +134,7 @@ fn open_parts(
         now,
         last_seen: last_seen::stored(&partition_set)?.unwrap_or(Time::ZERO),
         publisher: CommitPublisher::default(),
-        order,
+        appender,
         sealed_batch: Default::default(),
         checkpoint_schedule: Default::default(),
         checkpoint_runner: Default::default(),
@@ -273,7 +273,7 @@ impl Writer {
                 self.partition_set.raise_newest(Id::from_u128(last));
             }
         }
-        let run = self.order.as_ref().map_or(now.0, |order| order.last().writer as i64);
+        let run = self.appender.as_ref().map_or(now.0, |appender| appender.last().writer as i64);
         self.publisher.0.resume(mark.unwrap_or_default(), run);
         if self.active == 0 {
             self.roll(now)?;
@@ -329,14 +329,14 @@ impl Writer {
                 };
             }
         }
-        let mut orders = Vec::new();
+        let mut requests = Vec::new();
         for ((webhook, key_hash), delivery) in heads {
             let found = delivery_anywhere(&self.partition_set, delivery)?;
             let Some(row) = found.filter(|d: &Delivery| !d.status.is_final()) else { continue };
             let Some(home) = self.partition_set.partition_of(row.event_id.as_u128()) else { continue };
             let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);
             if self.partition_set.snapshot(&home)?.get(Table::Due, &due, |_| ())?.is_none() {
-                orders.push(WriteRequest::internal(PartitionCommand::PromoteQueueHead {
+                requests.push(WriteRequest::internal(PartitionCommand::PromoteQueueHead {
                     webhook,
                     key_hash,
                     delivery,
@@ -344,7 +344,7 @@ impl Writer {
                 }));
             }
         }
-        orders.extend(unordered.into_iter().map(|(webhook, partition)| queue::dissolve(webhook, partition)));
-        Ok(orders)
+        requests.extend(unordered.into_iter().map(|(webhook, partition)| queue::dissolve(webhook, partition)));
+        Ok(requests)
     }
 }

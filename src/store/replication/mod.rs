@@ -40,7 +40,7 @@ const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of number and time at the start of a record.
 const POINT_BYTES: usize = 16;
 
-/// Position of a commit in the order of commits.
+/// Position of a commit among all commits of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitPosition {
     /// Number of the commit, ascending by one.
@@ -207,18 +207,18 @@ impl Replication {
     }
 
     /// Begins a commit, before any reader can see it: gives it its number, and marks the file with it. It is encoded
-    /// for a replica, for the tail, or for the log outside this machine if `is_ordered`.
+    /// for a replica, for the tail, or for the commit log if `is_in_cluster`.
     pub(in crate::store) fn begin(
         &self,
         file: &str,
         at: Time,
         write_batch: &mut WriteBatch,
-        is_ordered: bool,
+        is_in_cluster: bool,
     ) -> PendingCommit {
         // Only the writer assigns numbers. A replica that connects meanwhile reads them.
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         CommitMark { number, run: self.shared().run }.put(write_batch);
-        let is_recorded = is_ordered || self.is_recorded.load(Ordering::Acquire);
+        let is_recorded = is_in_cluster || self.is_recorded.load(Ordering::Acquire);
         let record = is_recorded.then(|| CommitRecord::encode(CommitPosition { number, at }, file, write_batch).into());
         PendingCommit { number, record }
     }

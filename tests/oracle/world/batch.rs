@@ -11,7 +11,7 @@ pub type Answered = Result<Applied, Rejection>;
 
 /// Whether a request was not answered, so that it may be in the store.
 pub fn is_unknown(result: &Answered) -> bool {
-    matches!(result, Err(Rejection::Failed(_) | Rejection::OrderEnded | Rejection::DiskFull))
+    matches!(result, Err(Rejection::Failed(_) | Rejection::TenureEnded | Rejection::DiskFull))
 }
 
 /// The requests of one batch, by the file that they change.

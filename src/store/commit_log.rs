@@ -1,12 +1,12 @@
-//! The order of commits outside this machine: a log in which a commit takes its number before it is committed here.
+//! The commit log of a cluster: a log outside this machine in which a commit takes its number before it is committed here.
 //!
-//! `CommitLog` is the log, which an engine keeps where the death of this machine does not reach. `CommitOrder` is the owner's
-//! end of it. `fence` makes a node the owner: no earlier owner can append after it.
+//! `CommitLog` is the log, which an engine keeps where the death of this machine does not reach. `CommitAppender` appends
+//! the owner's commits. `fence` makes a node the owner: no earlier owner can append after it.
 //!
 //! Invariant: a number is assigned once, for ever. An owner appends behind its own record only, so its next append
 //! fails once another node has appended a fence.
 
-mod append;
+mod appender;
 mod fence;
 mod fold_wal;
 mod tail;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::mutants::mutant;
 
-pub use append::{CommitOrder, OrderStats, TenureEnd};
+pub use appender::{AppendStats, CommitAppender, TenureEnd};
 pub use fence::{FenceError, fence, read_next};
 pub use fold_wal::fold_wal;
 pub use tail::LogTail;
@@ -74,7 +74,7 @@ pub enum Appended {
 #[error("{0}")]
 pub struct LogUnreachable(pub String);
 
-/// A log in which commits are put in order before a caller gets an answer.
+/// A log that puts commits in order before a caller gets an answer.
 ///
 /// Calls block. A call that was tried again with the same bytes changes nothing.
 pub trait CommitLog: Debug + Send + Sync {

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::store::order::{LogEntry, LogMark};
+use crate::store::commit_log::{LogEntry, LogMark};
 
 /// Maximum bytes of the tail.
 const TAIL_BYTES_MAX: usize = 64 << 20;

@@ -7,7 +7,7 @@ use crate::kv::tables::{Key, Table};
 use crate::kv::wal;
 use crate::model::Time;
 use crate::mutants::mutant;
-use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable};
+use crate::store::commit_log::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable};
 use crate::store::partitions::set::STATE_FILE;
 use crate::store::replication::{COMMIT_KEY, CommitMark, CommitPosition, encode_commit};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::kv::error::{Error, Result, io};
 use crate::mutants::mutant;
-use crate::store::order::{Appended, CommitLog, LogEntry, LogMark, LogTail, LogUnreachable};
+use crate::store::commit_log::{Appended, CommitLog, LogEntry, LogMark, LogTail, LogUnreachable};
 
 /// Bytes that one healing append has at most, unless a single commit is larger.
 const HEALED_TOGETHER_BYTES: usize = 1 << 20;
@@ -50,7 +50,7 @@ impl TenureEnd {
 
 /// Counts of an owner's appends, for metrics.
 #[derive(Debug, Default)]
-pub struct OrderStats {
+pub struct AppendStats {
     /// Number of the last durable commit.
     pub appended: AtomicU64,
     /// Commits that were appended again because the log had forgotten them.
@@ -61,7 +61,7 @@ pub struct OrderStats {
     has_forgotten: AtomicBool,
 }
 
-impl OrderStats {
+impl AppendStats {
     /// Whether the last attempt had no answer.
     pub fn is_unanswered(&self) -> bool {
         self.failed_attempts.load(Ordering::Relaxed) > 0
@@ -93,38 +93,38 @@ impl OrderStats {
     }
 }
 
-/// The owner's end of the log.
+/// Appends the owner's commits to the commit log.
 #[derive(Debug)]
-pub struct CommitOrder {
+pub struct CommitAppender {
     log: Arc<dyn CommitLog>,
     tenure: Arc<TenureEnd>,
-    stats: Arc<OrderStats>,
+    stats: Arc<AppendStats>,
     /// The newest records. The last one has this owner's term and writer: at first it is its fence.
     tail: LogTail,
     try_again: Duration,
 }
 
-impl CommitOrder {
-    /// The order of an owner until `tenure` ends. `tail` has the newest records of the log that this process knows, and ends
+impl CommitAppender {
+    /// The appender of an owner until `tenure` ends. `tail` has the newest records of the log that this process knows, and ends
     /// with the owner's fence.
-    pub fn new(log: Arc<dyn CommitLog>, tail: LogTail, tenure: Arc<TenureEnd>) -> CommitOrder {
-        let stats = OrderStats { appended: tail.last().number.into(), ..OrderStats::default() };
-        CommitOrder { log, tenure, stats: Arc::new(stats), tail, try_again: APPEND_AGAIN }
+    pub fn new(log: Arc<dyn CommitLog>, tail: LogTail, tenure: Arc<TenureEnd>) -> CommitAppender {
+        let stats = AppendStats { appended: tail.last().number.into(), ..AppendStats::default() };
+        CommitAppender { log, tenure, stats: Arc::new(stats), tail, try_again: APPEND_AGAIN }
     }
 
     /// Sets the delay between two attempts to append.
-    pub fn trying_again(self, try_again: Duration) -> CommitOrder {
-        CommitOrder { try_again, ..self }
+    pub fn trying_again(self, try_again: Duration) -> CommitAppender {
+        CommitAppender { try_again, ..self }
     }
 
-    /// Whether the order of this owner has ended. Then nothing more may be committed.
-    pub fn is_lost(&self) -> bool {
+    /// Whether the tenure has ended. Then nothing more may be committed.
+    pub fn is_over(&self) -> bool {
         self.tenure.is_over()
     }
 
     /// Whether an append would return now.
     pub(in crate::store) fn is_answering(&self) -> bool {
-        self.is_lost() || self.log.is_answering()
+        self.is_over() || self.log.is_answering()
     }
 
     /// The last durable record.
@@ -132,25 +132,25 @@ impl CommitOrder {
         self.tail.last()
     }
 
-    pub fn stats(&self) -> Arc<OrderStats> {
+    pub fn stats(&self) -> Arc<AppendStats> {
         self.stats.clone()
     }
 
-    /// Ends the order, because this store lacks a commit that the log has.
-    pub(in crate::store) fn lose(&mut self) {
+    /// Ends the tenure, because this store lacks a commit that the log has.
+    pub(in crate::store) fn end(&mut self) {
         self.tenure.end();
     }
 
     /// Appends the encoded commit of a number. After `Ok` it is durable in the log.
     ///
     /// # Errors
-    /// Another node owns the log, the log has forgotten more than memory holds, or the tenure has ended. The order has ended
-    /// then.
+    /// Another node owns the log, the log has forgotten more than memory holds, or the tenure has ended. Any of them ends
+    /// the tenure.
     pub fn append(&mut self, number: u64, body: Arc<[u8]>) -> Result<()> {
         let entry = LogEntry::new(LogMark { number, ..self.tail.last() }, body);
         let appended = if mutant!("answer_before_append") { Ok(()) } else { self.append_entry(&entry) };
         if appended.is_err() {
-            self.lose();
+            self.end();
         }
         appended?;
         self.stats.appended.store(number, Ordering::Relaxed);
@@ -158,19 +158,19 @@ impl CommitOrder {
         Ok(())
     }
 
-    /// Appends again the records that a log has forgotten, if `OrderStats::compare` has seen that. So an owner without new
+    /// Appends again the records that a log has forgotten, if `AppendStats::compare` has seen that. So an owner without new
     /// commits heals the log too. Without an answer the next look sees it again.
     ///
     /// # Errors
-    /// Those of `append`. The order has ended then.
+    /// Those of `append`. The tenure has ended then.
     pub(in crate::store) fn heal_if_forgotten(&mut self) -> Result<()> {
-        if self.is_lost() || !self.stats.has_forgotten.swap(false, Ordering::AcqRel) {
+        if self.is_over() || !self.stats.has_forgotten.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let Ok(last) = self.log.last() else { return Ok(()) };
         let healed = if last.number < self.tail.last().number { self.heal(last) } else { Ok(()) };
         if healed.is_err() {
-            self.lose();
+            self.end();
         }
         healed
     }
@@ -178,7 +178,7 @@ impl CommitOrder {
     fn append_entry(&mut self, entry: &LogEntry) -> Result<()> {
         let mut healings = 0;
         loop {
-            if self.is_lost() {
+            if self.is_over() {
                 return Err(lost("this node owns it no more"));
             }
             match self.try_append(self.tail.last(), std::slice::from_ref(entry)) {
@@ -215,7 +215,7 @@ impl CommitOrder {
     /// Memory does not hold all of them, or `at` is of another history.
     fn heal(&mut self, at: LogMark) -> Result<()> {
         let mut before = at;
-        while before != self.tail.last() && !self.is_lost() {
+        while before != self.tail.last() && !self.is_over() {
             let Some(entries) = self.tail.after(before, HEALED_TOGETHER_BYTES) else {
                 let first = self.tail.before().number;
                 let words = format!("it ends at commit {}, and memory has the commits after {first} only", at.number);
@@ -254,7 +254,7 @@ mod tests {
     struct ScriptedLog {
         script: Mutex<VecDeque<Option<Appended>>>,
         seen: Mutex<Vec<(bool, bool)>>,
-        stats: OnceLock<Arc<OrderStats>>,
+        stats: OnceLock<Arc<AppendStats>>,
         end: LogMark,
         appended: Mutex<Vec<u64>>,
     }
@@ -283,46 +283,49 @@ mod tests {
 
     const BEFORE: LogMark = LogMark { number: 7, term: 1, writer: 3 };
 
-    /// The order of an owner behind a tail with commit 8.
-    fn order_on(log: &Arc<ScriptedLog>) -> CommitOrder {
+    /// The appender of an owner behind a tail with commit 8.
+    fn appender_on(log: &Arc<ScriptedLog>) -> CommitAppender {
         let mut tail = LogTail::after_mark(BEFORE);
         tail.push(LogEntry::new(LogMark { number: 8, ..BEFORE }, b"a".as_slice().into()));
-        let order = CommitOrder::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
-        log.stats.set(order.stats()).unwrap();
-        order
+        let appender = CommitAppender::new(log.clone(), tail, Arc::default()).trying_again(Duration::ZERO);
+        log.stats.set(appender.stats()).unwrap();
+        appender
     }
 
     #[test]
     fn a_log_that_has_forgotten_its_end_is_healed_without_a_new_commit() {
         let log = Arc::new(ScriptedLog { end: BEFORE, ..ScriptedLog::default() });
-        let mut order = order_on(&log);
+        let mut appender = appender_on(&log);
         let mut healed_after = |appended, last| {
-            order.stats().compare(appended, last);
-            order.heal_if_forgotten().unwrap();
+            appender.stats().compare(appended, last);
+            appender.heal_if_forgotten().unwrap();
             log.appended.lock().unwrap().clone()
         };
         assert_eq!(healed_after(8, 8), [0; 0], "it has the last commit");
         assert_eq!(healed_after(8, 9), [0; 0], "it has more: the next append is refused");
         assert_eq!(healed_after(8, 7), [8]);
         assert_eq!(healed_after(8, 8), [8], "it is healed");
-        assert_eq!((order.stats().healed.load(Ordering::Relaxed), order.is_lost()), (1, false));
+        assert_eq!((appender.stats().healed.load(Ordering::Relaxed), appender.is_over()), (1, false));
     }
 
     #[test]
-    fn a_log_that_has_forgotten_more_than_memory_holds_ends_the_order() {
+    fn a_log_that_has_forgotten_more_than_memory_holds_ends_the_tenure() {
         let log = Arc::new(ScriptedLog { end: LogMark { number: 5, ..BEFORE }, ..ScriptedLog::default() });
-        let mut order = order_on(&log);
-        order.stats().compare(8, 5);
-        assert!(order.heal_if_forgotten().unwrap_err().to_string().contains("memory has the commits after 7 only"));
-        assert!(order.is_lost() && log.appended.lock().unwrap().is_empty());
+        let mut appender = appender_on(&log);
+        appender.stats().compare(8, 5);
+        assert!(appender.heal_if_forgotten().unwrap_err().to_string().contains("memory has the commits after 7 only"));
+        assert!(appender.is_over() && log.appended.lock().unwrap().is_empty());
     }
 
     /// The counts before each append of commit 9, behind a tail with commit 8.
     fn seen_with(script: impl Iterator<Item = Option<Appended>>) -> Vec<(bool, bool)> {
         let log = Arc::new(ScriptedLog { script: Mutex::new(script.collect()), ..ScriptedLog::default() });
-        let mut order = order_on(&log);
-        order.append(9, b"b".as_slice().into()).unwrap();
-        assert_eq!((order.stats().is_unanswered(), order.stats().is_stuck(), order.is_lost()), (false, false, false));
+        let mut appender = appender_on(&log);
+        appender.append(9, b"b".as_slice().into()).unwrap();
+        assert_eq!(
+            (appender.stats().is_unanswered(), appender.stats().is_stuck(), appender.is_over()),
+            (false, false, false)
+        );
         log.seen.lock().unwrap().clone()
     }
 
