@@ -139,8 +139,8 @@ impl Bench {
     }
 
     fn one(&mut self, command: Command) -> Receipt {
-        let order = WriteRequest { caller: self.caller.clone(), idempotency: None, command };
-        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let request = WriteRequest { caller: self.caller.clone(), idempotency: None, command };
+        let mut batch = self.opened.writer.apply(&[request], self.now);
         match batch.results.pop() {
             Some(Ok(Applied { receipt, .. })) => receipt,
             other => panic!("{other:?}"),
@@ -148,10 +148,10 @@ impl Bench {
     }
 
     /// Applies a batch, all of which must succeed. Returns it and the bytes that it wrote.
-    fn all(&mut self, orders: &[WriteRequest]) -> (AppliedBatch, u64) {
+    fn all(&mut self, requests: &[WriteRequest]) -> (AppliedBatch, u64) {
         let before = self.traffic.written_bytes.load(Relaxed);
         self.now = self.now.plus_ms(1);
-        let batch = self.opened.writer.apply(orders, self.now);
+        let batch = self.opened.writer.apply(requests, self.now);
         assert!(batch.results.iter().all(Result::is_ok), "{:?}", batch.results.iter().find(|result| result.is_err()));
         (batch, self.traffic.written_bytes.load(Relaxed) - before)
     }
@@ -160,7 +160,7 @@ impl Bench {
         let data = Bytes::from(format!("\"{}\"", "x".repeat(payload_bytes - 2)));
         let app = Some(self.app);
         let event = |event_type: &String| EventInput { app, ..EventInput::new(event_type, data.clone()) };
-        let orders: Vec<WriteRequest> = types
+        let requests: Vec<WriteRequest> = types
             .iter()
             .map(|of| WriteRequest {
                 caller: self.caller.clone(),
@@ -168,14 +168,14 @@ impl Bench {
                 command: Command::Partition(PartitionCommand::Publish(vec![event(of)])),
             })
             .collect();
-        self.all(&orders)
+        self.all(&requests)
     }
 
     fn record(&mut self, dispatches: &[Dispatch], status: u16) -> u64 {
         let outcome =
             |dispatch| WriteRequest::internal(PartitionCommand::Record(Box::new(finished(dispatch, self.now, status))));
-        let orders: Vec<WriteRequest> = dispatches.iter().map(outcome).collect();
-        self.all(&orders).1
+        let requests: Vec<WriteRequest> = dispatches.iter().map(outcome).collect();
+        self.all(&requests).1
     }
 
     fn record_slice(&mut self, webhook: WebhookId, status: u16) -> u64 {

@@ -187,11 +187,11 @@ pub(super) async fn first_key(
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
-    let order = WriteRequest::internal(StateCommand::CreateOrganization {
+    let request = WriteRequest::internal(StateCommand::CreateOrganization {
         name: "default".into(),
         key: installation_key(name, &text),
     });
-    done(engine.apply(Box::new(order)).await)?;
+    done(engine.apply(Box::new(request)).await)?;
     Ok(made)
 }
 

@@ -102,8 +102,8 @@ fn world() -> World {
         installation: true,
         ..NewKey::default()
     };
-    let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
-    assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");
+    let request = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
+    assert!(opened.writer.apply(&[request], NOW).results.iter().all(Result::is_ok), "an organization");
     let settings = ApiSettings {
         max_event_bytes: 1 << 20,
         retention_ms: 31 * DAY_MS,

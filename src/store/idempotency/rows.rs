@@ -181,14 +181,14 @@ mod tests {
             event.attributes.event_id = Some(name);
             event
         };
-        let orders: Vec<WriteRequest> = names
+        let requests: Vec<WriteRequest> = names
             .map(|name| WriteRequest {
                 caller: None,
                 idempotency: idempotency.clone(),
                 command: Command::Partition(PartitionCommand::Publish(vec![event(name)])),
             })
             .collect();
-        opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()
+        opened.writer.apply(&requests, NOW).results.into_iter().map(|result| result.unwrap()).collect()
     }
 
     /// A number of names that turns the map into a run.

@@ -130,8 +130,8 @@ fn a_large_commit_is_published_too_and_none_without_a_follower() {
         event
     });
     // The batch exceeds an epoch of the write-ahead log, so it is a redb commit of its own.
-    let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
-    let fresh = apply(&mut opened, order).1;
+    let request = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
+    let fresh = apply(&mut opened, request).1;
     assert_eq!(opened.writer.replication().stats().followers, 0, "it has no whole copy yet");
     follower.confirm(following.begun());
     assert_eq!(opened.writer.replication().stats().followers, 1);

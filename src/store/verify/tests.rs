@@ -93,8 +93,8 @@ fn second_app(opened: &mut Opened, by: Caller) -> AppId {
     }
 }
 
-pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Receipt, Vec<Dispatch>) {
-    let mut batch = opened.writer.apply(&[order], NOW);
+pub(in crate::store) fn apply(opened: &mut Opened, request: WriteRequest) -> (Receipt, Vec<Dispatch>) {
+    let mut batch = opened.writer.apply(&[request], NOW);
     match batch.results.remove(0) {
         Ok(Applied { receipt, .. }) => (receipt, batch.effects.fresh),
         Err(refusal) => panic!("{refusal}"),

@@ -46,25 +46,25 @@ impl CountsBench {
         };
         let mut opened = crate::store::open(disk, options, &[7; 32], START, Box::new(|| 7)).unwrap();
         let key = NewKey { name: "first".into(), hash: [1; 32], ..NewKey::default() };
-        let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
-        let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
+        let request = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
+        let Receipt::Organization { organization, key, .. } = opened.apply(request, START).0 else { panic!() };
         let tenant = TenantScope { org: organization.id, app: None };
         let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into(), portal_link: None };
         let create = StateCommand::CreateWebhook { webhook: Box::new(webhook()), of_app_max: None };
-        let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: Command::State(create) };
-        let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };
+        let request = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: Command::State(create) };
+        let Receipt::Webhook(made) = opened.apply(request, START).0 else { panic!() };
         CountsBench { _folder: folder, opened, caller, webhook: made.id }
     }
 
     /// An event and one failed attempt at its delivery.
     fn publish(&mut self, now: Time) {
         let event = EventInput::new("order.paid", "{}");
-        let order = WriteRequest {
+        let request = WriteRequest {
             caller: Some(self.caller.clone()),
             idempotency: None,
             command: Command::Partition(PartitionCommand::Publish(vec![event])),
         };
-        let (_, fresh) = self.opened.apply(order, now);
+        let (_, fresh) = self.opened.apply(request, now);
         let command = PartitionCommand::Record(Box::new(failed(&fresh[0], now)));
         self.opened.apply(WriteRequest::internal(command), now);
     }
@@ -88,8 +88,8 @@ impl CountsBench {
 }
 
 impl Opened {
-    fn apply(&mut self, order: WriteRequest, now: Time) -> (Receipt, Vec<Dispatch>) {
-        let mut batch = self.writer.apply(&[order], now);
+    fn apply(&mut self, request: WriteRequest, now: Time) -> (Receipt, Vec<Dispatch>) {
+        let mut batch = self.writer.apply(&[request], now);
         let receipt = batch.results.pop().unwrap().unwrap().receipt;
         (receipt, batch.effects.fresh)
     }
