@@ -109,8 +109,9 @@ impl Tail {
         let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
         let this = Tail { webhook, ..self };
         let mut printer = Printer { screen, columns, table: None, names: RowNames::default() };
-        let (mut seen, mut tried) = (Seen { never_changes: !this.deliveries, ..Seen::default() }, Tried::default());
-        let mut first = seen.news(this.look(&client, &seen, &mut tried).await?);
+        let (mut seen, mut tried) =
+            (Seen { never_changes: !this.deliveries, ..Seen::default() }, LastAttempts::default());
+        let mut first = seen.news(this.poll(&client, &seen, &mut tried).await?);
         first.drain(..first.len().saturating_sub(usize::from(this.lines)));
         printer.print(&client, first).await?;
         if this.once {
@@ -121,7 +122,7 @@ impl Tail {
             let rows = until_answered(async || {
                 // A poll that fails half-way is repeated as a whole.
                 let mut now_tried = tried.clone();
-                let rows = this.look(&client, &seen, &mut now_tried).await?;
+                let rows = this.poll(&client, &seen, &mut now_tried).await?;
                 tried = now_tried;
                 Ok(rows)
             });
@@ -130,7 +131,7 @@ impl Tail {
     }
 
     /// The rows that may be new, newest first.
-    async fn look(&self, client: &Client, seen: &Seen, tried: &mut Tried) -> Result<Vec<Row>, Exit> {
+    async fn poll(&self, client: &Client, seen: &Seen, tried: &mut LastAttempts) -> Result<Vec<Row>, Exit> {
         if self.deliveries {
             return self.rows(client, Call::get(&["deliveries"]), seen).await;
         }
@@ -194,13 +195,13 @@ async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
 
 /// When each webhook was last tried, as of the last poll.
 #[derive(Clone, Default)]
-struct Tried {
+struct LastAttempts {
     at: HashMap<String, String>,
     /// Webhooks that are read once more, because another attempt may have been recorded in the same millisecond.
     again: HashSet<String>,
 }
 
-impl Tried {
+impl LastAttempts {
     fn is_empty(&self) -> bool {
         self.at.is_empty()
     }
@@ -355,7 +356,7 @@ mod tests {
     #[test]
     fn only_webhooks_that_were_tried_since_are_looked_into_and_once_more() {
         let now = |a: &str, b: &str| vec![("a".to_owned(), a.to_owned()), ("b".to_owned(), b.to_owned())];
-        let mut tried = Tried::default();
+        let mut tried = LastAttempts::default();
         assert_eq!(tried.since(now("1", "1")), ["a", "b"]);
         assert_eq!(tried.since(now("1", "2")), ["a", "b"], "a is looked into once more");
         assert_eq!(tried.since(now("1", "2")), ["b"]);

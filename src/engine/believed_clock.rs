@@ -90,7 +90,7 @@ impl Clock for BelievedClock {
         let mut state = self.lock();
         let was = *state;
         let (wall, monotonic_ms) = (self.machine.now(), self.machine.monotonic_ms());
-        *state = was.look(wall, monotonic_ms, self.retention_ms);
+        *state = was.observe(wall, monotonic_ms, self.retention_ms);
         let (is, now) = (*state, state.now(monotonic_ms));
         drop(state);
         if is.agreement() != was.agreement() {

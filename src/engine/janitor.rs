@@ -64,7 +64,7 @@ pub async fn run(
     loop {
         // The wait counts from before the round, so that it includes the time of the round.
         let began = clock.now();
-        trust = trust.look(clock.wall(), clock.monotonic_ms());
+        trust = trust.observe(clock.wall(), clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
             tracing::warn!("an operator confirmed the clock: retention goes on");

@@ -68,10 +68,10 @@ impl AttemptMade {
     /// `content-length`.
     pub fn may_be_cut(&self) -> bool {
         let Some(stored) = self.response_body.as_ref().map(String::len) else { return false };
-        let told = self.response_headers.iter().find(|(name, _)| *name == "content-length");
-        let told = told.and_then(|(_, value)| value.parse::<usize>().ok()).unwrap_or(0);
+        let announced = self.response_headers.iter().find(|(name, _)| *name == "content-length");
+        let announced = announced.and_then(|(_, value)| value.parse::<usize>().ok()).unwrap_or(0);
         // A character that the maximum cut into is replaced by one of three bytes.
-        stored + 3 >= RESPONSE_BODY_BYTES_MAX || told > stored
+        stored + 3 >= RESPONSE_BODY_BYTES_MAX || announced > stored
     }
 }
 

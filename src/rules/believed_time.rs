@@ -63,7 +63,7 @@ impl BelievedTime {
 
     /// State after another reading of both clocks. A step forward by `retention_ms` or more is taken only when accepted:
     /// events that were acknowledged meanwhile would be older than that at once.
-    pub fn look(self, wall: Time, monotonic_ms: i64, retention_ms: i64) -> BelievedTime {
+    pub fn observe(self, wall: Time, monotonic_ms: i64, retention_ms: i64) -> BelievedTime {
         let elapsed_ms = (monotonic_ms - self.monotonic_ms).max(0);
         let believed = self.now(monotonic_ms);
         let gap_ms = wall.since(believed);
@@ -109,7 +109,7 @@ mod tests {
     /// Reads the clocks every second from `from_ms` to `to_ms`, with the wall clock `off_ms` beside the elapsed time.
     fn run(mut time: BelievedTime, from_ms: i64, to_ms: i64, off_ms: i64) -> BelievedTime {
         for at in (from_ms..=to_ms).step_by(SECOND_MS as usize) {
-            time = time.look(START.plus_ms(at + off_ms), at, RETENTION_MS);
+            time = time.observe(START.plus_ms(at + off_ms), at, RETENTION_MS);
         }
         time
     }
@@ -153,7 +153,7 @@ mod tests {
         let mut time = BelievedTime::at_start(START, 0, Some(START));
         let mut last = time.now(0);
         for at in (SECOND_MS..3 * HOUR_MS).step_by(SECOND_MS as usize) {
-            time = time.look(START.plus_ms(at - HOUR_MS), at, RETENTION_MS);
+            time = time.observe(START.plus_ms(at - HOUR_MS), at, RETENTION_MS);
             let now = time.now(at);
             assert!(now.since(last) >= SECOND_MS / 2 || time.agreement() == Agreement::Agreed, "{at}: {now} {last}");
             last = now;
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_never_set_is_left_at_once() {
         let unset = BelievedTime::at_start(Time(5_000), 0, Some(Time(4_000)));
-        assert_eq!(unset.look(START, 1_000, RETENTION_MS).now(1_000), START);
+        assert_eq!(unset.observe(START, 1_000, RETENTION_MS).now(1_000), START);
         assert_eq!(BelievedTime::at_start(START, 0, Some(Time(4_000))).agreement(), Agreement::Agreed);
     }
 
@@ -203,7 +203,7 @@ mod tests {
     fn small_steps_and_drift_are_followed_at_once() {
         let mut time = BelievedTime::at_start(START, 0, None);
         for (at, off_ms) in [(1_000, 500), (2_000, -900), (3_000, 59_000), (4_000, 0)] {
-            time = time.look(START.plus_ms(at + off_ms), at, RETENTION_MS);
+            time = time.observe(START.plus_ms(at + off_ms), at, RETENTION_MS);
             assert_eq!((time.agreement(), time.now(at)), (Agreement::Agreed, START.plus_ms(at + off_ms)));
         }
     }

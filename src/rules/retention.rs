@@ -33,7 +33,7 @@ impl ClockTrust {
     }
 
     /// State after another reading of both clocks.
-    pub fn look(self, wall: Time, monotonic_ms: i64) -> ClockTrust {
+    pub fn observe(self, wall: Time, monotonic_ms: i64) -> ClockTrust {
         let drift = wall.since(self.wall) - (monotonic_ms - self.monotonic_ms);
         let distrusted_until_ms = if drift.abs() > DRIFT_MS_MAX {
             Some(monotonic_ms + AGREEMENT_MS)
@@ -65,12 +65,12 @@ mod tests {
         let mut trust = ClockTrust::at_start(START, 0, Some(START));
         assert!(trust.is_trusted());
         for jump_ms in [-HOUR_MS, DAY_MS, 40 * DAY_MS, -START.0] {
-            trust = trust.look(START.plus_ms(MINUTE_MS), MINUTE_MS);
-            let jumped = trust.look(START.plus_ms(2 * MINUTE_MS + jump_ms), 2 * MINUTE_MS);
+            trust = trust.observe(START.plus_ms(MINUTE_MS), MINUTE_MS);
+            let jumped = trust.observe(START.plus_ms(2 * MINUTE_MS + jump_ms), 2 * MINUTE_MS);
             assert!(!jumped.is_trusted(), "{jump_ms}");
-            let later = jumped.look(jumped.wall.plus_ms(HOUR_MS - 1), 2 * MINUTE_MS + HOUR_MS - 1);
+            let later = jumped.observe(jumped.wall.plus_ms(HOUR_MS - 1), 2 * MINUTE_MS + HOUR_MS - 1);
             assert!(!later.is_trusted());
-            assert!(later.look(later.wall.plus_ms(1), 2 * MINUTE_MS + HOUR_MS).is_trusted());
+            assert!(later.observe(later.wall.plus_ms(1), 2 * MINUTE_MS + HOUR_MS).is_trusted());
         }
     }
 
@@ -81,8 +81,8 @@ mod tests {
         assert!(ClockTrust::at_start(START, 0, None).is_trusted());
         assert!(ClockTrust::at_start(START.minus_ms(MINUTE_MS), 0, Some(START)).is_trusted());
         let behind = ClockTrust::at_start(START.minus_ms(DAY_MS), 0, Some(START));
-        assert!(!behind.look(START.minus_ms(1), DAY_MS - 1).is_trusted(), "it is still behind the newest row");
-        assert!(behind.look(START, DAY_MS).is_trusted());
+        assert!(!behind.observe(START.minus_ms(1), DAY_MS - 1).is_trusted(), "it is still behind the newest row");
+        assert!(behind.observe(START, DAY_MS).is_trusted());
         assert!(ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).accepted().is_trusted());
     }
 }

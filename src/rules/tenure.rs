@@ -13,9 +13,9 @@ use crate::mutants::mutant;
 
 /// Interval of heartbeats.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
-/// Interval of heartbeats once a lease has run out, because the next look decides whether it is taken, and after an owner's
+/// Interval of heartbeats once a lease has run out, because the next one decides whether it is taken, and after an owner's
 /// heartbeat without an answer.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const HEARTBEAT_AGAIN: Duration = Duration::from_millis(500);
 /// Time for which the engine renews a lease, by its own clock.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// Time for which an owner serves after it has sent the heartbeat that renewed its lease.
@@ -97,9 +97,9 @@ impl TenureWatch {
     pub fn rest(&self, now: Duration) -> Duration {
         match self.held {
             Some(held) => {
-                held.until.saturating_sub(now).min(if self.is_unanswered { LOOK_AGAIN } else { HEARTBEAT_EVERY })
+                held.until.saturating_sub(now).min(if self.is_unanswered { HEARTBEAT_AGAIN } else { HEARTBEAT_EVERY })
             }
-            None if self.expired_heartbeats > 0 => LOOK_AGAIN,
+            None if self.expired_heartbeats > 0 => HEARTBEAT_AGAIN,
             None => HEARTBEAT_EVERY,
         }
     }
@@ -237,13 +237,17 @@ mod tests {
         let mut watch = TenureWatch::default();
         assert_eq!(watch.rest(at(1)), HEARTBEAT_EVERY);
         watch.after_heartbeat(shown(4, LeaseHolder::Other, false), at(1), at(1));
-        assert_eq!(watch.rest(at(1)), LOOK_AGAIN);
+        assert_eq!(watch.rest(at(1)), HEARTBEAT_AGAIN);
         watch.after_heartbeat(shown(4, LeaseHolder::Other, true), at(2), at(2));
         assert_eq!(watch.rest(at(2)), HEARTBEAT_EVERY);
         watch.taken(5, at(100));
         assert_eq!((watch.rest(at(100)), watch.rest(at(107))), (HEARTBEAT_EVERY, at(1)));
         watch.after_heartbeat(None, at(102), at(102));
-        assert_eq!((watch.rest(at(102)), watch.rest(at(108) - MS)), (LOOK_AGAIN, MS), "an engine that starts again");
+        assert_eq!(
+            (watch.rest(at(102)), watch.rest(at(108) - MS)),
+            (HEARTBEAT_AGAIN, MS),
+            "an engine that starts again"
+        );
         watch.after_heartbeat(shown(4, LeaseHolder::Me, true), at(103), at(103));
         assert_eq!(watch.rest(at(103)), HEARTBEAT_EVERY);
     }

@@ -144,7 +144,7 @@ pub(super) async fn serve<S: Service>(
             if waiting.as_mut().poll(cx).is_ready() {
                 stopped = None;
                 http.as_mut().graceful_shutdown();
-                watch.hurry();
+                watch.shorten_head();
             }
         }
         loop {

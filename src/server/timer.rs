@@ -110,7 +110,7 @@ impl ConnectionTimer {
     }
 
     /// Leaves little time for the rest of a head, because the server stops. A request that is complete keeps its time.
-    pub fn hurry(&self) {
+    pub fn shorten_head(&self) {
         if self.phase() == ConnectionPhase::Head {
             let until = (self.born.elapsed() + self.limits.head_at_stop).as_millis() as u64;
             self.deadline_ms.fetch_min(until, Ordering::Relaxed);

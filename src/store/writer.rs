@@ -454,7 +454,7 @@ impl Writer {
     /// Checks the free space, at most once a second. Every batch calls it.
     pub(in crate::store) fn check_space(&mut self, now: Time) {
         let is_below_floor = || self.partition_set.is_below_floor();
-        self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.partition_set, self.active));
+        self.space.check(now, is_below_floor, || is_checkpoint_under_way(&self.partition_set, self.active));
         self.partition_set.set_space_missing(self.space.is_missing());
     }
 

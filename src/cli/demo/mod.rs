@@ -81,7 +81,7 @@ impl Demo {
         let mut story = story::Story::default();
         let mut figures_shown_at = None;
         loop {
-            let news = watch.look(&client).await?;
+            let news = watch.poll(&client).await?;
             for line in &news {
                 screen.text(line.text(screen.paint))?;
             }

@@ -111,7 +111,7 @@ impl Watch {
     }
 
     /// New lines, oldest first.
-    pub async fn look(&mut self, client: &Client) -> Result<Vec<Line>, Exit> {
+    pub async fn poll(&mut self, client: &Client) -> Result<Vec<Line>, Exit> {
         let page = list::page(client, &Call::get(&["webhooks"]).query("limit", Some(WEBHOOKS_MAX))).await?;
         self.webhooks = page.rows().iter().rev().map(|row| (member(row, "id"), member(row, "name"))).collect();
         let mut attempts = Vec::new();

@@ -10,7 +10,7 @@ use crate::rules::tenure::LEASE;
 const CHECK: &str = "cluster";
 
 /// Nothing without `cluster.log`. The settings are those of the files, because the running daemon masks the URL.
-pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     if settings.cluster.log.is_none() {
         return Vec::new();
     }
@@ -101,6 +101,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_by_itself_has_no_cluster_to_look_at() {
-        assert!(look(&Settings::default()).await.is_empty());
+        assert!(check(&Settings::default()).await.is_empty());
     }
 }

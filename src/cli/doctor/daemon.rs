@@ -20,7 +20,7 @@ const NEARLY: f64 = 0.8;
 const STANDBY_BEHIND_S: f64 = 60.0;
 
 /// Checks whether the daemon answers, and accepts this key.
-pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
+pub(super) async fn check(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
     let ready = match client.peek("/readyz", None).await {
         Ok((_, body)) => serde_json::from_slice::<Value>(&body).unwrap_or_default(),
         Err(error) if has_failed_in_tls(&error) => {

@@ -18,7 +18,7 @@ const OTHER_USERS_BITS: u32 = 0o077;
 /// Length of an administrator's key from which it is taken for random.
 const ADMIN_KEY_CHARS_SAFE: usize = 32;
 
-pub(super) fn look(site: &Site) -> Vec<Finding> {
+pub(super) fn check(site: &Site) -> Vec<Finding> {
     let mut findings = data_dir(&site.data_dir);
     findings.extend(store_files(&site.data_dir));
     findings.extend(write_ahead_log(&site.data_dir));

@@ -5,7 +5,7 @@ use crate::config::{ListenSetting, Settings};
 
 const CHECK: &str = "listener";
 
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     let has_tls = settings.server.tls_cert.is_some();
     let api = match settings.listen.is_open_to_others() && !has_tls {
         true => Finding::warn(
@@ -63,7 +63,7 @@ mod tests {
     fn grades(listen: &str, change: impl FnOnce(&mut Settings)) -> Vec<Grade> {
         let mut settings = Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
         change(&mut settings);
-        look(&settings).iter().map(|finding| finding.grade).collect()
+        check(&settings).iter().map(|finding| finding.grade).collect()
     }
 
     #[test]

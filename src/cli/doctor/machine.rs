@@ -28,7 +28,7 @@ const SPARE_FLOORS: u64 = 4;
 /// Minimum age of a store from which its growth is estimated.
 const GROWTH_MS_MIN: i64 = HOUR_MS;
 
-pub(super) async fn look(site: &Site) -> Vec<Finding> {
+pub(super) async fn check(site: &Site) -> Vec<Finding> {
     let stored = Stored::of(&site.data_dir);
     let mut findings = Vec::new();
     let free = rustix::fs::statvfs(&site.data_dir).ok().map(|space| space.f_bavail.saturating_mul(space.f_frsize));

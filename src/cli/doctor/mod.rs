@@ -81,18 +81,18 @@ impl Doctor {
             let answer = self.client(&place)?.call(Call::post(&["clock", "accept"])).await?;
             return screen.record(&answer.body);
         }
-        findings.extend(files::look(&place));
-        findings.extend(listeners::look(&place.settings));
-        findings.extend(machine::look(&place).await);
-        findings.extend(proxy::look(&place.settings.delivery).await);
+        findings.extend(files::check(&place));
+        findings.extend(listeners::check(&place.settings));
+        findings.extend(machine::check(&place).await);
+        findings.extend(proxy::check(&place.settings.delivery).await);
         if let Ok(loaded) = &loaded {
-            findings.extend(cluster::look(&loaded.settings).await);
+            findings.extend(cluster::check(&loaded.settings).await);
         }
         if !self.offline {
             let client = self.client(&place)?;
-            let answers = daemon::look(&client, &place, &mut findings).await;
+            let answers = daemon::check(&client, &place, &mut findings).await;
             if answers {
-                webhooks::look(&client, &place, &mut findings).await;
+                webhooks::check(&client, &place, &mut findings).await;
             }
         }
         report(screen, &findings)

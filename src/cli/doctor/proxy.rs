@@ -9,7 +9,7 @@ const CHECK: &str = "proxy";
 /// Variables by which other programs choose a proxy.
 const VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-pub(super) async fn look(delivery: &DeliverySettings) -> Vec<Finding> {
+pub(super) async fn check(delivery: &DeliverySettings) -> Vec<Finding> {
     let proxy = delivery.proxy.as_ref().and_then(|url| ForwardProxy::parse(url.expose()).ok());
     let set: Vec<&str> = VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     let mut findings: Vec<Finding> = variables(&set, proxy.as_ref()).into_iter().collect();
@@ -77,11 +77,11 @@ mod tests {
             ..DeliverySettings::default()
         };
         let last = |findings: Vec<Finding>| findings.into_iter().next_back().expect("a finding");
-        let up = last(look(&delivery).await);
+        let up = last(check(&delivery).await);
         let way = format!("deliveries go through http://{address}, but not to erp;");
         assert!(up.grade == Grade::Ok && up.detail == format!("{way} it is reached from here"), "{up:?}");
         drop(listener);
-        let down = last(look(&delivery).await);
+        let down = last(check(&delivery).await);
         assert!(down.grade == Grade::Fail && down.detail.starts_with(&way), "{down:?}");
         assert!(!format!("{up:?}{down:?}").contains("hunter2"));
     }

@@ -23,7 +23,7 @@ const REPORTED_MAX: usize = 50;
 /// Consecutive failed attempts up to which the doctor does not warn.
 const ACCIDENTS_MAX: u64 = 1;
 
-pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) {
+pub(super) async fn check(client: &Client, site: &Site, findings: &mut Vec<Finding>) {
     let delivery = &site.settings.delivery;
     let policy = TargetPolicy::parse(&delivery.allow, &delivery.deny, delivery.https_only).unwrap_or_default();
     // Behind a proxy the proxy resolves names, and says itself which addresses it refuses.

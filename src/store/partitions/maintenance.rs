@@ -187,8 +187,8 @@ impl Writer {
         }
         let counted = self.start_tenant_figures(now);
         self.record_failure(counted, &mut done);
-        let noted = self.store_index_start(now);
-        self.record_failure(noted, &mut done);
+        let begun = self.store_index_start(now);
+        self.record_failure(begun, &mut done);
         let swept = self.sweep_removed(&mut done);
         self.record_failure(swept, &mut done);
         let forgotten = self.forget_removed(now);
@@ -508,20 +508,20 @@ impl PartitionSet {
         for owner in owners {
             sums.push(decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default());
         }
-        let mut apart = Vec::new();
+        let mut unarchived = Vec::new();
         state.scan(
             Table::Partitions,
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
             Direction::Up,
             |key, value| {
                 let row = codec::decode::<PartitionRow>(value).ok_or_else(|| state.damaged(Table::Partitions, key))?;
-                apart.extend(key.try_into().ok().filter(|_| !row.archived).map(u128::from_be_bytes));
+                unarchived.extend(key.try_into().ok().filter(|_| !row.archived).map(u128::from_be_bytes));
                 Ok(ScanStep::Go)
             },
         )?;
         drop(state);
         let newest = self.partitions().last().map_or(0, |p| p.first);
-        for first in apart {
+        for first in unarchived {
             let Some(partition) = self.partition(first) else {
                 if first > newest {
                     // The partition has just begun and is empty.

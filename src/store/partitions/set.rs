@@ -424,11 +424,11 @@ impl PartitionSet {
 
     fn close_oldest_idle(&self, opened: u128) {
         let oldest = {
-            let mut quiet = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            quiet.retain(|first| *first != opened);
-            quiet.push_back(opened);
-            let too_many = quiet.len().saturating_sub(IDLE_FILES_MAX);
-            quiet.drain(..too_many).collect::<Vec<_>>()
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|first| *first != opened);
+            idle.push_back(opened);
+            let too_many = idle.len().saturating_sub(IDLE_FILES_MAX);
+            idle.drain(..too_many).collect::<Vec<_>>()
         };
         oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_idle(&partition));
     }

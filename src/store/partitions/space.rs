@@ -7,7 +7,7 @@ use crate::model::Time;
 use crate::model::time::SECOND_MS;
 
 /// Interval of the checks, and minimum time of refusal after ENOSPC.
-const LOOK_EVERY_MS: i64 = SECOND_MS;
+const CHECK_EVERY_MS: i64 = SECOND_MS;
 
 /// The writer's knowledge of the space on its disk. The default is enough space.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct DiskSpace {
     is_missing: bool,
     /// Whether a write met ENOSPC since the last check.
     ran_out: bool,
-    looked_at: Option<Time>,
+    checked_at: Option<Time>,
 }
 
 impl DiskSpace {
@@ -27,13 +27,13 @@ impl DiskSpace {
     }
 
     /// Checks the space if a check is due. `is_waiting` says whether a checkpoint is pending.
-    pub fn look(&mut self, now: Time, is_below_floor: impl FnOnce() -> bool, is_waiting: impl FnOnce() -> bool) {
+    pub fn check(&mut self, now: Time, is_below_floor: impl FnOnce() -> bool, is_waiting: impl FnOnce() -> bool) {
         let ran_out = std::mem::take(&mut self.ran_out);
         // A clock that steps back does not stop the checks.
-        if !ran_out && self.looked_at.is_some_and(|at| (0..LOOK_EVERY_MS).contains(&now.since(at))) {
+        if !ran_out && self.checked_at.is_some_and(|at| (0..CHECK_EVERY_MS).contains(&now.since(at))) {
             return;
         }
-        self.looked_at = Some(now);
+        self.checked_at = Some(now);
         self.is_below_floor = is_below_floor();
         self.is_missing = ran_out || self.is_missing && is_waiting();
     }
@@ -63,18 +63,18 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_looked_at_once_a_second() {
+    fn the_floor_is_checked_at_once_a_second() {
         let mut space = DiskSpace::default();
         for (ms, is_below, is_full) in [
             (0, false, false),
-            (LOOK_EVERY_MS - 1, true, false),
-            (LOOK_EVERY_MS, true, true),
-            (LOOK_EVERY_MS + 1, false, true),
-            (2 * LOOK_EVERY_MS, false, false),
+            (CHECK_EVERY_MS - 1, true, false),
+            (CHECK_EVERY_MS, true, true),
+            (CHECK_EVERY_MS + 1, false, true),
+            (2 * CHECK_EVERY_MS, false, false),
             // The clock steps back.
             (-5_000, true, true),
         ] {
-            space.look(at(ms), || is_below, || true);
+            space.check(at(ms), || is_below, || true);
             assert_eq!(space.is_full(), is_full, "at {ms} ms");
         }
     }
@@ -82,14 +82,14 @@ mod tests {
     #[test]
     fn a_write_without_space_stops_publishing_until_nothing_waits_for_it() {
         let mut space = DiskSpace::default();
-        space.look(at(0), || false, || false);
+        space.check(at(0), || false, || false);
         space.ran_out();
-        assert!(!space.is_full(), "the free space of the last look still counts");
+        assert!(!space.is_full(), "the free space of the last check still counts");
         assert!(space.has_run_out());
         for (ms, is_waiting, is_full) in
-            [(10, false, true), (10 + LOOK_EVERY_MS - 1, false, true), (3_000, true, true), (4_000, false, false)]
+            [(10, false, true), (10 + CHECK_EVERY_MS - 1, false, true), (3_000, true, true), (4_000, false, false)]
         {
-            space.look(at(ms), || false, || is_waiting);
+            space.check(at(ms), || false, || is_waiting);
             assert_eq!((space.is_full(), space.is_missing()), (is_full, is_full), "at {ms} ms");
         }
     }
