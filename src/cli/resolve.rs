@@ -134,7 +134,7 @@ async fn app_of_uid(client: &Client, uid: &str) -> Result<Option<String>, Exit> 
 /// How well a row fits.
 #[derive(PartialEq, Eq)]
 enum Fit {
-    /// By its name, which ends the search for beginnings.
+    /// The name is the whole text, which ends the search for beginnings.
     Exact,
     Beginning,
     None,

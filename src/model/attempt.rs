@@ -55,7 +55,7 @@ pub struct AttemptMade {
     /// `None` without an HTTP response.
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<String>,
-    /// In the order sent, with credentials masked.
+    /// The headers in the order sent, with credentials masked.
     pub request_headers: Headers,
     pub response_headers: Headers,
     /// The body as text, cut at `RESPONSE_BODY_BYTES_MAX`.

@@ -143,7 +143,7 @@ impl Minute {
 /// Counts of an owner of figures within one hour.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HourFigures {
-    /// By the minute of the hour, sorted, without empty minutes.
+    /// Counts by the minute of the hour, sorted, without empty minutes.
     pub minutes: Vec<(u8, Minute)>,
     /// Attempts by `AttemptOutcome::code`, sorted.
     pub outcomes: Vec<(u8, u32)>,

@@ -61,9 +61,9 @@ pub struct LastDeliveryFilter {
     pub outcomes: Vec<AttemptOutcome>,
     /// The status code is one of these. Empty for any, also none.
     pub status_codes: Vec<StatusCodes>,
-    /// It became final at this time or later.
+    /// The delivery became final at this time or later.
     pub ended_from: Option<Time>,
-    /// It became final before this time.
+    /// The delivery became final before this time.
     pub ended_to: Option<Time>,
 }
 
@@ -95,7 +95,7 @@ pub struct Job {
     pub end: EventId,
     /// Whether every event has been examined. The job is done once its deliveries are final.
     pub exhausted: bool,
-    /// For a job over waiting deliveries: the last entry examined. `None` before the first one of a partition.
+    /// The last entry that a job over waiting deliveries has examined. `None` before the first one of a partition.
     #[serde(default)]
     pub mark: Option<JobMark>,
     #[serde(default)]

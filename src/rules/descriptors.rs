@@ -9,7 +9,7 @@ const FILES_RESERVED: u64 = 512;
 /// Idle connections to receivers take at most this part of the limit. A lack of descriptors closes them.
 const IDLE_PART: u64 = 8;
 const IDLE_MAX: u64 = 2_048;
-/// With a small limit, clients have this part of it.
+/// The part of a small limit that clients have.
 const CLIENTS_PART_MIN: u64 = 4;
 
 /// Maximum connections of clients under a limit of open files and a maximum of requests in flight.

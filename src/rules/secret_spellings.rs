@@ -24,7 +24,7 @@ pub fn secret_spellings(word: &str) -> Vec<String> {
     distinct
 }
 
-/// In a JSON string: with the escapes that must be, with `\/`, and with those for HTML and for ASCII alone.
+/// The spellings in a JSON string: with the escapes that must be, with `\/`, and with those for HTML and for ASCII alone.
 fn json(word: &str) -> [String; 4] {
     let escaped = |also: fn(char) -> bool, slash: &str| -> String {
         let spell = |c: char| match c {

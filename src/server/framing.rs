@@ -23,7 +23,7 @@ pub(super) struct FramingTracker {
     /// Length of the last head's first line, or of its received part.
     first_line_bytes: usize,
     head: HeadFraming,
-    /// For each head that is whole and not checked yet: whether it has both fields.
+    /// Whether each head that is whole and not checked yet has both fields.
     heads: VecDeque<bool>,
 }
 

@@ -40,7 +40,7 @@ const AUDIT_BACKLOG_MAX: usize = 10_000;
 /// The result of a batch.
 #[derive(Debug, Default)]
 pub struct AppliedBatch {
-    /// In the order of the requests.
+    /// The results in the order of the requests.
     pub results: Vec<std::result::Result<Applied, Rejection>>,
     pub effects: Effects,
     /// Requests that follow from the batch, to be applied next.

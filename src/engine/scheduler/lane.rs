@@ -45,7 +45,7 @@ const WITHHELD_MS_MAX: i64 = 30_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyTurn {
     None,
-    /// It waits for its turn, out of the ring.
+    /// The lane waits for its turn, out of the ring.
     Waits,
     /// Its turn has come.
     Granted,

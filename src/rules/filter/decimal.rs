@@ -16,7 +16,7 @@ pub struct Decimal<'a> {
     negative: bool,
     /// Power of ten of the first significant digit.
     exponent: i128,
-    /// From the first to the last digit that is not zero, perhaps with a decimal point between them. Empty for zero.
+    /// The text from the first to the last digit that is not zero, perhaps with a decimal point between them. Empty for zero.
     digits: &'a [u8],
 }
 

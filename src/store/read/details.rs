@@ -53,7 +53,7 @@ pub struct AttemptFilter {
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlice {
     pub rows: Vec<DeliveryDetails>,
-    /// With a search: how many of the newest `COUNTED_ROWS_MAX` match.
+    /// The number of deliveries. With a search it is that of the matches among the newest `COUNTED_ROWS_MAX`.
     pub total: u64,
 }
 

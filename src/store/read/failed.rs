@@ -29,9 +29,9 @@ const SLICE_ENTRIES: usize = 32;
 /// The position behind the last row of a page of failed deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailedPosition {
-    /// In the index: the end and the id of the last entry that was examined.
+    /// The end and the id of the last entry that was examined in the index.
     Indexed(Time, DeliveryId),
-    /// In the walk over partitions that lack entries: only smaller ids follow.
+    /// The id below which the walk over partitions that lack entries goes on.
     Walked(u128),
 }
 

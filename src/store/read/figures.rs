@@ -53,7 +53,7 @@ pub struct Backlog {
 /// Figures by the hour, from an hour up to now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HourSpan {
-    /// By the hour since 1970, without empty hours. In the first hour of 1970 nothing is counted.
+    /// Counts by the hour since 1970, without empty hours. In the first hour of 1970 nothing is counted.
     pub hours: BTreeMap<u32, HourFigures>,
     /// Number of rows that were read.
     pub rows: usize,

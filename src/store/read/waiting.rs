@@ -21,9 +21,9 @@ use crate::store::read::query::INDEXED_ROWS_MAX;
 /// The position behind the last entry of a page of waiting deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WaitingPosition {
-    /// In the due index: the due time and the delivery.
+    /// The due time and the delivery, in the due index.
     Due(Time, DeliveryId),
-    /// In the ordered queues: the hash of the queue's key and the delivery.
+    /// The hash of the queue's key and the delivery, in the ordered queues.
     Queued(u64, DeliveryId),
 }
 

@@ -104,7 +104,7 @@ struct PartitionWalk<'a, 'b> {
     recount: Recount,
     /// Hours of the webhook whose rows in `tried` are being walked.
     hours: Option<Hours>,
-    /// For each webhook, app and organization: the counts of its hours, less those of the rows found.
+    /// The counts of the hours of each webhook, app and organization, less those of the rows found.
     hourly: HashMap<FiguresOwner, CommonCounts>,
 }
 
