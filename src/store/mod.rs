@@ -50,12 +50,12 @@ pub use read::counts::HourCount;
 pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};
 pub use read::due::{DueSlice, ExpiredDelivery, QUEUES_MAX};
 pub use read::event_types::{EventTypeCount, EventTypePage};
+pub use read::events_by_name::NamedPage;
 pub use read::failed::{FailedPage, FailedPosition};
 pub use read::figures::{Backlog, HourSpan, WebhookFigures};
 pub use read::lists::Store;
 pub use read::lookup::DueKey;
 pub use read::matching::MatchCount;
-pub use read::named::NamedPage;
 pub use read::query::{
     AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, PAGE_BYTES_MAX, Page, Search,
     TimeSpan,

@@ -1,7 +1,6 @@
 //! The daemon as its users see it. The API and the receivers are on real sockets, and only the test moves the clock.
 //! Each theme has a module.
 
-mod acting;
 mod attempt_request;
 mod attempt_stream;
 mod auth_and_scopes;
@@ -10,6 +9,7 @@ mod bodies;
 mod circuit;
 mod clock_steps;
 mod cloudevents;
+mod deliver_at_and_expiry;
 mod diagnosis;
 mod erase;
 mod event_types;
@@ -29,19 +29,19 @@ mod proxy;
 mod publishing;
 mod regressions;
 mod replays;
+mod resend;
 mod restart;
 mod retention;
 mod retries;
 mod secrets;
 mod send_waiting;
 mod svix;
-mod svix_acting;
 mod svix_edges;
 mod svix_import;
 mod svix_jwt;
 mod svix_mistakes;
 mod svix_operational;
 mod svix_polling;
+mod svix_resend;
 mod system;
-mod times;
 mod waiting;

@@ -11,9 +11,9 @@ use postrider::store::{
     AuditFilter, DeliveryQuery, Dispatch, Effects, EventName, EventQuery, ListWindow, Page, Store, TenantScope,
 };
 
-use super::making::owner;
+use super::delivery_life::owner;
+use super::drawn_values::{SEES_ALL, attempts, deliveries, events};
 use super::oracle::{Made, Oracle, Posted};
-use super::stored::{SEES_ALL, attempts, deliveries, events};
 use super::{Check, Rng, ensure};
 
 type Read<T> = postrider::store::Result<T>;

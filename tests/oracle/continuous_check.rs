@@ -71,14 +71,14 @@ impl Bench {
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
     let window = ListWindow::newest(30);
-    let events = store.events(&crate::oracle::stored::events(tenant, window), now).unwrap().rows;
+    let events = store.events(&crate::oracle::drawn_values::events(tenant, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();
         made.iter().for_each(|delivery| drop(store.attempts_of(delivery, now).unwrap()));
         store.data(event.id, now).unwrap();
     }
-    store.deliveries(&crate::oracle::stored::deliveries(tenant, Some(webhook), window), now).unwrap();
-    store.attempts(&crate::oracle::stored::attempts(tenant, None, window), now).unwrap();
+    store.deliveries(&crate::oracle::drawn_values::deliveries(tenant, Some(webhook), window), now).unwrap();
+    store.attempts(&crate::oracle::drawn_values::attempts(tenant, None, window), now).unwrap();
     store.due_heads().unwrap();
     store.backlog(&[webhook], now).unwrap();
     store.running_jobs().unwrap();

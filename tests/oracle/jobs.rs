@@ -13,9 +13,9 @@ use postrider::rules::patterns;
 use postrider::store::{Receipt, TenantScope};
 
 use super::Check;
-use super::making::Cause;
+use super::delivery_life::Cause;
+use super::drawn_values::Found;
 use super::oracle::{Asked, Oracle};
-use super::stored::Found;
 
 /// Events that a job examines at once, and the last id that is done then.
 struct Slice {

@@ -14,7 +14,7 @@ use postrider::store::{
     Applied, Command, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
 };
 
-use super::stored::Found;
+use super::drawn_values::Found;
 use super::{Check, ensure};
 
 /// A file that the store commits at once.

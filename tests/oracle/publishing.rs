@@ -9,9 +9,9 @@ use postrider::rules::fanout::{self, Decision};
 use postrider::rules::{patterns, retry};
 use postrider::store::{Caller, EventInput, Published, Receipt};
 
-use super::making::Cause;
+use super::delivery_life::Cause;
+use super::drawn_values::Found;
 use super::oracle::{Asked, Oracle, Posted};
-use super::stored::Found;
 use super::{Check, ensure};
 
 enum Plan {

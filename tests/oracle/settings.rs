@@ -10,8 +10,8 @@ use postrider::rules::{circuit, patterns};
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
+use super::drawn_values::Found;
 use super::oracle::{Asked, AuditLine, Oracle};
-use super::stored::Found;
 
 /// Secrets that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 11;

@@ -20,9 +20,9 @@ use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 use self::batch::{Answered, Batch};
 use super::check;
 use super::cluster_nodes::Nodes;
+use super::drawn_values::Found;
 use super::history::History;
 use super::oracle::{Oracle, Place, label};
-use super::stored::Found;
 use super::{Check, Rng, ensure, setting};
 use crate::support::disk::FaultyDisk;
 

@@ -123,7 +123,7 @@ impl Sender {
         let failure = SendFailure::connecting(why);
         let is_cut_off = is_without_route(why)
             && addresses.iter().any(|ip| ip.to_canonical().is_ipv4())
-            && self.reach.is_cut_off(Instant::now());
+            && self.connectivity.is_cut_off(Instant::now());
         if is_cut_off { SendFailure { shortage: Some(Shortage::Network), ..failure } } else { failure }
     }
 

@@ -7,6 +7,7 @@
 //! request was read. Then either `HttpConnection::wrote` is false, or the answer is a 408.
 
 mod connect;
+mod connectivity;
 mod exchange;
 mod failure;
 mod header_lines;
@@ -15,7 +16,6 @@ mod limits;
 mod pinned;
 mod pool;
 mod proxy;
-mod reach;
 mod request_route;
 mod target;
 mod tls;
@@ -33,11 +33,11 @@ use http::{Method, StatusCode};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
+use self::connectivity::Connectivity;
 use self::exchange::PartialResponse;
 use self::failure::SendFailure;
 use self::http1::{HttpConnection, ResponseEnd};
 use self::pool::Pool;
-use self::reach::Reach;
 use self::request_route::RequestRoute;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
@@ -117,7 +117,7 @@ pub struct Sender {
     /// Connections through the proxy, each for the origin of its receiver.
     proxied: Pool,
     proxy: ArcSwapOption<DeliveryProxy>,
-    reach: Reach,
+    connectivity: Connectivity,
     /// This sender, for tasks beside a request.
     own: Weak<Sender>,
 }
@@ -132,7 +132,7 @@ impl Sender {
         let (pool, proxied, proxy) = (Pool::default(), Pool::default(), ArcSwapOption::empty());
         let sender = Arc::new_cyclic(|own| {
             let own = own.clone();
-            Self { network, guard, public_tls, pool, proxied, proxy, reach: Reach::default(), own }
+            Self { network, guard, public_tls, pool, proxied, proxy, connectivity: Connectivity::default(), own }
         });
         let weak = Arc::downgrade(&sender);
         tokio::spawn(async move {
@@ -242,7 +242,7 @@ impl Sender {
     ) -> Exchanged {
         match timeout_at(deadline, exchange::exchange(&mut link, request, route.peer(), partial)).await {
             Ok(Ok(end)) => {
-                self.reach.reached(link.remote.ip(), Instant::now());
+                self.connectivity.reached(link.remote.ip(), Instant::now());
                 let life = partial.idle_life();
                 if end == ResponseEnd::Whole && link.is_idle() && !life.is_zero() {
                     let pool = if route.proxy.is_some() { &self.proxied } else { &self.pool };

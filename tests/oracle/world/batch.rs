@@ -3,8 +3,8 @@
 use postrider::model::Time;
 use postrider::store::{Applied, Rejection, Store, WriteRequest};
 
+use crate::oracle::drawn_values::Found;
 use crate::oracle::oracle::{Answer, Asked, Oracle, Place, Verdict, word};
-use crate::oracle::stored::Found;
 use crate::oracle::{Check, check, ensure};
 
 pub type Answered = Result<Applied, Rejection>;

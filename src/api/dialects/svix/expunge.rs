@@ -17,7 +17,7 @@ use crate::model::EventId;
 use crate::model::job::JobSpec;
 use crate::store::{Caller, PartitionCommand, Rejection, StateCommand, WriteRequest};
 
-use super::{acting, ids};
+use super::{ids, resend};
 
 /// Maximum number of messages in one request.
 pub const MESSAGES_MAX: usize = 250;
@@ -48,7 +48,7 @@ pub fn some(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = ids::app(context, request)?;
     let spec = JobSpec { app: Some(app.id), erasing: true, ..JobSpec::default() };
-    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, acting::begun))
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, resend::begun))
 }
 
 /// Erases the next message and then the rest.

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::doc::parts::{about, boolean, choice, event_type, items, nullable, text, time, whole};
 
-use super::acting::EXAMPLE_INDEX_MAX;
 use super::portal::CAPABILITIES;
+use super::resend::EXAMPLE_INDEX_MAX;
 
 /// All schemas by name.
 pub fn all() -> Map<String, Value> {

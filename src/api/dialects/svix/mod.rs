@@ -2,7 +2,6 @@
 //!
 //! Its SDKs of the generations 1.x and 2.x send more members and parameters than it knows, so unknown ones are ignored.
 
-mod acting;
 mod apps;
 mod attempts;
 mod destinations;
@@ -28,6 +27,7 @@ mod permissions;
 mod poller;
 mod portal;
 mod query;
+mod resend;
 mod routes;
 mod secrets;
 mod stats;

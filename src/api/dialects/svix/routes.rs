@@ -8,7 +8,6 @@ use crate::api::media::BodyRule;
 use crate::api::route::RouteAccess::{self, Open};
 use crate::api::route::{Route, RouteMethod};
 
-use super::acting::{self, SvixEmpty, SvixPrecheck};
 use super::apps::{self, SvixApplication};
 use super::attempts::{self, SvixAttempt};
 use super::destinations::{self, SvixEndpointMessage, SvixMessageEndpoint};
@@ -18,6 +17,7 @@ use super::list::SvixList;
 use super::messages::{self, SvixMessage};
 use super::permissions::*;
 use super::portal::{self, SvixPortalAccess, SvixWhoami};
+use super::resend::{self, SvixEmpty, SvixPrecheck};
 use super::secrets::{self, SvixSecret};
 use super::stats::{self, SvixAttemptStats, SvixStats};
 use super::tasks::{self, SvixBackgroundTask, SvixTask};
@@ -461,7 +461,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
-        org_events_write(acting::send_example),
+        org_events_write(resend::send_example),
         BodyRule::AnyType,
         doc(
             "svixSendExample",
@@ -474,7 +474,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/endpoint/{endpoint_id}/recover",
-        retry(acting::recover),
+        retry(resend::recover),
         BodyRule::AnyType,
         doc("svixRecoverEndpoint", "Send everything again that failed", &[answer::<SvixTask>(202, "It begins.")])
             .takes("SvixRecoverIn"),
@@ -491,7 +491,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-        retry(acting::resend),
+        retry(resend::resend),
         BodyRule::None,
         doc("svixResendMessage", "Send a message again to one endpoint", &[answer::<SvixEmpty>(202, "It is sent.")]),
     )
@@ -515,7 +515,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing",
-        retry(acting::replay_missing),
+        retry(resend::replay_missing),
         BodyRule::AnyType,
         doc("svixReplayMissing", "Send what an endpoint wants and never got", &[answer::<SvixTask>(202, "It begins.")])
             .takes("SvixReplayIn"),
@@ -524,7 +524,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay",
-        retry(acting::bulk_replay),
+        retry(resend::bulk_replay),
         BodyRule::AnyType,
         doc("svixBulkReplay", "Send again what has ended", &[answer::<SvixTask>(202, "It begins.")])
             .takes("SvixBulkReplayIn"),
@@ -542,7 +542,7 @@ pub static ROUTES: &[Route] = &[
     route(
         RouteMethod::Post,
         "/api/v1/app/{app_id}/msg/precheck/active",
-        org_events_read(acting::precheck),
+        org_events_read(resend::precheck),
         BodyRule::AnyType,
         doc("svixPrecheckMessage", "Whether a message would go to an endpoint", &[ok::<SvixPrecheck>("The answer.")])
             .takes("SvixPrecheckIn"),

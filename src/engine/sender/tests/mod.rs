@@ -1,12 +1,12 @@
 //! The sender against receivers on real sockets that respond well, badly or never.
 
+mod addresses;
 mod against_hyper;
-mod answers;
+mod proxy;
 mod receiver;
+mod responses;
 mod reuse;
-mod secure;
-mod through;
-mod ways;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -10,8 +10,8 @@ use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
 use postrider::store::{Command, PartitionCommand, WriteRequest};
 
+use super::drawn_values::Found;
 use super::oracle::{Line, Made, Oracle, label};
-use super::stored::Found;
 use super::{Check, ensure};
 
 /// Why a delivery is made.

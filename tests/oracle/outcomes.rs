@@ -7,9 +7,9 @@ use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
 use postrider::rules::{circuit, histogram, patterns, retry};
 use postrider::store::{AttemptReport, Receipt};
 
-use super::making::{Cause, owners_of};
+use super::delivery_life::{Cause, owners_of};
+use super::drawn_values::Found;
 use super::oracle::{Asked, AuditLine, Oracle};
-use super::stored::Found;
 use super::{Check, ensure};
 
 const STATUS_GONE: u16 = 410;

@@ -14,7 +14,7 @@ const COUNTED: Duration = Duration::from_secs(30);
 
 /// The latest contacts beyond this machine.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Reach(Mutex<LatestContacts>);
+pub(in crate::engine) struct Connectivity(Mutex<LatestContacts>);
 
 #[derive(Debug, Default)]
 struct LatestContacts {
@@ -23,7 +23,7 @@ struct LatestContacts {
     without_route: Option<(Instant, Instant)>,
 }
 
-impl Reach {
+impl Connectivity {
     /// Records that an address was reached. This machine's own loopback says nothing about the network.
     pub fn reached(&self, ip: IpAddr, now: Instant) {
         if !ip.to_canonical().is_loopback() {
@@ -47,19 +47,19 @@ mod tests {
 
     #[test]
     fn a_machine_is_cut_off_unless_it_reached_an_address_meanwhile() {
-        let (reach, began) = (Reach::default(), Instant::now());
+        let (connectivity, began) = (Connectivity::default(), Instant::now());
         let at = |s: u64| began + Duration::from_secs(s);
         let (public, own) = ("192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap());
-        reach.reached(public, at(0));
-        assert!(reach.is_cut_off(at(1)), "it was reached before");
-        reach.reached(own, at(2));
-        assert!(reach.is_cut_off(at(3)));
-        reach.reached(public, at(4));
-        assert!(!reach.is_cut_off(at(5)));
-        assert!(!reach.is_cut_off(at(33)));
-        assert!(reach.is_cut_off(at(34)), "nothing has been reached for long");
-        reach.reached(public, at(35));
-        assert!(!reach.is_cut_off(at(36)));
-        assert!(reach.is_cut_off(at(66)), "another time begins");
+        connectivity.reached(public, at(0));
+        assert!(connectivity.is_cut_off(at(1)), "it was reached before");
+        connectivity.reached(own, at(2));
+        assert!(connectivity.is_cut_off(at(3)));
+        connectivity.reached(public, at(4));
+        assert!(!connectivity.is_cut_off(at(5)));
+        assert!(!connectivity.is_cut_off(at(33)));
+        assert!(connectivity.is_cut_off(at(34)), "nothing has been reached for long");
+        connectivity.reached(public, at(35));
+        assert!(!connectivity.is_cut_off(at(36)));
+        assert!(connectivity.is_cut_off(at(66)), "another time begins");
     }
 }

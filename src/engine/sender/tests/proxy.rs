@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
+use crate::engine::sender::connectivity::Connectivity;
 use crate::engine::sender::limits::{INTERIM_ANSWERS_MAX, PROXY_SILENCE_MIN};
 use crate::engine::sender::pool::Pool;
-use crate::engine::sender::reach::Reach;
 use crate::engine::sender::tests::receiver::{Stream, TestReceiver};
-use crate::engine::sender::tests::secure::{Authority, secure_receiver};
+use crate::engine::sender::tests::tls::{Authority, secure_receiver};
 use crate::engine::sender::tests::{AllowAll, BRIEF, Named, PATIENT, post, sender};
 use crate::engine::sender::{
     AddressGuard, DeliveryProxy, ExchangeResult, OutboundRequest, ProxyContact, SendTarget, Sender, Shortage,
@@ -332,7 +332,7 @@ async fn a_proxy_may_speak_tls_itself() {
             proxied: Pool::default(),
             own: std::sync::Weak::new(),
             proxy: ArcSwapOption::empty(),
-            reach: Reach::default(),
+            connectivity: Connectivity::default(),
         };
         sender.set_proxy(Some(delivery_proxy(&url, &[])));
         let got = sender.send(&request).await;
