@@ -3,25 +3,40 @@
 //! The headers are those that were stored with the attempt, credentials masked, and those that each connection adds. The
 //! body depends on stored rows only, so it is the same unless the webhook, which decides about encryption, has changed.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use std::collections::BTreeMap;
-
 use crate::api::context::ApiContext;
+use crate::api::doc::{doc, ok};
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
 use crate::model::webhook::{Webhook, WebhookMethod};
-use crate::model::{AttemptId, AttemptMade, Time};
+use crate::model::{AttemptId, AttemptMade, Scope, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::store::{AttemptDetails, TenantScope};
 
 use super::attempts::headers;
+use super::routes::get;
+
+pub const ATTEMPT_REQUEST: Route = get(
+    "/v1/attempts/{id}/request",
+    Needs(Scope::EventsRead, read),
+    doc(
+        "getAttemptRequest",
+        "deliveries",
+        "Read the request of an attempt: its headers and its body, rendered again",
+        &[ok::<AttemptRequestView>("Credentials are masked.")],
+    ),
+);
 
 /// The content type of an encrypted body.
 const ENCRYPTED: &str = "application/jose";

@@ -8,21 +8,38 @@ use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
+use crate::api::doc::{doc, ok};
 use crate::api::error::ApiError;
 use crate::api::params::{EVENT_TYPE, FROM_RECORDED, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
 use crate::model::feed_topic::FeedTopic;
 use crate::model::time::SECOND_MS;
-use crate::model::{Id, Time};
+use crate::model::{Id, Scope, Time};
 use crate::store::{AttemptQuery, ListWindow};
 
 use super::attempts::AttemptView;
 use super::deliveries::WEBHOOK_ID;
 use super::feed::WAIT_S;
+use super::routes::get;
 use super::stats::narrowed;
 use super::webhooks::APP_ID;
+
+pub const ATTEMPTS: Route = get(
+    "/v1/attempts",
+    Needs(Scope::EventsRead, list),
+    doc(
+        "followAttempts",
+        "deliveries",
+        "Follow attempts to all webhooks in commit order, waiting for new ones",
+        &[ok::<AttemptStreamView>("Consumes nothing: go on from `next_cursor`.")],
+    ),
+)
+.with_query(FILTERS)
+.waits_for_attempts();
 
 const AFTER: Param = Param::new(
     "after",
@@ -31,7 +48,7 @@ const AFTER: Param = Param::new(
 );
 const SUCCESS: Param = Param::new("success", ParamValues::Boolean, "Only attempts that succeeded, or only others.");
 
-pub const FILTERS: &[Param] =
+const FILTERS: &[Param] =
     &[AFTER, WAIT_S, WEBHOOK_ID, APP_ID, SUCCESS, OUTCOME, STATUS_CODE, EVENT_TYPE, FROM_RECORDED, SEARCH, LIMIT];
 
 /// Attempts in the order in which they were recorded.

@@ -1,29 +1,45 @@
 //! Attempts: list and read (docs/concepts.md, "When it is tried again").
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use std::collections::BTreeMap;
-
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::{doc, done};
 use crate::api::error::ApiError;
 use crate::api::params::{
     DELIVERY_STATUS, EVENT_TYPE, FROM_RECORDED, LIMIT, OUTCOME, Param, SEARCH, STATUS_CODE, TO_RECORDED, cursor,
 };
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
 use crate::model::webhook::WebhookMethod;
 use crate::model::{
-    Attempt, AttemptId, AttemptMade, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
+    Attempt, AttemptId, AttemptMade, AttemptOutcome, DeliveryId, EventId, Headers, Scope, Time, Timings, Trigger,
+    WebhookId,
 };
 use crate::rules::diagnosis::{self, Diagnosis, DiagnosisReader, Failure};
-use crate::store::AttemptQuery;
+use crate::store::{AttemptQuery, PartitionCommand};
 
+use super::routes::delete;
 use super::{deliveries, page, webhooks};
+
+pub const ERASE_RESPONSE: Route = delete(
+    "/v1/attempts/{id}/response",
+    Needs(Scope::EventsWrite, erase_response),
+    doc(
+        "eraseAttemptResponse",
+        "deliveries",
+        "Erase the headers and the body of an attempt's response, keep the record",
+        &[done("Erased.")],
+    ),
+);
 
 /// An attempt: one request of a delivery.
 #[derive(Serialize, JsonSchema)]
@@ -200,6 +216,16 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let found = context.store.attempt(request.tenant(), id, context.now)?;
     let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AttemptView::new(request.reader(), &attempt))))
+}
+
+/// `DELETE /v1/attempts/{id}/response`.
+fn erase_response(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: AttemptId = request.id("attempt")?;
+    if context.store.attempt(request.tenant(), id, context.now)?.is_none() {
+        return Err(ApiError::not_found("attempt"));
+    }
+    let write_request = request.write(PartitionCommand::EraseResponse { id })?;
+    Ok(Step::apply(write_request, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 #[cfg(test)]

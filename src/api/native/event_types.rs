@@ -9,23 +9,39 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
+use crate::api::doc::{doc, ok};
 use crate::api::error::ApiError;
 use crate::api::params::{LIMIT, Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
-use crate::model::{EventType, Time};
+use crate::model::{EventType, Scope, Time};
 use crate::rules::patterns;
 use crate::store::{EventTypeCount, EventTypePage};
 
 use super::registered_types::{DefinitionView, is_shown};
+use super::routes::get;
 use super::stats::narrowed;
 use super::webhooks::APP_ID;
+
+pub const EVENT_TYPES: Route = get(
+    "/v1/event-types",
+    Needs(Scope::EventsRead, list),
+    doc(
+        "listEventTypes",
+        "events",
+        "List the event types that were seen within the retention, with counts of 24 hours, and the registered ones",
+        &[ok::<EventTypeListView>("By name.")],
+    ),
+)
+.with_query(FILTERS);
 
 const CURSOR: Param = Param::new("cursor", ParamValues::EventType, "The `next_cursor` of the page before.");
 const REGISTERED: Param =
     Param::new("registered", ParamValues::Boolean, "`true`: only registered types; `false`: only types that are not.");
-pub const FILTERS: &[Param] = &[APP_ID, REGISTERED, LIMIT, CURSOR];
+const FILTERS: &[Param] = &[APP_ID, REGISTERED, LIMIT, CURSOR];
 
 /// A type of events that were received, or that is registered.
 #[derive(Serialize, JsonSchema)]

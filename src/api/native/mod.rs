@@ -1,6 +1,5 @@
 //! The native API (docs/api.md): its routes, and its error envelope.
 
-pub mod acting;
 pub mod apps;
 pub mod attempt_request;
 pub mod attempt_stream;
@@ -15,7 +14,6 @@ pub mod feed;
 pub mod health;
 pub mod keys;
 pub mod meta;
-mod observing;
 pub mod organizations;
 pub mod owned;
 pub mod page;
@@ -24,6 +22,7 @@ pub mod publish;
 pub mod registered_types;
 pub mod replays;
 pub mod replication;
+pub mod resend;
 pub mod routes;
 pub mod stats;
 pub mod stats_counts;

@@ -6,26 +6,90 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::context::ApiContext;
+use crate::api::doc::{answer, doc, done, ok};
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
+use crate::api::media::BodyRule;
 use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
 use crate::model::event_type::{EventTypeChange, EventTypeDefinition};
-use crate::model::{EventType, Time};
+use crate::model::{EventType, Scope, Time};
 use crate::rules::patterns::{self, TYPE_BYTES_MAX};
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::keys::{FEATURE_FLAGS_MAX, read_flag};
+use super::routes::{delete, get, patch, post, put};
 use super::webhook_form;
+
+pub const CREATE_EVENT_TYPE: Route = post(
+    "/v1/event-types",
+    Needs(Scope::WebhooksWrite, create),
+    BodyRule::Json,
+    doc(
+        "createEventType",
+        "event-types",
+        "Register an event type; an archived one of the name is replaced",
+        &[answer::<RegisteredTypeView>(201, "The event type.")],
+    )
+    .takes("NewEventType"),
+);
+
+pub const READ_EVENT_TYPE: Route = get(
+    "/v1/event-types/{type}",
+    Needs(Scope::WebhooksRead, read),
+    doc(
+        "getEventType",
+        "event-types",
+        "Read a registered event type, archived ones too",
+        &[ok::<RegisteredTypeView>("With its schemas.")],
+    ),
+)
+.with_segments(&[TYPE]);
+
+pub const PUT_EVENT_TYPE: Route = put(
+    "/v1/event-types/{type}",
+    Needs(Scope::WebhooksWrite, replace),
+    doc(
+        "putEventType",
+        "event-types",
+        "Replace or register an event type",
+        &[ok::<RegisteredTypeView>("As it is now."), answer::<RegisteredTypeView>(201, "It is new.")],
+    )
+    .takes("EventTypeMembers"),
+)
+.with_segments(&[TYPE]);
+
+pub const PATCH_EVENT_TYPE: Route = patch(
+    "/v1/event-types/{type}",
+    Needs(Scope::WebhooksWrite, update),
+    doc(
+        "updateEventType",
+        "event-types",
+        "Change a registered event type by a merge patch; `schemas` is replaced as a whole",
+        &[ok::<RegisteredTypeView>("As it is now.")],
+    )
+    .takes("EventTypeMembers"),
+)
+.with_segments(&[TYPE]);
+
+pub const DELETE_EVENT_TYPE: Route = delete(
+    "/v1/event-types/{type}",
+    Needs(Scope::WebhooksWrite, remove),
+    doc("deleteEventType", "event-types", "Archive a registered event type, or remove it", &[done("Done.")]),
+)
+.with_segments(&[TYPE])
+.with_query(&[EXPUNGE]);
 
 /// Maximum size of an event type's schemas.
 pub const SCHEMAS_BYTES_MAX: usize = 64 * 1024;
 
-pub const TYPE: Param = Param::new("type", ParamValues::EventType, "The event type.");
-pub const EXPUNGE: Param =
+const TYPE: Param = Param::new("type", ParamValues::EventType, "The event type.");
+const EXPUNGE: Param =
     Param::new("expunge", ParamValues::Boolean, "`true`: remove it for good, and do not only archive it.");
 
 /// An event type of the registry.

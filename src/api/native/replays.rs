@@ -6,23 +6,62 @@ use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::{answer, doc, ok};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::limits::{EVENT_TYPES_MAX, STATUS_CODES_MAX};
+use crate::api::media::BodyRule;
+use crate::api::params::{FROM, LIMIT, TO, cursor};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
 use crate::api::stored_answers;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::webhook::WebhookStatus;
 use crate::model::{
-    AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, Webhook, WebhookId,
+    AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, Scope, StatusCodes, Time, Webhook, WebhookId,
 };
 use crate::store::{Applied, MatchCount, Receipt, StateCommand};
 
-use super::page;
+use super::page::{self, ListView};
 use super::publish::{AppLookup, app};
+use super::routes::{get, post};
 use super::webhook_form::{read_pattern, read_rate};
+
+pub const CREATE_REPLAY: Route = post(
+    "/v1/replays",
+    Needs(Scope::DeliveriesRetry, create),
+    BodyRule::Json,
+    doc(
+        "createReplay",
+        "replays",
+        "Send past events again",
+        &[answer::<JobView>(202, "The job runs."), ok::<MatchedView>("A dry run: how many events it would be.")],
+    )
+    .takes("NewReplay"),
+);
+
+pub const LIST_REPLAYS: Route = get(
+    "/v1/replays",
+    Needs(Scope::DeliveriesRetry, list),
+    doc("listReplays", "replays", "List replays", &[ok::<ListView<JobView>>("Newest first.")]),
+)
+.with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]);
+
+pub const READ_REPLAY: Route = get(
+    "/v1/replays/{id}",
+    Needs(Scope::DeliveriesRetry, read),
+    doc("getReplay", "replays", "Read a replay", &[ok::<JobView>("The job as it stands.")]),
+);
+
+pub const CANCEL_REPLAY: Route = post(
+    "/v1/replays/{id}/cancel",
+    Needs(Scope::DeliveriesRetry, cancel),
+    BodyRule::OptionalJson,
+    doc("cancelReplay", "replays", "Stop a replay", &[ok::<JobView>("The cancelled job.")]).takes("Nothing"),
+);
 
 /// A replay.
 #[derive(Serialize, JsonSchema)]

@@ -6,12 +6,39 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
+use crate::api::doc::{AnswerDoc, doc, ok};
 use crate::api::error::ApiError;
 use crate::api::link::{LinkRequest, LinkStream, OWNER_RUN_HEADER, PROTOCOL};
 use crate::api::params::{Param, ParamValues, wrong};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
+use crate::model::Scope;
+
+use super::routes::get;
+
+pub const REPLICATION: Route = get(
+    "/v1/replication",
+    Needs(Scope::Replicate, read),
+    doc(
+        "getReplication",
+        "daemon",
+        "The owner of the store; with `Upgrade: postrider-replication/1` its stream for a standby",
+        &[
+            ok::<ReplicationView>("Without `Upgrade`."),
+            AnswerDoc {
+                status: 101,
+                schema: None,
+                media_types: &[],
+                description: "The connection is the stream. Its frames are for a standby of this version or the next.",
+            },
+        ],
+    ),
+)
+.with_query(QUERY)
+.inline();
 
 const STORE_CHARS_MAX: usize = 64;
 const AFTER: Param = Param::new(
@@ -27,7 +54,7 @@ const STORE: Param = Param::new(
 );
 const TERM: Param = Param::whole("term", 0, u32::MAX, "The term of that store.");
 /// The query of the route.
-pub const QUERY: &[Param] = &[AFTER, BASE, STORE, TERM];
+const QUERY: &[Param] = &[AFTER, BASE, STORE, TERM];
 
 /// The owner of a store.
 #[derive(Serialize, JsonSchema)]

@@ -21,9 +21,9 @@ use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::APP_ID;
 use super::{
-    acting, apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, observing,
-    organizations, portal_links, publish, stats, stats_series, test_send, waiting, webhook_list, webhook_view,
-    webhooks,
+    apps, attempt_request, attempt_stream, attempts, audit, bulk_retry, cloudevents, deliveries, event_types, events,
+    feed, health, keys, meta, organizations, portal_links, publish, registered_types, replays, replication, resend,
+    stats, stats_series, system, test_send, waiting, webhook_list, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -267,10 +267,10 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
-    acting::CREATE_REPLAY,
-    acting::LIST_REPLAYS,
-    acting::READ_REPLAY,
-    acting::CANCEL_REPLAY,
+    replays::CREATE_REPLAY,
+    replays::LIST_REPLAYS,
+    replays::READ_REPLAY,
+    replays::CANCEL_REPLAY,
     get(
         "/v1/webhooks/{id}/feed",
         Needs(Scope::EventsRead, feed::read),
@@ -411,16 +411,16 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
-    observing::EVENT_TYPES,
-    acting::CREATE_EVENT_TYPE,
-    acting::READ_EVENT_TYPE,
-    acting::PUT_EVENT_TYPE,
-    acting::PATCH_EVENT_TYPE,
-    acting::DELETE_EVENT_TYPE,
-    acting::RESEND,
-    acting::ERASE_RESPONSE,
-    observing::ATTEMPTS,
-    observing::ATTEMPT_REQUEST,
+    event_types::EVENT_TYPES,
+    registered_types::CREATE_EVENT_TYPE,
+    registered_types::READ_EVENT_TYPE,
+    registered_types::PUT_EVENT_TYPE,
+    registered_types::PATCH_EVENT_TYPE,
+    registered_types::DELETE_EVENT_TYPE,
+    resend::RESEND,
+    attempts::ERASE_RESPONSE,
+    attempt_stream::ATTEMPTS,
+    attempt_request::ATTEMPT_REQUEST,
     get(
         "/v1/attempts/{id}",
         Needs(Scope::EventsRead, attempts::read),
@@ -538,8 +538,8 @@ pub static ROUTES: &[Route] = &[
         )
         .takes("Nothing"),
     ),
-    observing::SYSTEM,
-    observing::REPLICATION,
+    system::SYSTEM,
+    replication::REPLICATION,
     get(
         "/healthz",
         Open(meta::alive),

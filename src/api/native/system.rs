@@ -5,12 +5,28 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::{ApiContext, HealthIssue};
+use crate::api::doc::{doc, ok};
 use crate::api::error::ApiError;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::Route;
+use crate::api::route::RouteAccess::Scope as Needs;
 use crate::api::step::Step;
-use crate::model::Time;
 use crate::model::machine::{MachineState, StoreBytes};
+use crate::model::{Scope, Time};
+
+use super::routes::get;
+
+pub const SYSTEM: Route = get(
+    "/v1/system",
+    Needs(Scope::Admin, read),
+    doc(
+        "getSystem",
+        "daemon",
+        "The daemon and its machine: disk, files, queues, commits, followers, clock",
+        &[ok::<SystemView>("As they are now.")],
+    ),
+);
 
 /// The daemon, its store and its machine.
 #[derive(Serialize, JsonSchema)]

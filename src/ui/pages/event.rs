@@ -7,7 +7,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
-use crate::api::native::{acting, events};
+use crate::api::native::{events, resend};
 use crate::api::{ApiContext, ApiError, RequestContext, Step};
 use crate::model::{Delivery, Event, EventId, Scope, WebhookId};
 use crate::ui::bodies;
@@ -231,7 +231,7 @@ pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 pub fn resend(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let form = PostedForm::read(context, request)?;
     let body = json!({ "webhook_id": form.get("webhook_id") }).to_string();
-    let call = ApiCall { handler: acting::resend, body, form: Some(&form) };
+    let call = ApiCall { handler: resend::resend, body, form: Some(&form) };
     relay(context, request, &call, move |response| {
         let sent = member(&response, "id").as_str().map(str::to_owned).unwrap_or_default();
         see_other(&format!("../../deliveries/{sent}?done=retried"))
