@@ -22,7 +22,7 @@ mod import;
 mod in_force;
 mod input;
 mod key;
-mod leading;
+mod leading_flags;
 mod list;
 mod listen;
 mod log;
@@ -45,7 +45,7 @@ mod send;
 mod serve;
 mod shell;
 mod stats;
-mod suggested;
+mod suggested_values;
 mod system;
 mod table;
 mod tail;
@@ -122,7 +122,7 @@ pub enum Verb {
 /// # Errors
 /// It is no verb, or asks for help: for [`unparsed`].
 pub fn parse() -> Result<Cli, clap::Error> {
-    let words = leading::behind_verb(&Cli::command(), std::env::args_os().collect());
+    let words = leading_flags::behind_verb(&Cli::command(), std::env::args_os().collect());
     let matches = help::grouped().try_get_matches_from(words.clone()).map_err(|error| {
         // The usage of the error would name the flags that variables gave, as if they were needed.
         let bare = || help::without_variables(help::grouped()).try_get_matches_from(words).err();

@@ -10,7 +10,7 @@ use super::{
     noun::Noun,
     resolve,
     screen::Screen,
-    suggested::Suggested,
+    suggested_values::Suggested,
     table::{self, Column, number, time},
 };
 

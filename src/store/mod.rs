@@ -55,11 +55,11 @@ pub use read::failed::{FailedPage, FailedPosition};
 pub use read::figures::{Backlog, HourSpan, WebhookFigures};
 pub use read::lists::Store;
 pub use read::lookup::DueKey;
-pub use read::matching::MatchCount;
 pub use read::query::{
     AnyOf, AttemptQuery, DeliveryQuery, EventQuery, INDEXED_ROWS_MAX, ListWindow, PAGE_BYTES_MAX, Page, Search,
     TimeSpan,
 };
+pub use read::replay_matches::MatchCount;
 pub use read::two_way::{TwoWayPage, TwoWayWindow};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use recent_figures::RecentAttempts;

@@ -10,8 +10,8 @@ use crate::model::{ApiKey, App, Event};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::ApplyResult;
+use crate::store::apply::retry_waits;
 use crate::store::apply::state::StateBatch;
-use crate::store::apply::waits;
 use crate::store::command::{AuditEntry, Caller, Receipt};
 use crate::store::effects::AuditLine;
 use crate::store::partitions::last_seen;
@@ -70,7 +70,7 @@ impl StateBatch<'_> {
         let newest = self.inputs.id::<Event>().time();
         last_seen::forget(&mut self.write_batch, newest);
         self.follow
-            .extend(self.partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)));
+            .extend(self.partition_set.open_partitions().iter().map(|partition| retry_waits::shorten(partition.first)));
         self.effects.clock_accepted = true;
         Ok(Receipt::Done)
     }

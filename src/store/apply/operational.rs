@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::model::webhook::{DisabledReason, Webhook};
 use crate::model::{App, Attempt, Event, Time, ksuid};
 
-use crate::store::apply::notice::may_want;
+use crate::store::apply::system_events::may_want;
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 use crate::store::registry::Registry;
 

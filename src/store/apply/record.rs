@@ -11,7 +11,7 @@ use crate::rules::{circuit, durations, patterns};
 
 use crate::kv::tables::{self, Key, Table};
 use crate::store::apply::operational::{self, FAILURES_TO_NOTICE, Occurrence};
-use crate::store::apply::{ApplyResult, PartitionBatch, notice};
+use crate::store::apply::{ApplyResult, PartitionBatch, system_events};
 use crate::store::command::{AttemptReport, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 
@@ -214,7 +214,13 @@ impl PartitionBatch<'_> {
             kind,
             reason: reason.clone(),
         });
-        self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]));
+        self.follow.push(system_events::about(
+            webhook,
+            kind,
+            &reason,
+            &format!("{kind}:{}:{sequence}", webhook.id),
+            &[],
+        ));
     }
 
     fn publish_exhausted(&mut self, webhook: &Webhook, delivery: &Delivery) {
@@ -232,7 +238,7 @@ impl PartitionBatch<'_> {
             return;
         }
         let ids = [("delivery_id", delivery.id.to_string()), ("event_id", delivery.event_id.to_string())];
-        self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}", delivery.id), &ids));
+        self.follow.push(system_events::about(webhook, kind, &reason, &format!("{kind}:{}", delivery.id), &ids));
     }
 
     /// Publishes that an open delivery is failing, exhausted or recovered.

@@ -17,7 +17,7 @@ use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::{conflict, uid_taken};
 use crate::store::apply::operational::{self, Occurrence};
 use crate::store::apply::state::StateBatch;
-use crate::store::apply::{ApplyResult, notice, queue};
+use crate::store::apply::{ApplyResult, ordered_queues, system_events};
 use crate::store::command::{Caller, Receipt, Rejection};
 
 /// Maximum secrets of a webhook that sign at the same time: the current one and ten old ones.
@@ -85,7 +85,7 @@ impl StateBatch<'_> {
         let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
         if old.ordered != DeliveryOrder::No && webhook.ordered == DeliveryOrder::No {
-            self.follow.extend(queue::dissolve_all(self.partition_set, webhook.id)?);
+            self.follow.extend(ordered_queues::dissolve_all(self.partition_set, webhook.id)?);
         }
         if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
             self.effects.due.push((webhook.id, self.inputs.now));
@@ -97,7 +97,7 @@ impl StateBatch<'_> {
         }
         if old.status != WebhookStatus::Disabled && webhook.status == WebhookStatus::Disabled {
             let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
-            self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
+            self.follow.push(system_events::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
             let manually = Occurrence::Disabled(DisabledReason::Manual, None);
             self.follow.extend(operational::about(&self.registry, &webhook, manually, None));
         }
@@ -251,7 +251,7 @@ impl StateBatch<'_> {
             _ => "webhook.updated",
         };
         let event_id = format!("{kind}:{}:{}", webhook.id, webhook.version);
-        self.follow.extend(notice::about_change(&self.registry, webhook, kind, reason, &event_id));
+        self.follow.extend(system_events::about_change(&self.registry, webhook, kind, reason, &event_id));
         self.follow.extend(operational::about(&self.registry, webhook, occurrence, None));
     }
 

@@ -19,7 +19,7 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
-use crate::store::apply::{FanoutCache, IdSource, queue, waits};
+use crate::store::apply::{FanoutCache, IdSource, ordered_queues, retry_waits};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::commit_log::CommitAppender;
 use crate::store::event_names::NameRuns;
@@ -157,7 +157,7 @@ fn waits_to_shorten(partition_set: &PartitionSet, now: Time) -> Result<Vec<Write
     if last_seen::ids_ahead(partition_set)?.is_none_or(|ahead| ahead <= now) {
         return Ok(Vec::new());
     }
-    Ok(partition_set.open_partitions().iter().map(|partition| waits::shorten(partition.first)).collect())
+    Ok(partition_set.open_partitions().iter().map(|partition| retry_waits::shorten(partition.first)).collect())
 }
 
 /// Refuses partitions without `state.redb`: a new store would remove them as unlisted.
@@ -344,7 +344,7 @@ impl Writer {
                 }));
             }
         }
-        requests.extend(unordered.into_iter().map(|(webhook, partition)| queue::dissolve(webhook, partition)));
+        requests.extend(unordered.into_iter().map(|(webhook, partition)| ordered_queues::dissolve(webhook, partition)));
         Ok(requests)
     }
 }
