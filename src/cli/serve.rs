@@ -96,7 +96,8 @@ impl Serve {
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
         let daemon = opened(&loaded.settings, Daemon::start_as(&loaded.settings, world, ownership).await)?;
         // A backup can be taken without the daemon as well, so it serves without this.
-        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
+        let own = daemon.term_and_role;
+        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone(), own);
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
