@@ -92,6 +92,8 @@ pub enum Execution {
     Blocking,
     /// On the request's own task: the handler never reads the store.
     Inline,
+    /// On a blocking thread, one run at a time. Requests that came before a run began share its answer.
+    Shared,
     /// On a blocking thread. The handler may return `Step::Wait` for the webhook whose id is this path parameter.
     Waiting(&'static str),
     /// On a blocking thread. The handler may return `Step::Wait` for attempts.
@@ -162,6 +164,12 @@ impl Route {
     #[must_use]
     pub const fn inline(self) -> Route {
         Route { execution: Execution::Inline, ..self }
+    }
+
+    /// The same route for a handler whose answer depends on no request.
+    #[must_use]
+    pub const fn shared(self) -> Route {
+        Route { execution: Execution::Shared, ..self }
     }
 
     /// The same route for a handler that waits for commits of the webhook in path parameter `webhook`.
@@ -386,13 +394,18 @@ impl MatchedRoute {
         self.route().is_some_and(|route| route.execution == Execution::Inline)
     }
 
+    /// Whether requests that came before a run of the handler began share its answer.
+    pub fn is_shared(&self) -> bool {
+        self.route().is_some_and(|route| route.execution == Execution::Shared)
+    }
+
     /// The commits that the handler may wait for. `None` if the route does not wait or the id is malformed.
     pub fn awaited(&self) -> Option<FeedTopic> {
         let RouteMatch::Route(route, path) = &self.matched else { return None };
         match route.execution {
             Execution::Waiting(name) => path.get(name).parse().ok().map(FeedTopic::Deliveries),
             Execution::WaitingForAttempts => Some(FeedTopic::Attempts),
-            Execution::Blocking | Execution::Inline => None,
+            Execution::Blocking | Execution::Inline | Execution::Shared => None,
         }
     }
 

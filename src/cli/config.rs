@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     in_force::SettingsInForce,
-    screen::{Output, Screen},
+    running::{self, RunningDaemon},
+    screen::{Output, Screen, note},
+    trusted_file,
 };
 use crate::config::service::SERVICE_DATA_DIR;
 use crate::config::{self, Environment, Flag, Flags, ListenSetting, Loaded, SettingProblem, Settings, ValueSource};
@@ -175,19 +177,34 @@ fn check(screen: Screen, loaded: Result<Loaded, config::ConfigError>) -> Result<
 fn show(screen: Screen, loaded: &Loaded, is_offline: bool) -> Result<(), Exit> {
     let data_dir = data_dir_of(loaded);
     let asked = if is_offline { None } else { Some(SettingsInForce::of_daemon(data_dir)) };
-    let (settings, source) = match asked {
-        Some(Ok(settings)) => (settings, "running daemon"),
-        _ => (SettingsInForce::of(loaded), "this process"),
+    let (settings, source, head) = match asked {
+        Some(Ok(settings)) => {
+            (settings, "running daemon", format!("# from the running daemon on {}\n", data_dir.display()))
+        }
+        Some(Err(exit)) => {
+            note_others(data_dir);
+            (SettingsInForce::of(loaded), "this process", format!("# of this process: {}\n", exit.message()))
+        }
+        None => (SettingsInForce::of(loaded), "this process", "# of this process\n".to_owned()),
     };
     if screen.is_json() {
         let mut shown = settings.json();
         shown["source"] = source.into();
         return screen.text(shown.to_string());
     }
-    screen.text(match source {
-        "running daemon" => format!("# from the running daemon on {}\n{}", data_dir.display(), settings.toml()),
-        _ => settings.toml(),
-    })
+    screen.text(format!("{head}{}", settings.toml()))
+}
+
+/// Names the daemons of this user on stderr that run on other directories than `data_dir`: those of `serve --dev`, for example.
+fn note_others(data_dir: &Path) {
+    let here = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let others = running::all(&trusted_file::runtime_dir()).unwrap_or_default();
+    for RunningDaemon { url, data_dir: its } in others.iter().filter(|daemon| daemon.data_dir != here) {
+        let its = its.display();
+        note(&format!(
+            "note: a daemon runs at {url} with settings of its own: postrider config show --data-dir {its}\n"
+        ));
+    }
 }
 
 #[cfg(test)]

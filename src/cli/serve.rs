@@ -96,7 +96,8 @@ impl Serve {
         let Some(OwnedStore { world, node, ownership, was_standby }) = owning else { return Ok(()) };
         let daemon = opened(&loaded.settings, Daemon::start_as(&loaded.settings, world, ownership).await)?;
         // A backup can be taken without the daemon as well, so it serves without this.
-        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
+        let own = daemon.term_and_role;
+        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone(), own);
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
@@ -107,8 +108,8 @@ impl Serve {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
             return Err(exit);
         }
-        let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, url = daemon.url(), data_dir = %loaded.settings.data_dir.display(), "ready");
+        let (version, data_dir) = (env!("CARGO_PKG_VERSION"), loaded.settings.data_dir.display());
+        tracing::info!(version, url = daemon.url(), %data_dir, "ready");
         notify_supervisor(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog());
         if reload_due.get() {
@@ -116,8 +117,7 @@ impl Serve {
         }
         loop {
             tokio::select! {
-                _ = term.recv() => break,
-                _ = interrupt.recv() => break,
+                () = stop_requested(&mut term, &mut interrupt) => break,
                 _ = hangup.recv() => {
                     notify_supervisor(&[NotifyState::Reloading]);
                     self.reload(&daemon, &mut loaded, dev, (log, &shown));

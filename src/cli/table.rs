@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
+use super::help::wrapped;
 use super::noun::{self, Noun};
 use super::paint::Paint;
 use crate::rules::durations;
@@ -12,6 +13,8 @@ use crate::rules::durations;
 const GAP: usize = 2;
 /// Minimum width to which a text is cut. It is never cut below its title.
 const COLUMN_WIDTH_MIN: usize = 6;
+/// Minimum width of a sentence that goes on below itself, in the last column of a list in a record.
+const SENTENCE_WIDTH_MIN: usize = 30;
 /// A text of a record is shown up to this length on a terminal.
 const BODY_CHARS_MAX: usize = 2_000;
 const ELLIPSIS: char = '…';
@@ -328,8 +331,8 @@ pub fn omission(columns: usize, has_cuts: bool) -> Option<String> {
     Some(format!("{columns}{}: -o wide", if has_cuts { ", and cells are cut" } else { "" }))
 }
 
-/// A list of objects as a table whose columns are their members. If it does not fit, ids at its end are left out. If it
-/// still does not fit, it is a record for each object.
+/// A list of objects as a table whose columns are their members. If it does not fit, ids at its end are left out, and a
+/// sentence in its last column goes on below itself. If it still does not fit, it is a record for each object.
 fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut String) {
     let mut names: Vec<&str> = Vec::new();
     for name in entries.iter().filter_map(Value::as_object).flat_map(|entry| entry.keys()) {
@@ -348,6 +351,13 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
     while widths.len() > 1 && !fits(&widths) && names[widths.len() - 1].ends_with("_id") {
         widths.pop();
     }
+    let shown = widths.len() - 1;
+    let is_sentence = lines.iter().any(|line| line[shown].contains(' '));
+    if let (Some(width), false, true) = (style.width, fits(&widths), is_sentence) {
+        // A sentence in the last column goes on below itself.
+        let others = indent.len() + line_chars(&widths) - widths[shown];
+        widths[shown] = width.saturating_sub(others).max(SENTENCE_WIDTH_MIN);
+    }
     if !fits(&widths) {
         for (i, entry) in entries.iter().enumerate() {
             out.push_str(&format!("{indent}{}\n", style.paint.strong(&(i + 1).to_string())));
@@ -355,18 +365,26 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
         }
         return;
     }
-    let laid = |cells: &[String], paint: &dyn Fn(&str) -> String| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
-            let pad = " ".repeat(width - cell.chars().count() + GAP);
-            format!("{}{pad}", paint(cell))
-        });
-        format!("{indent}{}\n", padded.collect::<String>().trim_end())
-    };
-    out.push_str(&laid(&titles, &|title| style.paint.strong(title)));
-    lines.iter().for_each(|line| out.push_str(&laid(line, &|cell| style.paint.word(cell))));
+    out.push_str(&laid(&titles, &widths, &indent, &|title| style.paint.strong(title)));
+    for mut line in lines {
+        let mut parts = wrapped(&line[shown], widths[shown]).into_iter();
+        line[shown] = parts.next().unwrap_or_default();
+        out.push_str(&laid(&line, &widths, &indent, &|cell| style.paint.word(cell)));
+        let below = " ".repeat(indent.len() + line_chars(&widths) - widths[shown]);
+        parts.for_each(|part| out.push_str(&format!("{below}{part}\n")));
+    }
     if let Some(note) = omission(names.len() - widths.len(), false) {
         out.push_str(&format!("{indent}{note}\n"));
     }
+}
+
+/// A line of cells in columns of these widths.
+fn laid(cells: &[String], widths: &[usize], indent: &str, paint: &dyn Fn(&str) -> String) -> String {
+    let padded = cells.iter().zip(widths).map(|(cell, width)| {
+        let pad = " ".repeat(width.saturating_sub(cell.chars().count()) + GAP);
+        format!("{}{pad}", paint(cell))
+    });
+    format!("{indent}{}\n", padded.collect::<String>().trim_end())
 }
 
 /// A text of at most `BODY_CHARS_MAX` characters, which says how many it lacks.

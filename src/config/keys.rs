@@ -12,6 +12,7 @@ use crate::rules::descriptors::CLIENT_CONNECTIONS_MAX;
 use crate::rules::durations;
 use crate::rules::forward_proxy::{self, ForwardProxy};
 use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
+use crate::rules::postgres_url;
 
 use super::{
     LogFormat, Settings,
@@ -247,13 +248,10 @@ fn proxy(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
 
 /// The error does not repeat the value, which may contain a password.
 fn postgres_url(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
-    let is_url = |text: &str| {
-        url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.has_host())
-    };
     match raw {
         RawSetting::Text(text) if text.trim().is_empty() => Ok(None),
-        RawSetting::Text(text) if is_url(text.trim()) => Ok(Some(SecretSetting::new(text.trim()))),
-        _ => Err("is not a URL such as postgres://postrider:password@db.example.com/postrider".to_owned()),
+        RawSetting::Text(text) => postgres_url::check(text.trim()).map(|()| Some(SecretSetting::new(text.trim()))),
+        _ => Err("is not a text".to_owned()),
     }
 }
 

@@ -96,7 +96,10 @@ pub(super) fn lock_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonE
         let _lock = lock_folder(partial)?;
         fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
     }
-    lock_folder(partial)
+    lock_folder(partial).map_err(|error| match error {
+        DaemonError::Io { source, .. } => failed(partial, source),
+        error => error,
+    })
 }
 
 /// Locks a store for reading its files. A folder that this process cannot write, as on a read-only medium, is locked by

@@ -12,15 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::stream::{read_confirmations, send};
+use super::promote::no_promotion;
 use super::protocol::{
-    CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, RESUME_GREETING, read_mark,
+    CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, PROMOTE_GREETING, REFUSED, RESUME_GREETING,
+    read_mark,
 };
 use crate::engine::Engine;
-use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicaKind, refuse};
+use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicaKind, TermAndRole, refuse};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after accepting failed: descriptors may have run out.
@@ -56,13 +58,18 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The socket cannot be made: its path is too long (about a hundred bytes), for example.
-    pub fn open(data_dir: &Path, engine: Arc<Engine>, settings: ShownSettings) -> io::Result<ControlSocket> {
+    pub fn open(
+        data_dir: &Path,
+        engine: Arc<Engine>,
+        settings: ShownSettings,
+        own: TermAndRole,
+    ) -> io::Result<ControlSocket> {
         let file = data_dir.join(CONTROL_FILE);
         let listener = bind(data_dir)?;
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone(), settings.clone()))),
+                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone(), settings.clone(), own))),
                     Err(error) => {
                         tracing::warn!(%error, "the control socket could not accept a connection; trying again");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -97,7 +104,7 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSettings) {
+async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSettings, own: TermAndRole) {
     let mut said = vec![0; GREETING.len()];
     let read = tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
@@ -119,10 +126,20 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSett
         }
         return;
     }
-    let is_ours = is_read && said == GREETING.as_bytes();
+    if is_read && said == PROMOTE_GREETING.as_bytes() {
+        let why = no_promotion(own);
+        tracing::warn!(why, "this daemon was not promoted");
+        let _ = stream.write_all(format!("{REFUSED} {why}\n").as_bytes()).await;
+        return;
+    }
+    if !is_read {
+        return tracing::info!("a client of the control socket has gone without a word");
+    }
+    let is_ours = said == GREETING.as_bytes();
     match backup(stream, engine, is_ours, false).await {
         Ok(()) => tracing::info!("a backup was taken"),
-        Err(error) => tracing::warn!(error, "a backup was not taken"),
+        Err(error) if is_ours => tracing::warn!(error, "a backup was not taken"),
+        Err(error) => tracing::warn!(error, "a client of the control socket was refused"),
     }
 }
 

@@ -292,7 +292,7 @@ impl OtherMachine {
     /// A sentence: it does not answer, or the key cannot be read.
     pub async fn ask(&self, link_request: &LinkRequest) -> Result<LinkAnswer, String> {
         let key = tokio::fs::read_to_string(&self.key_file).await;
-        let key = key.map_err(|error| format!("{}: {error}", self.key_file.display()))?;
+        let key = key.map_err(|error| format!("the file {} of the link's key: {error}", self.key_file.display()))?;
         let mut query = format!("/v1/replication?term={}", link_request.term);
         if let Some(store) = &link_request.store {
             query.push_str(&format!("&store={store}"));

@@ -182,7 +182,8 @@ pub struct Daemon {
     metrics_access: Arc<ArcSwap<MetricsAccess>>,
     /// The higher term that this owner has met.
     overtaken: Arc<OvertakenSignal>,
-    term: u64,
+    /// The term and the role of the store when it was opened.
+    pub term_and_role: TermAndRole,
     /// The task that asks the other machine for its term. `None` if the settings name none.
     asking: Option<tokio::task::JoinHandle<()>>,
 }
@@ -250,7 +251,7 @@ impl Daemon {
             pages,
             metrics_access,
             overtaken,
-            term: term_and_role.term,
+            term_and_role,
             asking,
         })
     }
@@ -258,7 +259,7 @@ impl Daemon {
     /// Waits until this owner meets a higher term of its store, or another owner of its term.
     pub async fn overtaken(&self) -> TermAndRole {
         let term = self.overtaken.wait().await;
-        TermAndRole { term: self.term, role: Role::Owner, overtaken_by: term }
+        TermAndRole { term: self.term_and_role.term, role: Role::Owner, overtaken_by: term }
     }
 
     /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::offline::{hand_over, has_store};
-use super::protocol::{PROMOTE_GREETING, PROMOTED, REFUSED, greet, without_answer};
+use super::protocol::{CONTROL_FILE, PROMOTE_GREETING, PROMOTED, REFUSED, greet, without_answer};
 use super::standby::PromotedStore;
 use super::{DaemonError, lock_folder, standby};
 use crate::config::Settings;
 use crate::store;
+use crate::store::admin::{Role, TermAndRole};
 
 /// Time for the last commits to be written.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,6 +35,10 @@ pub struct Promotion {
 /// There is no standby, its copy is not whole, or the daemon does not answer.
 pub fn promote(settings: &Settings, accepts_loss: bool) -> Result<Promotion, DaemonError> {
     let data_dir = &settings.data_dir;
+    // A directory without a store is not made one by its lock. A standby that runs may have no copy yet.
+    if !data_dir.join(CONTROL_FILE).exists() {
+        has_store(data_dir)?;
+    }
     match lock_folder(data_dir) {
         Ok(disk) => {
             has_store(data_dir)?;
@@ -51,6 +56,15 @@ pub fn promote(settings: &Settings, accepts_loss: bool) -> Result<Promotion, Dae
     }
 }
 
+/// Why a running owner is not promoted.
+pub(super) fn no_promotion(own: TermAndRole) -> String {
+    match own.role {
+        Role::Owner | Role::Standby => format!("this store is an owner's already, of term {}", own.term),
+        Role::Copy => "a restored copy is promoted while it is stopped: stop this daemon first".to_owned(),
+        Role::Member => "the nodes of a cluster take over by themselves".to_owned(),
+    }
+}
+
 fn ask(settings: &Settings) -> Result<Promotion, DaemonError> {
     let greeted = greet(&settings.data_dir, PROMOTE_GREETING);
     let mut stream = greeted.map_err(|error| without_answer(settings, error))?;
@@ -65,8 +79,7 @@ fn ask(settings: &Settings) -> Result<Promotion, DaemonError> {
         }
         (Some(REFUSED), ..) => Err(DaemonError::Engine(text.trim()[REFUSED.len()..].trim().to_owned())),
         _ => {
-            let words =
-                "the daemon is an owner, or of another version; a restored copy is promoted while it is stopped";
+            let words = "the daemon is of another version, or ended before it answered: its log says more";
             Err(DaemonError::Engine(words.to_owned()))
         }
     }

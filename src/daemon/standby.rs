@@ -178,6 +178,7 @@ impl Standby {
             name: None,
             term: 0,
         };
+        base::remove_unfinished(&settings.data_dir)?;
         standby.open_replica().map_err(|error| naming_full_disk(&settings.data_dir, error))?;
         Ok(standby)
     }
@@ -238,7 +239,7 @@ impl Standby {
     /// One connection to the owner, from its start to its end.
     fn session(&mut self) -> Result<SessionEnd, DaemonError> {
         let after = self.replica.as_ref().map(|replica| (replica.last().number, replica.last().run));
-        let answer = match self.ask(LinkStream::Commits(after)) {
+        let answer = match self.ask(LinkStream::Commits(after)).and_then(LinkAnswer::of_known_key) {
             Ok(answer) => answer,
             Err(words) => return Ok(SessionEnd::Cut(words)),
         };
@@ -409,6 +410,8 @@ pub fn promote(settings: &Settings, disk: Arc<dyn Disk>, accepts_loss: bool) -> 
     let folder: PathBuf = data_dir.join(LOG_FOLDER);
     if last.is_some() {
         fs::remove_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+        // A newer copy may have been under way when the standby ended.
+        base::remove_unfinished(data_dir)?;
     }
     Ok(PromotedStore { term: promoted.term, last, kept })
 }

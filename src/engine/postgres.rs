@@ -17,9 +17,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Statement};
 
 use crate::engine::log_backoff::LogBackoff;
+use crate::rules::postgres_url::{self, with_known_mode};
 use crate::store::admin::{Appended, CommitLog, LogEntry, LogMark, LogUnreachable, append_outcome};
 
 pub use lease::PostgresLease;
@@ -34,6 +36,9 @@ const READ_RECORDS: i64 = 10_000;
 /// The cure of a certificate whose authority this machine does not know.
 const UNKNOWN_AUTHORITY: &str = ": add the certificate's authority to those of this machine, or name its PEM file in SSL_CERT_FILE \
     in the environment (docs/cluster.md)";
+/// The refusal of a database without the tables, or without a row of the cluster, and the cure.
+const NO_CLUSTER: &str =
+    "this database has no cluster: `postrider cluster init` begins one with the stopped store of a machine";
 /// The only shard so far.
 const SHARD: i16 = 0;
 
@@ -77,11 +82,7 @@ impl Connect {
     /// # Errors
     /// A description: the URL cannot be used, or no certificate authority can be loaded.
     pub fn of(url: &str) -> Result<Connect, String> {
-        let known = with_known_mode(url)?;
-        let mut config: Config = known.parse().map_err(|error| format!("is no URL of PostgreSQL: {error}"))?;
-        if config.get_hosts().len() != 1 {
-            return Err("names several hosts or none: give the address that leads to the primary".to_owned());
-        }
+        let mut config = config_of(url)?;
         config.connect_timeout(ANSWER_MAX).tcp_user_timeout(ANSWER_MAX).keepalives_idle(ANSWER_MAX);
         Ok(Connect { config, tls: tls::Connector::new()? })
     }
@@ -94,8 +95,12 @@ impl Connect {
             client.batch_execute(SESSION).await.map_err(unreachable)?;
             Ok(client)
         };
-        let connected = in_time(ANSWER_MAX, connecting).await;
-        connected.map_err(|error| LogUnreachable(format!("cluster.log at {}: {error}", self.place())))
+        in_time(ANSWER_MAX, connecting).await.map_err(|error| self.naming_place(error))
+    }
+
+    /// The error with the setting and the hosts of the engine.
+    fn naming_place(&self, error: LogUnreachable) -> LogUnreachable {
+        LogUnreachable(format!("cluster.log at {}: {error}", self.place()))
     }
 
     /// The hosts of the engine with their ports, for messages.
@@ -110,29 +115,29 @@ impl Connect {
     }
 }
 
-/// The URL with `sslmode=require` in place of `verify-full`. Both mean the same here: every certificate is checked with
-/// its name.
+/// The parameters of a URL.
 ///
 /// # Errors
-/// A description: the mode is not one of these.
-fn with_known_mode(url: &str) -> Result<String, String> {
-    let Some((place, parameters)) = url.split_once('?') else { return Ok(url.to_owned()) };
-    let known = |parameter: &str| match parameter.strip_prefix("sslmode=") {
-        Some("verify-full") => Ok("sslmode=require".to_owned()),
-        None | Some("disable" | "prefer" | "require") => Ok(parameter.to_owned()),
-        Some(_) => {
-            Err("has another sslmode than disable, prefer, require or verify-full; require checks the certificate \
-                        and its name too")
-        }
-    };
-    let parameters: Vec<String> = parameters.split('&').map(known).collect::<Result<_, _>>()?;
-    Ok(format!("{place}?{}", parameters.join("&")))
+/// A description: the URL cannot be used. It has no password.
+fn config_of(url: &str) -> Result<Config, String> {
+    postgres_url::check(url)?;
+    let known = with_known_mode(url)?;
+    let config: Config = known.parse().map_err(|error: tokio_postgres::Error| {
+        // The error itself only names its kind.
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        format!("is no URL of PostgreSQL: {cause}")
+    })?;
+    if config.get_hosts().len() != 1 {
+        return Err("names several hosts or none: give the address that leads to the primary".to_owned());
+    }
+    Ok(config)
 }
 
 fn unreachable(error: tokio_postgres::Error) -> LogUnreachable {
     let cause = std::error::Error::source(&error);
     let cure = if cause.is_some_and(tls::is_of_unknown_authority) { UNKNOWN_AUTHORITY } else { "" };
     let words = match error.as_db_error() {
+        Some(error) if *error.code() == SqlState::UNDEFINED_TABLE => NO_CLUSTER.to_owned(),
         Some(error) => error.to_string(),
         None => cause.map_or_else(|| error.to_string(), |why| format!("{error}: {why}")),
     };
@@ -198,7 +203,7 @@ impl PostgresLog {
             if answer.is_err() {
                 *session = None;
             }
-            answer
+            answer.map_err(|error| self.connect.naming_place(error))
         })
     }
 
@@ -221,7 +226,8 @@ impl PostgresLog {
         if session.as_ref().is_none_or(|session| session.client.is_closed()) {
             *session = None;
             let client = self.connect.client().await?;
-            let append = in_time(ANSWER_MAX, async { client.prepare(APPEND).await.map_err(unreachable) }).await?;
+            let append = in_time(ANSWER_MAX, async { client.prepare(APPEND).await.map_err(unreachable) }).await;
+            let append = append.map_err(|error| self.connect.naming_place(error))?;
             *session = Some(LogSession { client, append });
         }
         Ok(session)
@@ -321,6 +327,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::engine::cluster_lease::{Leases as _, Member};
 
     #[test]
     fn a_url_with_parameters_that_are_not_honoured_is_refused_and_a_password_is_not_shown() {
@@ -366,6 +373,37 @@ mod tests {
         assert!(!said.contains("secret") && !closed.contains("secret"), "{said} {closed}");
     }
 
+    /// Accepts one connection as an engine without the tables. Returns the address.
+    async fn engine_without_tables() -> std::net::SocketAddr {
+        const ACCEPTED: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+        const DONE: &[u8] = b"C\0\0\0\x08SET\0Z\0\0\0\x05I";
+        const NO_TABLE: &[u8] = b"E\0\0\0\x1dSERROR\0C42P01\0Mno table\0\0Z\0\0\0\x05I";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The request to begin, the settings of the session, and the first statement.
+            for answer in [ACCEPTED, DONE, NO_TABLE] {
+                let asked = stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(asked > 0);
+                stream.write_all(answer).await.unwrap();
+            }
+            drop(stream.read(&mut [0; 1024]).await);
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_database_without_the_tables_is_named_with_the_cure() {
+        let address = engine_without_tables().await;
+        let url = format!("postgres://a:secret@localhost:{}/postrider?sslmode=disable", address.port());
+        let me = Member { node: String::new(), url: String::new(), version: String::new(), options: 0 };
+        let lease = PostgresLease::new(Connect::of(&url).unwrap(), me);
+        let LogUnreachable(said) = lease.cluster().await.unwrap_err();
+        assert!(said.starts_with(&format!("cluster.log at localhost:{}: ", address.port())), "{said}");
+        assert!(said.contains(NO_CLUSTER) && !said.contains("no table"), "{said}");
+    }
+
     #[test]
     fn a_read_returns_two_records_and_as_many_more_as_fit() {
         let entry = |number| LogEntry::new(LogMark { number, ..LogMark::default() }, vec![7; 100].into());
@@ -376,6 +414,17 @@ mod tests {
         assert_eq!(numbers(0), [1, 2]);
         assert_eq!(numbers(399), [1, 2, 3]);
         assert_eq!(numbers(usize::MAX).len(), 9);
+    }
+
+    #[test]
+    fn every_parameter_that_is_accepted_is_read() {
+        for name in postgres_url::PARAMETERS {
+            let said = config_of(&format!("postgres://a@db.example.com/b?{name}=")).err().unwrap_or_default();
+            assert!(!said.contains("unknown"), "{name}: {said}");
+        }
+        let said = "postgres://a@db.example.com/b?none=1".parse::<Config>().unwrap_err();
+        let cause = std::error::Error::source(&said).expect("a cause").to_string();
+        assert!(cause.contains("unknown"), "{cause}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod jwe;
 pub mod keep_alive;
 pub mod no_proxy;
 pub mod patterns;
+pub mod postgres_url;
 pub mod quotas;
 pub mod ranking;
 pub mod request_bytes;

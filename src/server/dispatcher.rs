@@ -38,6 +38,7 @@ use crate::store::{Applied, Registry, Rejection, TenantScope, WriteRequest};
 use super::links::LinkHandler;
 use super::quotas::{QuotaContext, QuotaShare, Quotas};
 use super::rates::RequestRates;
+use super::shared_answer::SharedAnswer;
 use super::shared_origins::{self, SharedOrigins};
 use super::table::PeerGroup;
 use super::turns::{ReadTurns, RunningTests, TurnOwner};
@@ -64,6 +65,8 @@ pub struct Dispatcher {
     rules: ArcSwap<ApiRules>,
     rates: RequestRates,
     read_turns: Arc<ReadTurns>,
+    /// The answer of the one shared route, `/readyz`.
+    readiness: SharedAnswer,
     running_tests: RunningTests,
     quotas: Quotas,
     /// Empty until the daemon has started.
@@ -115,6 +118,7 @@ impl Dispatcher {
             rules: ArcSwap::from_pointee(rules),
             rates: RequestRates::default(),
             read_turns: ReadTurns::new(processors),
+            readiness: SharedAnswer::default(),
             running_tests: RunningTests::default(),
             quotas: Quotas::default(),
             links: OnceLock::new(),
@@ -173,16 +177,33 @@ impl Dispatcher {
         if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, wait);
         }
+        if pass.found.is_shared() {
+            let run = async |place| match self.handle_blocking(http_request, pass, wait, place).await? {
+                Step::Reply(response) => Ok(response),
+                _ => Err(ApiError::internal("a shared route does not answer at once")),
+            };
+            return self.readiness.get(run).await.map(Step::Reply);
+        }
         let stranger = || TurnOwner::Stranger(PeerGroup::of(http_request.remote));
         let owner = pass.principal.as_ref().map_or_else(stranger, |principal| TurnOwner::Known(principal.owner()));
         let turn =
             self.read_turns.wait(owner).await.ok_or_else(|| {
                 too_many("too_many_reads", "too many reads of the same caller are waiting", BUSY_RETRY_S)
             })?;
+        self.handle_blocking(http_request, pass, wait, turn).await
+    }
+
+    /// Runs the handler on a blocking thread. The turn lasts as long as the thread works, also if the client is gone.
+    async fn handle_blocking(
+        self: &Arc<Self>,
+        http_request: &Arc<HttpRequest>,
+        pass: &Arc<Pass>,
+        wait: WaitProgress,
+        turn: impl Send + 'static,
+    ) -> Result<Step, ApiError> {
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || {
-            // The turn lasts as long as the thread works, also if the client is gone.
             let _turn = turn;
             dispatcher.handle_here(&http_request, &pass, wait)
         });

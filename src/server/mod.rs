@@ -16,6 +16,7 @@ mod quotas;
 mod rates;
 mod refusal;
 mod request;
+mod shared_answer;
 pub mod shared_origins;
 mod streams;
 mod table;

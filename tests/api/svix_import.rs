@@ -240,6 +240,7 @@ async fn a_svix_server_is_read_page_by_page_and_every_object_is_reported() {
     assert_eq!(get(&here, &format!("/app/{APP}")).await["id"], own["id"]);
     assert_eq!(get(&here, &format!("/app/acme/endpoint/{ENDPOINT}/secret")).await["key"], SECRET);
     assert_eq!(get(&here, "/event-type/gone").await["archived"], true);
+    assert!(done.words.contains("Svix: 429 Too Many Requests: too many; trying again in"), "{}", done.words);
     let again = import(&here, &from, "testsk_1", &["--app", APP]).await;
     assert_eq!(again.of("endpoint")[0], (ENDPOINT, "kept"), "{}", again.words);
 }
@@ -252,4 +253,11 @@ async fn an_import_that_cannot_read_says_why() {
     assert!(!wrong.is_success && wrong.words.contains("Svix: the token may not GET"), "{}", wrong.words);
     let none = import(&here, &from, "testsk_1", &["--app", "none"]).await;
     assert!(!none.is_success && none.words.contains("Svix has no application none"), "{}", none.words);
+    // A status that names a lack of the server is told at once, with the cure.
+    let types = "/event-type?limit=100&include_archived=true&with_content=true";
+    let other = svix_server(vec![(types, 501, "", json!({ "detail": "not here" }))]).await;
+    let refused = import(&here, &other, "testsk_1", &[]).await;
+    let words = &refused.words;
+    assert!(words.contains("answered 501 Not Implemented: not here") && words.contains("hint: is the URL of --from"));
+    assert!(!refused.is_success && !words.contains("trying again"), "{words}");
 }

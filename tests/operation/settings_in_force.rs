@@ -37,6 +37,13 @@ async fn the_settings_in_force_are_those_of_the_running_daemon() {
         (shown["settings"]["delivery.allow"]["value"] == serde_json::json!(["erp"])).then_some(())
     })
     .await;
+    // Another directory than that of the daemon, as beside `serve --dev`.
+    let elsewhere = installation.folder.path().join("elsewhere").display().to_string();
+    let output = installation.output(&["config", "show", "--data-dir", &elsewhere]);
+    let (shown, noted) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(shown.starts_with(&format!("# of this process: no daemon answers at {elsewhere}/control")), "{shown}");
+    let its = installation.data_dir().display().to_string();
+    assert!(noted.contains(&installation.url) && noted.contains(&format!("config show --data-dir {its}")), "{noted}");
     installation.stop();
     assert_eq!(installation.json(&["config", "show"])["source"], "this process");
 }

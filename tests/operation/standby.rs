@@ -173,11 +173,20 @@ async fn a_standby_resumes_by_number_and_an_isolated_owner_acknowledges_nothing(
     eventually("the second event", || owner.output(&words).status.success().then_some(())).await;
     assert_eq!(copies(&standby), 1, "the standby resumed by number");
     standby.stop();
-    // A stopped standby is promoted too.
+    // A stopped standby is promoted too. The copy that it had begun goes.
+    let partial = standby.data_dir().join("partial");
+    fs::create_dir_all(partial.join("partitions")).expect("a copy that was begun");
     let said = standby.json(&["promote"]);
     assert_eq!((said["term"].as_u64(), said["running"].as_bool()), (Some(2), Some(false)));
     let (code, said) = standby.fails(&["promote"]);
     assert!(code == 1 && said.contains("an owner's already"), "{said}");
+    assert!(!partial.exists(), "the copy that was begun");
+    let (code, said) = owner.fails(&["promote"]);
+    assert!(code == 1 && said.contains("an owner's already, of term 1"), "{said}");
+    assert_eq!(
+        (owner.logged("this daemon was not promoted").len(), owner.logged("a backup was not taken").len()),
+        (1, 0)
+    );
     owner.stop();
     let seen = events_of_promoted(&mut standby);
     assert_eq!(seen.len(), 2);
@@ -207,6 +216,32 @@ async fn a_standby_with_a_copy_refuses_another_master_key() {
     is_in_step(&standby).await;
     standby.stop();
     owner.stop();
+}
+
+#[tokio::test]
+async fn the_master_key_changes_on_one_machine_after_the_other() {
+    let Pair { mut owner, mut standby, _ports } = Pair::start(false).await;
+    owner.stop();
+    owner.says(&["key", "rotate-master"]);
+    owner.serve();
+    is_in_step(&standby).await;
+    publish(&owner, "between");
+    standby.stop();
+    let (new, file) = (owner.data_dir().join("master.key"), standby.data_dir().join("master.key"));
+    standby.says(&["key", "rotate-master", "--new-key-file", &new.display().to_string()]);
+    let (code, said) = standby.fails(&["serve"]);
+    assert!(code == 78 && said.contains("does not open the store"), "{said}");
+    fs::copy(&new, &file).expect("the new key");
+    standby.serve();
+    is_in_step(&standby).await;
+    publish(&owner, "after");
+    is_in_step(&standby).await;
+    assert_eq!(standby.logged("copying the owner's store").len(), 1, "the first copy only");
+    owner.stop();
+    assert_eq!(standby.json(&["promote"])["running"], true);
+    eventually("the promoted one serves", || (get(&standby.url, "/readyz").0 == 200).then_some(())).await;
+    assert_eq!(events(&standby).len(), 2);
+    standby.stop();
 }
 
 /// Copies a data directory of a stopped daemon.
@@ -255,6 +290,17 @@ async fn two_owners_of_one_term_stop_until_one_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_directory_without_a_store_stays_as_it_is() {
+    let installation = Installation::with("min_free_bytes = 0\n");
+    fs::create_dir_all(installation.data_dir()).expect("a directory");
+    for words in [&["promote"][..], &["cluster", "init"]] {
+        let (code, said) = installation.fails(words);
+        assert!(code == 1 && said.contains("there is no store here"), "{words:?}: {code} {said}");
+        assert_eq!(fs::read_dir(installation.data_dir()).expect("a directory").count(), 0, "{words:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_without_the_scope_and_another_protocol_are_refused() {
     let installation = Installation::start();
     let (status, _) = get(&installation.url, "/v1/replication");
@@ -287,6 +333,9 @@ async fn a_revoked_key_loses_the_link_that_it_has_opened() {
         (metric(&pair.standby, "postrider_standby_connected")? == 0.0).then_some(())
     })
     .await;
+    let refused = |line: &Value| line["fields"]["why"].as_str().is_some_and(|why| why.contains("standby.key_file"));
+    let message = "the owner is not followed; trying again";
+    eventually("the log names the key", || pair.standby.logged(message).into_iter().find(refused)).await;
     pair.standby.stop();
     pair.owner.stop();
 }

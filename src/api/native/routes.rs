@@ -555,7 +555,8 @@ pub static ROUTES: &[Route] = &[
             "Whether events are taken and sent",
             &[ok::<meta::ReadyView>("They are."), answer::<meta::ReadyView>(503, "They are not, for these reasons.")],
         ),
-    ),
+    )
+    .shared(),
     get(
         "/metrics",
         Metrics(meta::metrics),

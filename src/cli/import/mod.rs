@@ -59,8 +59,13 @@ impl Import {
         let Source::Svix(source) = self.source;
         let from = source.from.trim_end_matches('/').trim_end_matches(svix_api::PREFIX);
         let client = Client::new(from, Some(&source.from_token)).map_err(|exit| exit.hint("mend the URL of --from"))?;
-        let from = SvixApi::new(client, "Svix");
-        let here = SvixApi::new(self.remote.client()?, "Postrider");
+        let from =
+            SvixApi::new(client, "Svix", "is the URL of --from the one of Svix's API, as its SDKs are given it?");
+        let here = SvixApi::new(
+            self.remote.client()?,
+            "Postrider",
+            "does the URL of --url lead to a Postrider whose setting dialects has svix?",
+        );
         let mut report = Report::new(screen, source.dry_run);
         let done = svix::import(&from, &here, &source.apps, source.dry_run, &mut report).await;
         // The report of an import that ended early names the objects that it made.

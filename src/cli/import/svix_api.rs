@@ -11,12 +11,14 @@ use serde_json::Value;
 use crate::cli::{
     Exit,
     client::{Call, Client, SEGMENT},
+    screen::note,
     table::one_line,
 };
+use crate::rules::durations;
 
 /// The paths of the API begin with this.
 pub const PREFIX: &str = "/api/v1";
-/// Tries of one request that is answered by 429 or 5xx, or not at all.
+/// Tries of one request whose answer may be another one later (`is_passing`), or that has none.
 const TRIES_MAX: u32 = 6;
 /// The wait before the second try. Each later one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -31,6 +33,8 @@ pub struct SvixApi {
     client: Client,
     /// The server in messages.
     name: &'static str,
+    /// The cure if the server has no such API.
+    cure: &'static str,
 }
 
 /// An answer that is not 2xx.
@@ -42,8 +46,8 @@ pub struct Refused {
 }
 
 impl SvixApi {
-    pub fn new(client: Client, name: &'static str) -> Self {
-        SvixApi { client, name }
+    pub fn new(client: Client, name: &'static str, cure: &'static str) -> Self {
+        SvixApi { client, name, cure }
     }
 
     /// The JSON of a 2xx answer, which is null without a body. `Err` of the inside for any other answer.
@@ -68,6 +72,7 @@ impl SvixApi {
             if left == 0 {
                 return Err(self.unreachable(&format!("{failure}, {TRIES_MAX} times")));
             }
+            note(&format!("{}: {failure}; trying again in {}\n", self.name, durations::exact(wait.as_millis() as i64)));
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
@@ -108,7 +113,13 @@ impl SvixApi {
     }
 
     fn failed(&self, path: &str, refused: &Refused) -> Exit {
-        Exit::failed(format!("{}: {path} answered {}: {}", self.name, refused.status, refused.detail))
+        let exit = Exit::failed(format!("{}: {path} answered {}: {}", self.name, refused.status, refused.detail));
+        match refused.status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                exit.hint(self.cure)
+            }
+            _ => exit,
+        }
     }
 
     /// All items of a list. `query` has parameters besides the iterator.
@@ -138,9 +149,9 @@ impl SvixApi {
     }
 }
 
-/// Whether the same request may succeed later.
+/// Whether the same request may succeed later. The other statuses of 5xx, such as 501, name a lack of the server.
 fn is_passing(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+    matches!(status.as_u16(), 429 | 500 | 502..=504)
 }
 
 /// The wait that `Retry-After` asks for in seconds.
@@ -182,6 +193,12 @@ mod tests {
         let wrong = br#"{"detail":[{"loc":["body","url"],"msg":"refused","type":"value_error"}]}"#;
         assert_eq!(detail(wrong), "body.url refused");
         assert_eq!(detail(b"<html>"), "<html>");
+    }
+
+    #[test]
+    fn only_an_answer_that_may_pass_is_waited_for() {
+        let passing = (400..600).filter(|status| is_passing(StatusCode::from_u16(*status).unwrap()));
+        assert_eq!(passing.collect::<Vec<_>>(), [429, 500, 502, 503, 504]);
     }
 
     #[test]

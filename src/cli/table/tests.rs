@@ -109,6 +109,17 @@ fn lists_of_objects_are_tables_and_records_where_those_do_not_fit() {
 }
 
 #[test]
+fn a_sentence_at_the_end_of_a_list_goes_on_below_itself() {
+    let value =
+        json!({"warnings": [{"code": "webhooks_paused", "detail": "1 webhook paused: deliveries are made and held"}]});
+    let narrow = RecordStyle { width: Some(51), ..PIPE };
+    let begin = "warnings\n  code             detail\n  webhooks_paused  1 webhook paused: deliveries are\n";
+    let expected = format!("{begin}{}made and held\n", " ".repeat(19));
+    assert_eq!(record(&value, narrow), expected);
+    assert!(record(&value, PIPE).ends_with("deliveries are made and held\n"), "a pipe has whole lines");
+}
+
+#[test]
 fn durations_have_their_unit_and_rates_are_numbers() {
     let value = json!({
         "timeout_ms": 30_000, "disable_after_s": 432_000, "retry_schedule_s": [5, 300, 7_200], "rate_limit_per_s": 5,

@@ -43,7 +43,8 @@ pub fn member(settings: &Settings) -> Result<Member, DaemonError> {
 /// The settings name no engine or cannot be used, or this program was built without PostgreSQL.
 pub fn connect(settings: &Settings) -> Result<ClusterEngine, DaemonError> {
     let Some(url) = &settings.cluster.log else {
-        return Err(DaemonError::Settings("cluster.log is not set".to_owned()));
+        let words = "cluster.log is not set: it names the PostgreSQL database of a cluster (docs/cluster.md)";
+        return Err(DaemonError::Settings(words.to_owned()));
     };
     open(url.expose(), member(settings)?)
 }

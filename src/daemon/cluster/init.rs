@@ -23,8 +23,9 @@ pub(super) const POOLED: &str = "a pooler of transactions stands before PostgreS
 /// The store is in use, no owner's, or in a cluster already, or the engine does not answer.
 pub fn init(settings: &Settings, runtime: &tokio::runtime::Handle) -> Result<u64, DaemonError> {
     let data_dir = &settings.data_dir;
-    let disk = lock_folder(data_dir)?;
+    // A directory without a store is not made one by its lock.
     has_store(data_dir)?;
+    let disk = lock_folder(data_dir)?;
     member(settings)?;
     let term_and_role = admin::term_and_role(&*disk)?;
     if term_and_role.role != Role::Owner || term_and_role.overtaken_by > 0 {

@@ -31,8 +31,8 @@ impl<'a> StoppedNode<'a> {
     /// The store is in use or in no cluster, or a setting is missing.
     pub fn lock(settings: &'a Settings, runtime: &'a tokio::runtime::Handle) -> Result<StoppedNode<'a>, DaemonError> {
         let _guard = runtime.enter();
-        let disk = lock_folder(&settings.data_dir)?;
         has_store(&settings.data_dir)?;
+        let disk = lock_folder(&settings.data_dir)?;
         let term_and_role = admin::term_and_role(&*disk)?;
         if term_and_role.role != Role::Member {
             return Err(refusal(settings, "this store is in no cluster: postrider cluster init begins one"));

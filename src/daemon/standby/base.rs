@@ -4,7 +4,7 @@
 //! final name is whole: `state.redb` gets its name last.
 
 use std::fs;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,7 @@ pub(in crate::daemon) struct BaseCopy {
     stream: UnixStream,
     role: Role,
     term: u64,
+    is_whole: bool,
 }
 
 impl Drop for BaseCopy {
@@ -59,6 +60,22 @@ impl Drop for BaseCopy {
         let _ = self.stream.shutdown(Shutdown::Both);
         // The thread has the directory locked, which the next copy needs.
         let _ = self.copying.take().map(JoinHandle::join);
+        if !self.is_whole {
+            // A folder that stays is removed by the next start or copy.
+            let _ = fs::remove_dir_all(&self.partial);
+        }
+    }
+}
+
+/// Removes the copy that an earlier process began in the data directory and did not complete.
+///
+/// # Errors
+/// The disk fails.
+pub(in crate::daemon) fn remove_unfinished(data_dir: &Path) -> Result<(), DaemonError> {
+    let partial = data_dir.join(PARTIAL);
+    match fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&partial, error)),
+        _ => Ok(()),
     }
 }
 
@@ -109,6 +126,7 @@ impl BaseCopy {
             stream,
             role: of.1,
             term: of.2,
+            is_whole: false,
         })
     }
 
@@ -138,10 +156,13 @@ impl BaseCopy {
         }
         let key = keys::stored_master_key(&self.settings, &*self.disk)?;
         if !admin::opens(&*self.disk, &key)? {
-            let words = "the owner's store opens with another master key: give this machine the owner's".to_owned();
+            let words =
+                "the owner's store opens with another master key: give this machine the owner's (docs/standby.md)"
+                    .to_owned();
             return Err(store::Error::MasterKey(words).into());
         }
         admin::set_term_and_role(&*self.disk, TermAndRole { term: self.term, role: self.role, overtaken_by: 0 })?;
+        self.is_whole = true;
         Ok(Ok(WholeCopy { partial: self.partial.clone() }))
     }
 }

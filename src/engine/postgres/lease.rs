@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
-use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, SHARD, in_time, unreachable};
+use super::{ANSWER_MAX, Connect, LONG_ANSWER_MAX, NO_CLUSTER, SHARD, in_time, unreachable};
 use crate::engine::cluster_lease::{ClusterRow, HeartbeatAnswer, Leases, Member, MemberRow, Pending};
 use crate::rules::tenure::{LEASE, LeaseHolder, ShownLease, trim_upto};
 use crate::store::admin::LogUnreachable;
@@ -75,7 +75,8 @@ impl PostgresLease {
             Some(open) => open,
             None => self.connect.client().await?,
         };
-        let answer = in_time(wait, async { call(&open).await.map_err(unreachable) }).await?;
+        let answer = in_time(wait, async { call(&open).await.map_err(unreachable) }).await;
+        let answer = answer.map_err(|error| self.connect.naming_place(error))?;
         *client = Some(open);
         Ok(answer)
     }
@@ -89,7 +90,7 @@ impl PostgresLease {
                 [&SHARD, &me.node, &me.url, &me.version, &me.options, &applied_i, &held_i, &lease_s, &alive_s];
             client.query_opt(HEARTBEAT, &parameters).await
         });
-        let row = row.await?.ok_or_else(no_cluster)?;
+        let row = row.await?.ok_or_else(|| self.no_cluster())?;
         let holder = match row.get::<_, Option<String>>(1) {
             None => LeaseHolder::Free,
             Some(node) if node.is_empty() => LeaseHolder::Ended,
@@ -124,7 +125,7 @@ impl PostgresLease {
 
     async fn find_cluster(&self) -> Result<ClusterRow, LogUnreachable> {
         let row = self.call(ANSWER_MAX, async |client| client.query_opt(CLUSTER, &[&SHARD]).await).await?;
-        row.map(|row| ClusterRow { store: row.get(0), has_ended: row.get(1) }).ok_or_else(no_cluster)
+        row.map(|row| ClusterRow { store: row.get(0), has_ended: row.get(1) }).ok_or_else(|| self.no_cluster())
     }
 
     async fn list_members(&self) -> Result<Vec<MemberRow>, LogUnreachable> {
@@ -156,7 +157,11 @@ impl PostgresLease {
             }
             Ok(false)
         };
-        in_time(ANSWER_MAX, asking).await
+        in_time(ANSWER_MAX, asking).await.map_err(|error| self.connect.naming_place(error))
+    }
+
+    fn no_cluster(&self) -> LogUnreachable {
+        self.connect.naming_place(LogUnreachable(NO_CLUSTER.to_owned()))
     }
 
     async fn find_trimmable(&self, keep: Duration) -> Result<u64, LogUnreachable> {
@@ -166,10 +171,6 @@ impl PostgresLease {
         let number = |column: usize| row.get::<_, Option<i64>>(column).unwrap_or(0).max(0) as u64;
         Ok(trim_upto(number(0), number(1)))
     }
-}
-
-fn no_cluster() -> LogUnreachable {
-    LogUnreachable("this database has no cluster".to_owned())
 }
 
 /// The process of the engine that serves a session now.

@@ -289,16 +289,28 @@ impl Replication {
     /// Waits until every connected standby confirmed the last commit that began, at most `CONFIRM_WAIT_MAX` for each. One that
     /// does not is disconnected. Returns whether any did.
     pub fn wait_for_standbys(&self) -> bool {
-        let number = self.begun();
+        let (number, before) = (self.begun(), self.standbys());
         let is_confirmed = self.is_confirmed_by_one(number);
-        // If none has confirmed the commit, each has had its time, and the next commit must not wait for it again.
-        let wait = if is_confirmed { CONFIRM_WAIT_MAX } else { Duration::ZERO };
-        // The lock is released before waiting: a disconnecting replica needs it.
-        let queues = self.shared().queues.clone();
-        for queue in queues.iter().filter(|queue| queue.is_standby()) {
+        self.disconnect_late(number, before, is_confirmed);
+        is_confirmed
+    }
+
+    /// Disconnects the standbys that have not confirmed a commit in their time. `before` are those that were connected when the
+    /// wait for one confirmation began, and `is_confirmed` is its outcome.
+    fn disconnect_late(&self, number: u64, before: Vec<Arc<ReplicaQueue>>, is_confirmed: bool) {
+        let (standbys, wait) = match is_confirmed {
+            true => (self.standbys(), CONFIRM_WAIT_MAX),
+            // Each of these has had its time, and the next commit must not wait for it again. One that came since has not.
+            false => (before, Duration::ZERO),
+        };
+        for queue in standbys {
             self.count_disconnect(queue.wait_for(number, wait));
         }
-        is_confirmed
+    }
+
+    /// The connected standbys with a whole copy. The lock is released, because a disconnecting replica needs it.
+    fn standbys(&self) -> Vec<Arc<ReplicaQueue>> {
+        self.shared().queues.iter().filter(|queue| queue.is_standby()).cloned().collect()
     }
 
     /// Waits until a standby confirmed a commit, at most `CONFIRM_WAIT_MAX`. Returns whether it did.

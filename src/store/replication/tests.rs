@@ -241,6 +241,26 @@ fn a_replica_that_confirms_nothing_for_too_long_is_disconnected() {
 }
 
 #[test]
+fn a_standby_that_comes_while_others_are_waited_for_is_not_disconnected() {
+    let replication = Arc::new(Replication::default());
+    replication.resume(CommitMark { number: 5, run: 1 }, 2);
+    let standby = || {
+        let standby = replication.follow(NOW, ReplicaKind::Standby).unwrap();
+        standby.confirm(4);
+        standby
+    };
+    let silent = standby();
+    let before = replication.standbys();
+    let late = standby();
+    replication.disconnect_late(6, before, false);
+    assert_eq!((silent.is_given_up(), late.is_given_up()), (true, false));
+    let before = replication.standbys();
+    replication.disconnect_late(6, before, false);
+    assert!(late.is_given_up(), "it has had its time now");
+    assert_eq!(replication.stats().cut, 2);
+}
+
+#[test]
 fn the_end_of_the_writer_is_sent_after_all_its_commits_and_a_failed_commit_ends_the_stream() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
