@@ -2,6 +2,7 @@
 
 use clap::{Command, CommandFactory as _};
 
+use super::wrap::wrapped;
 use super::{Cli, screen};
 
 /// Every command, in the order in which it is met.
@@ -70,23 +71,6 @@ fn groups(command: &Command, width: usize) -> String {
     text
 }
 
-/// Lines of at most `width` characters where words allow it.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let last = lines.last().map_or(0, |line| line.chars().count());
-        match lines.last_mut() {
-            Some(line) if last == 0 => line.push_str(word),
-            Some(line) if last + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 /// The first examples of the command that the words name. `None` if it has none.
 pub fn examples(words: impl IntoIterator<Item = String>) -> Option<String> {
     let root = Cli::command();
@@ -127,11 +111,5 @@ mod tests {
         assert!(of("webhook create").is_some_and(|text| text.contains("  postrider webhook create https://")));
         assert!(of("send --data {}").is_some_and(|text| text.starts_with("Examples:\n  postrider send ")));
         assert_eq!(of("send").map(|text| text.lines().count()), Some(1 + EXAMPLES_MAX));
-    }
-
-    #[test]
-    fn long_words_are_left_whole() {
-        assert_eq!(wrapped("a bcdefgh i", 4), ["a", "bcdefgh", "i"]);
-        assert_eq!(wrapped("", 4), [""]);
     }
 }

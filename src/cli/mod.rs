@@ -54,6 +54,7 @@ mod trusted_file;
 mod verify;
 mod webhook;
 mod webhook_fields;
+mod wrap;
 
 use std::future::Future;
 

@@ -5,9 +5,9 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use super::help::wrapped;
 use super::noun::{self, Noun};
 use super::paint::Paint;
+use super::wrap::wrapped;
 use crate::rules::durations;
 
 const GAP: usize = 2;

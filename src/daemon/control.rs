@@ -16,13 +16,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::stream::{read_confirmations, send};
-use super::promote::no_promotion;
 use super::protocol::{
     CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING, MARK_BYTES, PROMOTE_GREETING, REFUSED, RESUME_GREETING,
     read_mark,
 };
 use crate::engine::Engine;
-use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicaKind, TermAndRole, refuse};
+use crate::store::admin::{CommitMark, DisconnectReason, Follower, ReplicaKind, Role, TermAndRole, refuse};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after accepting failed: descriptors may have run out.
@@ -270,5 +269,13 @@ impl Write for PatientWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+/// Why a running owner is not promoted.
+fn no_promotion(own: TermAndRole) -> String {
+    match own.role {
+        Role::Owner | Role::Standby => format!("this store is an owner's already, of term {}", own.term),
+        Role::Copy => "a restored copy is promoted while it is stopped: stop this daemon first".to_owned(),
+        Role::Member => "the nodes of a cluster take over by themselves".to_owned(),
     }
 }

@@ -11,7 +11,6 @@ use super::standby::PromotedStore;
 use super::{DaemonError, lock_folder, standby};
 use crate::config::Settings;
 use crate::store;
-use crate::store::admin::{Role, TermAndRole};
 
 /// Time for the last commits to be written.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -53,15 +52,6 @@ pub fn promote(settings: &Settings, accepts_loss: bool) -> Result<Promotion, Dae
         }
         Err(DaemonError::Store(store::Error::InUse(_))) => ask(settings),
         Err(error) => Err(error),
-    }
-}
-
-/// Why a running owner is not promoted.
-pub(super) fn no_promotion(own: TermAndRole) -> String {
-    match own.role {
-        Role::Owner | Role::Standby => format!("this store is an owner's already, of term {}", own.term),
-        Role::Copy => "a restored copy is promoted while it is stopped: stop this daemon first".to_owned(),
-        Role::Member => "the nodes of a cluster take over by themselves".to_owned(),
     }
 }
 

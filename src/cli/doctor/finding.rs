@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::cli::Exit;
-use crate::cli::help::wrapped;
 use crate::cli::screen::Screen;
 use crate::cli::table::harmless;
+use crate::cli::wrap::wrapped;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
