@@ -4,6 +4,7 @@
 //! that break it, which proves that every rule finds its fault.
 
 mod circles;
+mod compiler;
 mod functions;
 mod names;
 mod pages;
